@@ -1,0 +1,437 @@
+/**
+ * The environment becomes a typed configuration, once, at start. `settings` is the only list of variables there is:
+ * each has its schema, its default and one line of meaning. `.env.example` is printed from it and the README's table
+ * is tested against it.
+ *
+ * Faults are collected and told together, by variable name and never by value, because values may be secrets.
+ */
+import { isIP } from 'node:net';
+import { z } from 'zod';
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+const GiB = 1024 * MiB;
+
+/** S3 API, "Multipart upload limits": the smallest part that is not the last, and the largest number of parts. */
+export const SMALLEST_PART = 5 * MiB;
+export const MOST_PARTS = 10_000;
+/** SigV4: the longest life of a presigned URL, in seconds. */
+export const LONGEST_LINK = 7 * 24 * 60 * 60;
+
+const units: Record<string, number> = { '': 1, B: 1, KIB: KiB, MIB: MiB, GIB: GiB, TIB: 1024 * GiB };
+
+/** Bytes, as a number or with a unit: `8388608`, `8MiB`, `1 GiB`. */
+const bytes = z.string().transform((text, context) => {
+  const match = /^(\d{1,16})\s*([a-z]*)$/i.exec(text);
+  const unit = units[(match?.[2] ?? '?').toUpperCase()];
+  const value = Number(match?.[1]) * (unit ?? Number.NaN);
+  if (Number.isSafeInteger(value)) return value;
+  context.addIssue({ code: 'custom', message: 'must be a number of bytes such as 8388608 or 8MiB' });
+  return z.NEVER;
+});
+
+const durations: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** Milliseconds, written with a unit: `500ms`, `30s`, `15m`, `1h`, `7d`. A bare number means seconds. */
+const duration = z.string().transform((text, context) => {
+  const match = /^(\d{1,10})\s*(ms|s|m|h|d)?$/.exec(text);
+  if (match) return Number(match[1]) * (durations[match[2] ?? 's'] ?? Number.NaN);
+  context.addIssue({ code: 'custom', message: 'must be a duration such as 500ms, 30s, 15m, 1h or 7d' });
+  return z.NEVER;
+});
+
+const count = z
+  .string()
+  .regex(/^\d{1,9}$/, 'must be a whole number')
+  .transform(Number);
+const flag = z.enum(['true', 'false'], { error: 'must be true or false' }).transform((text) => text === 'true');
+const list = z.string().transform((text) =>
+  text
+    .split(',')
+    .map((item) => item.trim())
+    .filter((item) => item !== ''),
+);
+const httpUrl = z
+  .url({ protocol: /^https?$/, error: 'must be an http:// or https:// URL' })
+  .transform((text) => text.replace(/\/+$/, ''));
+const optional = <Schema extends z.ZodType<unknown, string>>(schema: Schema) => schema.optional();
+/** HMAC keys shorter than the digest weaken it (RFC 7518 section 3.2). */
+const secret = z.string().refine((text) => Buffer.byteLength(text) >= 32, 'must have at least 32 bytes');
+
+const asymmetric = ['RS256', 'ES256', 'EdDSA'] as const;
+
+interface Setting<Schema extends z.ZodType<unknown, string | undefined> = z.ZodType<unknown, string | undefined>> {
+  group: string;
+  schema: Schema;
+  /** As it would be written in the environment; undefined when the variable may be absent. */
+  default?: string;
+  meaning: string;
+}
+const setting = <Schema extends z.ZodType<unknown, string | undefined>>(
+  group: string,
+  schema: Schema,
+  defaultValue: string | undefined,
+  meaning: string,
+): Setting<Schema> => ({ group, schema, meaning, ...(defaultValue !== undefined && { default: defaultValue }) });
+
+/** Every variable there is, in the order in which documents list them. */
+export const settings = {
+  HOST: setting(
+    'Service',
+    z.string().min(1),
+    '127.0.0.1',
+    'Address to listen on; anything but loopback needs configured callers.',
+  ),
+  PORT: setting(
+    'Service',
+    count.refine((port) => port <= 65_535, 'must be at most 65535'),
+    '3000',
+    'Port to listen on; 0 takes a free one.',
+  ),
+  PUBLIC_URL: setting(
+    'Service',
+    optional(httpUrl),
+    undefined,
+    'Where clients reach the service, for links; default http://HOST:PORT.',
+  ),
+  DATA_DIR: setting(
+    'Service',
+    z.string().min(1),
+    './data',
+    'Where the embedded Postgres and the disk object store keep everything.',
+  ),
+  LOG_LEVEL: setting(
+    'Service',
+    z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
+      error: 'must be fatal, error, warn, info, debug, trace or silent',
+    }),
+    'info',
+    'Least severe level that is logged.',
+  ),
+  CORS_ORIGINS: setting(
+    'Service',
+    list,
+    '',
+    'Origins that browsers may call from, separated by commas; * for any; empty for none.',
+  ),
+  METRICS_TOKEN: setting(
+    'Service',
+    optional(z.string().min(16, 'must have at least 16 characters')),
+    undefined,
+    'Bearer token that /metrics asks for; open to all when absent.',
+  ),
+  DRAIN_DELAY: setting(
+    'Service',
+    duration,
+    '0s',
+    'After SIGTERM, how long readiness fails before connections are refused.',
+  ),
+  DRAIN_TIMEOUT: setting('Service', duration, '30s', 'After SIGTERM, how long running requests may go on.'),
+
+  AUTH_JWT_SECRET: setting('Callers', optional(secret), undefined, 'Secret of HS256 tokens, at least 32 bytes.'),
+  AUTH_JWKS_URL: setting('Callers', optional(httpUrl), undefined, 'Key set of RS256, ES256 or EdDSA tokens.'),
+  AUTH_ALGORITHMS: setting(
+    'Callers',
+    list.pipe(
+      z
+        .array(z.enum(asymmetric, { error: 'must name RS256, ES256 or EdDSA' }))
+        .min(1, 'must name RS256, ES256 or EdDSA'),
+    ),
+    'RS256,ES256,EdDSA',
+    'Algorithms accepted with AUTH_JWKS_URL.',
+  ),
+  AUTH_ISSUER: setting(
+    'Callers',
+    optional(z.string().min(1)),
+    undefined,
+    'Required `iss` of tokens; not checked when absent.',
+  ),
+  AUTH_AUDIENCE: setting(
+    'Callers',
+    optional(z.string().min(1)),
+    undefined,
+    'Required `aud` of tokens; not checked when absent.',
+  ),
+  AUTH_CLOCK_SKEW: setting(
+    'Callers',
+    duration.refine((ms) => ms <= 60_000, 'must be at most 60s'),
+    '5s',
+    'How far the clock of the issuer may be off, at most 60s.',
+  ),
+
+  DATABASE_URL: setting(
+    'Database',
+    optional(z.url({ protocol: /^postgres(ql)?$/, error: 'must be a postgres:// URL' })),
+    undefined,
+    'Postgres 15 or newer; the embedded one when absent.',
+  ),
+  DATABASE_POOL: setting(
+    'Database',
+    count.refine((n) => n >= 2, 'must be at least 2'),
+    '10',
+    'Connections to Postgres per process.',
+  ),
+  DATABASE_TIMEOUT: setting(
+    'Database',
+    duration.refine((ms) => ms >= 100, 'must be at least 100ms'),
+    '5s',
+    'Longest wait for a connection or a statement.',
+  ),
+
+  S3_BUCKET: setting(
+    'Object store',
+    optional(
+      z.string().regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, 'must be a bucket name: 3 to 63 of a-z, 0-9, dot, hyphen'),
+    ),
+    undefined,
+    'Bucket of the assets; the disk under DATA_DIR when absent.',
+  ),
+  S3_ENDPOINT: setting('Object store', optional(httpUrl), undefined, 'URL of an S3 server that is not AWS.'),
+  S3_PUBLIC_ENDPOINT: setting(
+    'Object store',
+    optional(httpUrl),
+    undefined,
+    'URL of the same server as clients reach it, for links.',
+  ),
+  S3_REGION: setting('Object store', z.string().min(1), 'us-east-1', 'Region of the bucket.'),
+  S3_ACCESS_KEY_ID: setting(
+    'Object store',
+    optional(z.string().min(1)),
+    undefined,
+    'Access key; the default credential chain of the AWS SDK when absent.',
+  ),
+  S3_SECRET_ACCESS_KEY: setting('Object store', optional(z.string().min(1)), undefined, 'Secret of the access key.'),
+  S3_FORCE_PATH_STYLE: setting(
+    'Object store',
+    flag,
+    'false',
+    'Bucket in the path instead of the host name (Ceph, SeaweedFS, Garage).',
+  ),
+  S3_KEY_PREFIX: setting(
+    'Object store',
+    z
+      .string()
+      .regex(/^([A-Za-z0-9_-]+\/)*$/, 'must be empty or segments of A-Z, a-z, 0-9, _ and - that each end with a slash')
+      .max(128),
+    '',
+    'Put before every object key, for example files/.',
+  ),
+  S3_STORAGE_CLASS: setting(
+    'Object store',
+    optional(z.string().regex(/^[A-Z0-9_]+$/, 'must be a storage class such as STANDARD_IA')),
+    undefined,
+    'Storage class of new objects.',
+  ),
+  S3_SSE: setting(
+    'Object store',
+    z.enum(['none', 'AES256', 'aws:kms'], { error: 'must be none, AES256 or aws:kms' }),
+    'none',
+    'Encryption at rest asked for with every object: none, AES256 or aws:kms.',
+  ),
+  S3_SSE_KMS_KEY_ID: setting(
+    'Object store',
+    optional(z.string().min(1)),
+    undefined,
+    'Key of aws:kms; the default key of the account when absent.',
+  ),
+  S3_CHECKSUM: setting(
+    'Object store',
+    z.enum(['crc32', 'sha256', 'sdk'], { error: 'must be crc32, sha256 or sdk' }),
+    'crc32',
+    'Integrity of parts: crc32 (header), sha256 (signed payload, every server verifies it), sdk (WHEN_SUPPORTED).',
+  ),
+  S3_CONNECT_TIMEOUT: setting(
+    'Object store',
+    duration.refine((ms) => ms >= 100, 'must be at least 100ms'),
+    '3s',
+    'Longest wait for a connection to S3.',
+  ),
+  S3_REQUEST_TIMEOUT: setting(
+    'Object store',
+    duration.refine((ms) => ms >= 100, 'must be at least 100ms'),
+    '15s',
+    'Longest wait for the answer to one request to S3, a part included.',
+  ),
+  S3_DEADLINE: setting(
+    'Object store',
+    duration.refine((ms) => ms >= 100, 'must be at least 100ms'),
+    '40s',
+    'Longest time for one call with its retries.',
+  ),
+
+  DEFAULT_QUOTA: setting('Limits', bytes, '1GiB', 'Quota of an owner for whom no other was set.'),
+  MAX_FILE_SIZE: setting(
+    'Limits',
+    bytes.refine((n) => n > 0, 'must be more than 0'),
+    '5GiB',
+    'Largest file whatever its upload policy says.',
+  ),
+  UPLOAD_POLICIES: setting(
+    'Limits',
+    optional(z.string().min(1)),
+    undefined,
+    'JSON file with upload policies that are added to the default ones or replace them.',
+  ),
+  UPLOAD_MEMORY: setting('Limits', bytes, '256MiB', 'Budget of all part buffers of the process.'),
+  PART_SIZE: setting(
+    'Limits',
+    bytes.refine((n) => n >= SMALLEST_PART, 'must be at least 5MiB, the smallest part of S3'),
+    '8MiB',
+    'Size of one part buffer and of one part in S3.',
+  ),
+  PARTS_IN_FLIGHT: setting(
+    'Limits',
+    count.refine((n) => n >= 1 && n <= 64, 'must be 1 to 64'),
+    '4',
+    'Parts of one upload on their way to S3 at once.',
+  ),
+  UPLOAD_WAIT: setting(
+    'Limits',
+    duration,
+    '30s',
+    'How long an upload waits for a place or a buffer before it is refused.',
+  ),
+  UPLOADS_AT_ONCE: setting(
+    'Limits',
+    count.refine((n) => n >= 1, 'must be at least 1'),
+    '64',
+    'Uploads in progress in the process.',
+  ),
+  UPLOADS_PER_CALLER: setting(
+    'Limits',
+    count.refine((n) => n >= 1, 'must be at least 1'),
+    '16',
+    'Uploads in progress of one caller.',
+  ),
+  UPLOADS_PER_HOUR: setting(
+    'Limits',
+    count,
+    '1000',
+    'Uploads that a caller may begin in an hour, over all instances; 0 for no limit.',
+  ),
+  REQUESTS_PER_MINUTE: setting(
+    'Limits',
+    count,
+    '1200',
+    'Requests that a caller may make in a minute, per instance; 0 for no limit.',
+  ),
+  MIN_UPLOAD_RATE: setting('Limits', bytes, '1KiB', 'Bytes per second below which an upload is ended; 0 for no limit.'),
+  BODY_TIMEOUT: setting(
+    'Limits',
+    duration.refine((ms) => ms >= 1000, 'must be at least 1s'),
+    '10s',
+    'Grace before MIN_UPLOAD_RATE counts, and longest time for headers or a JSON body.',
+  ),
+
+  LINK_TTL: setting(
+    'Links',
+    duration.refine((ms) => ms >= 1000 && ms <= LONGEST_LINK * 1000, 'must be 1s to 7d'),
+    '1h',
+    'Life of a download link when the caller names none, at most 7d.',
+  ),
+  LINK_SECRET: setting(
+    'Links',
+    optional(secret),
+    undefined,
+    'Signs the links of the disk object store; made and kept in DATA_DIR when absent.',
+  ),
+} as const;
+
+type Values = { [Name in keyof typeof settings]: z.output<(typeof settings)[Name]['schema']> };
+
+/** Durations in milliseconds, sizes in bytes; one property per variable, named after it. */
+export type Config = Values & {
+  /** No keys are configured: everybody is trusted, on loopback only. */
+  developmentMode: boolean;
+};
+
+/** All that is wrong with the environment, in one message of one line per fault. */
+export class ConfigError extends Error {
+  override name = 'ConfigError';
+  readonly faults: string[];
+  constructor(faults: string[]) {
+    super(
+      `The configuration has ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}:\n${faults.map((fault) => `  ${fault}`).join('\n')}`,
+    );
+    this.faults = faults;
+  }
+}
+
+/**
+ * Reads the configuration. An empty variable counts as absent.
+ * @throws ConfigError that lists every fault by variable name
+ */
+export function loadConfig(environment: Record<string, string | undefined>): Config {
+  const faults: string[] = [];
+  const values: Record<string, unknown> = {};
+  for (const [name, { schema, default: defaultValue }] of Object.entries(settings) as [string, Setting][]) {
+    const text = environment[name]?.trim() || defaultValue;
+    const result = schema.safeParse(text);
+    if (result.success) values[name] = result.data;
+    else faults.push(`${name} ${result.error.issues[0]?.message ?? 'is not valid'}`);
+  }
+  // Contradictions are looked for among the values that are sound by themselves.
+  const config = {
+    ...values,
+    developmentMode: !environment['AUTH_JWT_SECRET']?.trim() && !environment['AUTH_JWKS_URL']?.trim(),
+  } as Config;
+  faults.push(...contradictions(config));
+  if (faults.length > 0) throw new ConfigError(faults);
+  return config;
+}
+
+function contradictions(config: Partial<Config>): string[] {
+  const faults: string[] = [];
+  const {
+    PART_SIZE,
+    UPLOAD_MEMORY,
+    MAX_FILE_SIZE,
+    UPLOADS_PER_CALLER,
+    UPLOADS_AT_ONCE,
+    S3_REQUEST_TIMEOUT,
+    S3_DEADLINE,
+  } = config;
+  if (PART_SIZE && UPLOAD_MEMORY && UPLOAD_MEMORY < PART_SIZE)
+    faults.push('UPLOAD_MEMORY must hold at least one part of PART_SIZE');
+  if (PART_SIZE && MAX_FILE_SIZE && MAX_FILE_SIZE > PART_SIZE * MOST_PARTS) {
+    faults.push(`MAX_FILE_SIZE must be at most PART_SIZE times ${MOST_PARTS}, the most parts of S3`);
+  }
+  if (UPLOADS_PER_CALLER && UPLOADS_AT_ONCE && UPLOADS_PER_CALLER > UPLOADS_AT_ONCE)
+    faults.push('UPLOADS_PER_CALLER must be at most UPLOADS_AT_ONCE');
+  if (S3_REQUEST_TIMEOUT && S3_DEADLINE && S3_REQUEST_TIMEOUT > S3_DEADLINE)
+    faults.push('S3_REQUEST_TIMEOUT must be at most S3_DEADLINE');
+  if (config.AUTH_JWT_SECRET && config.AUTH_JWKS_URL)
+    faults.push('AUTH_JWT_SECRET and AUTH_JWKS_URL exclude each other: name one');
+  if (!config.S3_BUCKET && (config.S3_ENDPOINT || config.S3_ACCESS_KEY_ID))
+    faults.push('S3_BUCKET is missing although other S3 settings are there');
+  if (Boolean(config.S3_ACCESS_KEY_ID) !== Boolean(config.S3_SECRET_ACCESS_KEY)) {
+    faults.push('S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY belong together: name both or none');
+  }
+  if (config.S3_SSE_KMS_KEY_ID && config.S3_SSE !== 'aws:kms') faults.push('S3_SSE_KMS_KEY_ID needs S3_SSE=aws:kms');
+  if (config.developmentMode && config.HOST && !isLoopback(config.HOST)) {
+    faults.push('HOST must be a loopback address while neither AUTH_JWT_SECRET nor AUTH_JWKS_URL is set');
+  }
+  return faults;
+}
+
+/** 127.0.0.0/8, ::1 and localhost (RFC 6890, RFC 6761). */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
+}
+
+/** The text of `.env.example`: every variable with its default and its meaning. */
+export function environmentExample(): string {
+  const lines = [
+    '# Every variable of Stowage with its default. Copy to .env and change what you need; `npm start` reads .env.',
+  ];
+  let group = '';
+  for (const [name, { group: itsGroup, default: defaultValue, meaning }] of Object.entries(settings) as [
+    string,
+    Setting,
+  ][]) {
+    if (itsGroup !== group) lines.push('', `## ${itsGroup}`);
+    group = itsGroup;
+    lines.push(`# ${meaning}`, defaultValue === undefined ? `# ${name}=` : `${name}=${defaultValue}`);
+  }
+  return `${lines.join('\n')}\n`;
+}

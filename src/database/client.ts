@@ -1,0 +1,63 @@
+/**
+ * The pool of connections and its faults. Every wait has an end: for a connection, for a statement, for an answer.
+ * Nobody holds a connection while bytes flow: repositories run one statement, or one short transaction, and let go.
+ */
+import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres';
+import { Pool } from 'pg';
+
+export type Database = NodePgDatabase;
+
+export interface DatabaseOptions {
+  url: string;
+  /** Connections at most. */
+  connections: number;
+  /** Milliseconds for a connection and for a statement each. */
+  timeout: number;
+  onError: (error: Error) => void;
+}
+
+export interface DatabaseHandle {
+  database: Database;
+  pool: Pool;
+  close(): Promise<void>;
+}
+
+export function openDatabase({ url, connections, timeout, onError }: DatabaseOptions): DatabaseHandle {
+  const pool = new Pool({
+    connectionString: url,
+    max: connections,
+    connectionTimeoutMillis: timeout,
+    statement_timeout: timeout,
+    // A frozen server does not honour statement_timeout; this one is kept by the client.
+    query_timeout: timeout + 1000,
+    idle_in_transaction_session_timeout: 2 * timeout,
+    idleTimeoutMillis: 30_000,
+    keepAlive: true,
+    application_name: 'stowage',
+  });
+  // An idle connection that breaks would otherwise end the process.
+  pool.on('error', onError);
+  return { database: drizzle(pool), pool, close: () => pool.end() };
+}
+
+/** SQLSTATE classes and codes after which the statement may or may not have happened, or was never begun. */
+const unavailableCodes = /^(08...|57P0[1-4]|53300|57014|25006|XX000|E(CONN(REFUSED|RESET|ABORTED)|PIPE|TIMEDOUT|HOSTUNREACH|NETUNREACH|NOTFOUND|AI_AGAIN))$/;
+const unavailableMessages = /^(Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Connection ended)/;
+
+/** Whether the database is away or did not answer in time: a 503, and the outcome of the statement is unknown. */
+export function isDatabaseUnavailable(error: unknown): boolean {
+  for (let each = error; each instanceof Error; each = each.cause) {
+    if (unavailableMessages.test(each.message)) return true;
+    if ('code' in each && typeof each.code === 'string' && unavailableCodes.test(each.code)) return true;
+    if (each instanceof AggregateError && each.errors.some(isDatabaseUnavailable)) return true;
+  }
+  return false;
+}
+
+/** The SQLSTATE of the innermost error, if there is one. */
+export function sqlState(error: unknown): string | undefined {
+  for (let each = error; each instanceof Error; each = each.cause) {
+    if ('code' in each && typeof each.code === 'string') return each.code;
+  }
+  return undefined;
+}

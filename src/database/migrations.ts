@@ -1,0 +1,22 @@
+/**
+ * Applies the migrations of ./migrations. Instances that start together take turns by an advisory lock, so each
+ * migration runs once; the others find it done.
+ */
+import { drizzle } from 'drizzle-orm/node-postgres';
+import { migrate } from 'drizzle-orm/node-postgres/migrator';
+import { Client } from 'pg';
+
+const MIGRATION_LOCK = 7_083_201_990;
+const folder = new URL('../../migrations', import.meta.url).pathname;
+
+/** @param url of the database, whose user may create tables */
+export async function applyMigrations(url: string): Promise<void> {
+  const client = new Client({ connectionString: url, connectionTimeoutMillis: 10_000, application_name: 'stowage-migrate' });
+  await client.connect();
+  try {
+    await client.query('select pg_advisory_lock($1)', [MIGRATION_LOCK]);
+    await migrate(drizzle(client), { migrationsFolder: folder });
+  } finally {
+    await client.end();
+  }
+}

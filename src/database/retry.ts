@@ -1,0 +1,31 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { isDatabaseUnavailable, sqlState } from './client.ts';
+
+const FIRST_PAUSE = 50;
+const LONGEST_PAUSE = 2000;
+
+/**
+ * Runs a statement again after a lost connection, a deadlock or a serialization failure, with growing pauses, until
+ * `patience` milliseconds are over. Only for statements that may be repeated: the first answer may have been lost after
+ * the statement took effect.
+ */
+export async function retryStatement<Result>(
+  patience: number,
+  statement: (attempt: number) => Promise<Result>,
+  signal?: AbortSignal,
+): Promise<Result> {
+  const deadline = performance.now() + patience;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await statement(attempt);
+    } catch (error) {
+      const pause = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** attempt) * (0.5 + Math.random() / 2);
+      if (!isRepeatable(error) || performance.now() + pause > deadline) throw error;
+      await delay(pause, undefined, { signal, ref: true });
+    }
+  }
+}
+
+function isRepeatable(error: unknown): boolean {
+  return isDatabaseUnavailable(error) || ['40001', '40P01'].includes(sqlState(error) ?? '');
+}

@@ -1,0 +1,101 @@
+/**
+ * The tables. drizzle-kit derives the migrations from this file (`npm run migrations:generate`); what it cannot express
+ * (the append-only trigger, the unlogged counter) stands in hand-written migrations beside the generated ones.
+ */
+import { sql } from 'drizzle-orm';
+import { bigint, check, customType, index, integer, jsonb, pgTable, text, timestamp, uuid } from 'drizzle-orm/pg-core';
+
+const bytea = customType<{ data: Buffer }>({ dataType: () => 'bytea' });
+/** Millisecond precision, so that a Date holds exactly what the column holds and keyset cursors are exact. */
+const moment = (name: string) => timestamp(name, { withTimezone: true, precision: 3, mode: 'date' });
+
+/** `ready` alone is served. `uploading` and `deleting` are never shown: such an upload is no asset yet, or none any more. */
+export const assetStates = ['uploading', 'processing', 'ready', 'rejected', 'lost', 'deleting'] as const;
+export const visibleStates = ['processing', 'ready', 'rejected', 'lost'] as const;
+export type AssetState = (typeof assetStates)[number];
+
+const visible = sql.raw(`state in ('processing', 'ready', 'rejected', 'lost')`);
+const listed = sql`${visible} and trashed_at is null`;
+
+/** One row per owner who ever uploaded or was given a limit. `used + reserved` never passes the limit by an upload. */
+export const quotas = pgTable(
+  'quotas',
+  {
+    ownerId: text('owner_id').primaryKey(),
+    /** Absent: the configured default, whatever it is at the time. */
+    limitBytes: bigint('limit_bytes', { mode: 'bigint' }),
+    usedBytes: bigint('used_bytes', { mode: 'bigint' }).notNull().default(sql`0`),
+    reservedBytes: bigint('reserved_bytes', { mode: 'bigint' }).notNull().default(sql`0`),
+    fileCount: bigint('file_count', { mode: 'bigint' }).notNull().default(sql`0`),
+  },
+  () => [check('quotas_not_negative', sql`limit_bytes >= 0 and used_bytes >= 0 and reserved_bytes >= 0 and file_count >= 0`)],
+);
+
+export const assets = pgTable(
+  'assets',
+  {
+    id: uuid('id').primaryKey(),
+    ownerId: text('owner_id').notNull(),
+    projectId: text('project_id'),
+    name: text('name').notNull(),
+    state: text('state', { enum: assetStates }).notNull(),
+    /** These four are known from the moment the bytes are stored and checked. */
+    assetType: text('asset_type'),
+    mediaType: text('media_type'),
+    size: bigint('size', { mode: 'number' }),
+    sha256: bytea('sha256'),
+    metadata: jsonb('metadata').$type<Record<string, string>>().notNull().default({}),
+    /** Opaque, fresh for every upload, written once. */
+    objectKey: text('object_key').notNull(),
+    cacheControl: text('cache_control'),
+    /** Counts the changes of the record; the entity tag is made of it. */
+    version: integer('version').notNull().default(1),
+    createdAt: moment('created_at').notNull(),
+    updatedAt: moment('updated_at').notNull(),
+    trashedAt: moment('trashed_at'),
+    /** Of an upload: bytes held in the owner's `reserved`, and when the upload counts as abandoned. */
+    reservedBytes: bigint('reserved_bytes', { mode: 'number' }).notNull().default(0),
+    leaseExpiresAt: moment('lease_expires_at'),
+  },
+  () => [
+    check('assets_state', sql.raw(`state in ('uploading', 'processing', 'ready', 'rejected', 'lost', 'deleting')`)),
+    check('assets_complete', sql`state in ('uploading', 'deleting') or (size is not null and media_type is not null and asset_type is not null and sha256 is not null)`),
+    check('assets_reservation', sql`reserved_bytes >= 0 and (state = 'uploading' or reserved_bytes = 0)`),
+    // One index per order of the list, and per filter that narrows it; see the EXPLAIN tests in tests/integration/list-scale.test.ts.
+    index('assets_by_created').using('btree', sql`owner_id`, sql`created_at`, sql`id`).where(listed),
+    index('assets_by_name').using('btree', sql`owner_id`, sql`lower(name) collate "C"`, sql`id`).where(listed),
+    index('assets_by_size').using('btree', sql`owner_id`, sql`size`, sql`id`).where(listed),
+    index('assets_by_project').using('btree', sql`owner_id`, sql`project_id`, sql`created_at`, sql`id`).where(listed),
+    index('assets_by_asset_type').using('btree', sql`owner_id`, sql`asset_type`, sql`created_at`, sql`id`).where(listed),
+    index('assets_by_media_type').using('btree', sql`owner_id`, sql`media_type`, sql`created_at`, sql`id`).where(listed),
+    index('assets_trashed').using('btree', sql`owner_id`, sql`created_at`, sql`id`).where(sql`${visible} and trashed_at is not null`),
+    index('assets_uploading').using('btree', sql`lease_expires_at`).where(sql`state = 'uploading'`),
+    index('assets_deleting').using('btree', sql`updated_at`).where(sql`state = 'deleting'`),
+  ],
+);
+
+/** Append-only (a trigger refuses UPDATE and DELETE): who did what to which asset, one row per change of state. */
+export const auditEvents = pgTable(
+  'audit_events',
+  {
+    id: bigint('id', { mode: 'bigint' }).primaryKey().generatedAlwaysAsIdentity(),
+    at: moment('at').notNull().defaultNow(),
+    action: text('action').notNull(),
+    actorId: text('actor_id').notNull(),
+    ownerId: text('owner_id').notNull(),
+    assetId: uuid('asset_id'),
+    requestId: text('request_id'),
+    detail: jsonb('detail').$type<Record<string, unknown>>().notNull().default({}),
+  },
+  () => [
+    index('audit_events_by_asset').using('btree', sql`asset_id`, sql`id`),
+    index('audit_events_by_owner').using('btree', sql`owner_id`, sql`id`),
+  ],
+);
+
+/** Uploads begun per caller and window, shared by all instances. Unlogged: a crash of Postgres may forget it. */
+export const uploadCounts = pgTable('upload_counts', {
+  callerId: text('caller_id').primaryKey(),
+  windowEndsAt: moment('window_ends_at').notNull(),
+  uploads: integer('uploads').notNull(),
+});

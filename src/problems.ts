@@ -1,0 +1,145 @@
+/**
+ * The catalogue of problems: every error a client can meet, sent as RFC 9457 `application/problem+json`. The `type` is
+ * stable and is what programs compare; `title` never varies; `detail` says what happened this time and the way out.
+ *
+ * Whatever is not a `Problem` when it reaches the error handler is a defect of ours and is told as `internal-error`.
+ */
+import { z } from 'zod';
+
+const catalogue = {
+  'malformed-request': { status: 400, title: 'The request is malformed' },
+  'invalid-parameter': { status: 400, title: 'A parameter or field is not valid' },
+  'invalid-name': { status: 400, title: 'The file name is not allowed' },
+  'malformed-multipart': { status: 400, title: 'The form is malformed' },
+  'unexpected-part': { status: 400, title: 'The form has a part that does not belong there' },
+  'incomplete-body': { status: 400, title: 'The body ended early' },
+  unauthenticated: { status: 401, title: 'A valid bearer token is needed' },
+  'missing-scope': { status: 403, title: 'The token lacks a scope' },
+  'quota-exceeded': { status: 403, title: 'The quota of the owner is used up' },
+  'not-found': { status: 404, title: 'There is no such resource' },
+  'method-not-allowed': { status: 405, title: 'The resource does not have this method' },
+  'request-timeout': { status: 408, title: 'The request came too slowly' },
+  'wrong-state': { status: 409, title: 'The asset is not in a state for this' },
+  'link-expired': { status: 410, title: 'The link has expired' },
+  'precondition-failed': { status: 412, title: 'The resource has changed' },
+  'too-large': { status: 413, title: 'The body or file is too large' },
+  'uri-too-long': { status: 414, title: 'The URL is too long' },
+  'unsupported-media-type': { status: 415, title: 'The media type is not supported here' },
+  'undetected-type': { status: 415, title: 'The bytes show no known media type' },
+  'declared-mismatch': { status: 415, title: 'The bytes are not of the declared media type' },
+  'extension-mismatch': { status: 415, title: 'The file extension does not belong to the bytes' },
+  'type-not-allowed': { status: 415, title: 'No upload policy allows this media type' },
+  'range-not-satisfiable': { status: 416, title: 'The range lies outside the asset' },
+  'expectation-failed': { status: 417, title: 'The expectation cannot be met' },
+  'empty-file': { status: 422, title: 'The file is empty' },
+  'damaged-file': { status: 422, title: 'The file is not a sound file of its media type' },
+  'digest-mismatch': { status: 422, title: 'The bytes do not have the declared digest' },
+  'too-many-requests': { status: 429, title: 'Too many requests' },
+  'too-many-uploads': { status: 429, title: 'Too many uploads' },
+  'headers-too-large': { status: 431, title: 'The header fields are too large' },
+  'internal-error': { status: 500, title: 'The service failed' },
+  unavailable: { status: 503, title: 'The service cannot do this right now' },
+  overloaded: { status: 503, title: 'The service is busy' },
+} as const;
+
+export type ProblemType = keyof typeof catalogue;
+
+/** One fault of one input: `pointer` (RFC 6901) into a JSON body, or the name of a `parameter`, header or form field. */
+export interface ProblemError {
+  pointer?: string;
+  parameter?: string;
+  detail: string;
+}
+
+export interface ProblemOptions {
+  detail?: string;
+  errors?: ProblemError[];
+  /** Whole seconds; becomes Retry-After (RFC 9110 section 10.2.3). */
+  retryAfter?: number;
+  headers?: Record<string, string>;
+  cause?: unknown;
+}
+
+export class Problem extends Error {
+  override name = 'Problem';
+  readonly type: ProblemType;
+  readonly status: number;
+  readonly options: ProblemOptions;
+
+  constructor(type: ProblemType, options: ProblemOptions = {}) {
+    super(options.detail ?? catalogue[type].title, { cause: options.cause });
+    this.type = type;
+    this.status = catalogue[type].status;
+    this.options = options;
+  }
+
+  /** Header fields that belong to the answer. */
+  get headers(): Record<string, string> {
+    const { retryAfter, headers } = this.options;
+    return { ...headers, ...(retryAfter !== undefined && { 'retry-after': String(Math.max(1, Math.ceil(retryAfter))) }) };
+  }
+
+  toDocument(requestId: string): ProblemDocument {
+    const { detail, errors } = this.options;
+    return {
+      type: problemUri(this.type),
+      title: catalogue[this.type].title,
+      status: this.status,
+      ...(detail !== undefined && { detail }),
+      ...(errors && errors.length > 0 && { errors }),
+      requestId,
+    };
+  }
+}
+
+/** Seconds after which a client may try again when the database or the object store is away. */
+export const RETRY_SOON = 5;
+
+/** The database or the object store did not answer; what was asked of it may or may not have happened. */
+export function unavailable(what: 'database' | 'object store' | 'key set', cause?: unknown): Problem {
+  return new Problem('unavailable', { detail: `The ${what} does not answer. Try again later.`, retryAfter: RETRY_SOON, cause });
+}
+
+/** A foreign id and an unknown id get this same answer, word for word. */
+export function assetNotFound(): Problem {
+  return new Problem('not-found', { detail: 'There is no asset with this id.' });
+}
+
+export function problemUri(type: ProblemType): string {
+  return `urn:stowage:problem:${type}`;
+}
+
+/** Problem types by status, for documents that list them. */
+export function problemsByStatus(): Map<number, ProblemType[]> {
+  const byStatus = new Map<number, ProblemType[]>();
+  for (const [type, { status }] of Object.entries(catalogue) as [ProblemType, { status: number }][]) {
+    byStatus.set(status, [...(byStatus.get(status) ?? []), type]);
+  }
+  return byStatus;
+}
+
+export function problemTitle(type: ProblemType): string {
+  return catalogue[type].title;
+}
+
+/** The document as it is sent, RFC 9457 section 3. */
+export const problemDocument = z
+  .object({
+    type: z.string().meta({ description: 'Stable name of the problem; compare this', example: 'urn:stowage:problem:quota-exceeded' }),
+    title: z.string().meta({ description: 'What the type means, always the same' }),
+    status: z.number().int().meta({ override: { type: 'integer' }, description: 'HTTP status' }),
+    detail: z.string().optional().meta({ description: 'What happened this time, and the way out' }),
+    errors: z
+      .array(
+        z.object({
+          pointer: z.string().optional().meta({ description: 'JSON Pointer (RFC 6901) into the body' }),
+          parameter: z.string().optional().meta({ description: 'Name of a parameter, header field or form field' }),
+          detail: z.string(),
+        }),
+      )
+      .optional()
+      .meta({ description: 'Each fault of the input by itself' }),
+    requestId: z.string().meta({ description: 'Name it when asking for help' }),
+  })
+  .meta({ id: 'Problem' });
+export type ProblemDocument = z.output<typeof problemDocument>;

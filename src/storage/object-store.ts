@@ -1,0 +1,129 @@
+import type { Readable } from 'node:stream';
+
+/**
+ * The object store port: where the bytes of assets live. `S3ObjectStore` is for production, `DiskObjectStore` is the
+ * embedded default; one contract suite (tests/storage) runs unchanged against both.
+ *
+ * Keys are opaque, chosen fresh for every upload and written once. So every verb may be repeated: writing the same key
+ * again writes the same bytes, and deleting or aborting what is not there is success. An object becomes visible whole
+ * (put, completeMultipartUpload) or not at all.
+ *
+ * Faults are of two kinds: `ObjectStoreUnavailable` (timeout, reset, 5xx, wrong credentials: the outcome is unknown and
+ * a retry makes sense) and ordinary errors (a defect). Neither carries a provider's message out of the process.
+ */
+export interface ObjectStore {
+  /** Whether links lead to the object store itself (S3) or back to this service (disk). */
+  readonly kind: 's3' | 'disk';
+
+  /** Writes a whole object. `sha256` is the digest of `body`; stores that can, have it verified on arrival. */
+  put(key: string, body: Buffer, attributes: ObjectAttributes, options: CallOptions & { sha256: Buffer }): Promise<void>;
+
+  /**
+   * Begins an object in parts. All parts have `partSize` bytes, except the last, which may have fewer.
+   * @returns the store's upload id
+   */
+  createMultipartUpload(
+    key: string,
+    attributes: ObjectAttributes,
+    options: CallOptions & { partSize: number },
+  ): Promise<string>;
+
+  /** Writes part `partNumber` (from 1, at most 10,000). Parts may arrive in any order; the same number again replaces. */
+  uploadPart(part: PartAddress, body: Buffer, options: CallOptions): Promise<UploadedPart>;
+
+  /** The parts that have arrived, in order. @throws NoSuchUpload when the upload is unknown (completed or aborted) */
+  listParts(key: string, uploadId: string, options: CallOptions): Promise<UploadedPart[]>;
+
+  /** Makes the parts one object. @throws NoSuchUpload when the upload is unknown: look with `head` before judging */
+  completeMultipartUpload(key: string, uploadId: string, parts: UploadedPart[], options: CallOptions): Promise<void>;
+
+  /** Ends the upload and drops its parts. An unknown upload is success. */
+  abortMultipartUpload(key: string, uploadId: string, options: CallOptions): Promise<void>;
+
+  /** Upload ids of the open multipart uploads of exactly this key. */
+  listMultipartUploads(key: string, options: CallOptions): Promise<string[]>;
+
+  /** Size and attributes, or undefined when there is no such object. */
+  head(key: string, options: CallOptions): Promise<ObjectHead | undefined>;
+
+  /**
+   * Opens the bytes of an object, whole or one inclusive range within its size. The stream errors (it never just ends)
+   * when fewer bytes come than `length` says. Destroying it frees the connection. Undefined when there is no such object.
+   */
+  get(key: string, options: CallOptions & { range?: ByteRange }): Promise<ObjectBody | undefined>;
+
+  /** Removes an object. A missing key is success. */
+  delete(key: string, options: CallOptions): Promise<void>;
+
+  /** A URL that hands the object out, without further credentials, until `expiresIn` seconds (at most 7 days) from now. */
+  presignGet(key: string, link: LinkOptions): Promise<string>;
+
+  /** A cheap probe that never writes. Rejects with `ObjectStoreUnavailable` when the store cannot serve. */
+  check(options: CallOptions): Promise<void>;
+
+  close(): Promise<void>;
+}
+
+/** What the store keeps beside the bytes and sends along with them. */
+export interface ObjectAttributes {
+  contentType: string;
+  /** RFC 6266, as built by `contentDisposition`. */
+  contentDisposition: string;
+  cacheControl: string;
+  /** Lower-case ASCII keys; values of printable ASCII. */
+  metadata: Record<string, string>;
+}
+
+export interface ObjectHead extends ObjectAttributes {
+  /** Bytes. */
+  size: number;
+  lastModified: Date;
+}
+
+export interface ObjectBody {
+  stream: Readable;
+  /** Bytes that `stream` will give. */
+  length: number;
+}
+
+/** First and last byte position, both inclusive (RFC 9110 section 14.1.2). */
+export interface ByteRange {
+  first: number;
+  last: number;
+}
+
+export interface PartAddress {
+  key: string;
+  uploadId: string;
+  partNumber: number;
+}
+
+export interface UploadedPart {
+  partNumber: number;
+  etag: string;
+  /** Bytes. */
+  size: number;
+}
+
+export interface CallOptions {
+  /** Ends the call early; it then rejects with the signal's reason. */
+  signal?: AbortSignal;
+}
+
+export interface LinkOptions {
+  /** Seconds. */
+  expiresIn: number;
+  contentType: string;
+  contentDisposition: string;
+  cacheControl: string;
+}
+
+/** The store did not answer, or not in time, or not usefully. What it did is unknown. */
+export class ObjectStoreUnavailable extends Error {
+  override name = 'ObjectStoreUnavailable';
+}
+
+/** The multipart upload does not exist: it was completed or aborted, or never was. */
+export class NoSuchUpload extends Error {
+  override name = 'NoSuchUpload';
+}
