@@ -76,7 +76,10 @@ export class Problem extends Error {
   /** Header fields that belong to the answer. */
   get headers(): Record<string, string> {
     const { retryAfter, headers } = this.options;
-    return { ...headers, ...(retryAfter !== undefined && { 'retry-after': String(Math.max(1, Math.ceil(retryAfter))) }) };
+    return {
+      ...headers,
+      ...(retryAfter !== undefined && { 'retry-after': String(Math.max(1, Math.ceil(retryAfter))) }),
+    };
   }
 
   toDocument(requestId: string): ProblemDocument {
@@ -97,7 +100,11 @@ export const RETRY_SOON = 5;
 
 /** The database or the object store did not answer; what was asked of it may or may not have happened. */
 export function unavailable(what: 'database' | 'object store' | 'key set', cause?: unknown): Problem {
-  return new Problem('unavailable', { detail: `The ${what} does not answer. Try again later.`, retryAfter: RETRY_SOON, cause });
+  return new Problem('unavailable', {
+    detail: `The ${what} does not answer. Try again later.`,
+    retryAfter: RETRY_SOON,
+    cause,
+  });
 }
 
 /** A foreign id and an unknown id get this same answer, word for word. */
@@ -125,9 +132,14 @@ export function problemTitle(type: ProblemType): string {
 /** The document as it is sent, RFC 9457 section 3. */
 export const problemDocument = z
   .object({
-    type: z.string().meta({ description: 'Stable name of the problem; compare this', example: 'urn:stowage:problem:quota-exceeded' }),
+    type: z
+      .string()
+      .meta({ description: 'Stable name of the problem; compare this', example: 'urn:stowage:problem:quota-exceeded' }),
     title: z.string().meta({ description: 'What the type means, always the same' }),
-    status: z.number().int().meta({ override: { type: 'integer' }, description: 'HTTP status' }),
+    status: z
+      .number()
+      .int()
+      .meta({ override: { type: 'integer' }, description: 'HTTP status' }),
     detail: z.string().optional().meta({ description: 'What happened this time, and the way out' }),
     errors: z
       .array(

@@ -41,8 +41,10 @@ export function openDatabase({ url, connections, timeout, onError }: DatabaseOpt
 }
 
 /** SQLSTATE classes and codes after which the statement may or may not have happened, or was never begun. */
-const unavailableCodes = /^(08...|57P0[1-4]|53300|57014|25006|XX000|E(CONN(REFUSED|RESET|ABORTED)|PIPE|TIMEDOUT|HOSTUNREACH|NETUNREACH|NOTFOUND|AI_AGAIN))$/;
-const unavailableMessages = /^(Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Connection ended)/;
+const unavailableCodes =
+  /^(08...|57P0[1-4]|53300|57014|25006|E(CONN(REFUSED|RESET|ABORTED)|PIPE|TIMEDOUT|HOSTUNREACH|NETUNREACH|NOTFOUND|AI_AGAIN))$/;
+const unavailableMessages =
+  /^(Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Connection ended)/;
 
 /** Whether the database is away or did not answer in time: a 503, and the outcome of the statement is unknown. */
 export function isDatabaseUnavailable(error: unknown): boolean {

@@ -11,7 +11,11 @@ const folder = new URL('../../migrations', import.meta.url).pathname;
 
 /** @param url of the database, whose user may create tables */
 export async function applyMigrations(url: string): Promise<void> {
-  const client = new Client({ connectionString: url, connectionTimeoutMillis: 10_000, application_name: 'stowage-migrate' });
+  const client = new Client({
+    connectionString: url,
+    connectionTimeoutMillis: 10_000,
+    application_name: 'stowage-migrate',
+  });
   await client.connect();
   try {
     await client.query('select pg_advisory_lock($1)', [MIGRATION_LOCK]);

@@ -28,7 +28,9 @@ export const quotas = pgTable(
     reservedBytes: bigint('reserved_bytes', { mode: 'bigint' }).notNull().default(sql`0`),
     fileCount: bigint('file_count', { mode: 'bigint' }).notNull().default(sql`0`),
   },
-  () => [check('quotas_not_negative', sql`limit_bytes >= 0 and used_bytes >= 0 and reserved_bytes >= 0 and file_count >= 0`)],
+  () => [
+    check('quotas_not_negative', sql`limit_bytes >= 0 and used_bytes >= 0 and reserved_bytes >= 0 and file_count >= 0`),
+  ],
 );
 
 export const assets = pgTable(
@@ -59,16 +61,25 @@ export const assets = pgTable(
   },
   () => [
     check('assets_state', sql.raw(`state in ('uploading', 'processing', 'ready', 'rejected', 'lost', 'deleting')`)),
-    check('assets_complete', sql`state in ('uploading', 'deleting') or (size is not null and media_type is not null and asset_type is not null and sha256 is not null)`),
+    check(
+      'assets_complete',
+      sql`state in ('uploading', 'deleting') or (size is not null and media_type is not null and asset_type is not null and sha256 is not null)`,
+    ),
     check('assets_reservation', sql`reserved_bytes >= 0 and (state = 'uploading' or reserved_bytes = 0)`),
     // One index per order of the list, and per filter that narrows it; see the EXPLAIN tests in tests/integration/list-scale.test.ts.
     index('assets_by_created').using('btree', sql`owner_id`, sql`created_at`, sql`id`).where(listed),
     index('assets_by_name').using('btree', sql`owner_id`, sql`lower(name) collate "C"`, sql`id`).where(listed),
     index('assets_by_size').using('btree', sql`owner_id`, sql`size`, sql`id`).where(listed),
     index('assets_by_project').using('btree', sql`owner_id`, sql`project_id`, sql`created_at`, sql`id`).where(listed),
-    index('assets_by_asset_type').using('btree', sql`owner_id`, sql`asset_type`, sql`created_at`, sql`id`).where(listed),
-    index('assets_by_media_type').using('btree', sql`owner_id`, sql`media_type`, sql`created_at`, sql`id`).where(listed),
-    index('assets_trashed').using('btree', sql`owner_id`, sql`created_at`, sql`id`).where(sql`${visible} and trashed_at is not null`),
+    index('assets_by_asset_type')
+      .using('btree', sql`owner_id`, sql`asset_type`, sql`created_at`, sql`id`)
+      .where(listed),
+    index('assets_by_media_type')
+      .using('btree', sql`owner_id`, sql`media_type`, sql`created_at`, sql`id`)
+      .where(listed),
+    index('assets_trashed')
+      .using('btree', sql`owner_id`, sql`created_at`, sql`id`)
+      .where(sql`${visible} and trashed_at is not null`),
     index('assets_uploading').using('btree', sql`lease_expires_at`).where(sql`state = 'uploading'`),
     index('assets_deleting').using('btree', sql`updated_at`).where(sql`state = 'deleting'`),
   ],

@@ -16,7 +16,12 @@ export interface ObjectStore {
   readonly kind: 's3' | 'disk';
 
   /** Writes a whole object. `sha256` is the digest of `body`; stores that can, have it verified on arrival. */
-  put(key: string, body: Buffer, attributes: ObjectAttributes, options: CallOptions & { sha256: Buffer }): Promise<void>;
+  put(
+    key: string,
+    body: Buffer,
+    attributes: ObjectAttributes,
+    options: CallOptions & { sha256: Buffer },
+  ): Promise<void>;
 
   /**
    * Begins an object in parts. All parts have `partSize` bytes, except the last, which may have fewer.

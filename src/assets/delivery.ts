@@ -1,0 +1,120 @@
+/**
+ * Sends an object's bytes through the service: one range, all conditional header fields, and an end that is either whole
+ * or visibly broken. When the store breaks off, or stalls, the connection is destroyed, because after the header fields
+ * there is no other way to tell the client that bytes are missing.
+ */
+import type { Readable } from 'node:stream';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { z } from 'zod';
+import { Problem, unavailable } from '../problems.ts';
+import { type ObjectStore, ObjectStoreUnavailable } from '../storage/object-store.ts';
+import { parseRange } from './byte-range.ts';
+import { evaluateRead, rangeApplies } from './preconditions.ts';
+import { contentHeaders } from './serving.ts';
+
+/** Milliseconds without a byte after which the side that is waited for is given up. */
+const STORE_STALL = 30_000;
+const CLIENT_STALL = 120_000;
+const LOOK_EVERY = 5_000;
+
+export interface Delivery {
+  store: ObjectStore;
+  key: string;
+  size: number;
+  entityTag: string;
+  lastModified: Date;
+  /** Content-Type, Content-Disposition, Cache-Control and whatever else belongs to the bytes. */
+  headers: Record<string, string>;
+  /** Awaited before bytes are handed out; not for HEAD, 304 or refusals. */
+  beforeBytes?: () => Promise<void>;
+  /** Told the number of bytes when they were all sent. */
+  onSent?: (bytes: number) => void;
+}
+
+export const conditionalHeaders = z.object({
+  range: z
+    .string()
+    .optional()
+    .meta({ description: 'One range of bytes (RFC 9110 section 14)', example: 'bytes=0-1023' }),
+  'if-match': z.string().optional(),
+  'if-none-match': z.string().optional(),
+  'if-modified-since': z.string().optional(),
+  'if-unmodified-since': z.string().optional(),
+  'if-range': z.string().optional(),
+});
+
+/** @throws Problem precondition-failed, range-not-satisfiable, unavailable */
+export async function deliver(request: FastifyRequest, reply: FastifyReply, delivery: Delivery): Promise<FastifyReply> {
+  const { headers } = request;
+  const current = { etag: delivery.entityTag, lastModified: delivery.lastModified };
+  const validators = { etag: delivery.entityTag, 'last-modified': delivery.lastModified.toUTCString() };
+  const verdict = evaluateRead(
+    {
+      ifMatch: headers['if-match'],
+      ifNoneMatch: headers['if-none-match'],
+      ifModifiedSince: headers['if-modified-since'],
+      ifUnmodifiedSince: headers['if-unmodified-since'],
+    },
+    current,
+  );
+  if (verdict === 'precondition-failed')
+    throw new Problem('precondition-failed', { detail: 'The bytes are not the ones you named.' });
+  reply.headers({ ...contentHeaders, ...delivery.headers, ...validators, 'accept-ranges': 'bytes' });
+  if (verdict === 'not-modified') return reply.removeHeader('content-type').code(304).send();
+
+  const wanted =
+    request.method === 'GET' && rangeApplies(headers['if-range'] as string | undefined, current)
+      ? headers.range
+      : undefined;
+  const range = parseRange(wanted, delivery.size);
+  if (range.kind === 'unsatisfiable') {
+    throw new Problem('range-not-satisfiable', {
+      detail: `The asset has ${delivery.size} bytes.`,
+      headers: { 'content-range': `bytes */${delivery.size}` },
+    });
+  }
+  const length = range.kind === 'range' ? range.last - range.first + 1 : delivery.size;
+  reply.header('content-length', length);
+  if (range.kind === 'range')
+    reply.code(206).header('content-range', `bytes ${range.first}-${range.last}/${delivery.size}`);
+  if (request.method === 'HEAD') return reply.send();
+
+  await delivery.beforeBytes?.();
+  const gone = new AbortController();
+  reply.raw.once('close', () => gone.abort());
+  const body = await delivery.store.get(delivery.key, {
+    signal: gone.signal,
+    ...(range.kind === 'range' && { range }),
+  });
+  if (!body || body.length !== length) {
+    body?.stream.destroy();
+    request.log.error(
+      { expected: length, found: body?.length },
+      'the object of a ready asset is missing or of another size',
+    );
+    throw unavailable('object store');
+  }
+  watch(body.stream, reply);
+  reply.raw.once('finish', () => delivery.onSent?.(length));
+  return reply.send(body.stream);
+}
+
+/** Gives up whoever keeps the other waiting. Only one is waited for at a time: the client while it does not drain. */
+function watch(stream: Readable, reply: FastifyReply): void {
+  const { raw } = reply;
+  let written = -1;
+  let since = performance.now();
+  const timer = setInterval(() => {
+    const now = raw.socket?.bytesWritten ?? 0;
+    if (now !== written) {
+      written = now;
+      since = performance.now();
+      return;
+    }
+    const patience = raw.writableNeedDrain || stream.readableEnded ? CLIENT_STALL : STORE_STALL;
+    if (performance.now() - since < patience) return;
+    stream.destroy(new ObjectStoreUnavailable('the transfer stalled'));
+    raw.destroy();
+  }, LOOK_EVERY);
+  raw.once('close', () => clearInterval(timer));
+}

@@ -1,0 +1,256 @@
+/** The ways out: a link to the object store, the bytes through the service, and the links of the disk store. */
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import { LONGEST_LINK } from '../config.ts';
+import type { AuditAction } from '../database/audit.ts';
+import { formatDigest } from '../http/digest-fields.ts';
+import type { App } from '../http/openapi.ts';
+import { assetId, binary, timestamp } from '../http/schema-types.ts';
+import { assetNotFound, Problem } from '../problems.ts';
+import { DiskObjectStore } from '../storage/disk/disk-object-store.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import { type Asset, assetDocument, contentTag, toDocument } from './asset.ts';
+import type { AssetsRepository } from './assets-repository.ts';
+import { contentDisposition } from './content-disposition.ts';
+import { conditionalHeaders, deliver } from './delivery.ts';
+import { actorOf, inTrash, required } from './routes.ts';
+import { dispositionOf, isSafeInline } from './serving.ts';
+
+export interface DownloadRoutesOptions {
+  assets: AssetsRepository;
+  store: ObjectStore;
+  /** Seconds that a link lives when the caller names none. */
+  linkLife: number;
+  onSent: (bytes: number) => void;
+}
+
+const tags = ['Downloads'];
+const byId = z.object({ id: assetId });
+
+const disposition = z
+  .enum(['inline', 'attachment'], { error: 'must be inline or attachment' })
+  .optional()
+  .meta({
+    description:
+      'Whether browsers show or save the file. `inline` is kept for images, audio and video only; all else is an attachment',
+  });
+
+const link = z
+  .object({
+    url: z
+      .string()
+      .meta({
+        override: { type: 'string', format: 'uri' },
+        description: 'Hands the bytes out to whoever has it; keep it secret',
+        example: 'https://files.example.com/v1/links/eyJr',
+      }),
+    expiresAt: timestamp,
+    asset: assetDocument,
+  })
+  .meta({ id: 'DownloadLink' });
+
+const contentResponseHeaders = z.object({
+  'Content-Disposition': z.string(),
+  'Repr-Digest': z
+    .string()
+    .meta({
+      description: 'RFC 9530, SHA-256 of the whole file',
+      example: 'sha-256=:uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek=:',
+    }),
+  ETag: z.string(),
+  'Last-Modified': z.string(),
+  'Accept-Ranges': z.string(),
+});
+
+export function downloadRoutes(app: App, { assets, store, linkLife, onSent }: DownloadRoutesOptions): void {
+  app.get(
+    '/v1/assets/:id/download',
+    {
+      schema: {
+        operationId: 'createDownloadLink',
+        tags,
+        summary: 'Get a link that hands the bytes out for a while',
+        description:
+          'The link needs no token and leads straight to the object store. With `redirect=true` the answer is a 302 to it.',
+        params: byId,
+        querystring: z.strictObject({
+          expiresIn: z
+            .string()
+            .regex(/^\d{1,6}$/, `must be 1 to ${LONGEST_LINK}`)
+            .transform(Number)
+            .refine((n) => n >= 1 && n <= LONGEST_LINK, `must be 1 to ${LONGEST_LINK}`)
+            .optional()
+            .meta({
+              override: { type: 'integer', minimum: 1, maximum: LONGEST_LINK },
+              description: 'Seconds the link lives; at most 7 days',
+              example: 3600,
+            }),
+          disposition,
+          redirect: z
+            .enum(['true', 'false'], { error: 'must be true or false' })
+            .default('false')
+            .meta({ override: { type: 'boolean', default: false }, description: 'Answer 302 to the link' }),
+        }),
+        response: { 200: link },
+      },
+      config: {
+        success: {
+          status: 200,
+          description: 'The link',
+          others: { '302': { description: 'With `redirect=true`', headers: z.object({ Location: z.string() }) } },
+        },
+        problems: ['not-found', 'wrong-state'],
+      },
+    },
+    async (request, reply) => {
+      const { params, query } = request;
+      const expiresIn = query.expiresIn ?? linkLife;
+      const how = { expiresIn, ...(query.disposition !== undefined && { disposition: query.disposition }) };
+      const asset = await handOut(request, params.id, 'asset.link-issued', how);
+      const expiresAt = new Date(Date.now() + expiresIn * 1000);
+      const url = await store.presignGet(asset.objectKey, {
+        expiresIn,
+        contentType: asset.mediaType,
+        contentDisposition: dispositionFor(asset, query.disposition),
+        cacheControl: asset.cacheControl,
+      });
+      reply.header('cache-control', 'no-store');
+      if (query.redirect === 'true') return reply.redirect(url, 302);
+      return { url, expiresAt: expiresAt.toISOString(), asset: toDocument(asset) };
+    },
+  );
+
+  app.route({
+    method: ['GET', 'HEAD'],
+    url: '/v1/assets/:id/content',
+    schema: {
+      operationId: 'downloadAsset',
+      tags,
+      summary: 'Get the bytes through the service',
+      description:
+        'Honours one Range and all conditional header fields. Prefer links where many bytes are handed out: they do not pass through the service.',
+      params: byId,
+      querystring: z.strictObject({ disposition }),
+      headers: conditionalHeaders,
+    },
+    config: {
+      success: {
+        status: 200,
+        description: 'The bytes',
+        headers: contentResponseHeaders,
+        content: { '*/*': { schema: binary } },
+        others: {
+          '206': { description: 'The range', headers: contentResponseHeaders, content: { '*/*': { schema: binary } } },
+          '304': { description: 'You have these bytes already' },
+        },
+      },
+      problems: ['not-found', 'wrong-state', 'precondition-failed', 'range-not-satisfiable'],
+    },
+    handler: async (request, reply) => {
+      const { caller, params, query } = request;
+      const asset = servable(await required(assets.find(caller.id, params.id)));
+      return deliver(request, reply, {
+        store,
+        key: asset.objectKey,
+        size: asset.size,
+        entityTag: contentTag(asset),
+        lastModified: asset.createdAt,
+        headers: {
+          'content-type': asset.mediaType,
+          'content-disposition': dispositionFor(asset, query.disposition),
+          'cache-control': asset.cacheControl,
+          'repr-digest': formatDigest(asset.sha256),
+        },
+        beforeBytes: async () => {
+          await handOut(
+            request,
+            params.id,
+            'asset.downloaded',
+            request.headers.range === undefined ? {} : { range: request.headers.range.slice(0, 100) },
+          );
+        },
+        onSent,
+      });
+    },
+  });
+
+  if (store instanceof DiskObjectStore) diskLinkRoute(app, store, onSent);
+
+  /** Finds the asset and writes the audit row in one statement; what is not served says why. */
+  async function handOut(
+    request: { caller: { id: string }; id: string },
+    id: string,
+    action: AuditAction,
+    how: Record<string, unknown>,
+  ): Promise<Asset> {
+    const asset = await assets.handOut(request.caller.id, id, action, actorOf(request), how);
+    return asset ?? servable(await required(assets.find(request.caller.id, id)));
+  }
+}
+
+/** @throws Problem wrong-state unless the asset is ready and out of the trash */
+function servable(asset: Asset): Asset {
+  if (asset.trashedAt) throw inTrash();
+  if (asset.state !== 'ready')
+    throw new Problem('wrong-state', { detail: `The asset is ${asset.state} and not handed out.` });
+  return asset;
+}
+
+function dispositionFor(asset: Asset, wanted: 'inline' | 'attachment' | undefined): string {
+  const type =
+    wanted === 'inline' && !isSafeInline(asset.mediaType) ? 'attachment' : (wanted ?? dispositionOf(asset.mediaType));
+  return contentDisposition(type, asset.name);
+}
+
+/** What a presigned URL is to S3: the signature in the token is the permission, so there is no caller. */
+function diskLinkRoute(app: App, store: DiskObjectStore, onSent: (bytes: number) => void): void {
+  app.route({
+    method: ['GET', 'HEAD'],
+    url: '/v1/links/:token',
+    schema: {
+      operationId: 'followLink',
+      tags,
+      summary: 'Follow a download link of the disk object store',
+      description:
+        'Where `createDownloadLink` leads when the service stores on its own disk. Do not build these URLs yourself.',
+      security: [],
+      params: z.object({ token: z.string().max(8192) }),
+      headers: conditionalHeaders,
+    },
+    config: {
+      public: true,
+      success: {
+        status: 200,
+        description: 'The bytes',
+        content: { '*/*': { schema: binary } },
+        others: {
+          '206': { description: 'The range', content: { '*/*': { schema: binary } } },
+          '304': { description: 'You have these bytes already' },
+        },
+      },
+      problems: ['not-found', 'link-expired', 'precondition-failed', 'range-not-satisfiable'],
+    },
+    handler: async (request, reply) => {
+      const permission = store.readLink(request.params.token);
+      if (permission === 'invalid')
+        throw new Problem('not-found', { detail: 'This is no link of ours. Get a new one.' });
+      if (permission === 'expired') throw new Problem('link-expired', { detail: 'Get a new link.' });
+      const head = await store.head(permission.key, {});
+      if (!head) throw assetNotFound();
+      return deliver(request, reply, {
+        store,
+        key: permission.key,
+        size: head.size,
+        // A key is written once, so it stands for its bytes.
+        entityTag: `"${createHash('sha256').update(permission.key).digest('base64url').slice(0, 22)}"`,
+        lastModified: head.lastModified,
+        headers: {
+          'content-type': permission.contentType,
+          'content-disposition': permission.contentDisposition,
+          'cache-control': permission.cacheControl,
+        },
+        onSent,
+      });
+    },
+  });
+}

@@ -1,0 +1,336 @@
+/** The catalogue of assets over HTTP: list, get, change, trash, restore, delete. */
+import { z } from 'zod';
+import type { Actor } from '../database/audit.ts';
+import type { App } from '../http/openapi.ts';
+import { decodeCursor, encodeCursor } from '../http/paging.ts';
+import { assetId, assetType, metadata, projectId } from '../http/schema-types.ts';
+import { extensionFits } from '../intake/media-types.ts';
+import type { ObjectDeletion } from '../jobs/delete-objects.ts';
+import { assetNotFound, Problem } from '../problems.ts';
+import { type Asset, assetDocument, recordTag, toDocument } from './asset.ts';
+import type { AssetsRepository, ListQuery } from './assets-repository.ts';
+import { checkFileName } from './file-name.ts';
+import { matchesIfMatch } from './preconditions.ts';
+
+export interface AssetRoutesOptions {
+  assets: AssetsRepository;
+  deletion: ObjectDeletion;
+}
+
+const byId = z.object({ id: assetId });
+const tags = ['Assets'];
+export const entityTagHeader = z.object({
+  ETag: z.string().meta({ description: 'Entity tag of the record, for If-Match', example: '"kM2Q0b9S0kq2dZk3n0mV9A"' }),
+});
+
+const trueOrFalse = z
+  .enum(['true', 'false'], { error: 'must be true or false' })
+  .transform((text) => text === 'true')
+  .meta({ override: { type: 'boolean' } });
+
+const listQuery = z.strictObject({
+  projectId: projectId.optional().meta({ description: 'Only this project' }),
+  assetType: assetType.optional().meta({ description: 'Only this asset type' }),
+  mediaType: z
+    .string()
+    .regex(
+      /^[a-z0-9][a-z0-9!#$&^_.+-]*\/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*)$/i,
+      'must be a media type such as image/png, or image/*',
+    )
+    .transform((text) => text.toLowerCase())
+    .optional()
+    .meta({
+      override: { type: 'string' },
+      description: 'Only this media type, or a family of them',
+      example: 'image/*',
+    }),
+  state: z
+    .enum(['processing', 'ready', 'rejected', 'lost'], { error: 'must be processing, ready, rejected or lost' })
+    .optional()
+    .meta({ description: 'Only this state' }),
+  name: z
+    .string()
+    .min(1)
+    .max(255)
+    .refine((text) => text.isWellFormed() && !text.includes('\0'), 'must be text')
+    .transform((text) => text.normalize('NFC'))
+    .optional()
+    .meta({
+      override: { type: 'string' },
+      description: 'Only names that begin with this, upper and lower case alike',
+      example: 'holiday',
+    }),
+  trashed: trueOrFalse
+    .default(false)
+    .meta({ override: { type: 'boolean', default: false }, description: 'The trash instead of what is not in it' }),
+  sort: z.enum(['createdAt', 'name', 'size'], { error: 'must be createdAt, name or size' }).default('createdAt'),
+  order: z.enum(['asc', 'desc'], { error: 'must be asc or desc' }).default('desc'),
+  limit: z
+    .string()
+    .regex(/^\d{1,3}$/, 'must be 1 to 200')
+    .transform(Number)
+    .refine((n) => n >= 1 && n <= 200, 'must be 1 to 200')
+    .default(50)
+    .meta({ override: { type: 'integer', minimum: 1, maximum: 200, default: 50 }, description: 'Assets per page' }),
+  cursor: z
+    .string()
+    .max(4096)
+    .optional()
+    .meta({ description: '`nextCursor` of the page before, with the same sort and order' }),
+});
+
+const assetPage = z
+  .object({
+    data: z.array(assetDocument),
+    page: z.object({
+      nextCursor: z.string().optional().meta({ description: 'There while more follow' }),
+      hasMore: z.boolean(),
+    }),
+  })
+  .meta({ id: 'AssetPage' });
+
+const assetPatch = z
+  .strictObject({
+    name: z
+      .string()
+      .optional()
+      .meta({ description: 'New file name; its extension must belong to the media type', example: 'summer.jpg' }),
+    projectId: projectId
+      .nullable()
+      .optional()
+      .meta({ description: 'New project; null takes the asset out of its project' }),
+    metadata: metadata.nullable().optional().meta({ description: 'Replaces all metadata; null empties it' }),
+  })
+  .refine((patch) => Object.keys(patch).length > 0, 'must change something')
+  .meta({ id: 'AssetPatch' });
+
+export function assetRoutes(app: App, { assets, deletion }: AssetRoutesOptions): void {
+  app.get(
+    '/v1/assets',
+    {
+      schema: {
+        operationId: 'listAssets',
+        tags,
+        summary: 'List assets',
+        description:
+          'One page in keyset order. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.',
+        querystring: listQuery,
+        response: { 200: assetPage },
+      },
+      config: {
+        success: {
+          status: 200,
+          description: 'A page of assets',
+          headers: z.object({
+            Link: z.string().optional().meta({ description: 'RFC 8288; rel="next" while more follow' }),
+          }),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { cursor, limit, ...filters } = request.query;
+      const order = `${filters.sort}.${filters.order}`;
+      const query: ListQuery = { ...withoutUndefined(filters), ownerId: request.caller.id, limit: limit + 1 };
+      if (cursor !== undefined) query.after = decodeCursor(order, cursor);
+      const rows = await assets.list(query);
+      const page = rows.slice(0, limit);
+      const last = page.at(-1);
+      const nextCursor =
+        rows.length > limit && last ? encodeCursor(order, { value: last.value, id: last.asset.id }) : undefined;
+      if (nextCursor !== undefined) {
+        const next = new URLSearchParams(request.url.split('?')[1]);
+        next.set('cursor', nextCursor);
+        reply.header('link', `</v1/assets?${next}>; rel="next"`);
+      }
+      return {
+        data: page.map(({ asset }) => toDocument(asset)),
+        page: { ...(nextCursor !== undefined && { nextCursor }), hasMore: nextCursor !== undefined },
+      };
+    },
+  );
+
+  app.get(
+    '/v1/assets/:id',
+    {
+      schema: {
+        operationId: 'getAsset',
+        tags,
+        summary: 'Get the record of an asset',
+        params: byId,
+        response: { 200: assetDocument },
+      },
+      config: {
+        success: { status: 200, description: 'The record', headers: entityTagHeader },
+        problems: ['not-found'],
+      },
+    },
+    async (request, reply) => {
+      const asset = await required(assets.find(request.caller.id, request.params.id));
+      reply.header('etag', recordTag(asset)).header('cache-control', 'private, no-cache');
+      return toDocument(asset);
+    },
+  );
+
+  app.patch(
+    '/v1/assets/:id',
+    {
+      schema: {
+        operationId: 'updateAsset',
+        tags,
+        summary: 'Rename an asset, move it to a project, or replace its metadata',
+        description:
+          'The bytes and their key stay as they are. With `If-Match` the change is made only if the record is still the one you read.',
+        params: byId,
+        headers: z.object({ 'if-match': z.string().optional().meta({ description: 'Entity tag of the record' }) }),
+        body: assetPatch,
+        response: { 200: assetDocument },
+      },
+      config: {
+        success: { status: 200, description: 'The changed record', headers: entityTagHeader },
+        problems: [
+          'malformed-request',
+          'invalid-name',
+          'not-found',
+          'wrong-state',
+          'precondition-failed',
+          'too-large',
+          'unsupported-media-type',
+        ],
+      },
+    },
+    async (request, reply) => {
+      const { caller, params, body } = request;
+      const ifMatch = request.headers['if-match'];
+      const current = await required(assets.find(caller.id, params.id));
+      requireMatch(ifMatch, current);
+      if (current.trashedAt) throw inTrash();
+      const changes = {
+        ...(body.name !== undefined && { name: acceptableName(body.name, current.mediaType) }),
+        ...(body.projectId !== undefined && { projectId: body.projectId }),
+        ...(body.metadata !== undefined && { metadata: body.metadata ?? {} }),
+      };
+      const changed = await assets.update(
+        caller.id,
+        params.id,
+        changes,
+        ifMatch === undefined ? undefined : current.version,
+        actorOf(request),
+      );
+      // Somebody was faster: trashed, deleted, or changed since it was read.
+      if (!changed) throw await whyNot(assets, caller.id, params.id, ifMatch);
+      reply.header('etag', recordTag(changed));
+      return toDocument(changed);
+    },
+  );
+
+  app.delete(
+    '/v1/assets/:id',
+    {
+      schema: {
+        operationId: 'deleteAsset',
+        tags,
+        summary: 'Move an asset to the trash, or delete it for good',
+        description:
+          'In the trash an asset counts toward the quota and can be restored; it is not handed out. With `permanent=true` the record and the bytes are gone for good and the quota is free.',
+        params: byId,
+        querystring: z.strictObject({
+          permanent: trueOrFalse.default(false).meta({ override: { type: 'boolean', default: false } }),
+        }),
+        headers: z.object({ 'if-match': z.string().optional().meta({ description: 'Entity tag of the record' }) }),
+      },
+      config: { success: { status: 204, description: 'Done' }, problems: ['not-found', 'precondition-failed'] },
+    },
+    async (request, reply) => {
+      const { caller, params, query } = request;
+      const current = await required(assets.find(caller.id, params.id));
+      requireMatch(request.headers['if-match'], current);
+      if (query.permanent) {
+        if (!(await assets.delete(caller.id, params.id, actorOf(request)))) throw assetNotFound();
+        deletion.soon();
+      } else if (!current.trashedAt) await assets.trash(caller.id, params.id, actorOf(request));
+      return reply.code(204).send();
+    },
+  );
+
+  app.post(
+    '/v1/assets/:id/restore',
+    {
+      schema: {
+        operationId: 'restoreAsset',
+        tags,
+        summary: 'Take an asset out of the trash',
+        params: byId,
+        response: { 200: assetDocument },
+      },
+      config: {
+        success: { status: 200, description: 'The restored record', headers: entityTagHeader },
+        problems: ['not-found', 'wrong-state'],
+      },
+    },
+    async (request, reply) => {
+      const { caller, params } = request;
+      const restored = await assets.restore(caller.id, params.id, actorOf(request));
+      if (!restored) {
+        await required(assets.find(caller.id, params.id));
+        throw new Problem('wrong-state', { detail: 'The asset is not in the trash.' });
+      }
+      reply.header('etag', recordTag(restored));
+      return toDocument(restored);
+    },
+  );
+}
+
+/** Who acts in this request, for the audit trail. */
+export function actorOf(request: { caller: { id: string }; id: string }): Actor {
+  return { callerId: request.caller.id, requestId: request.id };
+}
+
+/** @throws Problem not-found */
+export async function required(found: Promise<Asset | undefined>): Promise<Asset> {
+  const asset = await found;
+  if (!asset) throw assetNotFound();
+  return asset;
+}
+
+export function inTrash(): Problem {
+  return new Problem('wrong-state', { detail: 'The asset is in the trash. Restore it first.' });
+}
+
+function requireMatch(ifMatch: string | undefined, asset: Asset): void {
+  if (ifMatch === undefined || matchesIfMatch(ifMatch, recordTag(asset))) return;
+  throw new Problem('precondition-failed', {
+    detail: 'The asset has changed since you read it. Read it again.',
+    headers: { etag: recordTag(asset) },
+  });
+}
+
+async function whyNot(
+  assets: AssetsRepository,
+  ownerId: string,
+  id: string,
+  ifMatch: string | undefined,
+): Promise<Problem> {
+  const asset = await required(assets.find(ownerId, id));
+  requireMatch(ifMatch, asset);
+  return inTrash();
+}
+
+function acceptableName(name: string, mediaType: string): string {
+  const checked = checkFileName(name);
+  const detail = checked.ok
+    ? extensionFits(checked.name, mediaType)
+      ? undefined
+      : `The extension does not belong to ${mediaType}. Keep one that does, or none.`
+    : checked.detail;
+  if (checked.ok && detail === undefined) return checked.name;
+  throw new Problem('invalid-name', {
+    ...(detail !== undefined && { detail, errors: [{ pointer: '/name', detail }] }),
+  });
+}
+
+type Defined<T> = { [K in keyof T]: Exclude<T[K], undefined> };
+
+/** Absent rather than undefined, as exactOptionalPropertyTypes wants it. */
+function withoutUndefined<T extends object>(value: T): Defined<T> {
+  return Object.fromEntries(Object.entries(value).filter(([, each]) => each !== undefined)) as Defined<T>;
+}

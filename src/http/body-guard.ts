@@ -1,0 +1,98 @@
+/**
+ * Bodies that nobody should wait for, or read to the end.
+ *
+ * - An answer may be given before the body was read: a 401, a 413, a refusal in the middle of a file. The client gets to
+ *   read it only if the connection lives on for a moment, but reading on for ever would be a gift to attackers. So after
+ *   such an answer at most LINGER_BYTES or LINGER_TIME are taken and dropped, then the connection is closed.
+ * - `Expect: 100-continue` (RFC 9110 section 10.1.1) is answered when the body is wanted, so a refused upload is never sent.
+ * - A JSON body must arrive whole within a time limit; uploads have a minimum rate instead (intake/metered-source.ts).
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { PassThrough, pipeline } from 'node:stream';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { Problem } from '../problems.ts';
+
+const LINGER_BYTES = 1024 * 1024;
+/** Milliseconds. */
+const LINGER_TIME = 2000;
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** The handler reads the body itself, as a stream, and says when it wants it (`wantBody`). */
+    streamsBody?: boolean;
+  }
+}
+
+const expecting = new WeakMap<IncomingMessage, ServerResponse>();
+
+/** @param bodyTimeout milliseconds for a whole JSON body */
+export function guardBodies(app: FastifyInstance, bodyTimeout: number): void {
+  app.server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
+    expecting.set(request, response);
+    app.server.emit('request', request, response);
+  });
+
+  app.addHook('onRequest', async (request) => {
+    // Bodies are taken as they are: a compressed one would be judged by bytes that are not the file's.
+    const encoding = request.headers['content-encoding'];
+    if (encoding !== undefined && encoding !== '' && encoding.toLowerCase() !== 'identity') {
+      throw new Problem('unsupported-media-type', {
+        detail: 'A body with a Content-Encoding is not accepted. Send it as it is.',
+        headers: { 'accept-encoding': 'identity' },
+      });
+    }
+  });
+
+  app.addHook('preParsing', async (request, _reply, payload) => {
+    if (request.routeOptions.config.streamsBody || !hasBody(request)) return payload;
+    wantBody(request);
+    const guarded = new PassThrough();
+    const timer = setTimeout(
+      () =>
+        guarded.destroy(
+          Object.assign(new Problem('request-timeout', { detail: 'The body did not arrive in time.', retryAfter: 1 }), {
+            statusCode: 408,
+          }),
+        ),
+      bodyTimeout,
+    );
+    pipeline(payload, guarded, () => clearTimeout(timer));
+    return guarded;
+  });
+
+  app.addHook('onSend', async (request, reply) => {
+    const { raw } = request;
+    if (raw.complete || !hasBody(request)) return;
+    if (expecting.has(raw)) reply.header('connection', 'close');
+    reply.raw.once('finish', () => linger(raw));
+  });
+}
+
+/** Tells a client that waits for 100 Continue that its body is wanted. */
+export function wantBody(request: FastifyRequest): void {
+  const response = expecting.get(request.raw);
+  if (!response) return;
+  expecting.delete(request.raw);
+  response.writeContinue();
+}
+
+function hasBody(request: FastifyRequest): boolean {
+  const { 'content-length': length, 'transfer-encoding': encoding } = request.headers;
+  return encoding !== undefined || (length !== undefined && length !== '0');
+}
+
+function linger(request: IncomingMessage): void {
+  const { socket } = request;
+  if (request.complete || socket.destroyed) return;
+  request.unpipe();
+  const timer = setTimeout(() => socket.destroy(), LINGER_TIME);
+  let dropped = 0;
+  request.on('data', (chunk: Buffer) => {
+    dropped += chunk.length;
+    if (dropped > LINGER_BYTES) socket.destroy();
+  });
+  request.once('close', () => clearTimeout(timer));
+  request.once('end', () => clearTimeout(timer));
+  request.on('error', () => {});
+  request.resume();
+}

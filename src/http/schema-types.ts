@@ -1,0 +1,77 @@
+/** Building blocks of the route schemas. `override` keeps zod's long patterns and limits out of the OpenAPI document. */
+import { z } from 'zod';
+
+/** Bytes: an integer that JavaScript holds exactly. */
+export const bytesCount = z
+  .number()
+  .int()
+  .min(0)
+  .max(Number.MAX_SAFE_INTEGER)
+  .meta({
+    override: { type: 'integer', format: 'int64', minimum: 0, maximum: Number.MAX_SAFE_INTEGER },
+    description: 'Bytes',
+  });
+
+/** RFC 3339 in UTC with milliseconds. */
+export const timestamp = z
+  .string()
+  .meta({ override: { type: 'string', format: 'date-time' }, example: '2026-11-20T12:00:00.000Z' });
+
+export const binaryDigest = z
+  .string()
+  .regex(/^[0-9a-f]{64}$/i, 'must be the 64 hexadecimal digits of a SHA-256')
+  .meta({
+    override: { type: 'string', pattern: '^[0-9a-fA-F]{64}$' },
+    description: 'SHA-256 of the bytes, hexadecimal',
+    example: 'b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9',
+  });
+
+export const assetId = z.uuid({ error: 'must be a UUID' }).meta({ override: { type: 'string', format: 'uuid' } });
+
+/** Projects are labels of the application: safe in URLs as they are. */
+export const projectId = z
+  .string()
+  .regex(
+    /^[A-Za-z0-9][A-Za-z0-9._~-]{0,127}$/,
+    'must be 1 to 128 of A-Z, a-z, 0-9, dot, underscore, tilde and hyphen, and begin with a letter or digit',
+  )
+  .meta({ description: 'Label by which the application groups its assets', example: 'website' });
+
+export const assetType = z
+  .string()
+  .regex(/^[a-z][a-z0-9-]{0,63}$/, 'must be the name of an upload policy')
+  .meta({ description: 'Name of an upload policy', example: 'image' });
+
+/** What Postgres cannot keep in jsonb (NUL), and what is no text (lone surrogates). */
+const storable = (text: string) => !text.includes('\0') && text.isWellFormed();
+
+const METADATA_ENTRIES = 50;
+const METADATA_KEY = 64;
+const METADATA_VALUE = 1024;
+
+/** Text the application keeps with an asset. */
+export const metadata = z
+  .record(
+    z
+      .string()
+      .min(1, 'names must not be empty')
+      .max(METADATA_KEY, `names must have at most ${METADATA_KEY} characters`)
+      .refine(storable, 'names must be text without NUL'),
+    z
+      .string({ error: 'values must be strings' })
+      .max(METADATA_VALUE, `values must have at most ${METADATA_VALUE} characters`)
+      .refine(storable, 'values must be text without NUL'),
+    { error: 'must be an object of strings' },
+  )
+  .refine((entries) => Object.keys(entries).length <= METADATA_ENTRIES, `must have at most ${METADATA_ENTRIES} entries`)
+  .meta({
+    override: {
+      type: 'object',
+      additionalProperties: { type: 'string', maxLength: METADATA_VALUE },
+      maxProperties: METADATA_ENTRIES,
+    },
+    description: `Up to ${METADATA_ENTRIES} strings by name`,
+    example: { album: 'summer' },
+  });
+
+export const binary = z.string().meta({ override: { type: 'string', format: 'binary' } });

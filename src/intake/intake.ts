@@ -1,0 +1,532 @@
+/**
+ * Intake: the one way in. Whatever door the bytes came through, here a stream becomes an asset, or leaves nothing.
+ *
+ *   1. a place among the running uploads, and a first part buffer
+ *   2. the bytes: counted, hashed, copied into part buffers; at 64 KiB (or the end) their type is judged
+ *   3. quota is reserved before anything is sent to the store; the record `uploading` is the witness of what is sent
+ *   4. size, type, structure and digest are judged before the object is made whole
+ *   5. one statement turns the record into a `ready` asset and the reservation into use
+ *
+ * A file that fits one buffer and is refused has touched neither database nor store. When the size is known from the
+ * beginning, the quota is asked before the first byte is read.
+ *
+ * Until the last byte is here, a client that goes away ends the upload. From then on it is finished whatever the client
+ * does. What a failure leaves is undone only where the outcome is known; see `#undo`.
+ */
+import { createHash } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { v7 as uuidv7 } from 'uuid';
+import type { Asset } from '../assets/asset.ts';
+import { contentDisposition } from '../assets/content-disposition.ts';
+import { checkFileName } from '../assets/file-name.ts';
+import { dispositionOf } from '../assets/serving.ts';
+import { type Actor, recordEvent } from '../database/audit.ts';
+import { type Database, isDatabaseUnavailable } from '../database/client.ts';
+import { Problem, RETRY_SOON, unavailable } from '../problems.ts';
+import type { QuotasRepository } from '../quotas/quotas-repository.ts';
+import { objectKey } from '../storage/object-key.ts';
+import { type ObjectAttributes, type ObjectStore, ObjectStoreUnavailable } from '../storage/object-store.ts';
+import { ObjectWriter, OutcomeUnknown } from '../storage/object-writer.ts';
+import { NoBufferFree, type PartBuffers } from '../storage/part-buffers.ts';
+import type { Admission } from './admission.ts';
+import { classify, normaliseMediaType } from './media-types.ts';
+import { metered } from './metered-source.ts';
+import { type StructureCheck, structureCheck } from './structure.ts';
+import type { UploadPolicies, UploadPolicy } from './upload-policies.ts';
+import type { EndedUpload, UploadsRepository } from './uploads-repository.ts';
+
+/** Bytes from which the media type is judged. */
+export const HEAD_SIZE = 64 * 1024;
+/** While uploads wait for memory, those that hold it must move at least this fast. Bytes per second. */
+const CONTENDED_RATE = 64 * 1024;
+/** A live upload renews its lease this often. Milliseconds. */
+const LEASE_RENEWAL = 30_000;
+/** How long undoing is tried again while the database is away. Milliseconds. */
+const UNDO_PATIENCE = 10 * 60_000;
+
+/** One file on its way in. */
+export interface Arrival {
+  actor: Actor;
+  ownerId: string;
+  fileName: string;
+  /** As the client named it; absent when it said nothing. */
+  declaredType?: string;
+  assetType?: string;
+  projectId?: string;
+  metadata: Record<string, string>;
+  /** Bytes, exactly, when the client said so. */
+  size?: number;
+  /** Bytes at most, when only that is known. */
+  atMost?: number;
+  /** Declared digest of the bytes. */
+  sha256?: Buffer;
+  source: AsyncIterable<Buffer>;
+  /** Aborted when the client has gone or the service stops. */
+  signal: AbortSignal;
+}
+
+export interface IntakeOptions {
+  database: Database;
+  uploads: UploadsRepository;
+  quotas: QuotasRepository;
+  store: ObjectStore;
+  buffers: PartBuffers;
+  admission: Admission;
+  policies: UploadPolicies;
+  keyPrefix: string;
+  partsInFlight: number;
+  /** Milliseconds to wait for a place and a buffer. */
+  wait: number;
+  /** Bytes per second, and the milliseconds over which they are measured. */
+  minimumRate: number;
+  rateWindow: number;
+  /** Told of everything that must be looked at again but does not concern the client. */
+  onTrouble: (message: string, error: unknown) => void;
+  onOutcome?: (outcome: 'stored' | 'refused' | 'aborted' | 'failed', bytes: number) => void;
+  now?: () => Date;
+}
+
+/** The client closed the connection; there is nobody to answer. */
+export class ClientGone extends Error {
+  override name = 'ClientGone';
+}
+
+export class Intake {
+  readonly #options: IntakeOptions;
+  readonly #undoing = new Set<Promise<void>>();
+  readonly #closing = new AbortController();
+
+  constructor(options: IntakeOptions) {
+    this.#options = options;
+  }
+
+  get policies(): UploadPolicies {
+    return this.#options.policies;
+  }
+
+  /** Bytes a file may have, by what the client says of it. @throws Problem when no policy would allow it */
+  limitFor(assetType: string | undefined, declaredType: string | undefined): number {
+    return limitFor(this.policies, assetType, declaredType);
+  }
+
+  /**
+   * Takes a file in.
+   * @returns the `ready` asset, after the record and the object are safe
+   * @throws Problem; ClientGone
+   */
+  async receive(arrival: Arrival): Promise<Asset> {
+    const upload = new Upload(arrival, this.#options);
+    try {
+      const asset = await upload.run();
+      this.#options.onOutcome?.('stored', asset.size);
+      return asset;
+    } catch (error) {
+      const problem = asProblem(error);
+      const outcome = problem instanceof Problem ? (problem.status < 500 ? 'refused' : 'failed') : 'aborted';
+      this.#options.onOutcome?.(outcome, upload.received);
+      await this.#undo(upload, arrival, problem, outcome === 'refused');
+      throw problem;
+    }
+  }
+
+  /** Records that a door refused a file before it came to `receive`. Never throws. */
+  async recordRefusal(actor: Actor, ownerId: string, problem: Problem, name?: string): Promise<void> {
+    try {
+      await recordEvent(this.#options.database, {
+        action: 'upload.refused',
+        actor,
+        ownerId,
+        detail: {
+          reason: problem.type,
+          ...(name?.isWellFormed() && !name.includes('\0') && { name: name.slice(0, 255) }),
+        },
+      });
+    } catch (error) {
+      this.#options.onTrouble('a refused upload could not be written to the audit trail', error);
+    }
+  }
+
+  /** Waits until everything under way is undone, at most `patience` milliseconds. What is then left has a lease that ends. */
+  async close(patience: number): Promise<void> {
+    await Promise.race([Promise.allSettled(this.#undoing), delay(patience, undefined, { ref: false })]);
+    this.#closing.abort();
+  }
+
+  /**
+   * Leaves nothing behind, as far as it is known what there is. An outcome nobody knows is left as it is: the record
+   * `uploading` names the key, and its lease ends.
+   */
+  async #undo(upload: Upload, arrival: Arrival, problem: unknown, refused: boolean): Promise<void> {
+    const reason = problem instanceof Problem ? problem.type : 'client-gone';
+    if (upload.stored || (problem instanceof Error && problem.cause instanceof OutcomeUnknown)) {
+      upload.release();
+      this.#options.onTrouble('the outcome of an upload is unknown; its record is kept', problem);
+      this.#inBackground(() => this.#resolve(upload, { action: 'upload.aborted', reason, actor: arrival.actor }));
+      return;
+    }
+    const abandoned = await upload.abandon();
+    if (!upload.begun) {
+      if (refused && problem instanceof Problem)
+        await this.recordRefusal(arrival.actor, arrival.ownerId, problem, arrival.fileName);
+      return;
+    }
+    const { uploads } = this.#options;
+    const outcome = {
+      action: refused ? ('upload.refused' as const) : ('upload.aborted' as const),
+      reason,
+      actor: arrival.actor,
+    };
+    const end = () =>
+      abandoned === 'nothing-left' ? uploads.remove(upload.id, outcome) : uploads.condemn(upload.id, outcome);
+    try {
+      await end();
+    } catch (error) {
+      this.#options.onTrouble('an upload could not be undone at once; trying on', error);
+      this.#inBackground(end);
+    }
+  }
+
+  /** Looks whether the object was made after all, and finishes or ends the upload accordingly. */
+  async #resolve(upload: Upload, outcome: EndedUpload): Promise<void> {
+    if (upload.stored || (await upload.isWhole())) await upload.settleAgain();
+    else await this.#options.uploads.condemn(upload.id, outcome);
+  }
+
+  /** Tries until it works, the service stops, or the lease of the upload has long ended. */
+  #inBackground(task: () => Promise<void>): void {
+    const trying = this.#tryOn(task).finally(() => this.#undoing.delete(trying));
+    this.#undoing.add(trying);
+  }
+
+  async #tryOn(task: () => Promise<void>): Promise<void> {
+    const deadline = performance.now() + UNDO_PATIENCE;
+    for (let pause = 500; performance.now() < deadline; pause = Math.min(10_000, 2 * pause)) {
+      try {
+        await delay(pause, undefined, { signal: this.#closing.signal });
+        await task();
+        return;
+      } catch (error) {
+        if (this.#closing.signal.aborted) break;
+        this.#options.onTrouble('an upload still cannot be undone', error);
+      }
+    }
+    this.#options.onTrouble('an upload was left to the end of its lease', undefined);
+  }
+}
+
+/** One file from its arrival to its end. */
+class Upload {
+  readonly id: string;
+  readonly #arrival: Arrival;
+  readonly #options: IntakeOptions;
+  readonly #writer: ObjectWriter;
+  readonly #key: string;
+  readonly #createdAt: Date;
+  readonly #hash = createHash('sha256');
+  #structure: StructureCheck | undefined;
+  #mediaType: string | undefined;
+  #policy: UploadPolicy | undefined;
+  #limit: number;
+  #reserved = 0;
+  #leaseRenewedAt = 0;
+  #sha256: Buffer | undefined;
+  /** The record `uploading` exists, or may exist. */
+  begun = false;
+  /** The object is whole; only the record is missing. */
+  stored = false;
+
+  constructor(arrival: Arrival, options: IntakeOptions) {
+    const name = checkFileName(arrival.fileName);
+    if (!name.ok)
+      throw new Problem('invalid-name', {
+        detail: name.detail,
+        errors: [{ parameter: 'fileName', detail: name.detail }],
+      });
+    this.#arrival = { ...arrival, fileName: name.name };
+    this.#options = options;
+    this.#createdAt = (options.now ?? (() => new Date()))();
+    this.id = uuidv7({ msecs: this.#createdAt.getTime() });
+    this.#policy = arrival.assetType === undefined ? undefined : policyNamed(options.policies, arrival.assetType);
+    this.#limit = limitFor(options.policies, arrival.assetType, arrival.declaredType);
+    this.#key = objectKey({
+      prefix: options.keyPrefix,
+      ownerId: arrival.ownerId,
+      assetId: this.id,
+      ...(arrival.projectId !== undefined && { projectId: arrival.projectId }),
+    });
+    this.#writer = new ObjectWriter({
+      store: options.store,
+      buffers: options.buffers,
+      key: this.#key,
+      partsInFlight: options.partsInFlight,
+      attributes: () => this.#attributes(),
+      beforeSending: (bytes) => this.#reserve(bytes),
+    });
+  }
+
+  get received(): number {
+    return this.#writer.length;
+  }
+
+  async run(): Promise<Asset> {
+    const { admission } = this.#options;
+    const { actor, signal, size } = this.#arrival;
+    if (size === 0) throw new Problem('empty-file', { detail: 'The file has no bytes. Send a file that has some.' });
+    if (size !== undefined) this.#refuseBeyondLimit(size);
+    const waitingSince = performance.now();
+    const leave = await admission.enter(actor.callerId, signal);
+    const renewal = setInterval(() => this.#renewLease(), LEASE_RENEWAL / 2);
+    try {
+      await this.#openWriter(waitingSince);
+      if (size !== undefined) await this.#reserve(size);
+      await this.#takeIn();
+      return await this.#settle(await this.#finish());
+    } finally {
+      clearInterval(renewal);
+      leave();
+    }
+  }
+
+  abandon() {
+    return this.#writer.abandon();
+  }
+
+  release(): void {
+    this.#writer.close();
+  }
+
+  isWhole(): Promise<boolean> {
+    return this.#writer.isWhole();
+  }
+
+  async settleAgain(): Promise<void> {
+    if (this.#sha256) await this.#settle(this.#sha256);
+  }
+
+  async #openWriter(waitingSince: number): Promise<void> {
+    const { wait } = this.#options;
+    const { size, atMost, signal } = this.#arrival;
+    const bytes = Math.min(size ?? atMost ?? Number.POSITIVE_INFINITY, this.#limit + 1);
+    try {
+      await this.#writer.open(bytes, Math.max(0, wait - (performance.now() - waitingSince)), signal);
+    } catch (error) {
+      if (!(error instanceof NoBufferFree)) throw error;
+      throw new Problem('overloaded', {
+        detail: 'The memory for uploads is taken. Try again later.',
+        retryAfter: RETRY_SOON,
+        cause: error,
+      });
+    }
+  }
+
+  /** Step 2: every byte, once. */
+  async #takeIn(): Promise<void> {
+    const { buffers, minimumRate, rateWindow } = this.#options;
+    const { source, signal, size } = this.#arrival;
+    const bytes = metered(source, {
+      minimumRate: () => (minimumRate > 0 && buffers.contended ? Math.max(minimumRate, CONTENDED_RATE) : minimumRate),
+      window: rateWindow,
+      signal,
+    });
+    for await (const chunk of bytes) {
+      this.#refuseBeyondLimit(this.#writer.length + chunk.length);
+      this.#hash.update(chunk);
+      // Until the type is judged, the first bytes wait in the first buffer; from then on each chunk is checked as it comes.
+      if (this.#structure) this.#checkStructure(chunk);
+      else if (this.#writer.length + chunk.length >= HEAD_SIZE) await this.#judgeType(chunk);
+      await this.#writer.write(chunk);
+    }
+    if (size !== undefined && this.#writer.length !== size) throw incompleteBody();
+  }
+
+  /** Step 4, and the object is made whole. */
+  async #finish(): Promise<Buffer> {
+    if (this.#writer.length === 0)
+      throw new Problem('empty-file', { detail: 'The file has no bytes. Send a file that has some.' });
+    if (!this.#structure) await this.#judgeType(Buffer.alloc(0));
+    const fault = this.#structure?.end();
+    if (fault !== undefined) throw damaged(fault);
+    const sha256 = this.#hash.digest();
+    const declared = this.#arrival.sha256;
+    if (declared && !declared.equals(sha256)) {
+      throw new Problem('digest-mismatch', {
+        detail: `The SHA-256 of the bytes is ${sha256.toString('hex')}. Send the file again.`,
+      });
+    }
+    this.#sha256 = sha256;
+    await this.#writer.finish(sha256);
+    this.stored = true;
+    return sha256;
+  }
+
+  /** Step 5. */
+  async #settle(sha256: Buffer): Promise<Asset> {
+    const { uploads } = this.#options;
+    const { policy, mediaType } = this.#judged();
+    const asset = await uploads.settle(
+      this.id,
+      { size: this.#writer.length, sha256, mediaType, assetType: policy.assetType, cacheControl: policy.cacheControl },
+      this.#arrival.actor,
+    );
+    if (asset) return asset;
+    // Somebody ended the upload meanwhile, so nobody refers to the object any more.
+    this.stored = false;
+    throw unavailable('database', new Error('the upload was ended while its bytes were stored'));
+  }
+
+  #refuseBeyondLimit(bytes: number): void {
+    if (bytes <= this.#limit) return;
+    throw new Problem('too-large', {
+      detail: `A file of this type may have at most ${this.#limit} bytes. Send a smaller one.`,
+    });
+  }
+
+  async #judgeType(next: Buffer): Promise<void> {
+    const { policies } = this.#options;
+    const { fileName, declaredType } = this.#arrival;
+    const head = next.length === 0 ? this.#writer.head : Buffer.concat([this.#writer.head, next]);
+    const allowUndetected = this.#policy ? this.#policy.allowUndetected : policies.allowUndetected;
+    const verdict = await classify({
+      head: head.subarray(0, HEAD_SIZE),
+      fileName,
+      declared: declaredType,
+      allowUndetected,
+    });
+    if (verdict.outcome === 'refused') throw new Problem(problemOf[verdict.reason], { detail: verdict.detail });
+    this.#mediaType = verdict.mediaType;
+    this.#policy = this.#policyFor(verdict.mediaType);
+    this.#limit = this.#policy.maxBytes;
+    this.#refuseBeyondLimit(this.#arrival.size ?? head.length);
+    this.#structure = structureCheck(verdict.mediaType);
+    this.#checkStructure(head);
+  }
+
+  #policyFor(mediaType: string): UploadPolicy {
+    const { policies } = this.#options;
+    const named = this.#policy;
+    const policy = named ? (named.mediaTypes.includes(mediaType) ? named : undefined) : policies.allowing(mediaType);
+    if (policy) return policy;
+    throw typeNotAllowed(policies, named, mediaType);
+  }
+
+  #checkStructure(chunk: Buffer): void {
+    this.#structure?.update(chunk);
+    const fault = this.#structure?.fault();
+    if (fault !== undefined) throw damaged(fault);
+  }
+
+  /** Step 3: room for `bytes` in the quota, before they are sent to the store. Also keeps the lease alive. */
+  async #reserve(bytes: number): Promise<void> {
+    const { uploads } = this.#options;
+    if (!this.begun) {
+      const { ownerId, projectId, fileName, metadata } = this.#arrival;
+      this.begun = true;
+      const upload = {
+        id: this.id,
+        ownerId,
+        name: fileName,
+        objectKey: this.#key,
+        metadata,
+        createdAt: this.#createdAt,
+        ...(projectId !== undefined && { projectId }),
+      };
+      if (!(await uploads.begin(upload, bytes))) {
+        this.begun = false;
+        throw await this.#quotaExceeded(bytes);
+      }
+    } else if (bytes > this.#reserved) {
+      const outcome = await uploads.extend(this.id, bytes);
+      if (outcome === 'no-room') throw await this.#quotaExceeded(bytes - this.#reserved);
+      if (outcome === 'ended') throw unavailable('database', new Error('the upload was ended by somebody else'));
+    } else return;
+    this.#reserved = bytes;
+    this.#leaseRenewedAt = performance.now();
+  }
+
+  #renewLease(): void {
+    if (!this.begun || performance.now() - this.#leaseRenewedAt < LEASE_RENEWAL / 2) return;
+    this.#leaseRenewedAt = performance.now();
+    this.#options.uploads
+      .extend(this.id, this.#reserved)
+      .catch((error) => this.#options.onTrouble('the lease of an upload could not be renewed', error));
+  }
+
+  async #quotaExceeded(bytes: number): Promise<Problem> {
+    const { limit, used, reserved } = await this.#options.quotas.get(this.#arrival.ownerId);
+    const available = limit > used + reserved ? limit - used - reserved : 0n;
+    return new Problem('quota-exceeded', {
+      detail: `${bytes} more bytes are needed and ${available} of ${limit} are available. Delete assets for good or ask for a larger quota.`,
+    });
+  }
+
+  #judged(): { policy: UploadPolicy; mediaType: string } {
+    if (!this.#policy || this.#mediaType === undefined) throw new Error('the type has not been judged');
+    return { policy: this.#policy, mediaType: this.#mediaType };
+  }
+
+  #attributes(): ObjectAttributes {
+    const { policy, mediaType } = this.#judged();
+    const sha256 = this.#sha256 ?? this.#arrival.sha256;
+    return {
+      contentType: mediaType,
+      contentDisposition: contentDisposition(dispositionOf(mediaType), this.#arrival.fileName),
+      cacheControl: policy.cacheControl,
+      metadata: {
+        'uploaded-by': encodeURIComponent(this.#arrival.actor.callerId),
+        'uploaded-at': this.#createdAt.toISOString(),
+        ...(sha256 && { sha256: sha256.toString('hex') }),
+      },
+    };
+  }
+}
+
+const problemOf = {
+  undetected: 'undetected-type',
+  'declared-mismatch': 'declared-mismatch',
+  'extension-mismatch': 'extension-mismatch',
+} as const;
+
+function policyNamed(policies: UploadPolicies, assetType: string): UploadPolicy {
+  const policy = policies.named(assetType);
+  if (policy) return policy;
+  const detail = `There is no upload policy of this name. There are ${policies.all.map((each) => each.assetType).join(', ')}.`;
+  throw new Problem('invalid-parameter', { detail, errors: [{ parameter: 'assetType', detail }] });
+}
+
+/** The declared type must agree with the bytes in the end, so it may already tell the limit, or that there is no hope. */
+function limitFor(policies: UploadPolicies, assetType: string | undefined, declaredType: string | undefined): number {
+  const named = assetType === undefined ? undefined : policyNamed(policies, assetType);
+  const declared = normaliseMediaType(declaredType);
+  if (declared === undefined) return named?.maxBytes ?? policies.largest;
+  if (named) {
+    if (named.mediaTypes.includes(declared)) return named.maxBytes;
+    throw typeNotAllowed(policies, named, declared);
+  }
+  const policy = policies.allowing(declared);
+  if (policy) return policy.maxBytes;
+  throw typeNotAllowed(policies, undefined, declared);
+}
+
+function typeNotAllowed(policies: UploadPolicies, named: UploadPolicy | undefined, mediaType: string): Problem {
+  const allowed = named ? named.mediaTypes : policies.all.flatMap((each) => each.mediaTypes);
+  const where = named ? `The asset type ${named.assetType} allows` : 'Allowed are';
+  return new Problem('type-not-allowed', {
+    detail: `The file is ${mediaType}. ${where} ${[...new Set(allowed)].join(', ')}.`,
+  });
+}
+
+function damaged(fault: string): Problem {
+  return new Problem('damaged-file', { detail: fault });
+}
+
+export function incompleteBody(): Problem {
+  return new Problem('incomplete-body', { detail: 'The body ended before the file did. Send it again.' });
+}
+
+/** What went wrong, as the client is told: faults of the database and the object store are a 503. */
+function asProblem(error: unknown): unknown {
+  if (error instanceof Problem || error instanceof ClientGone) return error;
+  if (error instanceof ObjectStoreUnavailable) return unavailable('object store', error);
+  if (isDatabaseUnavailable(error)) return unavailable('database', error);
+  return new Problem('internal-error', { cause: error });
+}

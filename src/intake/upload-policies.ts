@@ -1,0 +1,133 @@
+/**
+ * Upload policies: what one asset type allows. The defaults below can be added to or replaced by the JSON file that
+ * UPLOAD_POLICIES names, in which `null` removes one.
+ */
+import { readFileSync } from 'node:fs';
+import { z } from 'zod';
+import { normaliseMediaType } from './media-types.ts';
+
+export interface UploadPolicy {
+  assetType: string;
+  /** Normalised media types. */
+  mediaTypes: string[];
+  /** Bytes. */
+  maxBytes: number;
+  /** Cache-Control of the bytes when they are handed out. */
+  cacheControl: string;
+  /** Whether bytes that show no known type are accepted under their declared type. */
+  allowUndetected: boolean;
+}
+
+const MiB = 1024 * 1024;
+/** Objects are written once and never change, but who may see them may. */
+const CACHE_CONTROL = 'private, max-age=3600, immutable';
+
+const defaults: Record<string, { mediaTypes: string[]; maxBytes: number }> = {
+  image: { mediaTypes: ['image/jpeg', 'image/png', 'image/webp', 'image/gif', 'image/avif'], maxBytes: 10 * MiB },
+  video: { mediaTypes: ['video/mp4', 'video/quicktime', 'video/webm'], maxBytes: 500 * MiB },
+  audio: {
+    mediaTypes: ['audio/mpeg', 'audio/wav', 'audio/aiff', 'audio/flac', 'audio/ogg', 'audio/mp4', 'audio/webm'],
+    maxBytes: 100 * MiB,
+  },
+  model: { mediaTypes: ['model/gltf-binary'], maxBytes: 500 * MiB },
+  document: { mediaTypes: ['application/pdf'], maxBytes: 50 * MiB },
+};
+
+const mediaType = z.string().transform((text, context) => {
+  const normalised = text === 'application/octet-stream' ? text : normaliseMediaType(text);
+  if (normalised !== undefined && /^[a-z0-9][a-z0-9!#$&^_.+-]*\/[a-z0-9][a-z0-9!#$&^_.+-]*$/.test(normalised))
+    return normalised;
+  context.addIssue({ code: 'custom', message: 'must be a media type such as image/png' });
+  return z.NEVER;
+});
+
+const policyFile = z.record(
+  z.string().regex(/^[a-z][a-z0-9-]{0,63}$/, 'policy names are lower-case letters, digits and hyphens'),
+  z
+    .strictObject({
+      mediaTypes: z.array(mediaType).min(1),
+      maxBytes: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER),
+      cacheControl: z
+        .string()
+        .regex(/^[\x20-\x7e]{1,200}$/, 'must be a Cache-Control value')
+        .default(CACHE_CONTROL),
+      allowUndetected: z.boolean().default(false),
+    })
+    .nullable(),
+);
+
+/** A fault of the file UPLOAD_POLICIES names. */
+export class PolicyError extends Error {
+  override name = 'PolicyError';
+}
+
+/**
+ * @param file path of a JSON file, or undefined for the defaults alone
+ * @param maxFileSize caps the default policies; a policy of the file above it is a contradiction
+ * @throws PolicyError that lists every fault of the file
+ */
+export function loadUploadPolicies(file: string | undefined, maxFileSize: number): UploadPolicies {
+  const policies = new Map<string, UploadPolicy>();
+  for (const [assetType, policy] of Object.entries(defaults)) {
+    policies.set(assetType, { assetType, ...policy, cacheControl: CACHE_CONTROL, allowUndetected: false });
+  }
+  for (const [assetType, policy] of Object.entries(file === undefined ? {} : readPolicies(file))) {
+    if (policy === null) policies.delete(assetType);
+    else if (policy.maxBytes > maxFileSize) {
+      throw new PolicyError(
+        `UPLOAD_POLICIES: ${assetType}.maxBytes is more than MAX_FILE_SIZE allows: raise MAX_FILE_SIZE or lower maxBytes`,
+      );
+    } else policies.set(assetType, { assetType, ...policy });
+  }
+  if (policies.size === 0) throw new PolicyError('UPLOAD_POLICIES: no policy is left, so nothing could be uploaded');
+  for (const policy of policies.values()) policy.maxBytes = Math.min(policy.maxBytes, maxFileSize);
+  return new UploadPolicies([...policies.values()]);
+}
+
+function readPolicies(file: string): z.output<typeof policyFile> {
+  let content: unknown;
+  try {
+    content = JSON.parse(readFileSync(file, 'utf8'));
+  } catch (error) {
+    throw new PolicyError(
+      `UPLOAD_POLICIES: the file cannot be read as JSON (${error instanceof Error ? error.message : 'unknown fault'})`,
+    );
+  }
+  const result = policyFile.safeParse(content);
+  if (result.success) return result.data;
+  throw new PolicyError(
+    result.error.issues
+      .map((issue) => `UPLOAD_POLICIES: ${issue.path.join('.') || 'the file'}: ${issue.message}`)
+      .join('\n'),
+  );
+}
+
+export class UploadPolicies {
+  readonly #policies: UploadPolicy[];
+
+  constructor(policies: UploadPolicy[]) {
+    this.#policies = policies;
+  }
+
+  get all(): readonly UploadPolicy[] {
+    return this.#policies;
+  }
+
+  named(assetType: string): UploadPolicy | undefined {
+    return this.#policies.find((policy) => policy.assetType === assetType);
+  }
+
+  /** The first policy that allows this media type. */
+  allowing(mediaType: string): UploadPolicy | undefined {
+    return this.#policies.find((policy) => policy.mediaTypes.includes(mediaType));
+  }
+
+  /** Bytes of the largest file that any policy allows. */
+  get largest(): number {
+    return Math.max(...this.#policies.map((policy) => policy.maxBytes));
+  }
+
+  get allowUndetected(): boolean {
+    return this.#policies.some((policy) => policy.allowUndetected);
+  }
+}

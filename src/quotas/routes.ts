@@ -1,0 +1,152 @@
+/** Quotas and statistics over HTTP. */
+import { z } from 'zod';
+import type { AssetsRepository } from '../assets/assets-repository.ts';
+import { actorOf } from '../assets/routes.ts';
+import type { App } from '../http/openapi.ts';
+import { bytesCount } from '../http/schema-types.ts';
+import type { Quota, QuotasRepository } from './quotas-repository.ts';
+
+const quotaDocument = z
+  .object({
+    limit: bytesCount.meta({ example: 1073741824 }),
+    used: bytesCount.meta({ description: 'Bytes of all assets, the trash included', example: 48213 }),
+    reserved: bytesCount.meta({ description: 'Bytes of uploads in progress', example: 0 }),
+    available: bytesCount.meta({ description: 'What a new upload may have', example: 1073693611 }),
+    percent: z
+      .number()
+      .min(0)
+      .meta({
+        description: '`used` and `reserved` of `limit`, to two decimals; above 100 when the limit was lowered',
+        example: 0.01,
+      }),
+    fileCount: bytesCount.meta({
+      override: { type: 'integer', format: 'int64' },
+      description: 'Assets, the trash included',
+      example: 1,
+    }),
+  })
+  .meta({ id: 'Quota' });
+
+function toDocument({ limit, used, reserved, fileCount }: Quota): z.input<typeof quotaDocument> {
+  const taken = used + reserved;
+  return {
+    limit: Number(limit),
+    used: Number(used),
+    reserved: Number(reserved),
+    available: Number(limit > taken ? limit - taken : 0n),
+    percent: limit === 0n ? (taken === 0n ? 0 : 100) : Number((taken * 10_000n) / limit) / 100,
+    fileCount: Number(fileCount),
+  };
+}
+
+const group = z.object({
+  value: z.string().optional().meta({ description: 'Absent for assets without a project' }),
+  count: bytesCount.meta({ override: { type: 'integer', format: 'int64' }, description: 'Assets' }),
+  bytes: bytesCount,
+});
+const statisticsDocument = z
+  .object({
+    byAssetType: z.array(group),
+    byMediaType: z.array(group),
+    byProject: z.array(group),
+    byDay: z
+      .array(group)
+      .meta({ description: 'By day of upload in UTC, the last 30 days; days without uploads are left out' }),
+  })
+  .meta({ id: 'Statistics' });
+
+const ownerId = z
+  .string()
+  .min(1)
+  .max(255)
+  .refine(
+    (text) => Buffer.byteLength(text) <= 255 && text.isWellFormed() && !/\p{Cc}/u.test(text),
+    'must be 1 to 255 bytes of printable text',
+  )
+  .meta({
+    override: { type: 'string', minLength: 1, maxLength: 255 },
+    description: 'Subject of the caller who owns the assets',
+    example: 'user-1',
+  });
+const byOwner = z.object({ ownerId });
+
+export function quotaRoutes(
+  app: App,
+  { quotas, assets }: { quotas: QuotasRepository; assets: AssetsRepository },
+): void {
+  app.get(
+    '/v1/quota',
+    {
+      schema: {
+        operationId: 'getQuota',
+        tags: ['Quotas'],
+        summary: 'Get your quota',
+        response: { 200: quotaDocument },
+      },
+      config: { success: { status: 200, description: 'Your quota' } },
+    },
+    async (request) => toDocument(await quotas.get(request.caller.id)),
+  );
+
+  app.get(
+    '/v1/statistics',
+    {
+      schema: {
+        operationId: 'getStatistics',
+        tags: ['Quotas'],
+        summary: 'Get count and bytes of your assets by asset type, media type, project and day',
+        response: { 200: statisticsDocument },
+      },
+      config: { success: { status: 200, description: 'Your statistics' } },
+    },
+    async (request) => {
+      const rows = await assets.statistics(request.caller.id);
+      const of = (dimension: string) =>
+        rows
+          .filter((row) => row.dimension === dimension)
+          .map(({ value, count, bytes }) => ({ ...(value !== null && { value }), count, bytes }));
+      return { byAssetType: of('assetType'), byMediaType: of('mediaType'), byProject: of('project'), byDay: of('day') };
+    },
+  );
+
+  app.get(
+    '/v1/admin/quotas/:ownerId',
+    {
+      schema: {
+        operationId: 'getOwnerQuota',
+        tags: ['Administration'],
+        summary: 'Get the quota of an owner',
+        params: byOwner,
+        response: { 200: quotaDocument },
+      },
+      config: { scope: 'admin', success: { status: 200, description: 'The quota' }, problems: ['missing-scope'] },
+    },
+    async (request) => toDocument(await quotas.get(request.params.ownerId)),
+  );
+
+  app.put(
+    '/v1/admin/quotas/:ownerId',
+    {
+      schema: {
+        operationId: 'setOwnerQuota',
+        tags: ['Administration'],
+        summary: 'Set the quota of an owner',
+        description:
+          'A limit below what is used deletes nothing; it only stops uploads. Without `limit` the owner has the default again.',
+        params: byOwner,
+        body: z
+          .strictObject({
+            limit: bytesCount.optional().meta({ description: 'Bytes; absent for the default', example: 10737418240 }),
+          })
+          .meta({ id: 'QuotaChange' }),
+        response: { 200: quotaDocument },
+      },
+      config: {
+        scope: 'admin',
+        success: { status: 200, description: 'The changed quota' },
+        problems: ['missing-scope', 'malformed-request', 'too-large', 'unsupported-media-type'],
+      },
+    },
+    async (request) => toDocument(await quotas.setLimit(request.params.ownerId, request.body.limit, actorOf(request))),
+  );
+}

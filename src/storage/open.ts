@@ -1,0 +1,54 @@
+/** Chooses the object store by configuration: S3 when a bucket is named, else the disk. */
+import { join, resolve } from 'node:path';
+import type { Config } from '../config.ts';
+import { DiskObjectStore } from './disk/disk-object-store.ts';
+import type { ObjectStore } from './object-store.ts';
+import { S3ObjectStore } from './s3/s3-object-store.ts';
+
+export interface OpenOptions {
+  publicUrl: () => string;
+  onRetries: (operation: string, retries: number) => void;
+  /** Made and kept when none is configured. */
+  linkSecret: () => Buffer;
+}
+
+export async function openObjectStore(
+  config: Config,
+  { publicUrl, onRetries, linkSecret }: OpenOptions,
+): Promise<ObjectStore> {
+  if (config.S3_BUCKET === undefined) {
+    const secret = config.LINK_SECRET === undefined ? linkSecret() : Buffer.from(config.LINK_SECRET);
+    return new DiskObjectStore({ directory: resolve(join(config.DATA_DIR, 'objects')), linkSecret: secret, publicUrl });
+  }
+  const {
+    S3_ENDPOINT,
+    S3_PUBLIC_ENDPOINT,
+    S3_ACCESS_KEY_ID,
+    S3_SECRET_ACCESS_KEY,
+    S3_STORAGE_CLASS,
+    S3_SSE,
+    S3_SSE_KMS_KEY_ID,
+  } = config;
+  return new S3ObjectStore({
+    bucket: config.S3_BUCKET,
+    region: config.S3_REGION,
+    ...(S3_ENDPOINT !== undefined && { endpoint: S3_ENDPOINT }),
+    ...(S3_PUBLIC_ENDPOINT !== undefined && { publicEndpoint: S3_PUBLIC_ENDPOINT }),
+    ...(S3_ACCESS_KEY_ID !== undefined &&
+      S3_SECRET_ACCESS_KEY !== undefined && {
+        credentials: { accessKeyId: S3_ACCESS_KEY_ID, secretAccessKey: S3_SECRET_ACCESS_KEY },
+      }),
+    forcePathStyle: config.S3_FORCE_PATH_STYLE,
+    ...(S3_STORAGE_CLASS !== undefined && { storageClass: S3_STORAGE_CLASS }),
+    encryption:
+      S3_SSE === 'aws:kms'
+        ? { mode: S3_SSE, ...(S3_SSE_KMS_KEY_ID !== undefined && { keyId: S3_SSE_KMS_KEY_ID }) }
+        : { mode: S3_SSE },
+    checksum: config.S3_CHECKSUM,
+    connectTimeout: config.S3_CONNECT_TIMEOUT,
+    requestTimeout: config.S3_REQUEST_TIMEOUT,
+    deadline: config.S3_DEADLINE,
+    sockets: Math.max(64, config.UPLOADS_AT_ONCE * 2),
+    onRetries,
+  });
+}

@@ -1,0 +1,418 @@
+/**
+ * The object store on any S3 API: AWS, R2, Wasabi, B2, Spaces, Ceph, SeaweedFS, Garage. The only file that knows the SDK.
+ *
+ * Three of the SDK's defaults are changed, each because of what it does to uploads:
+ * - A part would be hashed twice, once for the signature and once for the checksum. Here a part is signed as
+ *   UNSIGNED-PAYLOAD and carries a CRC32 header (`crc32`); a whole object is signed with the SHA-256 that intake knows
+ *   already, so that every server verifies it and nothing is hashed again. `sha256` signs the digest of each part for
+ *   servers that ignore the CRC32 header; `sdk` leaves all of it to the SDK (WHEN_SUPPORTED).
+ * - A stalled server would be waited for without end. Here each try has a time limit and each call a deadline.
+ * - A connection refused, reset or timed out and every 5xx become `ObjectStoreUnavailable`: the outcome is unknown.
+ *
+ * Bodies are whole buffers, so that the SDK can send them again: up to three retries with exponential backoff and jitter.
+ */
+import { createHash } from 'node:crypto';
+import { Agent as HttpAgent } from 'node:http';
+import { Agent as HttpsAgent } from 'node:https';
+import { Readable, Transform } from 'node:stream';
+import { crc32 } from 'node:zlib';
+import {
+  AbortMultipartUploadCommand,
+  CompleteMultipartUploadCommand,
+  CreateMultipartUploadCommand,
+  DeleteObjectCommand,
+  GetObjectCommand,
+  HeadBucketCommand,
+  HeadObjectCommand,
+  ListMultipartUploadsCommand,
+  ListPartsCommand,
+  PutObjectCommand,
+  S3Client,
+  S3ServiceException,
+  type ServerSideEncryption,
+  type StorageClass,
+  UploadPartCommand,
+} from '@aws-sdk/client-s3';
+import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
+import { NodeHttpHandler } from '@smithy/node-http-handler';
+import {
+  type ByteRange,
+  type CallOptions,
+  type LinkOptions,
+  NoSuchUpload,
+  type ObjectAttributes,
+  type ObjectBody,
+  type ObjectHead,
+  type ObjectStore,
+  ObjectStoreUnavailable,
+  type PartAddress,
+  type UploadedPart,
+} from '../object-store.ts';
+
+export interface S3Options {
+  bucket: string;
+  region: string;
+  endpoint?: string;
+  /** The endpoint as clients reach it, for links. */
+  publicEndpoint?: string;
+  /** Absent: the SDK's default credential chain. */
+  credentials?: { accessKeyId: string; secretAccessKey: string };
+  forcePathStyle: boolean;
+  storageClass?: string;
+  encryption: { mode: 'none' } | { mode: 'AES256' } | { mode: 'aws:kms'; keyId?: string };
+  checksum: 'crc32' | 'sha256' | 'sdk';
+  /** Milliseconds: to connect, for one try, for a call with all its tries. */
+  connectTimeout: number;
+  requestTimeout: number;
+  deadline: number;
+  /** Connections at most; more requests wait for one. */
+  sockets: number;
+  /** Told how many retries a call took, when any. */
+  onRetries?: (operation: string, retries: number) => void;
+}
+
+const TRIES = 4;
+const UNSIGNED = 'UNSIGNED-PAYLOAD';
+
+/** What a command's input may carry for our middleware, by request: the header `x-amz-content-sha256`. */
+const payloadHashes = new WeakMap<object, string>();
+
+export class S3ObjectStore implements ObjectStore {
+  readonly kind = 's3';
+  readonly #client: S3Client;
+  readonly #signer: S3Client;
+  readonly #options: S3Options;
+  readonly #bucket: string;
+
+  constructor(options: S3Options) {
+    this.#options = options;
+    this.#bucket = options.bucket;
+    this.#client = makeClient(options, options.endpoint);
+    this.#signer = options.publicEndpoint ? makeClient(options, options.publicEndpoint) : this.#client;
+  }
+
+  async put(
+    key: string,
+    body: Buffer,
+    attributes: ObjectAttributes,
+    options: CallOptions & { sha256: Buffer },
+  ): Promise<void> {
+    const input = {
+      Bucket: this.#bucket,
+      Key: key,
+      Body: body,
+      ContentLength: body.length,
+      ...this.#creation(attributes),
+    };
+    const command = new PutObjectCommand({ ...input, ...this.#checksum(body) });
+    if (this.#options.checksum !== 'sdk') payloadHashes.set(command.input, options.sha256.toString('hex'));
+    await this.#call('PutObject', options, (signal) => this.#client.send(command, { abortSignal: signal }));
+  }
+
+  async createMultipartUpload(key: string, attributes: ObjectAttributes, options: CallOptions): Promise<string> {
+    const command = new CreateMultipartUploadCommand({ Bucket: this.#bucket, Key: key, ...this.#creation(attributes) });
+    const { UploadId } = await this.#call('CreateMultipartUpload', options, (signal) =>
+      this.#client.send(command, { abortSignal: signal }),
+    );
+    if (UploadId === undefined) throw new ObjectStoreUnavailable('CreateMultipartUpload answered without an upload id');
+    return UploadId;
+  }
+
+  async uploadPart(
+    { key, uploadId, partNumber }: PartAddress,
+    body: Buffer,
+    options: CallOptions,
+  ): Promise<UploadedPart> {
+    const command = new UploadPartCommand({
+      Bucket: this.#bucket,
+      Key: key,
+      UploadId: uploadId,
+      PartNumber: partNumber,
+      Body: body,
+      ContentLength: body.length,
+      ...this.#checksum(body),
+    });
+    if (this.#options.checksum === 'crc32') payloadHashes.set(command.input, UNSIGNED);
+    if (this.#options.checksum === 'sha256')
+      payloadHashes.set(command.input, createHash('sha256').update(body).digest('hex'));
+    const { ETag } = await this.#call('UploadPart', options, (signal) =>
+      this.#client.send(command, { abortSignal: signal }),
+    );
+    if (ETag === undefined) throw new ObjectStoreUnavailable('UploadPart answered without an entity tag');
+    return { partNumber, etag: ETag, size: body.length };
+  }
+
+  async listParts(key: string, uploadId: string, options: CallOptions): Promise<UploadedPart[]> {
+    const parts: UploadedPart[] = [];
+    let marker: string | undefined;
+    do {
+      const command = new ListPartsCommand({
+        Bucket: this.#bucket,
+        Key: key,
+        UploadId: uploadId,
+        PartNumberMarker: marker,
+      });
+      const page = await this.#call('ListParts', options, (signal) =>
+        this.#client.send(command, { abortSignal: signal }),
+      );
+      for (const { PartNumber, ETag, Size } of page.Parts ?? []) {
+        if (PartNumber !== undefined && ETag !== undefined)
+          parts.push({ partNumber: PartNumber, etag: ETag, size: Size ?? 0 });
+      }
+      marker = page.IsTruncated ? page.NextPartNumberMarker : undefined;
+    } while (marker !== undefined);
+    return parts;
+  }
+
+  async completeMultipartUpload(
+    key: string,
+    uploadId: string,
+    parts: UploadedPart[],
+    options: CallOptions,
+  ): Promise<void> {
+    const command = new CompleteMultipartUploadCommand({
+      Bucket: this.#bucket,
+      Key: key,
+      UploadId: uploadId,
+      MultipartUpload: { Parts: parts.map(({ partNumber, etag }) => ({ PartNumber: partNumber, ETag: etag })) },
+    });
+    await this.#call('CompleteMultipartUpload', options, (signal) =>
+      this.#client.send(command, { abortSignal: signal }),
+    );
+  }
+
+  async abortMultipartUpload(key: string, uploadId: string, options: CallOptions): Promise<void> {
+    const command = new AbortMultipartUploadCommand({ Bucket: this.#bucket, Key: key, UploadId: uploadId });
+    try {
+      await this.#call('AbortMultipartUpload', options, (signal) =>
+        this.#client.send(command, { abortSignal: signal }),
+      );
+    } catch (error) {
+      if (!(error instanceof NoSuchUpload)) throw error;
+    }
+  }
+
+  async listMultipartUploads(key: string, options: CallOptions): Promise<string[]> {
+    const uploadIds: string[] = [];
+    let markers: { KeyMarker?: string; UploadIdMarker?: string } | undefined = {};
+    while (markers) {
+      const command: ListMultipartUploadsCommand = new ListMultipartUploadsCommand({
+        Bucket: this.#bucket,
+        Prefix: key,
+        ...markers,
+      });
+      const page = await this.#call('ListMultipartUploads', options, (signal) =>
+        this.#client.send(command, { abortSignal: signal }),
+      );
+      for (const { Key, UploadId } of page.Uploads ?? [])
+        if (Key === key && UploadId !== undefined) uploadIds.push(UploadId);
+      markers =
+        page.IsTruncated && page.NextKeyMarker
+          ? {
+              KeyMarker: page.NextKeyMarker,
+              ...(page.NextUploadIdMarker && { UploadIdMarker: page.NextUploadIdMarker }),
+            }
+          : undefined;
+    }
+    return uploadIds;
+  }
+
+  async head(key: string, options: CallOptions): Promise<ObjectHead | undefined> {
+    const command = new HeadObjectCommand({ Bucket: this.#bucket, Key: key });
+    try {
+      const head = await this.#call('HeadObject', options, (signal) =>
+        this.#client.send(command, { abortSignal: signal }),
+      );
+      return {
+        size: head.ContentLength ?? 0,
+        lastModified: head.LastModified ?? new Date(0),
+        contentType: head.ContentType ?? 'application/octet-stream',
+        contentDisposition: head.ContentDisposition ?? 'attachment',
+        cacheControl: head.CacheControl ?? '',
+        metadata: head.Metadata ?? {},
+      };
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  }
+
+  async get(key: string, options: CallOptions & { range?: ByteRange }): Promise<ObjectBody | undefined> {
+    const { range, signal: callerSignal } = options;
+    const command = new GetObjectCommand({
+      Bucket: this.#bucket,
+      Key: key,
+      ...(range && { Range: `bytes=${range.first}-${range.last}` }),
+    });
+    try {
+      const answer = await this.#call('GetObject', options, (signal) =>
+        this.#client.send(command, { abortSignal: signal }),
+      );
+      if (!(answer.Body instanceof Readable) || answer.ContentLength === undefined) {
+        throw new ObjectStoreUnavailable('GetObject answered without a body of known length');
+      }
+      if (range && answer.ContentLength !== range.last - range.first + 1) {
+        answer.Body.destroy();
+        throw new ObjectStoreUnavailable('GetObject answered another range than the one asked for');
+      }
+      return { stream: exactly(answer.ContentLength, answer.Body, callerSignal), length: answer.ContentLength };
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  }
+
+  async delete(key: string, options: CallOptions): Promise<void> {
+    const command = new DeleteObjectCommand({ Bucket: this.#bucket, Key: key });
+    try {
+      await this.#call('DeleteObject', options, (signal) => this.#client.send(command, { abortSignal: signal }));
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+    }
+  }
+
+  async presignGet(key: string, link: LinkOptions): Promise<string> {
+    const command = new GetObjectCommand({
+      Bucket: this.#bucket,
+      Key: key,
+      ResponseContentType: link.contentType,
+      ResponseContentDisposition: link.contentDisposition,
+      ResponseCacheControl: link.cacheControl,
+    });
+    return getSignedUrl(this.#signer, command, { expiresIn: link.expiresIn });
+  }
+
+  async check(options: CallOptions): Promise<void> {
+    const command = new HeadBucketCommand({ Bucket: this.#bucket });
+    try {
+      await this.#call('HeadBucket', options, (signal) => this.#client.send(command, { abortSignal: signal }));
+    } catch (error) {
+      throw error instanceof ObjectStoreUnavailable
+        ? error
+        : new ObjectStoreUnavailable('the bucket cannot be reached', { cause: error });
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#client.destroy();
+    this.#signer.destroy();
+  }
+
+  #creation({ contentType, contentDisposition, cacheControl, metadata }: ObjectAttributes) {
+    const { storageClass, encryption } = this.#options;
+    return {
+      ContentType: contentType,
+      ContentDisposition: contentDisposition,
+      CacheControl: cacheControl,
+      Metadata: metadata,
+      ...(storageClass !== undefined && { StorageClass: storageClass as StorageClass }),
+      ...(encryption.mode !== 'none' && { ServerSideEncryption: encryption.mode as ServerSideEncryption }),
+      ...(encryption.mode === 'aws:kms' && encryption.keyId !== undefined && { SSEKMSKeyId: encryption.keyId }),
+    };
+  }
+
+  #checksum(body: Buffer): { ChecksumCRC32?: string } {
+    if (this.#options.checksum !== 'crc32') return {};
+    const sum = Buffer.alloc(4);
+    sum.writeUInt32BE(crc32(body));
+    return { ChecksumCRC32: sum.toString('base64') };
+  }
+
+  /** Runs one call within its deadline and turns its faults into those of the port. */
+  async #call<Output extends { $metadata: { attempts?: number } }>(
+    operation: string,
+    { signal }: CallOptions,
+    send: (signal: AbortSignal) => Promise<Output>,
+  ): Promise<Output> {
+    signal?.throwIfAborted();
+    const deadline = AbortSignal.timeout(this.#options.deadline);
+    try {
+      const output = await send(signal ? AbortSignal.any([signal, deadline]) : deadline);
+      this.#countRetries(operation, output);
+      return output;
+    } catch (error) {
+      this.#countRetries(operation, error);
+      signal?.throwIfAborted();
+      throw translate(operation, error);
+    }
+  }
+
+  #countRetries(operation: string, outcome: unknown): void {
+    const metadata = outcome instanceof Object && '$metadata' in outcome ? outcome.$metadata : undefined;
+    const attempts = metadata instanceof Object && 'attempts' in metadata ? Number(metadata.attempts) : 1;
+    if (attempts > 1) this.#options.onRetries?.(operation, attempts - 1);
+  }
+}
+
+function makeClient(options: S3Options, endpoint: string | undefined): S3Client {
+  const agent = { keepAlive: true, maxSockets: options.sockets, scheduling: 'lifo' as const };
+  const mode = options.checksum === 'sdk' ? 'WHEN_SUPPORTED' : 'WHEN_REQUIRED';
+  const client = new S3Client({
+    region: options.region,
+    forcePathStyle: options.forcePathStyle,
+    ...(endpoint !== undefined && { endpoint }),
+    ...(options.credentials && { credentials: options.credentials }),
+    requestChecksumCalculation: mode,
+    responseChecksumValidation: 'WHEN_REQUIRED',
+    maxAttempts: TRIES,
+    retryMode: 'standard',
+    requestHandler: new NodeHttpHandler({
+      httpAgent: new HttpAgent(agent),
+      httpsAgent: new HttpsAgent(agent),
+      connectionTimeout: options.connectTimeout,
+      requestTimeout: options.requestTimeout,
+      throwOnRequestTimeout: true,
+      // Waiting for a socket is no fault: parts in flight are bounded by us.
+      socketAcquisitionWarningTimeout: options.deadline,
+    }),
+  });
+  client.middlewareStack.add(
+    (next) => async (step) => {
+      const hash = payloadHashes.get(step.input);
+      if (hash !== undefined && step.request instanceof Object && 'headers' in step.request) {
+        (step.request.headers as Record<string, string>)['x-amz-content-sha256'] = hash;
+      }
+      return next(step);
+    },
+    { step: 'build', priority: 'low', name: 'knownPayloadHash' },
+  );
+  return client;
+}
+
+/** Faults after which nobody knows what the server did, or which a later try may not meet. */
+function translate(operation: string, error: unknown): unknown {
+  if (error instanceof S3ServiceException) {
+    if (error.name === 'NoSuchUpload') return new NoSuchUpload(`${operation}: no such upload`);
+    if (isMissing(error)) return error;
+    // Wrong credentials, a missing bucket, clock skew, throttling, 5xx: the store cannot be used as it is.
+  }
+  return new ObjectStoreUnavailable(`${operation} failed`, { cause: error });
+}
+
+function isMissing(error: unknown): boolean {
+  return (
+    error instanceof S3ServiceException &&
+    (error.name === 'NoSuchKey' || (error.name === 'NotFound' && error.$metadata.httpStatusCode === 404))
+  );
+}
+
+/** Passes the bytes on and fails when fewer or more than `length` come, so that a cut answer never looks whole. */
+function exactly(length: number, source: Readable, signal: AbortSignal | undefined): Readable {
+  let seen = 0;
+  const counted = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      seen += chunk.length;
+      done(seen > length ? new ObjectStoreUnavailable('the object is longer than announced') : null, chunk);
+    },
+    flush(done) {
+      done(seen < length ? new ObjectStoreUnavailable('the object ended early') : null);
+    },
+  });
+  source.on('error', (cause) => counted.destroy(new ObjectStoreUnavailable('the object store broke off', { cause })));
+  source.on('close', () => {
+    if (!source.readableEnded) counted.destroy(new ObjectStoreUnavailable('the object store broke off'));
+  });
+  counted.on('close', () => source.destroy());
+  if (signal) signal.addEventListener('abort', () => counted.destroy(), { once: true });
+  return source.pipe(counted);
+}

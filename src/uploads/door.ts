@@ -1,0 +1,110 @@
+/** What the doors share: who has gone, what was said about the file, and the audit of what is refused at the door. */
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { z } from 'zod';
+import { actorOf } from '../assets/routes.ts';
+import { asProblem } from '../http/error-handler.ts';
+import type { UploadLimit } from '../http/rate-limit.ts';
+import { assetType, binaryDigest, metadata, projectId } from '../http/schema-types.ts';
+import { ClientGone, type Intake } from '../intake/intake.ts';
+import { Problem, type ProblemType } from '../problems.ts';
+
+export interface DoorOptions {
+  intake: Intake;
+  uploadLimit: UploadLimit;
+  /** Aborted when the service will not wait for uploads any longer. */
+  stopping: AbortSignal;
+}
+
+/** Everything intake may refuse a file for. */
+export const intakeProblems: ProblemType[] = [
+  'invalid-name',
+  'incomplete-body',
+  'quota-exceeded',
+  'request-timeout',
+  'too-large',
+  'unsupported-media-type',
+  'undetected-type',
+  'declared-mismatch',
+  'extension-mismatch',
+  'type-not-allowed',
+  'empty-file',
+  'damaged-file',
+  'digest-mismatch',
+  'too-many-uploads',
+  'overloaded',
+];
+
+/** Text in which the fields of a form, or the query of a raw upload, describe the file. */
+export const description = z.strictObject({
+  projectId: projectId.optional(),
+  assetType: assetType.optional(),
+  sha256: binaryDigest.optional(),
+  metadata: z
+    .string()
+    .transform((text, context) => {
+      try {
+        return JSON.parse(text) as unknown;
+      } catch {
+        context.addIssue({ code: 'custom', message: 'must be JSON, such as {"album":"summer"}' });
+        return z.NEVER;
+      }
+    })
+    .pipe(metadata)
+    .optional()
+    .meta({ override: { type: 'string' }, description: 'JSON object of strings', example: '{"album":"summer"}' }),
+});
+export type Description = z.output<typeof description>;
+
+/** The part of an arrival that follows from a description. */
+export function described(from: Description) {
+  return {
+    ...(from.projectId !== undefined && { projectId: from.projectId }),
+    ...(from.assetType !== undefined && { assetType: from.assetType }),
+    ...(from.sha256 !== undefined && { sha256: Buffer.from(from.sha256, 'hex') }),
+    metadata: from.metadata ?? {},
+  };
+}
+
+/** Aborted as soon as nobody waits for the answer, or the service stops. */
+export function interest(reply: FastifyReply, stopping: AbortSignal): AbortSignal {
+  const gone = new AbortController();
+  reply.raw.once('close', () => {
+    if (!reply.raw.writableFinished) gone.abort(new ClientGone('the client has gone'));
+  });
+  return AbortSignal.any([gone.signal, stopping]);
+}
+
+/** Runs a door and writes what it refuses by itself to the audit trail; intake writes its own refusals. */
+export async function audited<Result>(
+  request: FastifyRequest,
+  intake: Intake,
+  work: () => Promise<Result>,
+): Promise<Result> {
+  try {
+    return await work();
+  } catch (error) {
+    const problem = asProblem(error);
+    if (problem instanceof Problem && problem.status < 500 && !recorded.has(problem))
+      await intake.recordRefusal(actorOf(request), request.caller.id, problem);
+    throw problem;
+  }
+}
+
+/** Problems that intake has already written to the audit trail. */
+const recorded = new WeakSet<Problem>();
+
+/** Marks a refusal of intake, so that the door does not record it again. */
+export async function viaIntake<Result>(work: Promise<Result>): Promise<Result> {
+  try {
+    return await work;
+  } catch (error) {
+    if (error instanceof Problem) recorded.add(error);
+    throw error;
+  }
+}
+
+/** Content-Length, when it is there. */
+export function contentLength(request: FastifyRequest): number | undefined {
+  const text = request.headers['content-length'];
+  return text === undefined ? undefined : Number(text);
+}

@@ -1,0 +1,139 @@
+/** The raw door: the body is the file. `curl -T photo.jpg http://localhost:3000/v1/assets/raw/` */
+import type { IncomingMessage } from 'node:http';
+import { z } from 'zod';
+import { assetDocument, recordTag, toDocument } from '../assets/asset.ts';
+import { actorOf, entityTagHeader } from '../assets/routes.ts';
+import { wantBody } from '../http/body-guard.ts';
+import { parseDigest } from '../http/digest-fields.ts';
+import type { App } from '../http/openapi.ts';
+import { binary } from '../http/schema-types.ts';
+import { ClientGone, incompleteBody } from '../intake/intake.ts';
+import { Problem } from '../problems.ts';
+import {
+  audited,
+  contentLength,
+  type DoorOptions,
+  described,
+  description,
+  intakeProblems,
+  interest,
+  viaIntake,
+} from './door.ts';
+
+export const locationHeader = entityTagHeader.extend({
+  Location: z.string().meta({ description: 'Path of the record' }),
+});
+
+export function rawDoor(app: App, { intake, uploadLimit, stopping }: DoorOptions): void {
+  // Every Content-Type is a file here; nothing is parsed.
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', (_request, _payload, done) => done(null));
+
+  app.put(
+    '/v1/assets/raw/:fileName',
+    {
+      schema: {
+        operationId: 'uploadRawAsset',
+        tags: ['Uploads'],
+        summary: 'Upload a file as the body',
+        description:
+          'The media type is told from the bytes; a `Content-Type` that says something must agree. Several clients know the whole of it as `curl -T photo.jpg`.',
+        params: z.object({
+          fileName: z.string().max(2048).meta({ description: 'File name, percent-encoded', example: 'photo.jpg' }),
+        }),
+        querystring: description,
+        headers: z.object({
+          'repr-digest': z
+            .string()
+            .optional()
+            .meta({
+              description: 'RFC 9530; the bytes must have this SHA-256',
+              example: 'sha-256=:uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek=:',
+            }),
+          'content-digest': z.string().optional().meta({ description: 'RFC 9530, the same as Repr-Digest here' }),
+        }),
+        response: { 201: assetDocument },
+      },
+      config: {
+        streamsBody: true,
+        requestBody: { required: true, content: { 'application/octet-stream': { schema: binary } } },
+        success: { status: 201, description: 'The stored asset', headers: locationHeader },
+        problems: intakeProblems,
+      },
+      // Refuses by Content-Length before anything is read.
+      preHandler: async (request) => {
+        const limit = intake.limitFor(
+          (request.query as { assetType?: string }).assetType,
+          request.headers['content-type'],
+        );
+        const length = contentLength(request);
+        if (length !== undefined && length > limit) {
+          throw new Problem('too-large', {
+            detail: `A file of this type may have at most ${limit} bytes. Send a smaller one.`,
+          });
+        }
+      },
+    },
+    (request, reply) =>
+      audited(request, intake, async () => {
+        const { caller, params, query, headers } = request;
+        const signal = interest(reply, stopping);
+        const sha256 = declaredDigest(headers['repr-digest'], headers['content-digest'], query.sha256);
+        const { headers: rateHeaders } = await uploadLimit.count(caller.id);
+        const size = contentLength(request);
+        const declaredType = headers['content-type'];
+        const asset = await viaIntake(
+          intake.receive({
+            ...described(query),
+            ...(sha256 && { sha256 }),
+            ...(size !== undefined && { size }),
+            ...(declaredType !== undefined && { declaredType }),
+            actor: actorOf(request),
+            ownerId: caller.id,
+            fileName: params.fileName,
+            source: body(request.raw, () => wantBody(request)),
+            signal,
+          }),
+        );
+        reply.code(201).headers({ ...rateHeaders, location: `/v1/assets/${asset.id}`, etag: recordTag(asset) });
+        return toDocument(asset);
+      }),
+  );
+}
+
+/** The chunks of the body. A client that waits for 100 Continue gets it with the first one asked for. */
+async function* body(request: IncomingMessage, want: () => void): AsyncGenerator<Buffer> {
+  want();
+  try {
+    // Ending the loop early must not destroy the socket: the answer is yet to come.
+    for await (const chunk of request.iterator({ destroyOnReturn: false })) yield chunk as Buffer;
+  } catch (error) {
+    throw request.socket.destroyed ? new ClientGone('the client has gone', { cause: error }) : incompleteBody();
+  }
+  if (!request.complete) throw incompleteBody();
+}
+
+/** All digests that the client names must be the same one. */
+function declaredDigest(
+  reprDigest: string | undefined,
+  contentDigest: string | undefined,
+  hexadecimal: string | undefined,
+): Buffer | undefined {
+  const digests = [
+    digestField('Repr-Digest', reprDigest),
+    digestField('Content-Digest', contentDigest),
+    hexadecimal === undefined ? undefined : Buffer.from(hexadecimal, 'hex'),
+  ].filter((digest) => digest !== undefined);
+  const [first] = digests;
+  if (first && digests.some((digest) => !digest.equals(first)))
+    throw new Problem('invalid-parameter', { detail: 'The digests you name differ from each other. Name one.' });
+  return first;
+}
+
+function digestField(name: string, value: string | undefined): Buffer | undefined {
+  if (value === undefined) return undefined;
+  const digest = parseDigest(value);
+  if (digest) return digest.sha256;
+  const detail = 'must be a dictionary such as sha-256=:BASE64:';
+  throw new Problem('invalid-parameter', { detail: `${name} ${detail}`, errors: [{ parameter: name, detail }] });
+}
