@@ -35,6 +35,7 @@ import {
 } from '@aws-sdk/client-s3';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
+import type { BuildHandler } from '@smithy/types';
 import {
   type ByteRange,
   type CallOptions,
@@ -74,9 +75,6 @@ export interface S3Options {
 const TRIES = 4;
 const UNSIGNED = 'UNSIGNED-PAYLOAD';
 
-/** What a command's input may carry for our middleware, by request: the header `x-amz-content-sha256`. */
-const payloadHashes = new WeakMap<object, string>();
-
 export class S3ObjectStore implements ObjectStore {
   readonly kind = 's3';
   readonly #client: S3Client;
@@ -105,7 +103,7 @@ export class S3ObjectStore implements ObjectStore {
       ...this.#creation(attributes),
     };
     const command = new PutObjectCommand({ ...input, ...this.#checksum(body) });
-    if (this.#options.checksum !== 'sdk') payloadHashes.set(command.input, options.sha256.toString('hex'));
+    if (this.#options.checksum !== 'sdk') command.middlewareStack.add(knownPayloadHash(options.sha256.toString('hex')), atBuild);
     await this.#call('PutObject', options, (signal) => this.#client.send(command, { abortSignal: signal }));
   }
 
@@ -132,9 +130,9 @@ export class S3ObjectStore implements ObjectStore {
       ContentLength: body.length,
       ...this.#checksum(body),
     });
-    if (this.#options.checksum === 'crc32') payloadHashes.set(command.input, UNSIGNED);
+    if (this.#options.checksum === 'crc32') command.middlewareStack.add(knownPayloadHash(UNSIGNED), atBuild);
     if (this.#options.checksum === 'sha256')
-      payloadHashes.set(command.input, createHash('sha256').update(body).digest('hex'));
+      command.middlewareStack.add(knownPayloadHash(createHash('sha256').update(body).digest('hex')), atBuild);
     const { ETag } = await this.#call('UploadPart', options, (signal) =>
       this.#client.send(command, { abortSignal: signal }),
     );
@@ -347,7 +345,7 @@ export class S3ObjectStore implements ObjectStore {
 function makeClient(options: S3Options, endpoint: string | undefined): S3Client {
   const agent = { keepAlive: true, maxSockets: options.sockets, scheduling: 'lifo' as const };
   const mode = options.checksum === 'sdk' ? 'WHEN_SUPPORTED' : 'WHEN_REQUIRED';
-  const client = new S3Client({
+  return new S3Client({
     region: options.region,
     forcePathStyle: options.forcePathStyle,
     ...(endpoint !== undefined && { endpoint }),
@@ -366,18 +364,20 @@ function makeClient(options: S3Options, endpoint: string | undefined): S3Client 
       socketAcquisitionWarningTimeout: options.deadline,
     }),
   });
-  client.middlewareStack.add(
-    (next) => async (step) => {
-      const hash = payloadHashes.get(step.input);
-      if (hash !== undefined && step.request instanceof Object && 'headers' in step.request) {
-        (step.request.headers as Record<string, string>)['x-amz-content-sha256'] = hash;
-      }
-      return next(step);
-    },
-    { step: 'build', priority: 'low', name: 'knownPayloadHash' },
-  );
-  return client;
 }
+
+/** The signer takes `x-amz-content-sha256` as the digest of the body when it is there, instead of hashing the body. */
+const knownPayloadHash =
+  (payloadHash: string) =>
+  <Input extends object, Output extends object>(next: BuildHandler<Input, Output>): BuildHandler<Input, Output> =>
+  async (step) => {
+    const { request } = step;
+    if (request instanceof Object && 'headers' in request && request.headers instanceof Object) {
+      Object.assign(request.headers, { 'x-amz-content-sha256': payloadHash });
+    }
+    return next(step);
+  };
+const atBuild = { step: 'build', priority: 'low', name: 'knownPayloadHash' } as const;
 
 /** Faults after which nobody knows what the server did, or which a later try may not meet. */
 function translate(operation: string, error: unknown): unknown {

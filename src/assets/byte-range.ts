@@ -1,0 +1,22 @@
+/** Range requests, RFC 9110 section 14: one range of bytes. What is not that is ignored, as section 14.2 allows. */
+
+export type WantedRange = { kind: 'whole' } | { kind: 'range'; first: number; last: number } | { kind: 'unsatisfiable' };
+
+/**
+ * @param header value of Range
+ * @param size bytes of the representation
+ * @returns positions of the first and last byte, both inclusive and within the size
+ */
+export function parseRange(header: string | undefined, size: number): WantedRange {
+  const match = /^\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*$/i.exec(header ?? '');
+  const [from, to] = [match?.[1] ?? '', match?.[2] ?? ''];
+  if (from === '' && to === '') return { kind: 'whole' };
+  if (from === '') {
+    const suffix = Math.min(Number(to), size);
+    return suffix === 0 ? { kind: 'unsatisfiable' } : { kind: 'range', first: size - suffix, last: size - 1 };
+  }
+  const first = Number(from);
+  const last = to === '' ? size - 1 : Math.min(Number(to), size - 1);
+  if (to !== '' && Number(to) < first) return { kind: 'whole' };
+  return first >= size ? { kind: 'unsatisfiable' } : { kind: 'range', first, last };
+}

@@ -1,0 +1,43 @@
+/**
+ * File names as Stowage keeps them: NFC, 1 to 255 bytes of UTF-8, and nothing in them that deceives a reader or a file
+ * system. A name that breaks a rule is refused, never repaired: the client would not find its file under another name.
+ */
+
+const LONGEST_NAME = 255;
+
+export type CheckedName = { ok: true; name: string } | { ok: false; detail: string };
+
+/** What no name may hold, and how the client is told. The first fault found is told. */
+const faults: [RegExp, string][] = [
+  [/\p{Surrogate}|\uFFFD/u, 'The file name is not valid UTF-8. Encode it as UTF-8.'],
+  [/[\p{Cc}]/u, 'The file name holds a control character. Remove it.'],
+  [/[/\\]/u, 'The file name holds a path separator. Send the name alone, without a path.'],
+  [/[\u2028\u2029]/u, 'The file name holds a line separator. Remove it.'],
+  [/[\u061C\u200E\u200F\u202A-\u202E\u2066-\u2069]/u, 'The file name holds a control character for text direction. Remove it.'],
+  [/[\u00AD\u180E\u200B-\u200D\u2060-\u2064\uFEFF\u{E0000}-\u{E007F}]/u, 'The file name holds an invisible character, such as a zero-width space or joiner. Remove it.'],
+  [/\p{Noncharacter_Code_Point}/u, 'The file name holds a code point that is no character. Remove it.'],
+  [/^\s|\s$/u, 'The file name begins or ends with white space. Remove it.'],
+];
+
+/** @returns the name in NFC, or what is wrong with it and the way out */
+export function checkFileName(given: string): CheckedName {
+  for (const [pattern, detail] of faults) if (pattern.test(given)) return { ok: false, detail };
+  const name = given.normalize('NFC');
+  const bytes = Buffer.byteLength(name);
+  if (bytes === 0) return { ok: false, detail: 'The file name is empty. Name the file.' };
+  if (bytes > LONGEST_NAME) return { ok: false, detail: `The file name has ${bytes} bytes of UTF-8; at most ${LONGEST_NAME} are kept. Shorten it.` };
+  if (/^\.+$/.test(name)) return { ok: false, detail: 'The file name is made of dots. Name the file.' };
+  if (/^\.[^.]*$/.test(name)) return { ok: false, detail: 'The file name is an extension only. Put a name before it.' };
+  return { ok: true, name };
+}
+
+/** The name at the end of what some clients send as a path: `C:\fakepath\a.jpg`, `/tmp/a.jpg`. */
+export function baseName(path: string): string {
+  return path.slice(Math.max(path.lastIndexOf('/'), path.lastIndexOf('\\')) + 1);
+}
+
+/** What follows the last dot, in lower case; undefined when there is no dot with something on both sides. */
+export function extensionOf(name: string): string | undefined {
+  const dot = name.lastIndexOf('.');
+  return dot > 0 && dot < name.length - 1 ? name.slice(dot + 1).toLowerCase() : undefined;
+}
