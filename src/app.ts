@@ -5,7 +5,7 @@
 import cors from '@fastify/cors';
 import helmet from '@fastify/helmet';
 import { sql } from 'drizzle-orm';
-import Fastify, { type FastifyBaseLogger } from 'fastify';
+import Fastify, { type FastifyBaseLogger, LogController } from 'fastify';
 import { AssetsRepository } from './assets/assets-repository.ts';
 import { downloadRoutes } from './assets/download-routes.ts';
 import { assetRoutes } from './assets/routes.ts';
@@ -53,6 +53,8 @@ export interface Resources {
   onRetries?: (listener: (operation: string, retries: number) => void) => void;
   /** Validates every answer against its schema: for tests. */
   checkAnswers?: boolean;
+  /** false leaves background work off. */
+  startWork?: boolean;
 }
 
 export interface Service {
@@ -112,7 +114,7 @@ export async function buildApp(resources: Resources): Promise<Service> {
 
   const app = Fastify({
     loggerInstance: logger,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     genReqId: requestIdOf,
     bodyLimit: JSON_BODY,
     routerOptions: { maxParamLength: LONGEST_PARAMETER },
@@ -162,7 +164,7 @@ export async function buildApp(resources: Resources): Promise<Service> {
   metricsRoute(app, metrics, config.METRICS_TOKEN);
   const writeOpenApi = await documentation(app, writeDocument, version);
 
-  deletion.start();
+  if (resources.startWork ?? true) deletion.start();
   return {
     app,
     metrics,

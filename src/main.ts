@@ -15,6 +15,7 @@ import { type EmbeddedPostgres, startEmbeddedPostgres } from './database/embedde
 import { applyMigrations } from './database/migrations.ts';
 import { loadUploadPolicies, PolicyError } from './intake/upload-policies.ts';
 import { openObjectStore } from './storage/open.ts';
+import { readVersion } from './version.ts';
 
 /** After all that may take its time, how long closing itself may take. Milliseconds. */
 const CLOSING_TIME = 15_000;
@@ -119,11 +120,6 @@ function secretIn(directory: string, name: string): Buffer {
     if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
   }
   return Buffer.from(readFileSync(file, 'utf8').trim(), 'hex');
-}
-
-function readVersion(): string {
-  const manifest: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
-  return manifest instanceof Object && 'version' in manifest ? String(manifest.version) : '0.0.0';
 }
 
 function hostForUrl(host: string): string {

@@ -5,7 +5,7 @@ import { LONGEST_LINK } from '../config.ts';
 import type { AuditAction } from '../database/audit.ts';
 import { formatDigest } from '../http/digest-fields.ts';
 import type { App } from '../http/openapi.ts';
-import { assetId, binary, timestamp } from '../http/schema-types.ts';
+import { assetId, binary, flag, timestamp } from '../http/schema-types.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import { DiskObjectStore } from '../storage/disk/disk-object-store.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
@@ -86,10 +86,7 @@ export function downloadRoutes(app: App, { assets, store, linkLife, onSent }: Do
               example: 3600,
             }),
           disposition,
-          redirect: z
-            .enum(['true', 'false'], { error: 'must be true or false' })
-            .default('false')
-            .meta({ override: { type: 'boolean', default: false }, description: 'Answer 302 to the link' }),
+          redirect: flag.meta({ override: { type: 'boolean', default: false }, description: 'Answer 302 to the link' }),
         }),
         response: { 200: link },
       },
@@ -115,7 +112,7 @@ export function downloadRoutes(app: App, { assets, store, linkLife, onSent }: Do
         cacheControl: asset.cacheControl,
       });
       reply.header('cache-control', 'no-store');
-      if (query.redirect === 'true') return reply.redirect(url, 302);
+      if (query.redirect) return reply.redirect(url, 302);
       return { url, expiresAt: expiresAt.toISOString(), asset: toDocument(asset) };
     },
   );

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import type { Actor } from '../database/audit.ts';
 import type { App } from '../http/openapi.ts';
 import { decodeCursor, encodeCursor } from '../http/paging.ts';
-import { assetId, assetType, metadata, projectId } from '../http/schema-types.ts';
+import { assetId, assetType, flag, metadata, projectId } from '../http/schema-types.ts';
 import { extensionFits } from '../intake/media-types.ts';
 import type { ObjectDeletion } from '../jobs/delete-objects.ts';
 import { assetNotFound, Problem } from '../problems.ts';
@@ -22,11 +22,6 @@ const tags = ['Assets'];
 export const entityTagHeader = z.object({
   ETag: z.string().meta({ description: 'Entity tag of the record, for If-Match', example: '"kM2Q0b9S0kq2dZk3n0mV9A"' }),
 });
-
-const trueOrFalse = z
-  .enum(['true', 'false'], { error: 'must be true or false' })
-  .transform((text) => text === 'true')
-  .meta({ override: { type: 'boolean' } });
 
 const listQuery = z.strictObject({
   projectId: projectId.optional().meta({ description: 'Only this project' }),
@@ -60,9 +55,7 @@ const listQuery = z.strictObject({
       description: 'Only names that begin with this, upper and lower case alike',
       example: 'holiday',
     }),
-  trashed: trueOrFalse
-    .default(false)
-    .meta({ override: { type: 'boolean', default: false }, description: 'The trash instead of what is not in it' }),
+  trashed: flag.meta({ override: { type: 'boolean', default: false }, description: 'The trash instead of what is not in it' }),
   sort: z.enum(['createdAt', 'name', 'size'], { error: 'must be createdAt, name or size' }).default('createdAt'),
   order: z.enum(['asc', 'desc'], { error: 'must be asc or desc' }).default('desc'),
   limit: z
@@ -234,7 +227,7 @@ export function assetRoutes(app: App, { assets, deletion }: AssetRoutesOptions):
           'In the trash an asset counts toward the quota and can be restored; it is not handed out. With `permanent=true` the record and the bytes are gone for good and the quota is free.',
         params: byId,
         querystring: z.strictObject({
-          permanent: trueOrFalse.default(false).meta({ override: { type: 'boolean', default: false } }),
+          permanent: flag,
         }),
         headers: z.object({ 'if-match': z.string().optional().meta({ description: 'Entity tag of the record' }) }),
       },

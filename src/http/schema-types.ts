@@ -75,3 +75,11 @@ export const metadata = z
   });
 
 export const binary = z.string().meta({ override: { type: 'string', format: 'binary' } });
+
+/** `true` or `false` in a query. Not an enum, because in the document it is a boolean. */
+export const flag = z
+  .string()
+  .refine((text) => text === 'true' || text === 'false', 'must be true or false')
+  .transform((text) => text === 'true')
+  .default(false)
+  .meta({ override: { type: 'boolean', default: false } });

@@ -1,0 +1,17 @@
+/** `npm run migrate`: applies the migrations to DATABASE_URL and ends. The service does the same when it starts. */
+import { existsSync } from 'node:fs';
+import { applyMigrations } from '../src/database/migrations.ts';
+
+if (existsSync('.env')) process.loadEnvFile('.env');
+const url = process.env['DATABASE_URL'];
+if (!url) {
+  console.error('DATABASE_URL is not set. The embedded Postgres is migrated by `npm start`.');
+  process.exit(1);
+}
+try {
+  await applyMigrations(url);
+  console.log('The migrations are applied.');
+} catch (error) {
+  console.error(`The migrations could not be applied: ${error instanceof Error ? error.message : String(error)}`);
+  process.exit(1);
+}

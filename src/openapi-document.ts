@@ -1,0 +1,32 @@
+/** The contract as text, from an application that is composed but connected to nothing. */
+import { tmpdir } from 'node:os';
+import { pino } from 'pino';
+import { buildApp } from './app.ts';
+import { loadConfig } from './config.ts';
+import { openDatabase } from './database/client.ts';
+import { openApiYaml } from './http/documentation.ts';
+import { loadUploadPolicies } from './intake/upload-policies.ts';
+import { DiskObjectStore } from './storage/disk/disk-object-store.ts';
+import { readVersion } from './version.ts';
+
+export async function openApiDocument(): Promise<string> {
+  const config = loadConfig({ LOG_LEVEL: 'silent' });
+  const database = openDatabase({ url: 'postgres://nobody@127.0.0.1:1/none', connections: 2, timeout: 100, onError: () => {} });
+  const service = await buildApp({
+    config,
+    policies: loadUploadPolicies(undefined, config.MAX_FILE_SIZE),
+    database,
+    // The routes are those of the embedded default, which has one more: the links of the disk store.
+    store: new DiskObjectStore({ directory: tmpdir(), linkSecret: Buffer.alloc(32), publicUrl: () => '' }),
+    logger: pino({ level: 'silent' }),
+    version: readVersion(),
+    startWork: false,
+  });
+  try {
+    await service.app.ready();
+    return openApiYaml(service.writeOpenApi());
+  } finally {
+    await service.app.close();
+    await database.close();
+  }
+}
