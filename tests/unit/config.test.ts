@@ -1,0 +1,88 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { ConfigError, isLoopback, loadConfig } from '../../src/config.ts';
+
+function faultsOf(environment: Record<string, string>): string[] {
+  try {
+    loadConfig(environment);
+  } catch (error) {
+    assert.ok(error instanceof ConfigError);
+    return error.faults;
+  }
+  return [];
+}
+
+describe('configuration', () => {
+  test('an empty environment gives a configuration that runs on this machine alone', () => {
+    const config = loadConfig({});
+    assert.equal(config.HOST, '127.0.0.1');
+    assert.equal(config.PORT, 3000);
+    assert.equal(config.DEFAULT_QUOTA, 1024 ** 3);
+    assert.equal(config.PART_SIZE, 8 * 1024 ** 2);
+    assert.equal(config.LINK_TTL, 3_600_000);
+    assert.equal(config.developmentMode, true);
+    assert.equal(config.S3_BUCKET, undefined);
+  });
+
+  test('an empty variable counts as absent', () => {
+    assert.equal(loadConfig({ PORT: '', AUTH_JWT_SECRET: '  ' }).PORT, 3000);
+  });
+
+  test('sizes and durations are written with units', () => {
+    const config = loadConfig({ UPLOAD_MEMORY: '1 GiB', PART_SIZE: '16mib', LINK_TTL: '90', UPLOAD_WAIT: '1500ms', BODY_TIMEOUT: '2m' });
+    assert.equal(config.UPLOAD_MEMORY, 1024 ** 3);
+    assert.equal(config.PART_SIZE, 16 * 1024 ** 2);
+    assert.equal(config.LINK_TTL, 90_000);
+    assert.equal(config.UPLOAD_WAIT, 1500);
+    assert.equal(config.BODY_TIMEOUT, 120_000);
+  });
+
+  test('every fault is listed by the name of its variable, and no value is told', () => {
+    const wrong = {
+      PORT: '99999',
+      LOG_LEVEL: 'loud-value',
+      PART_SIZE: '1MiB',
+      LINK_TTL: '8d',
+      AUTH_JWT_SECRET: 'short-secret',
+      AUTH_CLOCK_SKEW: '2m',
+      DATABASE_URL: 'mysql://secret-host',
+      S3_FORCE_PATH_STYLE: 'maybe-value',
+      DEFAULT_QUOTA: 'plenty-value',
+      PUBLIC_URL: 'ftp://secret-place',
+    };
+    try {
+      loadConfig(wrong);
+      assert.fail('it was accepted');
+    } catch (error) {
+      assert.ok(error instanceof ConfigError);
+      for (const name of Object.keys(wrong)) assert.ok(error.message.includes(`${name} `), `${name} is not told`);
+      for (const value of Object.values(wrong)) assert.ok(!error.message.includes(value), `the value ${value} is told`);
+    }
+  });
+
+  const contradictions: [string, Record<string, string>, string][] = [
+    ['a memory smaller than one part', { UPLOAD_MEMORY: '6MiB', PART_SIZE: '8MiB' }, 'UPLOAD_MEMORY'],
+    ['files of more than 10,000 parts', { MAX_FILE_SIZE: '100GiB' }, 'MAX_FILE_SIZE'],
+    ['more uploads per caller than in all', { UPLOADS_PER_CALLER: '9', UPLOADS_AT_ONCE: '8' }, 'UPLOADS_PER_CALLER'],
+    ['one try longer than all tries', { S3_REQUEST_TIMEOUT: '50s', S3_DEADLINE: '40s' }, 'S3_REQUEST_TIMEOUT'],
+    ['two kinds of keys', { AUTH_JWT_SECRET: 'x'.repeat(32), AUTH_JWKS_URL: 'https://keys.example' }, 'AUTH_JWT_SECRET'],
+    ['S3 settings without a bucket', { S3_ENDPOINT: 'http://127.0.0.1:1' }, 'S3_BUCKET'],
+    ['half a pair of S3 keys', { S3_BUCKET: 'abc', S3_ACCESS_KEY_ID: 'a' }, 'S3_ACCESS_KEY_ID'],
+    ['a KMS key without KMS', { S3_BUCKET: 'abc', S3_SSE_KMS_KEY_ID: 'k' }, 'S3_SSE_KMS_KEY_ID'],
+    ['an open address without keys', { HOST: '0.0.0.0' }, 'HOST'],
+  ];
+  for (const [what, environment, variable] of contradictions) {
+    test(`${what} is a contradiction`, () => {
+      assert.ok(faultsOf(environment).some((fault) => fault.startsWith(variable)), JSON.stringify(faultsOf(environment)));
+    });
+  }
+
+  test('limits at their bounds are accepted', () => {
+    assert.deepEqual(faultsOf({ PART_SIZE: '5MiB', LINK_TTL: '7d', AUTH_JWT_SECRET: 'x'.repeat(32), AUTH_CLOCK_SKEW: '60s', HOST: '0.0.0.0' }), []);
+  });
+
+  test('loopback is 127.0.0.0/8, ::1 and localhost, and nothing that only looks like it', () => {
+    for (const host of ['127.0.0.1', '127.9.9.9', '::1', 'localhost']) assert.ok(isLoopback(host), host);
+    for (const host of ['0.0.0.0', '127.0.0.1.example.com', '128.0.0.1', '::', 'example.com']) assert.ok(!isLoopback(host), host);
+  });
+});
