@@ -1,7 +1,255 @@
-import { fileTypeFromBuffer } from 'file-type';
-export type Classification = { outcome: 'accepted'; mediaType: string } | { outcome: 'refused'; reason: 'undetected' | 'declared-mismatch' | 'extension-mismatch'; detail: string };
-export function normaliseMediaType(value: string | undefined): string | undefined { const v = value?.split(';')[0]?.trim().toLowerCase(); return !v || v.includes('octet-stream') || v.includes('form') ? undefined : v; }
-export async function classify(input: { head: Uint8Array; fileName: string; declared: string | undefined; allowUndetected?: boolean }): Promise<Classification> {
-  const t = await fileTypeFromBuffer(input.head); return t ? { outcome: 'accepted', mediaType: t.mime } : { outcome: 'refused', reason: 'undetected', detail: 'STUB' };
+/**
+ * What a file is, told by its bytes. The client's word is only compared: what it declares and the extension of the name
+ * must agree with what the bytes show, or the file is refused.
+ *
+ * `file-type` looks at the first 64 KiB. It knows magic numbers; whether the rest keeps the promise of the first bytes
+ * is for structure.ts to say.
+ */
+import { fileTypeFromTokenizer, supportedMimeTypes } from 'file-type';
+import { fromBuffer, type ITokenizer } from 'strtok3';
+import { extensionOf } from '../assets/file-name.ts';
+
+/** Milliseconds that detection may take; what is not known by then is undetected. */
+export const DETECTION_TIME_LIMIT = 250;
+/** ISO 32000-1, implementation notes: viewers accept the header within the first 1024 bytes. */
+const PDF_HEADER_WITHIN = 1024;
+
+/** Names that mean the same. Parameters such as `; codecs=opus` are dropped before. */
+const aliases: Record<string, string> = {
+  'image/jpg': 'image/jpeg',
+  'image/pjpeg': 'image/jpeg',
+  'image/x-png': 'image/png',
+  'image/apng': 'image/png',
+  'image/vnd.mozilla.apng': 'image/png',
+  'image/avif-sequence': 'image/avif',
+  'audio/x-wav': 'audio/wav',
+  'audio/wave': 'audio/wav',
+  'audio/x-pn-wav': 'audio/wav',
+  'audio/vnd.wave': 'audio/wav',
+  'audio/mp3': 'audio/mpeg',
+  'audio/x-mp3': 'audio/mpeg',
+  'audio/x-mpeg': 'audio/mpeg',
+  'audio/mpeg3': 'audio/mpeg',
+  'audio/x-flac': 'audio/flac',
+  'audio/x-aiff': 'audio/aiff',
+  'audio/opus': 'audio/ogg',
+  'audio/vorbis': 'audio/ogg',
+  'audio/x-ogg': 'audio/ogg',
+  'application/ogg': 'audio/ogg',
+  'audio/m4a': 'audio/mp4',
+  'audio/x-m4a': 'audio/mp4',
+  'audio/x-m4b': 'audio/mp4',
+  'audio/mp4a-latm': 'audio/mp4',
+  'audio/x-webm': 'audio/webm',
+  'video/x-m4v': 'video/mp4',
+  'video/x-mp4': 'video/mp4',
+  'video/x-quicktime': 'video/quicktime',
+  'model/gltf.binary': 'model/gltf-binary',
+  'application/x-pdf': 'application/pdf',
+  'application/x-zip-compressed': 'application/zip',
+  'application/x-zip': 'application/zip',
+  'application/x-gzip': 'application/gzip',
+  'application/x-javascript': 'text/javascript',
+  'application/javascript': 'text/javascript',
+  'text/xml': 'application/xml',
+};
+
+/** Extensions by media type; the first types are those of the default policies. */
+const extensions: Record<string, readonly string[]> = {
+  'image/jpeg': ['jpg', 'jpeg', 'jpe', 'jfif', 'pjpeg', 'pjp'],
+  'image/png': ['png', 'apng'],
+  'image/webp': ['webp'],
+  'image/gif': ['gif'],
+  'image/avif': ['avif', 'avifs'],
+  'video/mp4': ['mp4', 'm4v', 'mp4v'],
+  'video/quicktime': ['mov', 'qt'],
+  'video/webm': ['webm'],
+  'audio/mpeg': ['mp3', 'mpga', 'mp2', 'mp1'],
+  'audio/wav': ['wav', 'wave'],
+  'audio/aiff': ['aiff', 'aif', 'aifc'],
+  'audio/flac': ['flac'],
+  'audio/ogg': ['ogg', 'oga', 'opus', 'spx'],
+  'audio/mp4': ['m4a', 'm4b', 'mp4', 'mp4a'],
+  'audio/webm': ['weba', 'webm'],
+  'model/gltf-binary': ['glb'],
+  'application/pdf': ['pdf'],
+  'video/ogg': ['ogv'],
+  'video/matroska': ['mkv'],
+  'image/heic': ['heic', 'heif'],
+  'image/heif': ['heif', 'heic'],
+  'image/tiff': ['tif', 'tiff'],
+  'image/bmp': ['bmp', 'dib'],
+  'image/svg+xml': ['svg'],
+  'image/x-icon': ['ico'],
+  'text/plain': ['txt', 'text', 'log', 'md'],
+  'text/markdown': ['md', 'markdown'],
+  'text/csv': ['csv'],
+  'text/html': ['html', 'htm', 'xhtml'],
+  'text/css': ['css'],
+  'text/javascript': ['js', 'mjs', 'cjs'],
+  'application/json': ['json', 'map'],
+  'application/xml': ['xml', 'xsd', 'xsl'],
+  'application/zip': ['zip'],
+  'application/gzip': ['gz', 'tgz'],
+  'application/x-7z-compressed': ['7z'],
+  'application/x-rar-compressed': ['rar'],
+  'application/x-tar': ['tar'],
+  'application/rtf': ['rtf'],
+  'application/epub+zip': ['epub'],
+  'application/vnd.openxmlformats-officedocument.wordprocessingml.document': ['docx'],
+  'application/vnd.openxmlformats-officedocument.spreadsheetml.sheet': ['xlsx'],
+  'application/vnd.openxmlformats-officedocument.presentationml.presentation': ['pptx'],
+  'application/vnd.oasis.opendocument.text': ['odt'],
+  'application/vnd.oasis.opendocument.spreadsheet': ['ods'],
+  'application/vnd.oasis.opendocument.presentation': ['odp'],
+  'application/msword': ['doc'],
+  'application/vnd.ms-excel': ['xls'],
+  'application/vnd.ms-powerpoint': ['ppt'],
+  'application/x-msdownload': ['exe', 'dll'],
+  'application/x-sh': ['sh'],
+  'application/wasm': ['wasm'],
+  'font/ttf': ['ttf'],
+  'font/otf': ['otf'],
+  'font/woff': ['woff'],
+  'font/woff2': ['woff2'],
+};
+const typesByExtension = new Map<string, string>();
+for (const [type, names] of Object.entries(extensions))
+  for (const name of names) if (!typesByExtension.has(name)) typesByExtension.set(name, type);
+
+/** Types that say nothing: what clients send when they do not know. */
+const meaningless =
+  /^(application\/octet-stream|binary\/octet-stream|application\/x-www-form-urlencoded|application\/binary|multipart\/.*)$/;
+
+/** @returns the canonical name without parameters; undefined when absent, malformed, or saying nothing */
+export function normaliseMediaType(value: string | undefined): string | undefined {
+  const match = /^\s*([a-z0-9][a-z0-9!#$&^_.+-]*\/[a-z0-9][a-z0-9!#$&^_.+-]*)\s*(;.*)?$/is.exec(value ?? '');
+  const name = match?.[1]?.toLowerCase();
+  if (name === undefined || meaningless.test(name)) return undefined;
+  return Object.hasOwn(aliases, name) ? aliases[name] : name;
 }
-export function extensionFits(_f: string, _m: string): boolean { return true; }
+
+const detectable = new Set([...supportedMimeTypes].map((type) => normaliseMediaType(type)));
+
+/** Whether a file of this name may have this media type. A name without an extension may have any. */
+export function extensionFits(fileName: string, mediaType: string): boolean {
+  const extension = extensionOf(fileName);
+  if (extension === undefined) return true;
+  const known = Object.hasOwn(extensions, mediaType) ? extensions[mediaType] : undefined;
+  // Of a type without a list, only the extensions of other types are known to be wrong.
+  return known ? known.includes(extension) : !typesByExtension.has(extension);
+}
+
+/**
+ * Tells the media type from the first bytes.
+ * @param head up to 64 KiB
+ * @returns the canonical name, or undefined when the bytes show nothing known, or take too long to judge
+ */
+export async function detectMediaType(head: Uint8Array): Promise<string | undefined> {
+  const type = normaliseMediaType(await detectByMagic(head));
+  if (type !== undefined) return type;
+  const start = Buffer.from(head.buffer, head.byteOffset, Math.min(head.length, PDF_HEADER_WITHIN));
+  return start.includes('%PDF-') ? 'application/pdf' : undefined;
+}
+
+async function detectByMagic(head: Uint8Array): Promise<string | undefined> {
+  try {
+    return (await fileTypeFromTokenizer(impatient(fromBuffer(head))))?.mime;
+  } catch {
+    // Whatever breaks the detection is not a file of a known type.
+    return undefined;
+  }
+}
+
+/** A loop inside the detection would never yield to a timer, but it reads: so each read looks at the clock. */
+function impatient(tokenizer: ITokenizer): ITokenizer {
+  const deadline = performance.now() + DETECTION_TIME_LIMIT;
+  return new Proxy(tokenizer, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name, target);
+      if (typeof value !== 'function') return value;
+      return (...parameters: unknown[]) => {
+        if (performance.now() > deadline) throw new Error('detection takes too long');
+        return Reflect.apply(value, target, parameters);
+      };
+    },
+    set: (target, name, value) => Reflect.set(target, name, value, target),
+  });
+}
+
+export type Classification =
+  | { outcome: 'accepted'; mediaType: string }
+  | { outcome: 'refused'; reason: 'undetected' | 'declared-mismatch' | 'extension-mismatch'; detail: string };
+
+export interface Unclassified {
+  /** The first 64 KiB, or all there is. */
+  head: Uint8Array;
+  fileName: string;
+  /** Content-Type as the client named it. */
+  declared: string | undefined;
+  /** Whether bytes without a known type may be taken for what they are declared to be. */
+  allowUndetected?: boolean;
+}
+
+/** Judges what the client says against what the bytes show. */
+export async function classify({
+  head,
+  fileName,
+  declared,
+  allowUndetected = false,
+}: Unclassified): Promise<Classification> {
+  const detected = await detectMediaType(head);
+  const claimed = normaliseMediaType(declared);
+  if (detected === undefined) return classifyUndetected(fileName, claimed, allowUndetected);
+  const extension = extensionOf(fileName);
+  const claim = claimed ?? (extension === undefined ? undefined : typesByExtension.get(extension));
+  const mediaType = claim !== undefined && alternatives(detected, head).includes(claim) ? claim : detected;
+  if (claimed !== undefined && claimed !== mediaType) {
+    return {
+      outcome: 'refused',
+      reason: 'declared-mismatch',
+      detail: `The bytes are ${mediaType}, but ${claimed} was declared. Declare what the file is, or nothing.`,
+    };
+  }
+  if (!extensionFits(fileName, mediaType)) {
+    return {
+      outcome: 'refused',
+      reason: 'extension-mismatch',
+      detail: `The bytes are ${mediaType}, to which the extension .${extension} does not belong. Name the file by what it is.`,
+    };
+  }
+  return { outcome: 'accepted', mediaType };
+}
+
+/** Containers whose first bytes do not tell what is in them: the client may say, and structure.ts holds it to its word. */
+function alternatives(detected: string, head: Uint8Array): string[] {
+  if (detected === 'video/mp4') return ['audio/mp4'];
+  if (detected === 'video/webm') return ['audio/webm'];
+  // A long ID3 tag hides what follows; it is mostly, but not always, MP3.
+  if (detected === 'audio/mpeg' && Buffer.from(head.buffer, head.byteOffset, 3).equals(Buffer.from('ID3')))
+    return ['audio/flac'];
+  if (detected === 'application/xml') return ['image/svg+xml'];
+  return [];
+}
+
+function classifyUndetected(fileName: string, claimed: string | undefined, allowed: boolean): Classification {
+  const extension = extensionOf(fileName);
+  const mediaType =
+    claimed ?? (extension === undefined ? undefined : typesByExtension.get(extension)) ?? 'application/octet-stream';
+  // Such a file would have been recognised if it were one.
+  if (!allowed || detectable.has(mediaType)) {
+    return {
+      outcome: 'refused',
+      reason: 'undetected',
+      detail: 'The bytes show no known media type. Check that the file is whole and of an allowed type.',
+    };
+  }
+  if (!extensionFits(fileName, mediaType)) {
+    return {
+      outcome: 'refused',
+      reason: 'extension-mismatch',
+      detail: `The extension .${extension} does not belong to ${mediaType}. Name the file by what it is.`,
+    };
+  }
+  return { outcome: 'accepted', mediaType };
+}

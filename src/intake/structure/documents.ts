@@ -1,0 +1,38 @@
+/** Documents and models. */
+import { type Checker, Fault, type Position, rest, skip, take } from './walk.ts';
+
+/** ISO 32000-1: the end mark stands within the last 1024 bytes, `startxref` shortly before. */
+const PDF_TAIL = 2048;
+const PDF_END_WITHIN = 1024;
+
+export function* pdf(): Checker {
+  const tail = yield* rest(PDF_TAIL);
+  if (tail.lastIndexOf('%%EOF') < tail.length - PDF_END_WITHIN || !tail.includes('%%EOF'))
+    throw new Fault('The PDF has no end mark. It is cut.');
+  if (!tail.includes('startxref')) throw new Fault('The PDF does not say where its cross-reference table is.');
+}
+
+const LARGEST_JSON_START = 256;
+
+/** GLB, glTF 2.0 section 4: a header that knows the length of the file, a JSON chunk, and others. */
+export function* glb(position: Position): Checker {
+  const header = yield* take(12);
+  const [version, length] = [header.readUInt32LE(4), header.readUInt32LE(8)];
+  if (version !== 2) throw new Fault(`The GLB is of version ${version}; only version 2 is taken.`);
+  for (let first = true; first || position.offset < length; first = false) {
+    const chunk = yield* take(8);
+    const [size, type] = [chunk.readUInt32LE(0), chunk.toString('latin1', 4)];
+    if (position.offset + size > length || size % 4 !== 0)
+      throw new Fault('The GLB has a chunk that runs past its end.');
+    if (!first) {
+      yield* skip(size);
+      continue;
+    }
+    const start = yield* take(Math.min(size, LARGEST_JSON_START));
+    if (type !== 'JSON' || !/^\s*\{/.test(start.toString('latin1')))
+      throw new Fault('The GLB does not begin with its description.');
+    yield* skip(size - start.length);
+  }
+  const beyond = (yield* rest(1)).length;
+  if (beyond > 0 || position.offset !== length) throw new Fault('The GLB does not have the length it claims.');
+}
