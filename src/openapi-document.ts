@@ -11,7 +11,12 @@ import { readVersion } from './version.ts';
 
 export async function openApiDocument(): Promise<string> {
   const config = loadConfig({ LOG_LEVEL: 'silent' });
-  const database = openDatabase({ url: 'postgres://nobody@127.0.0.1:1/none', connections: 2, timeout: 100, onError: () => {} });
+  const database = openDatabase({
+    url: 'postgres://nobody@127.0.0.1:1/none',
+    connections: 2,
+    timeout: 100,
+    onError: () => {},
+  });
   const service = await buildApp({
     config,
     policies: loadUploadPolicies(undefined, config.MAX_FILE_SIZE),

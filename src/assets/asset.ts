@@ -76,13 +76,11 @@ export function toAsset(row: AssetRow): Asset {
 
 export const assetDocument = z
   .object({
-    id: z
-      .string()
-      .meta({
-        override: { type: 'string', format: 'uuid' },
-        description: 'UUIDv7',
-        example: '019aa1b2-7c3d-7e4f-8a5b-6c7d8e9fa0b1',
-      }),
+    id: z.string().meta({
+      override: { type: 'string', format: 'uuid' },
+      description: 'UUIDv7',
+      example: '019aa1b2-7c3d-7e4f-8a5b-6c7d8e9fa0b1',
+    }),
     name: z.string().meta({ description: 'File name, NFC, 1 to 255 bytes of UTF-8', example: 'photo.jpg' }),
     projectId: z.string().optional().meta({ example: 'website' }),
     assetType: z.string().meta({ description: 'Upload policy the file was accepted under', example: 'image' }),

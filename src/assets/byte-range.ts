@@ -1,6 +1,14 @@
-/** Range requests, RFC 9110 section 14: one range of bytes. What is not that is ignored, as section 14.2 allows. */
+/**
+ * Range requests, RFC 9110 section 14: one range of bytes. What is not that (several ranges, other units, malformed) is
+ * ignored, as section 14.2 allows.
+ */
 
-export type WantedRange = { kind: 'whole' } | { kind: 'range'; first: number; last: number } | { kind: 'unsatisfiable' };
+const oneRange = /^bytes=(\d*)-(\d*)$/i;
+
+export type WantedRange =
+  | { kind: 'whole' }
+  | { kind: 'range'; first: number; last: number }
+  | { kind: 'unsatisfiable' };
 
 /**
  * @param header value of Range
@@ -8,12 +16,14 @@ export type WantedRange = { kind: 'whole' } | { kind: 'range'; first: number; la
  * @returns positions of the first and last byte, both inclusive and within the size
  */
 export function parseRange(header: string | undefined, size: number): WantedRange {
-  const match = /^\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*$/i.exec(header ?? '');
+  const match = oneRange.exec(header ?? '');
   const [from, to] = [match?.[1] ?? '', match?.[2] ?? ''];
   if (from === '' && to === '') return { kind: 'whole' };
   if (from === '') {
     const suffix = Math.min(Number(to), size);
-    return suffix === 0 ? { kind: 'unsatisfiable' } : { kind: 'range', first: size - suffix, last: size - 1 };
+    if (Number(to) === 0) return { kind: 'unsatisfiable' };
+    // The end of nothing is satisfiable (section 14.1.2), but no Content-Range can say so.
+    return suffix === 0 ? { kind: 'whole' } : { kind: 'range', first: size - suffix, last: size - 1 };
   }
   const first = Number(from);
   const last = to === '' ? size - 1 : Math.min(Number(to), size - 1);

@@ -11,6 +11,9 @@ export function contentDisposition(type: 'inline' | 'attachment', fileName: stri
   const name = fileName.toWellFormed();
   // A percent sign is replaced too: some browsers decode `%41` in the fallback.
   const fallback = name.replace(/[^\x20-\x7e]|["\\%]/gu, '_');
-  const encoded = encodeURIComponent(name).replace(notAttrChar, (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`);
+  const encoded = encodeURIComponent(name).replace(
+    notAttrChar,
+    (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
   return `${type}; filename="${fallback}"; filename*=UTF-8''${encoded}`;
 }

@@ -27,23 +27,18 @@ export interface DownloadRoutesOptions {
 const tags = ['Downloads'];
 const byId = z.object({ id: assetId });
 
-const disposition = z
-  .enum(['inline', 'attachment'], { error: 'must be inline or attachment' })
-  .optional()
-  .meta({
-    description:
-      'Whether browsers show or save the file. `inline` is kept for images, audio and video only; all else is an attachment',
-  });
+const disposition = z.enum(['inline', 'attachment'], { error: 'must be inline or attachment' }).optional().meta({
+  description:
+    'Whether browsers show or save the file. `inline` is kept for images, audio and video only; all else is an attachment',
+});
 
 const link = z
   .object({
-    url: z
-      .string()
-      .meta({
-        override: { type: 'string', format: 'uri' },
-        description: 'Hands the bytes out to whoever has it; keep it secret',
-        example: 'https://files.example.com/v1/links/eyJr',
-      }),
+    url: z.string().meta({
+      override: { type: 'string', format: 'uri' },
+      description: 'Hands the bytes out to whoever has it; keep it secret',
+      example: 'https://files.example.com/v1/links/eyJr',
+    }),
     expiresAt: timestamp,
     asset: assetDocument,
   })
@@ -51,12 +46,10 @@ const link = z
 
 const contentResponseHeaders = z.object({
   'Content-Disposition': z.string(),
-  'Repr-Digest': z
-    .string()
-    .meta({
-      description: 'RFC 9530, SHA-256 of the whole file',
-      example: 'sha-256=:uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek=:',
-    }),
+  'Repr-Digest': z.string().meta({
+    description: 'RFC 9530, SHA-256 of the whole file',
+    example: 'sha-256=:uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek=:',
+  }),
   ETag: z.string(),
   'Last-Modified': z.string(),
   'Accept-Ranges': z.string(),

@@ -1,6 +1,8 @@
 /**
- * File names as Stowage keeps them: NFC, 1 to 255 bytes of UTF-8, and nothing in them that deceives a reader or a file
- * system. A name that breaks a rule is refused, never repaired: the client would not find its file under another name.
+ * File names as Stowage keeps them: NFC (Unicode Standard Annex 15), 1 to 255 bytes of UTF-8 (RFC 3629), and nothing in
+ * them that deceives a reader or a file system; RFC 9839 names the code points that are trouble everywhere, RFC 6266
+ * section 4.3 what a receiver of the name must fear. A name that breaks a rule is refused, never repaired: the client
+ * would not find its file under another name.
  */
 
 const LONGEST_NAME = 255;
@@ -13,8 +15,14 @@ const faults: [RegExp, string][] = [
   [/[\p{Cc}]/u, 'The file name holds a control character. Remove it.'],
   [/[/\\]/u, 'The file name holds a path separator. Send the name alone, without a path.'],
   [/[\u2028\u2029]/u, 'The file name holds a line separator. Remove it.'],
-  [/[\u061C\u200E\u200F\u202A-\u202E\u2066-\u2069]/u, 'The file name holds a control character for text direction. Remove it.'],
-  [/[\u00AD\u180E\u200B-\u200D\u2060-\u2064\uFEFF\u{E0000}-\u{E007F}]/u, 'The file name holds an invisible character, such as a zero-width space or joiner. Remove it.'],
+  [
+    /[\u061C\u200E\u200F\u202A-\u202E\u2066-\u2069]/u,
+    'The file name holds a control character for text direction. Remove it.',
+  ],
+  [
+    /[\u00AD\u180E\u200B-\u200D\u2060-\u2064\uFEFF\u{E0000}-\u{E007F}]/u,
+    'The file name holds an invisible character, such as a zero-width space or joiner (joined emoji hold them too). Remove it.',
+  ],
   [/\p{Noncharacter_Code_Point}/u, 'The file name holds a code point that is no character. Remove it.'],
   [/^\s|\s$/u, 'The file name begins or ends with white space. Remove it.'],
 ];
@@ -25,13 +33,17 @@ export function checkFileName(given: string): CheckedName {
   const name = given.normalize('NFC');
   const bytes = Buffer.byteLength(name);
   if (bytes === 0) return { ok: false, detail: 'The file name is empty. Name the file.' };
-  if (bytes > LONGEST_NAME) return { ok: false, detail: `The file name has ${bytes} bytes of UTF-8; at most ${LONGEST_NAME} are kept. Shorten it.` };
+  if (bytes > LONGEST_NAME)
+    return {
+      ok: false,
+      detail: `The file name has ${bytes} bytes of UTF-8; at most ${LONGEST_NAME} are kept. Shorten it.`,
+    };
   if (/^\.+$/.test(name)) return { ok: false, detail: 'The file name is made of dots. Name the file.' };
   if (/^\.[^.]*$/.test(name)) return { ok: false, detail: 'The file name is an extension only. Put a name before it.' };
   return { ok: true, name };
 }
 
-/** The name at the end of what some clients send as a path: `C:\fakepath\a.jpg`, `/tmp/a.jpg`. */
+/** The name at the end of what some clients send as a path (RFC 7578 section 4.2): `C:\fakepath\a.jpg`, `/tmp/a.jpg`. */
 export function baseName(path: string): string {
   return path.slice(Math.max(path.lastIndexOf('/'), path.lastIndexOf('\\')) + 1);
 }

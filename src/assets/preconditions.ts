@@ -14,7 +14,10 @@ export interface ReadConditions {
 }
 
 /** For GET and HEAD, in the order of section 13.2.2. Dates that are no dates are ignored (section 13.1.3). */
-export function evaluateRead(conditions: ReadConditions, current: Validators): 'proceed' | 'not-modified' | 'precondition-failed' {
+export function evaluateRead(
+  conditions: ReadConditions,
+  current: Validators,
+): 'proceed' | 'not-modified' | 'precondition-failed' {
   const { ifMatch, ifNoneMatch } = conditions;
   const changed = seconds(current.lastModified);
   const unmodifiedSince = httpDate(conditions.ifUnmodifiedSince);
@@ -30,13 +33,14 @@ export function evaluateRead(conditions: ReadConditions, current: Validators): '
 export function rangeApplies(ifRange: string | undefined, current: Validators): boolean {
   if (ifRange === undefined) return true;
   const value = ifRange.trim();
-  if (value.startsWith('"') || value.startsWith('W/')) return value === current.etag;
+  if (value.startsWith('"')) return value === current.etag;
   return httpDate(value) === seconds(current.lastModified);
 }
 
 /** Strong comparison against a list, or `*` (section 13.1.1). */
 export function matchesIfMatch(header: string, etag: string): boolean {
-  return header.trim() === '*' || entityTags(header).includes(etag);
+  if (header.trim() === '*') return true;
+  return !etag.startsWith('W/') && entityTags(header).includes(etag);
 }
 
 function weaklyMatches(header: string, etag: string): boolean {
@@ -53,10 +57,33 @@ function seconds(date: Date): number {
   return Math.floor(date.getTime() / 1000);
 }
 
-/** The three forms of section 5.6.7 all begin with the name of a day and, but for asctime, end with GMT. */
+const months = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
+const clock = String.raw`(?<hour>[01]\d|2[0-3]):(?<minute>[0-5]\d):(?<second>[0-5]\d|60)`;
+const month = `(?<month>${months.join('|')})`;
+
+/** The three forms of section 5.6.7: today's, that of RFC 850, and that of asctime. `Date.parse` takes far more. */
+const dateForms = [
+  String.raw`(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (?<day>\d\d) ${month} (?<year>\d{4}) ${clock} GMT`,
+  String.raw`(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day, (?<day>\d\d)-${month}-(?<year>\d\d) ${clock} GMT`,
+  String.raw`(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) ${month} (?<day>[ \d]\d) ${clock} (?<year>\d{4})`,
+].map((form) => new RegExp(`^${form}$`));
+
+/** @returns seconds since 1970, or undefined for what is no HTTP date */
 function httpDate(text: string | undefined): number | undefined {
-  if (text === undefined || !/^(Mon|Tue|Wed|Thu|Fri|Sat|Sun)/.test(text.trim())) return undefined;
-  const asctime = /^\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}$/.test(text.trim());
-  const time = Date.parse(asctime ? `${text.trim()} GMT` : text);
-  return Number.isNaN(time) ? undefined : Math.floor(time / 1000);
+  const form = dateForms.find((pattern) => pattern.test(text ?? ''));
+  const groups = form?.exec(text ?? '')?.groups;
+  if (!groups) return undefined;
+  const [day, hour, minute, second] = [groups.day, groups.hour, groups.minute, groups.second].map(Number);
+  const monthIndex = months.indexOf(groups.month ?? '');
+  const date = new Date(Date.UTC(fullYear(groups.year ?? ''), monthIndex, day, hour, minute, second));
+  // Leap seconds pass; the 30th of February does not.
+  return date.getUTCMonth() === monthIndex || day === 31 || second === 60 ? seconds(date) : undefined;
+}
+
+/** Two digits more than 50 years ahead are of the past century (section 5.6.7). */
+function fullYear(digits: string): number {
+  if (digits.length === 4) return Number(digits);
+  const thisYear = new Date().getUTCFullYear();
+  const year = thisYear - (thisYear % 100) + Number(digits);
+  return year > thisYear + 50 ? year - 100 : year;
 }

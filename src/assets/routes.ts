@@ -55,7 +55,10 @@ const listQuery = z.strictObject({
       description: 'Only names that begin with this, upper and lower case alike',
       example: 'holiday',
     }),
-  trashed: flag.meta({ override: { type: 'boolean', default: false }, description: 'The trash instead of what is not in it' }),
+  trashed: flag.meta({
+    override: { type: 'boolean', default: false },
+    description: 'The trash instead of what is not in it',
+  }),
   sort: z.enum(['createdAt', 'name', 'size'], { error: 'must be createdAt, name or size' }).default('createdAt'),
   order: z.enum(['asc', 'desc'], { error: 'must be asc or desc' }).default('desc'),
   limit: z

@@ -12,13 +12,10 @@ const quotaDocument = z
     used: bytesCount.meta({ description: 'Bytes of all assets, the trash included', example: 48213 }),
     reserved: bytesCount.meta({ description: 'Bytes of uploads in progress', example: 0 }),
     available: bytesCount.meta({ description: 'What a new upload may have', example: 1073693611 }),
-    percent: z
-      .number()
-      .min(0)
-      .meta({
-        description: '`used` and `reserved` of `limit`, to two decimals; above 100 when the limit was lowered',
-        example: 0.01,
-      }),
+    percent: z.number().min(0).meta({
+      description: '`used` and `reserved` of `limit`, to two decimals; above 100 when the limit was lowered',
+      example: 0.01,
+    }),
     fileCount: bytesCount.meta({
       override: { type: 'integer', format: 'int64' },
       description: 'Assets, the trash included',

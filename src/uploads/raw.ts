@@ -43,13 +43,10 @@ export function rawDoor(app: App, { intake, uploadLimit, stopping }: DoorOptions
         }),
         querystring: description,
         headers: z.object({
-          'repr-digest': z
-            .string()
-            .optional()
-            .meta({
-              description: 'RFC 9530; the bytes must have this SHA-256',
-              example: 'sha-256=:uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek=:',
-            }),
+          'repr-digest': z.string().optional().meta({
+            description: 'RFC 9530; the bytes must have this SHA-256',
+            example: 'sha-256=:uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek=:',
+          }),
           'content-digest': z.string().optional().meta({ description: 'RFC 9530, the same as Repr-Digest here' }),
         }),
         response: { 201: assetDocument },

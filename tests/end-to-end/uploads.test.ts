@@ -19,7 +19,10 @@ for (const { store, skip } of storeKinds) {
 
     test('a form upload answers 201 with the record, Location and ETag, and the same bytes come back', async () => {
       const bytes = png(5000, 1);
-      const { status, body, headers } = await client.upload(bytes, { name: 'Übersicht.png', fields: { projectId: 'web', metadata: '{"album":"summer"}' } });
+      const { status, body, headers } = await client.upload(bytes, {
+        name: 'Übersicht.png',
+        fields: { projectId: 'web', metadata: '{"album":"summer"}' },
+      });
       assert.equal(status, 201);
       assert.equal(headers.get('location'), `/v1/assets/${body.id}`);
       assert.match(headers.get('etag') ?? '', /^"[\w-]+"$/);
@@ -37,7 +40,10 @@ for (const { store, skip } of storeKinds) {
 
     test('a raw upload takes the name from the path and the rest from the query', async () => {
       const bytes = pdf();
-      const { status, body } = await client.raw(bytes, { name: 'report 1%.pdf', fields: { projectId: 'p', assetType: 'document' } });
+      const { status, body } = await client.raw(bytes, {
+        name: 'report 1%.pdf',
+        fields: { projectId: 'p', assetType: 'document' },
+      });
       assert.equal(status, 201);
       assert.equal(body.name, 'report 1%.pdf');
       assert.equal(body.projectId, 'p');
@@ -47,7 +53,10 @@ for (const { store, skip } of storeKinds) {
     for (const size of [5 * 1024 * 1024, 8 * 1024 * 1024, 8 * 1024 * 1024 + 4, 30 * 1024 * 1024]) {
       test(`a file of ${size} bytes comes back byte by byte, by form and raw`, async () => {
         const bytes = glb(size, 7);
-        for (const answer of [await client.upload(bytes, { name: 'm.glb' }), await client.raw(bytes, { name: 'm.glb' })]) {
+        for (const answer of [
+          await client.upload(bytes, { name: 'm.glb' }),
+          await client.raw(bytes, { name: 'm.glb' }),
+        ]) {
           assert.equal(answer.status, 201, JSON.stringify(answer.body));
           assert.equal(answer.body.sha256, sha256(bytes));
           const content = await client.content(answer.body.id);

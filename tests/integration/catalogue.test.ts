@@ -54,23 +54,42 @@ describe('the catalogue', () => {
   });
 
   test('pages of any size, in any order, give every asset exactly once', async () => {
-    const names = ['a.png', 'B.png', 'ä.png', 'Z.png', 'a.png', 'same.png', 'same.png', '01.png', '日本.png', 'é.png', '😀.png'];
+    const names = [
+      'a.png',
+      'B.png',
+      'ä.png',
+      'Z.png',
+      'a.png',
+      'same.png',
+      'same.png',
+      '01.png',
+      '日本.png',
+      'é.png',
+      '😀.png',
+    ];
     const client = await callerWith(names);
     await fc.assert(
-      fc.asyncProperty(fc.constantFrom('createdAt', 'name', 'size'), fc.constantFrom('asc', 'desc'), fc.integer({ min: 1, max: 13 }), async (sort, order, limit) => {
-        const seen: string[] = [];
-        let cursor: string | undefined;
-        do {
-          const { status, body } = await client.get(`/v1/assets?sort=${sort}&order=${order}&limit=${limit}${cursor ? `&cursor=${cursor}` : ''}`);
-          assert.equal(status, 200, JSON.stringify(body));
-          assert.ok(body.data.length <= limit);
-          assert.equal(body.page.hasMore, body.page.nextCursor !== undefined);
-          seen.push(...body.data.map(({ id }) => id));
-          cursor = body.page.nextCursor;
-        } while (cursor);
-        assert.equal(seen.length, names.length);
-        assert.equal(new Set(seen).size, names.length);
-      }),
+      fc.asyncProperty(
+        fc.constantFrom('createdAt', 'name', 'size'),
+        fc.constantFrom('asc', 'desc'),
+        fc.integer({ min: 1, max: 13 }),
+        async (sort, order, limit) => {
+          const seen: string[] = [];
+          let cursor: string | undefined;
+          do {
+            const { status, body } = await client.get(
+              `/v1/assets?sort=${sort}&order=${order}&limit=${limit}${cursor ? `&cursor=${cursor}` : ''}`,
+            );
+            assert.equal(status, 200, JSON.stringify(body));
+            assert.ok(body.data.length <= limit);
+            assert.equal(body.page.hasMore, body.page.nextCursor !== undefined);
+            seen.push(...body.data.map(({ id }) => id));
+            cursor = body.page.nextCursor;
+          } while (cursor);
+          assert.equal(seen.length, names.length);
+          assert.equal(new Set(seen).size, names.length);
+        },
+      ),
       { numRuns: 25 },
     );
   });
@@ -80,7 +99,10 @@ describe('the catalogue', () => {
     const first = await client.get('/v1/assets?limit=2&sort=name&order=asc');
     const next = /^<([^>]+)>; rel="next"$/.exec(first.headers.get('link') ?? '')?.[1] ?? '';
     const second = await client.get(next);
-    assert.deepEqual(second.body.data.map(({ name }) => name), ['3.png']);
+    assert.deepEqual(
+      second.body.data.map(({ name }) => name),
+      ['3.png'],
+    );
     assert.equal(second.headers.get('link'), null);
   });
 
@@ -114,7 +136,12 @@ describe('the catalogue', () => {
     const { body } = await client.get('/v1/assets');
     const id = body.data[0]?.id ?? '';
     const before = await client.get(`/v1/assets/${id}`);
-    const renamed = await client.send('PATCH', `/v1/assets/${id}`, { name: 'new.png', projectId: 'p2', metadata: { a: 'b' } }, { 'if-match': before.headers.get('etag') ?? '' });
+    const renamed = await client.send(
+      'PATCH',
+      `/v1/assets/${id}`,
+      { name: 'new.png', projectId: 'p2', metadata: { a: 'b' } },
+      { 'if-match': before.headers.get('etag') ?? '' },
+    );
     assert.equal(renamed.status, 200);
     assert.equal(renamed.body.name, 'new.png');
     assert.equal(renamed.body.projectId, 'p2');
@@ -134,7 +161,9 @@ describe('the catalogue', () => {
     const id = (await client.get('/v1/assets')).body.data[0]?.id ?? '';
     const etag = (await client.get(`/v1/assets/${id}`)).headers.get('etag') ?? '';
     const answers = await Promise.all(
-      Array.from({ length: 20 }, (_, index) => client.send('PATCH', `/v1/assets/${id}`, { name: `${index}.png` }, { 'if-match': etag })),
+      Array.from({ length: 20 }, (_, index) =>
+        client.send('PATCH', `/v1/assets/${id}`, { name: `${index}.png` }, { 'if-match': etag }),
+      ),
     );
     assert.deepEqual(answers.map(({ status }) => status).sort(), [200, ...Array(19).fill(412)]);
   });
@@ -186,7 +215,8 @@ describe('the catalogue', () => {
     const link = (await client.get(`/v1/assets/${id}/download`)).body['url'];
     assert.equal((await fetch(String(link))).status, 200);
     assert.equal((await client.request('DELETE', `/v1/assets/${id}?permanent=true`)).status, 204);
-    for (const path of ['', '/download', '/content']) assert.equal((await client.get(`/v1/assets/${id}${path}`)).status, 404);
+    for (const path of ['', '/download', '/content'])
+      assert.equal((await client.get(`/v1/assets/${id}${path}`)).status, 404);
     assert.equal((await client.request('DELETE', `/v1/assets/${id}?permanent=true`)).status, 404);
     assert.equal((await client.get('/v1/quota')).body['used'], 0);
     await service.service.closeWork();
@@ -207,7 +237,9 @@ describe('the catalogue', () => {
       { value: 'web', count: 2, bytes },
       { count: 1, bytes: pdf().length },
     ]);
-    assert.deepEqual(body['byDay'], [{ value: new Date().toISOString().slice(0, 10), count: 3, bytes: bytes + pdf().length }]);
+    assert.deepEqual(body['byDay'], [
+      { value: new Date().toISOString().slice(0, 10), count: 3, bytes: bytes + pdf().length },
+    ]);
   });
 
   test('each change writes exactly one audit row, and the audit table refuses changes', async () => {
@@ -226,7 +258,15 @@ describe('the catalogue', () => {
     );
     assert.deepEqual(
       rows.map(({ action }) => action),
-      ['asset.uploaded', 'asset.updated', 'asset.link-issued', 'asset.downloaded', 'asset.trashed', 'asset.restored', 'asset.deleted'],
+      [
+        'asset.uploaded',
+        'asset.updated',
+        'asset.link-issued',
+        'asset.downloaded',
+        'asset.trashed',
+        'asset.restored',
+        'asset.deleted',
+      ],
     );
     assert.ok(rows.every(({ actor_id }) => actor_id === client.headers['x-user-id']));
     assert.deepEqual(rows[2]?.detail, { expiresIn: 60, disposition: 'attachment' });

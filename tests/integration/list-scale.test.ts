@@ -40,8 +40,17 @@ describe(`a list of ${ASSETS} assets`, { timeout: 5 * MINUTES }, () => {
   });
 
   async function planOf(changes: Partial<ListQuery>): Promise<Plan> {
-    const query: ListQuery = { ownerId: 'big', trashed: false, sort: 'createdAt', order: 'desc', limit: 51, ...changes };
-    const { rows } = await database.database.execute<{ 'QUERY PLAN': { Plan: Plan }[] }>(sql`explain (analyze, format json) ${listStatement(query)}`);
+    const query: ListQuery = {
+      ownerId: 'big',
+      trashed: false,
+      sort: 'createdAt',
+      order: 'desc',
+      limit: 51,
+      ...changes,
+    };
+    const { rows } = await database.database.execute<{ 'QUERY PLAN': { Plan: Plan }[] }>(
+      sql`explain (analyze, format json) ${listStatement(query)}`,
+    );
     const plan = rows[0]?.['QUERY PLAN'][0]?.Plan;
     assert.ok(plan);
     return plan;
@@ -75,7 +84,10 @@ describe(`a list of ${ASSETS} assets`, { timeout: 5 * MINUTES }, () => {
       assert.equal(scan['Index Name'], index);
       assert.equal(scan.Plans, undefined);
       assert.ok(scan['Actual Rows'] <= 51);
-      assert.ok((scan['Rows Removed by Filter'] ?? 0) <= 51, `${scan['Rows Removed by Filter']} rows were read for nothing`);
+      assert.ok(
+        (scan['Rows Removed by Filter'] ?? 0) <= 51,
+        `${scan['Rows Removed by Filter']} rows were read for nothing`,
+      );
     });
   }
 });

@@ -3,12 +3,17 @@ import { createHash, randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
 import { after, before, describe, test } from 'node:test';
 import { ObjectStoreUnavailable } from '../../src/storage/object-store.ts';
-import { type S3Options, S3ObjectStore } from '../../src/storage/s3/s3-object-store.ts';
+import { S3ObjectStore, type S3Options } from '../../src/storage/s3/s3-object-store.ts';
 import { createTestBucket, s3Settings, s3Skip } from '../support/s3.ts';
 import { describeObjectStore } from './object-store-contract.ts';
 
 function optionsFor(bucket: string, changes: Partial<S3Options> = {}): S3Options {
-  const settings = s3Settings() ?? { endpoint: 'http://127.0.0.1:1', region: 'us-east-1', accessKeyId: 'a', secretAccessKey: 'b' };
+  const settings = s3Settings() ?? {
+    endpoint: 'http://127.0.0.1:1',
+    region: 'us-east-1',
+    accessKeyId: 'a',
+    secretAccessKey: 'b',
+  };
   return {
     bucket,
     region: settings.region,
@@ -43,18 +48,33 @@ for (const checksum of ['crc32', 'sha256', 'sdk'] as const) {
   );
 }
 
-const attributes = { contentType: 'image/png', contentDisposition: 'attachment', cacheControl: 'private', metadata: { 'uploaded-by': 'alice' } };
+const attributes = {
+  contentType: 'image/png',
+  contentDisposition: 'attachment',
+  cacheControl: 'private',
+  metadata: { 'uploaded-by': 'alice' },
+};
 
 describe('what is sent to S3', () => {
   /** Remembers the requests of the SDK and answers each like S3 would. */
-  const seen: { method: string; url: string; headers: Record<string, string | string[] | undefined>; body: Buffer }[] = [];
+  const seen: { method: string; url: string; headers: Record<string, string | string[] | undefined>; body: Buffer }[] =
+    [];
   const server = createServer((request, response) => {
     const chunks: Buffer[] = [];
     request.on('data', (chunk) => chunks.push(chunk));
     request.on('end', () => {
-      seen.push({ method: request.method ?? '', url: request.url ?? '', headers: request.headers, body: Buffer.concat(chunks) });
+      seen.push({
+        method: request.method ?? '',
+        url: request.url ?? '',
+        headers: request.headers,
+        body: Buffer.concat(chunks),
+      });
       response.setHeader('etag', '"e"');
-      response.end(request.url?.includes('uploads') ? '<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>' : '');
+      response.end(
+        request.url?.includes('uploads')
+          ? '<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>'
+          : '',
+      );
     });
   });
   let endpoint = '';
@@ -114,7 +134,14 @@ describe('what is sent to S3', () => {
 
   test('links are signed for the public endpoint', async () => {
     const store = new S3ObjectStore(optionsFor('bucket', { publicEndpoint: 'https://files.example.com' }));
-    const url = new URL(await store.presignGet('a/b', { expiresIn: 60, contentType: 'image/png', contentDisposition: 'inline', cacheControl: 'private' }));
+    const url = new URL(
+      await store.presignGet('a/b', {
+        expiresIn: 60,
+        contentType: 'image/png',
+        contentDisposition: 'inline',
+        cacheControl: 'private',
+      }),
+    );
     await store.close();
     assert.equal(url.origin, 'https://files.example.com');
     assert.equal(url.pathname, '/bucket/a/b');
@@ -152,7 +179,9 @@ describe('an S3 server that does not answer', () => {
   test('a 503 is tried again, and the retries are told', async () => {
     attempts.length = 0;
     const told: [string, number][] = [];
-    const store = new S3ObjectStore(optionsFor('bucket', { endpoint, onRetries: (operation, count) => told.push([operation, count]) }));
+    const store = new S3ObjectStore(
+      optionsFor('bucket', { endpoint, onRetries: (operation, count) => told.push([operation, count]) }),
+    );
     await store.put('k', Buffer.from('x'), attributes, { sha256: createHash('sha256').update('x').digest() });
     assert.equal(attempts.length, 3);
     assert.deepEqual(told, [['PutObject', 2]]);

@@ -29,7 +29,13 @@ describe('configuration', () => {
   });
 
   test('sizes and durations are written with units', () => {
-    const config = loadConfig({ UPLOAD_MEMORY: '1 GiB', PART_SIZE: '16mib', LINK_TTL: '90', UPLOAD_WAIT: '1500ms', BODY_TIMEOUT: '2m' });
+    const config = loadConfig({
+      UPLOAD_MEMORY: '1 GiB',
+      PART_SIZE: '16mib',
+      LINK_TTL: '90',
+      UPLOAD_WAIT: '1500ms',
+      BODY_TIMEOUT: '2m',
+    });
     assert.equal(config.UPLOAD_MEMORY, 1024 ** 3);
     assert.equal(config.PART_SIZE, 16 * 1024 ** 2);
     assert.equal(config.LINK_TTL, 90_000);
@@ -65,7 +71,11 @@ describe('configuration', () => {
     ['files of more than 10,000 parts', { MAX_FILE_SIZE: '100GiB' }, 'MAX_FILE_SIZE'],
     ['more uploads per caller than in all', { UPLOADS_PER_CALLER: '9', UPLOADS_AT_ONCE: '8' }, 'UPLOADS_PER_CALLER'],
     ['one try longer than all tries', { S3_REQUEST_TIMEOUT: '50s', S3_DEADLINE: '40s' }, 'S3_REQUEST_TIMEOUT'],
-    ['two kinds of keys', { AUTH_JWT_SECRET: 'x'.repeat(32), AUTH_JWKS_URL: 'https://keys.example' }, 'AUTH_JWT_SECRET'],
+    [
+      'two kinds of keys',
+      { AUTH_JWT_SECRET: 'x'.repeat(32), AUTH_JWKS_URL: 'https://keys.example' },
+      'AUTH_JWT_SECRET',
+    ],
     ['S3 settings without a bucket', { S3_ENDPOINT: 'http://127.0.0.1:1' }, 'S3_BUCKET'],
     ['half a pair of S3 keys', { S3_BUCKET: 'abc', S3_ACCESS_KEY_ID: 'a' }, 'S3_ACCESS_KEY_ID'],
     ['a KMS key without KMS', { S3_BUCKET: 'abc', S3_SSE_KMS_KEY_ID: 'k' }, 'S3_SSE_KMS_KEY_ID'],
@@ -73,16 +83,29 @@ describe('configuration', () => {
   ];
   for (const [what, environment, variable] of contradictions) {
     test(`${what} is a contradiction`, () => {
-      assert.ok(faultsOf(environment).some((fault) => fault.startsWith(variable)), JSON.stringify(faultsOf(environment)));
+      assert.ok(
+        faultsOf(environment).some((fault) => fault.startsWith(variable)),
+        JSON.stringify(faultsOf(environment)),
+      );
     });
   }
 
   test('limits at their bounds are accepted', () => {
-    assert.deepEqual(faultsOf({ PART_SIZE: '5MiB', LINK_TTL: '7d', AUTH_JWT_SECRET: 'x'.repeat(32), AUTH_CLOCK_SKEW: '60s', HOST: '0.0.0.0' }), []);
+    assert.deepEqual(
+      faultsOf({
+        PART_SIZE: '5MiB',
+        LINK_TTL: '7d',
+        AUTH_JWT_SECRET: 'x'.repeat(32),
+        AUTH_CLOCK_SKEW: '60s',
+        HOST: '0.0.0.0',
+      }),
+      [],
+    );
   });
 
   test('loopback is 127.0.0.0/8, ::1 and localhost, and nothing that only looks like it', () => {
     for (const host of ['127.0.0.1', '127.9.9.9', '::1', 'localhost']) assert.ok(isLoopback(host), host);
-    for (const host of ['0.0.0.0', '127.0.0.1.example.com', '128.0.0.1', '::', 'example.com']) assert.ok(!isLoopback(host), host);
+    for (const host of ['0.0.0.0', '127.0.0.1.example.com', '128.0.0.1', '::', 'example.com'])
+      assert.ok(!isLoopback(host), host);
   });
 });

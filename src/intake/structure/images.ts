@@ -6,16 +6,17 @@ import { type Checker, Fault, find, type Position, skip, take } from './walk.ts'
 export const MAX_IMAGE_PIXELS = 2 ** 28;
 /** Up to here an image may be as small as it likes: one colour compresses to almost nothing. */
 const HONEST_PIXELS = 2 ** 24;
-/** Above, so many pixels per byte are the most that is believed. */
+/** Above, so many pixels per byte are the most that is believed. One colour in lossless WebP reaches 26,000, in AVIF 97,000. */
 const PIXELS_PER_BYTE = 2 ** 15;
+const PIXELS_PER_BYTE_AVIF = 2 ** 18;
 
 /** @throws Fault for no pixels, too many, or more than `bytes` of compressed data can be honest about */
-function checkPixels(width: number, height: number, bytes: number): void {
+function checkPixels(width: number, height: number, bytes: number, perByte = PIXELS_PER_BYTE): void {
   const pixels = width * height;
   if (pixels === 0) throw new Fault('The image has no pixels.');
   if (pixels > MAX_IMAGE_PIXELS)
     throw new Fault(`The image claims ${width} by ${height} pixels; at most ${MAX_IMAGE_PIXELS} pixels are taken.`);
-  if (pixels > HONEST_PIXELS && pixels > bytes * PIXELS_PER_BYTE)
+  if (pixels > HONEST_PIXELS && pixels > bytes * perByte)
     throw new Fault(`The image claims ${width} by ${height} pixels, which its few bytes cannot hold.`);
 }
 
@@ -175,5 +176,5 @@ function lossySize(seen: Buffer): [number, number] {
 
 /** For AVIF, whose container is that of MP4. */
 export function checkAvif(width: number, height: number, bytes: number): void {
-  checkPixels(width, height, bytes);
+  checkPixels(width, height, bytes, PIXELS_PER_BYTE_AVIF);
 }

@@ -104,10 +104,13 @@ function* children(bytes: Buffer): Generator<{ id: number; content: Buffer }> {
   for (let at = 0; at < bytes.length; ) {
     const idLength = Math.clz32(bytes[at] ?? 0) - 23;
     const sizeLength = Math.clz32(bytes[at + idLength] ?? 0) - 23;
-    if (idLength > 4 || sizeLength > 6 || at + idLength + sizeLength > bytes.length)
+    if (idLength > 4 || sizeLength > 8 || at + idLength + sizeLength > bytes.length)
       throw new Fault('The tracks of the WebM are damaged.');
     const id = bytes.readUIntBE(at, idLength);
-    const size = bytes.readUIntBE(at + idLength, sizeLength) % 2 ** (7 * sizeLength);
+    const marked = bytes
+      .subarray(at + idLength, at + idLength + sizeLength)
+      .reduce((value, byte) => value * 256n + BigInt(byte), 0n);
+    const size = Number(BigInt.asUintN(7 * sizeLength, marked));
     const start = at + idLength + sizeLength;
     if (start + size > bytes.length) throw new Fault('The tracks of the WebM are damaged.');
     yield { id, content: bytes.subarray(start, start + size) };

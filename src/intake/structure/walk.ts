@@ -123,9 +123,9 @@ export class Walker {
     const kept = this.#held.length;
     const border = kept > 0 ? Buffer.concat([this.#held, bytes.subarray(0, pattern.length - 1)]) : NOTHING;
     const across = border.indexOf(pattern);
-    const at = across === -1 ? bytes.indexOf(pattern) : across - kept;
-    if (at !== -1) {
-      const passed = at + pattern.length;
+    const inside = across === -1 ? bytes.indexOf(pattern) : -1;
+    if (across !== -1 || inside !== -1) {
+      const passed = pattern.length + (across === -1 ? inside : across - kept);
       this.position.offset += passed;
       this.#advance(pattern);
       return bytes.subarray(passed);

@@ -44,7 +44,11 @@ const attributesSchema = z.object({
   metadata: z.record(z.string(), z.string()),
 });
 const uploadSchema = z.object({ key: z.string(), partSize: z.number().int().positive(), attributes: attributesSchema });
-const partSchema = z.object({ partNumber: z.number().int().positive(), etag: z.string(), size: z.number().int().nonnegative() });
+const partSchema = z.object({
+  partNumber: z.number().int().positive(),
+  etag: z.string(),
+  size: z.number().int().nonnegative(),
+});
 const linkSchema = z.tuple([z.string(), z.number(), z.string(), z.string(), z.string()]);
 
 export interface DiskOptions {
@@ -92,7 +96,11 @@ export class DiskObjectStore implements ObjectStore {
     });
   }
 
-  async createMultipartUpload(key: string, attributes: ObjectAttributes, options: CallOptions & { partSize: number }): Promise<string> {
+  async createMultipartUpload(
+    key: string,
+    attributes: ObjectAttributes,
+    options: CallOptions & { partSize: number },
+  ): Promise<string> {
     this.#pathOf(key);
     return this.#run(options, async () => {
       const uploadId = randomUUID();
@@ -105,7 +113,11 @@ export class DiskObjectStore implements ObjectStore {
     });
   }
 
-  async uploadPart({ key, uploadId, partNumber }: PartAddress, body: Buffer, options: CallOptions): Promise<UploadedPart> {
+  async uploadPart(
+    { key, uploadId, partNumber }: PartAddress,
+    body: Buffer,
+    options: CallOptions,
+  ): Promise<UploadedPart> {
     return this.#run(options, async () => {
       const { directory, partSize } = await this.#upload(key, uploadId);
       if (body.length > partSize) throw new Error(`part ${partNumber} has more than ${partSize} bytes`);
@@ -133,7 +145,12 @@ export class DiskObjectStore implements ObjectStore {
     });
   }
 
-  async completeMultipartUpload(key: string, uploadId: string, parts: UploadedPart[], options: CallOptions): Promise<void> {
+  async completeMultipartUpload(
+    key: string,
+    uploadId: string,
+    parts: UploadedPart[],
+    options: CallOptions,
+  ): Promise<void> {
     await this.#run(options, async () => {
       const { directory, partSize, attributes } = await this.#upload(key, uploadId);
       const arrived = new Map((await this.listParts(key, uploadId, options)).map((part) => [part.partNumber, part]));
@@ -177,7 +194,9 @@ export class DiskObjectStore implements ObjectStore {
   async listMultipartUploads(key: string, options: CallOptions): Promise<string[]> {
     return this.#run(options, async () => {
       const ids = await readdir(this.#multipart);
-      const uploads = await Promise.all(ids.map(async (id) => ({ id, upload: await readJson(join(this.#multipart, id, 'upload.json'), uploadSchema) })));
+      const uploads = await Promise.all(
+        ids.map(async (id) => ({ id, upload: await readJson(join(this.#multipart, id, 'upload.json'), uploadSchema) })),
+      );
       return uploads.filter(({ upload }) => upload?.key === key).map(({ id }) => id);
     });
   }
@@ -201,7 +220,12 @@ export class DiskObjectStore implements ObjectStore {
       const { size } = await handle.stat();
       const { first, last } = options.range ?? { first: 0, last: size - 1 };
       const length = last - first + 1;
-      const file = createReadStream(path, { fd: handle, start: first, end: Math.max(first, last), highWaterMark: READ_CHUNK });
+      const file = createReadStream(path, {
+        fd: handle,
+        start: first,
+        end: Math.max(first, last),
+        highWaterMark: READ_CHUNK,
+      });
       let seen = 0;
       const counted = new Transform({
         transform(chunk: Buffer, _encoding, done) {
@@ -228,10 +252,15 @@ export class DiskObjectStore implements ObjectStore {
     });
   }
 
-  async presignGet(key: string, { expiresIn, contentType, contentDisposition, cacheControl }: LinkOptions): Promise<string> {
+  async presignGet(
+    key: string,
+    { expiresIn, contentType, contentDisposition, cacheControl }: LinkOptions,
+  ): Promise<string> {
     this.#pathOf(key);
     const expires = Math.floor(this.#now().getTime() / 1000) + expiresIn;
-    const payload = Buffer.from(JSON.stringify([key, expires, contentType, contentDisposition, cacheControl])).toString('base64url');
+    const payload = Buffer.from(JSON.stringify([key, expires, contentType, contentDisposition, cacheControl])).toString(
+      'base64url',
+    );
     return `${this.#options.publicUrl()}/v1/links/${payload}.${this.#sign(payload)}`;
   }
 
@@ -254,7 +283,9 @@ export class DiskObjectStore implements ObjectStore {
   async close(): Promise<void> {}
 
   async #prepare(): Promise<void> {
-    await Promise.all([this.#objects, this.#multipart, this.#temporary].map((directory) => mkdir(directory, { recursive: true })));
+    await Promise.all(
+      [this.#objects, this.#multipart, this.#temporary].map((directory) => mkdir(directory, { recursive: true })),
+    );
     const old = Date.now() - STALE_TEMPORARY;
     for (const name of await readdir(this.#temporary)) {
       const path = join(this.#temporary, name);
@@ -273,7 +304,11 @@ export class DiskObjectStore implements ObjectStore {
     } catch (cause) {
       signal?.throwIfAborted();
       if (isCode(cause, 'ENOENT')) this.#ready = undefined;
-      if (['ENOSPC', 'EDQUOT', 'EIO', 'EROFS', 'EACCES', 'EPERM', 'EMFILE', 'ENFILE', 'ENOTDIR'].some((code) => isCode(cause, code))) {
+      if (
+        ['ENOSPC', 'EDQUOT', 'EIO', 'EROFS', 'EACCES', 'EPERM', 'EMFILE', 'ENFILE', 'ENOTDIR'].some((code) =>
+          isCode(cause, code),
+        )
+      ) {
         throw new ObjectStoreUnavailable('the disk cannot be used', { cause });
       }
       throw cause;
@@ -332,7 +367,10 @@ export class DiskObjectStore implements ObjectStore {
   /** @throws for keys that are not ours: they could lead out of the directory */
   #pathOf(key: string): string {
     const segments = key.split('/');
-    if (!segments.every((segment) => /^[A-Za-z0-9_~.-]{1,240}$/.test(segment) && !/^\.+$/.test(segment)) || key.endsWith('.json')) {
+    if (
+      !segments.every((segment) => /^[A-Za-z0-9_~.-]{1,240}$/.test(segment) && !/^\.+$/.test(segment)) ||
+      key.endsWith('.json')
+    ) {
       throw new Error('not an object key');
     }
     return join(this.#objects, ...segments);

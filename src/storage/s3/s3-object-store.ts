@@ -103,7 +103,8 @@ export class S3ObjectStore implements ObjectStore {
       ...this.#creation(attributes),
     };
     const command = new PutObjectCommand({ ...input, ...this.#checksum(body) });
-    if (this.#options.checksum !== 'sdk') command.middlewareStack.add(knownPayloadHash(options.sha256.toString('hex')), atBuild);
+    if (this.#options.checksum !== 'sdk')
+      command.middlewareStack.add(knownPayloadHash(options.sha256.toString('hex')), atBuild);
     await this.#call('PutObject', options, (signal) => this.#client.send(command, { abortSignal: signal }));
   }
 

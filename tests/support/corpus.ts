@@ -1,0 +1,536 @@
+/**
+ * Files to judge: valid ones of every default policy with the oddities real programs write, and hostile ones. The small
+ * real files lie in tests/fixtures; the rest is made from them in code.
+ */
+import { readFileSync } from 'node:fs';
+import { crc32 } from 'node:zlib';
+import { glb, pdf, png } from './files.ts';
+
+export interface ValidFile {
+  title: string;
+  fileName: string;
+  declared?: string;
+  bytes: Buffer<ArrayBuffer>;
+  mediaType: string;
+}
+
+export interface HostileFile {
+  title: string;
+  fileName: string;
+  declared?: string;
+  bytes: Buffer<ArrayBuffer>;
+  /** What refuses it: the first bytes, what the client says, or the rest. */
+  refusedBy: 'undetected' | 'declared-mismatch' | 'extension-mismatch' | 'structure';
+}
+
+export function fixture(name: string): Buffer<ArrayBuffer> {
+  return Buffer.from(readFileSync(new URL(`../fixtures/${name}`, import.meta.url)));
+}
+
+const join = (...parts: (Buffer | string)[]): Buffer<ArrayBuffer> =>
+  Buffer.from(Buffer.concat(parts.map((part) => (typeof part === 'string' ? Buffer.from(part, 'latin1') : part))));
+const uint32 = (value: number) => {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
+};
+const little = (value: number) => Buffer.from(uint32(value)).reverse();
+const box = (type: string, content: Buffer) => join(uint32(8 + content.length), type, content);
+const box64 = (type: string, content: Buffer) => join(uint32(1), type, uint32(0), uint32(16 + content.length), content);
+
+/** ID3v2.3 with one private frame of this size. */
+function id3(size: number): Buffer {
+  const total = size + 10;
+  const synchsafe = [21, 14, 7, 0].map((shift) => (total >>> shift) & 0x7f);
+  return join(
+    'ID3',
+    Buffer.from([3, 0, 0, ...synchsafe]),
+    'PRIV',
+    uint32(size),
+    Buffer.from([0, 0]),
+    Buffer.alloc(size, 0x41),
+  );
+}
+
+/** A JPEG with application segments of this many bytes before the picture. */
+function padded(jpeg: Buffer, bytes: number): Buffer<ArrayBuffer> {
+  const segments: Buffer[] = [];
+  for (let left = bytes; left > 0; left -= 60_000)
+    segments.push(Buffer.from([0xff, 0xe2, 0xea, 0x62]), Buffer.alloc(60_000, 0x20));
+  return join(jpeg.subarray(0, 2), ...segments, jpeg.subarray(2));
+}
+
+function pngClaiming(width: number, height: number): Buffer<ArrayBuffer> {
+  const bytes = png(200);
+  bytes.writeUInt32BE(width, 16);
+  bytes.writeUInt32BE(height, 20);
+  bytes.writeUInt32BE(crc32(bytes.subarray(12, 29)), 29);
+  return bytes;
+}
+
+/** The box of this type and what follows it, moved or changed in an MP4. */
+function offsetOfBox(bytes: Buffer, type: string): number {
+  return bytes.indexOf(type, 0, 'latin1') - 4;
+}
+
+const moovLast = fixture('moov-last.mp4');
+const mdat = offsetOfBox(moovLast, 'mdat');
+const moov = offsetOfBox(moovLast, 'moov');
+const mdatContent = moovLast.subarray(mdat + 8, mdat + moovLast.readUInt32BE(mdat));
+
+export const validFiles: ValidFile[] = [
+  ...(
+    [
+      ['a JPEG', 'photo.jpg', 'image/jpeg'],
+      ['a progressive JPEG', 'progressive.jpg', 'image/jpeg'],
+      ['a JPEG with restart markers', 'restart.jpg', 'image/jpeg'],
+      ['a PNG', 'drawing.png', 'image/png'],
+      ['an animated PNG', 'animation.png', 'image/png'],
+      ['a PNG of 16 million pixels of one colour', 'one-colour.png', 'image/png'],
+      ['an animated GIF', 'animation.gif', 'image/gif'],
+      ['a lossy WebP', 'photo.webp', 'image/webp'],
+      ['a lossless WebP', 'lossless.webp', 'image/webp'],
+      ['an animated WebP', 'animation.webp', 'image/webp'],
+      ['a WebP of 16 million pixels of one colour', 'one-colour.webp', 'image/webp'],
+      ['an AVIF', 'photo.avif', 'image/avif'],
+      ['an MP4 whose index comes last', 'moov-last.mp4', 'video/mp4'],
+      ['an MP4 whose index comes first', 'moov-first.mp4', 'video/mp4'],
+      ['a fragmented MP4', 'fragmented.mp4', 'video/mp4'],
+      ['a QuickTime movie', 'clip.mov', 'video/quicktime'],
+      ['a WebM', 'clip.webm', 'video/webm'],
+      ['a live WebM of unknown sizes', 'live.webm', 'video/webm'],
+      ['a WebM of sound alone', 'sound-webm.weba', 'audio/webm'],
+      ['an MP3', 'sound.mp3', 'audio/mpeg'],
+      ['an MP3 of variable rate with ID3v1 alone', 'vbr-id3v1.mp3', 'audio/mpeg'],
+      ['a WAV', 'sound.wav', 'audio/wav'],
+      ['an extensible WAV', 'extensible.wav', 'audio/wav'],
+      ['a WAV written without going back to fill in sizes', 'streamed.wav', 'audio/wav'],
+      ['an AIFF', 'sound.aiff', 'audio/aiff'],
+      ['a FLAC', 'sound.flac', 'audio/flac'],
+      ['an Ogg Vorbis', 'vorbis.ogg', 'audio/ogg'],
+      ['an Ogg Opus', 'sound.opus', 'audio/ogg'],
+      ['an M4A', 'sound.m4a', 'audio/mp4'],
+      ['an M4A of brand isom', 'isom-sound.m4a', 'audio/mp4'],
+    ] as const
+  ).map(([title, fileName, mediaType]) => ({ title, fileName, mediaType, bytes: fixture(fileName) })),
+  { title: 'a GLB', fileName: 'cube.glb', mediaType: 'model/gltf-binary', bytes: glb(4000) },
+  { title: 'a PDF', fileName: 'paper.pdf', mediaType: 'application/pdf', bytes: pdf() },
+  {
+    title: 'a PDF with something before its header',
+    fileName: 'paper.pdf',
+    mediaType: 'application/pdf',
+    bytes: join('\n'.repeat(500), pdf()),
+  },
+  {
+    title: 'a PDF with line ends after its end',
+    fileName: 'paper.pdf',
+    mediaType: 'application/pdf',
+    bytes: join(pdf(), '\r\n'.repeat(100)),
+  },
+  {
+    title: 'a JPEG with bytes appended by a phone',
+    fileName: 'p.jpeg',
+    mediaType: 'image/jpeg',
+    bytes: join(fixture('photo.jpg'), Buffer.alloc(5000, 1)),
+  },
+  {
+    title: 'a JPEG whose segments pass 64 KiB',
+    fileName: 'p.jpg',
+    mediaType: 'image/jpeg',
+    bytes: padded(fixture('photo.jpg'), 180_000),
+  },
+  { title: 'a PNG with a large ancillary chunk', fileName: 'p.png', mediaType: 'image/png', bytes: png(200_000) },
+  {
+    title: 'an MP3 behind an ID3 tag of 8 KiB',
+    fileName: 's.mp3',
+    mediaType: 'audio/mpeg',
+    bytes: join(id3(8192), fixture('vbr-id3v1.mp3')),
+  },
+  {
+    title: 'an MP3 behind a cover picture of 200 KiB',
+    fileName: 's.mp3',
+    mediaType: 'audio/mpeg',
+    bytes: join(id3(204_800), fixture('vbr-id3v1.mp3')),
+  },
+  {
+    title: 'a FLAC behind an ID3 tag of 8 KiB',
+    fileName: 's.flac',
+    mediaType: 'audio/flac',
+    bytes: join(id3(8192), fixture('sound.flac')),
+  },
+  {
+    title: 'a FLAC behind an ID3 tag of 200 KiB',
+    fileName: 's.flac',
+    mediaType: 'audio/flac',
+    bytes: join(id3(204_800), fixture('sound.flac')),
+  },
+  {
+    title: 'two chained Ogg streams',
+    fileName: 's.ogg',
+    mediaType: 'audio/ogg',
+    bytes: join(fixture('vorbis.ogg'), fixture('vorbis.ogg')),
+  },
+  {
+    title: 'an MP4 with free, skip and uuid boxes',
+    fileName: 'v.mp4',
+    mediaType: 'video/mp4',
+    bytes: join(moovLast, box('free', Buffer.alloc(100)), box('skip', Buffer.alloc(9)), box('uuid', Buffer.alloc(32))),
+  },
+  {
+    title: 'an MP4 with a 64-bit box',
+    fileName: 'v.m4v',
+    mediaType: 'video/mp4',
+    bytes: join(moovLast.subarray(0, mdat), box64('mdat', mdatContent), moovLast.subarray(moov)),
+  },
+  {
+    title: 'an MP4 whose last box reaches to the end',
+    fileName: 'v.mp4',
+    mediaType: 'video/mp4',
+    bytes: join(moovLast.subarray(0, mdat), moovLast.subarray(moov), uint32(0), 'mdat', mdatContent),
+  },
+  {
+    title: 'a file declared by an alias',
+    fileName: 'a.wav',
+    declared: 'audio/x-wav',
+    mediaType: 'audio/wav',
+    bytes: fixture('sound.wav'),
+  },
+  {
+    title: 'image/jpg',
+    fileName: 'a.jpg',
+    declared: 'image/jpg',
+    mediaType: 'image/jpeg',
+    bytes: fixture('photo.jpg'),
+  },
+  {
+    title: 'audio/mp3',
+    fileName: 'a.mp3',
+    declared: 'audio/mp3',
+    mediaType: 'audio/mpeg',
+    bytes: fixture('sound.mp3'),
+  },
+  { title: 'video/x-m4v', fileName: 'a.m4v', declared: 'video/x-m4v', mediaType: 'video/mp4', bytes: moovLast },
+  {
+    title: 'audio/x-m4a',
+    fileName: 'a.m4a',
+    declared: 'audio/x-m4a',
+    mediaType: 'audio/mp4',
+    bytes: fixture('isom-sound.m4a'),
+  },
+  {
+    title: 'a type with parameters',
+    fileName: 'a.ogg',
+    declared: 'audio/ogg; codecs=opus',
+    mediaType: 'audio/ogg',
+    bytes: fixture('sound.opus'),
+  },
+  {
+    title: 'audio/webm by declaration',
+    fileName: 'a.webm',
+    declared: 'audio/webm;codecs=opus',
+    mediaType: 'audio/webm',
+    bytes: fixture('sound-webm.weba'),
+  },
+  {
+    title: 'a file about which nothing was said',
+    fileName: 'noextension',
+    declared: 'application/octet-stream',
+    mediaType: 'image/png',
+    bytes: png(),
+  },
+  { title: 'an extension in capitals', fileName: 'IMG_0001.JPG', mediaType: 'image/jpeg', bytes: fixture('photo.jpg') },
+];
+
+const html = '<!DOCTYPE html><html><body><script>alert(1)</script></body></html>'.padEnd(3000, ' ');
+const svg = '<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>';
+const magic: Record<string, [string, Buffer]> = {
+  JPEG: ['x.jpg', Buffer.from([0xff, 0xd8, 0xff, 0xe0])],
+  PNG: ['x.png', png().subarray(0, 8)],
+  GIF: ['x.gif', Buffer.from('GIF89a')],
+  WebP: ['x.webp', join('RIFF', little(4), 'WEBP')],
+  MP4: ['x.mp4', box('ftyp', Buffer.from('isom\x00\x00\x02\x00isom'))],
+  AVIF: ['x.avif', box('ftyp', Buffer.from('avif\x00\x00\x00\x00avif'))],
+  QuickTime: ['x.mov', box('ftyp', Buffer.from('qt  \x00\x00\x02\x00qt  '))],
+  WebM: ['x.webm', fixture('clip.webm').subarray(0, 40)],
+  MP3: ['x.mp3', fixture('vbr-id3v1.mp3').subarray(0, 4)],
+  WAV: ['x.wav', join('RIFF', little(4), 'WAVE')],
+  AIFF: ['x.aiff', join('FORM', uint32(4), 'AIFF')],
+  FLAC: ['x.flac', Buffer.from('fLaC')],
+  Ogg: ['x.ogg', fixture('sound.opus').subarray(0, 47)],
+  GLB: ['x.glb', Buffer.from('glTF\x02\x00\x00\x00\x0c\x00\x00\x00', 'latin1')],
+  PDF: ['x.pdf', Buffer.from('%PDF-1.7\n')],
+};
+
+const disguised = (fileName: string, bytes: Buffer | string, title: string): HostileFile => ({
+  title,
+  fileName,
+  bytes: join(bytes),
+  refusedBy: 'undetected',
+});
+
+export const hostileFiles: HostileFile[] = [
+  ...Object.entries(magic).map(
+    ([format, [fileName, bytes]]): HostileFile => ({
+      title: `the magic number of ${format} alone`,
+      fileName,
+      bytes: Buffer.from(bytes),
+      refusedBy: 'structure',
+    }),
+  ),
+  ...Object.entries(magic).map(
+    ([format, [fileName, bytes]]): HostileFile => ({
+      title: `an HTML page behind the magic number of ${format}`,
+      fileName,
+      bytes: join(bytes, html),
+      refusedBy: 'structure',
+    }),
+  ),
+  ...validFiles
+    .filter(
+      ({ bytes, fileName, mediaType }) =>
+        bytes.length > 100 && !/mp3|live|wav$|flac/.test(fileName) && mediaType !== 'audio/wav',
+    )
+    // What is cut off of these does not belong to them, or may be of any length.
+    .filter(({ title }) => !/after its end|appended|reaches to the end/.test(title))
+    .slice(0, 40)
+    .map(
+      (file): HostileFile => ({
+        title: `the first two thirds of ${file.title}`,
+        fileName: file.fileName,
+        ...(file.declared !== undefined && { declared: file.declared }),
+        bytes: Buffer.from(file.bytes.subarray(0, Math.floor((file.bytes.length * 2) / 3))),
+        refusedBy: 'structure',
+      }),
+    ),
+  {
+    title: 'a WAV that is cut',
+    fileName: 'c.wav',
+    bytes: Buffer.from(fixture('sound.wav').subarray(0, 6000)),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'a FLAC without sound',
+    fileName: 'c.flac',
+    bytes: Buffer.from(fixture('sound.flac').subarray(0, 60)),
+    refusedBy: 'structure',
+  },
+  disguised('a.png', html, 'HTML named .png'),
+  disguised('a.jpg', svg, 'SVG named .jpg'),
+  disguised('a.mp3', join(Buffer.from([0xff, 0xfe]), Buffer.from(html, 'utf16le')), 'HTML in UTF-16 named .mp3'),
+  disguised('a.pdf', 'alert(document.cookie)', 'a script named .pdf'),
+  { title: 'half a magic number', fileName: 'a.gif', bytes: Buffer.from('GIF'), refusedBy: 'structure' },
+  disguised('a.png', Buffer.alloc(4096), 'zeros'),
+  disguised('a.txt', 'plain text', 'plain text'),
+  {
+    title: 'an HTML page with ftyp at byte 4',
+    fileName: 'a.mp4',
+    bytes: join('<!--ftypmp42-->', html),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'an ELF program named .jpg',
+    fileName: 'a.jpg',
+    bytes: join(Buffer.from([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1, 0]), Buffer.alloc(200)),
+    refusedBy: 'extension-mismatch',
+  },
+  {
+    title: 'a Windows program declared as PNG',
+    fileName: 'a.png',
+    declared: 'image/png',
+    bytes: join('MZ', Buffer.alloc(200)),
+    refusedBy: 'declared-mismatch',
+  },
+  {
+    title: 'a zip named .pdf',
+    fileName: 'a.pdf',
+    bytes: join('PK\x03\x04', Buffer.alloc(100)),
+    refusedBy: 'extension-mismatch',
+  },
+  { title: 'a PNG named .jpg', fileName: 'a.jpg', bytes: png(), refusedBy: 'extension-mismatch' },
+  { title: 'a PNG named .html', fileName: 'a.html', bytes: png(), refusedBy: 'extension-mismatch' },
+  { title: 'a PNG named .exe', fileName: 'a.exe', bytes: png(), refusedBy: 'extension-mismatch' },
+  {
+    title: 'a PNG with two extensions of which the last lies',
+    fileName: 'a.png.svg',
+    bytes: png(),
+    refusedBy: 'extension-mismatch',
+  },
+  {
+    title: 'a PNG declared as JPEG',
+    fileName: 'a.png',
+    declared: 'image/jpeg',
+    bytes: png(),
+    refusedBy: 'declared-mismatch',
+  },
+  {
+    title: 'a PNG declared as HTML',
+    fileName: 'a.png',
+    declared: 'text/html',
+    bytes: png(),
+    refusedBy: 'declared-mismatch',
+  },
+  {
+    title: 'an MP3 declared as MP4',
+    fileName: 'a.mp3',
+    declared: 'audio/mp4',
+    bytes: fixture('sound.mp3'),
+    refusedBy: 'declared-mismatch',
+  },
+  { title: 'a MOV named .mp4', fileName: 'a.mp4', bytes: fixture('clip.mov'), refusedBy: 'extension-mismatch' },
+  { title: 'a video named .m4a', fileName: 'a.m4a', bytes: moovLast, refusedBy: 'structure' },
+  {
+    title: 'a video declared as audio/webm',
+    fileName: 'a.webm',
+    declared: 'audio/webm',
+    bytes: fixture('clip.webm'),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'an MP3 behind a tag, named .flac',
+    fileName: 'a.flac',
+    bytes: join(id3(100), fixture('vbr-id3v1.mp3')),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'a PNG of 60,000 by 60,000 pixels',
+    fileName: 'a.png',
+    bytes: pngClaiming(60_000, 60_000),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'a PNG of 16,000 by 16,000 pixels in 200 bytes',
+    fileName: 'a.png',
+    bytes: pngClaiming(16_000, 16_000),
+    refusedBy: 'structure',
+  },
+  { title: 'a PNG without pixels', fileName: 'a.png', bytes: pngClaiming(0, 5), refusedBy: 'structure' },
+  {
+    title: 'a PNG whose header does not match its checksum',
+    fileName: 'a.png',
+    bytes: changed(png(), 20, 9),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'a WebP of 16,383 by 16,383 pixels in 34 bytes',
+    fileName: 'a.webp',
+    bytes: webpBomb(),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'a GIF of 16,000 by 16,000 pixels in a few bytes',
+    fileName: 'a.gif',
+    bytes: gifClaiming(16_000, 16_000),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'a JPEG of 16,000 by 16,000 pixels in a few bytes',
+    fileName: 'a.jpg',
+    bytes: jpegClaiming(16_000, 16_000),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'a JPEG of 65,535 by 65,535 pixels',
+    fileName: 'a.jpg',
+    bytes: jpegClaiming(65_535, 65_535),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'an AVIF of 60,000 by 60,000 pixels',
+    fileName: 'a.avif',
+    bytes: avifClaiming(60_000, 60_000),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'a WebP whose container claims more bytes than there are',
+    fileName: 'a.webp',
+    bytes: changed(fixture('photo.webp'), 6, 0xff),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'a WAV that claims more sound than there is',
+    fileName: 'a.wav',
+    bytes: changed(fixture('sound.wav'), fixture('sound.wav').indexOf('data') + 6, 0x7f),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'a GLB that claims to be longer',
+    fileName: 'a.glb',
+    bytes: changed(glb(400), 9, 9),
+    refusedBy: 'structure',
+  },
+  { title: 'a GLB with something behind it', fileName: 'a.glb', bytes: join(glb(400), html), refusedBy: 'structure' },
+  { title: 'a GLB of version 1', fileName: 'a.glb', bytes: changed(glb(400), 4, 1), refusedBy: 'structure' },
+  {
+    title: 'an MP4 box larger than the file',
+    fileName: 'a.mp4',
+    bytes: changed(Buffer.from(moovLast), mdat, 0x7f),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'an MP4 without an index',
+    fileName: 'a.mp4',
+    bytes: Buffer.from(moovLast.subarray(0, moov)),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'an MP4 with an index alone',
+    fileName: 'a.mp4',
+    bytes: join(moovLast.subarray(0, mdat), moovLast.subarray(moov)),
+    refusedBy: 'structure',
+  },
+  { title: 'a Matroska that is no WebM', fileName: 'a.webm', bytes: matroska(), refusedBy: 'extension-mismatch' },
+  {
+    title: 'a PDF without a cross-reference table',
+    fileName: 'a.pdf',
+    bytes: join('%PDF-1.4\n', html, '%%EOF'),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'a PDF that goes on after its end',
+    fileName: 'a.pdf',
+    bytes: join(pdf(), Buffer.alloc(5000, 0x20)),
+    refusedBy: 'structure',
+  },
+];
+
+function changed(bytes: Buffer<ArrayBuffer>, offset: number, value: number): Buffer<ArrayBuffer> {
+  const copy = Buffer.from(bytes);
+  copy[offset] = value;
+  return copy;
+}
+
+function webpBomb(): Buffer<ArrayBuffer> {
+  const data = Buffer.alloc(14);
+  data[0] = 0x2f;
+  data.writeUInt32LE(16_382 | (16_382 << 14), 1);
+  return join('RIFF', little(4 + 8 + data.length), 'WEBP', 'VP8L', little(data.length), data);
+}
+
+function gifClaiming(width: number, height: number): Buffer<ArrayBuffer> {
+  const copy = Buffer.from(fixture('animation.gif'));
+  copy.writeUInt16LE(width, 6);
+  copy.writeUInt16LE(height, 8);
+  return copy;
+}
+
+function jpegClaiming(width: number, height: number): Buffer<ArrayBuffer> {
+  const copy = Buffer.from(fixture('photo.jpg'));
+  const frame = copy.indexOf(Buffer.from([0xff, 0xc0]));
+  copy.writeUInt16BE(height, frame + 5);
+  copy.writeUInt16BE(width, frame + 7);
+  return copy;
+}
+
+function avifClaiming(width: number, height: number): Buffer<ArrayBuffer> {
+  const copy = Buffer.from(fixture('photo.avif'));
+  const extents = copy.indexOf('ispe');
+  copy.writeUInt32BE(width, extents + 8);
+  copy.writeUInt32BE(height, extents + 12);
+  return copy;
+}
+
+function matroska(): Buffer<ArrayBuffer> {
+  const bytes = fixture('clip.webm');
+  const at = bytes.indexOf('webm');
+  return join(bytes.subarray(0, at - 1), Buffer.from([0x88]), 'matroska', bytes.subarray(at + 4));
+}
