@@ -70,14 +70,13 @@ const dateForms = [
 
 /** @returns seconds since 1970, or undefined for what is no HTTP date */
 function httpDate(text: string | undefined): number | undefined {
-  const form = dateForms.find((pattern) => pattern.test(text ?? ''));
-  const groups = form?.exec(text ?? '')?.groups;
-  if (!groups) return undefined;
-  const [day, hour, minute, second] = [groups.day, groups.hour, groups.minute, groups.second].map(Number);
-  const monthIndex = months.indexOf(groups.month ?? '');
-  const date = new Date(Date.UTC(fullYear(groups.year ?? ''), monthIndex, day, hour, minute, second));
-  // Leap seconds pass; the 30th of February does not.
-  return date.getUTCMonth() === monthIndex || day === 31 || second === 60 ? seconds(date) : undefined;
+  const fields = dateForms.map((form) => form.exec(text ?? '')?.groups).find((groups) => groups !== undefined);
+  if (!fields) return undefined;
+  const day = Number(fields['day']);
+  const midnight = new Date(Date.UTC(fullYear(fields['year'] ?? ''), months.indexOf(fields['month'] ?? ''), day));
+  // The 30th of February is no day.
+  if (midnight.getUTCDate() !== day) return undefined;
+  return seconds(midnight) + Number(fields['hour']) * 3600 + Number(fields['minute']) * 60 + Number(fields['second']);
 }
 
 /** Two digits more than 50 years ahead are of the past century (section 5.6.7). */

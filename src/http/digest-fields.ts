@@ -5,8 +5,8 @@
 
 const SHA256_BYTES = 32;
 
-const key = String.raw`[a-z*][a-z0-9_.*-]*`;
-const bytes = String.raw`:[A-Za-z0-9+/]*={0,2}:`;
+const key = '[a-z*][a-z0-9_.*-]*';
+const bytes = ':[A-Za-z0-9+/]*={0,2}:';
 const text = String.raw`"(?:[ !#-\[\]-~]|\\["\\])*"`;
 /** Token, number, boolean or date: parameters mean nothing here, so they need not be told apart. */
 const word = String.raw`[A-Za-z0-9*@?-][\w!#$%&'*+.^|~:/\x60-]*`;

@@ -39,7 +39,10 @@ export interface ObjectStore {
   /** The parts that have arrived, in order. @throws NoSuchUpload when the upload is unknown (completed or aborted) */
   listParts(key: string, uploadId: string, options: CallOptions): Promise<UploadedPart[]>;
 
-  /** Makes the parts one object. @throws NoSuchUpload when the upload is unknown: look with `head` before judging */
+  /**
+   * Makes the parts one object.
+   * @throws NoSuchUpload when the upload is unknown, for which some servers only say that they failed: look with `head` before judging
+   */
   completeMultipartUpload(key: string, uploadId: string, parts: UploadedPart[], options: CallOptions): Promise<void>;
 
   /** Ends the upload and drops its parts. An unknown upload is success. */

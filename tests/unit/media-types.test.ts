@@ -77,8 +77,11 @@ describe('the structure check', () => {
 
   test('refuses every beginning of a file up to its half, but of streams that may end anywhere', async () => {
     // MP3, FLAC and live WebM are streams of frames; a WAV of unknown size ends where it ends.
+    // Of some files the beginning is a whole file.
+    const whole = /appended|chained|after its end|reaches to the end/;
     const files = validFiles.filter(
-      ({ mediaType, fileName }) => !/mpeg|flac/.test(mediaType) && !/live|streamed/.test(fileName),
+      ({ title, mediaType, fileName }) =>
+        !/mpeg|flac/.test(mediaType) && !/live|streamed/.test(fileName) && !whole.test(title),
     );
     await fc.assert(
       fc.asyncProperty(one(files), fc.double({ min: 0, max: 0.5, noNaN: true }), async (file, share) => {
@@ -103,7 +106,7 @@ describe('the structure check', () => {
         for (const [at, value] of changes) bytes[at % Math.min(bytes.length, 400)] = value;
         await judge({ ...file, bytes });
       }),
-      { numRuns: 600 },
+      { numRuns: 1000 },
     );
   });
 

@@ -146,6 +146,7 @@ export function* webp(position: Position): Checker {
     const padded = size + (size & 1);
     if (position.offset + padded > end) throw new Fault('The WebP has a chunk that runs past its end.');
     const seen = yield* take(Math.min(16, padded));
+    if (type === 'VP8X' && seen.length < 10) throw new Fault('The WebP has a header that cannot be read.');
     if (type === 'VP8X') [width, height] = [1 + seen.readUIntLE(4, 3), 1 + seen.readUIntLE(7, 3)];
     if (type === 'VP8 ' || type === 'VP8L') {
       const [itsWidth, itsHeight] = type === 'VP8L' ? losslessSize(seen) : lossySize(seen);

@@ -84,7 +84,12 @@ export class DiskObjectStore implements ObjectStore {
     this.#temporary = join(options.directory, 'tmp');
   }
 
-  async put(key: string, body: Buffer, attributes: ObjectAttributes, options: CallOptions): Promise<void> {
+  async put(
+    key: string,
+    body: Buffer,
+    attributes: ObjectAttributes,
+    options: CallOptions & { sha256: Buffer },
+  ): Promise<void> {
     await this.#run(options, async () => {
       const temporary = join(this.#temporary, randomUUID());
       try {

@@ -380,10 +380,14 @@ const knownPayloadHash =
   };
 const atBuild = { step: 'build', priority: 'low', name: 'knownPayloadHash' } as const;
 
+const multipartOperations = new Set(['UploadPart', 'ListParts', 'CompleteMultipartUpload', 'AbortMultipartUpload']);
+
 /** Faults after which nobody knows what the server did, or which a later try may not meet. */
 function translate(operation: string, error: unknown): unknown {
   if (error instanceof S3ServiceException) {
-    if (error.name === 'NoSuchUpload') return new NoSuchUpload(`${operation}: no such upload`);
+    // Ceph calls an upload that is gone a missing key.
+    const gone = error.name === 'NoSuchUpload' || (isMissing(error) && multipartOperations.has(operation));
+    if (gone) return new NoSuchUpload(`${operation}: no such upload`);
     if (isMissing(error)) return error;
     // Wrong credentials, a missing bucket, clock skew, throttling, 5xx: the store cannot be used as it is.
   }

@@ -1,0 +1,230 @@
+/**
+ * What every object store promises: one suite of cases, run unchanged against the disk and against a real S3 server.
+ */
+import assert from 'node:assert/strict';
+import { createHash, randomBytes } from 'node:crypto';
+import { buffer } from 'node:stream/consumers';
+import { after, before, describe, test } from 'node:test';
+import { contentDisposition } from '../../src/assets/content-disposition.ts';
+import {
+  NoSuchUpload,
+  type ObjectAttributes,
+  type ObjectStore,
+  ObjectStoreUnavailable,
+} from '../../src/storage/object-store.ts';
+
+export interface OpenedStore {
+  store: ObjectStore;
+  /** Follows a link of the store; by HTTP when absent. */
+  fetchLink?: (url: string) => Promise<Response>;
+  close(): Promise<void>;
+}
+
+const PART = 5 * 1024 * 1024;
+const attributes: ObjectAttributes = {
+  contentType: 'image/png',
+  contentDisposition: contentDisposition('inline', 'Übersicht "2026".png'),
+  cacheControl: 'private, max-age=60',
+  metadata: { 'uploaded-by': 'alice', sha256: 'abc' },
+};
+const link = {
+  expiresIn: 60,
+  contentType: 'image/png',
+  contentDisposition: contentDisposition('attachment', 'ß.png'),
+  cacheControl: 'no-store',
+};
+
+/** Ceph 16 answers InternalError to completing an upload that is gone; either way the caller has to look. */
+const isNoUpload = (error: unknown) => error instanceof NoSuchUpload || error instanceof ObjectStoreUnavailable;
+
+export function describeObjectStore(
+  name: string,
+  open: () => Promise<OpenedStore>,
+  options: { skip?: string | false } = {},
+): void {
+  describe(`the object store on ${name}`, { skip: options.skip ?? false }, () => {
+    let opened: OpenedStore;
+    let store: ObjectStore;
+    before(async () => {
+      opened = await open();
+      store = opened.store;
+    });
+    after(() => opened.close());
+
+    const freshKey = () => `users/u/assets/${randomBytes(8).toString('hex')}/original`;
+    const put = (key: string, body: Buffer) =>
+      store.put(key, body, attributes, { sha256: createHash('sha256').update(body).digest() });
+    const read = async (key: string, range?: { first: number; last: number }) => {
+      const body = await store.get(key, range ? { range } : {});
+      assert.ok(body);
+      const bytes = await buffer(body.stream);
+      assert.equal(bytes.length, body.length);
+      return bytes;
+    };
+    const begin = (key: string) => store.createMultipartUpload(key, attributes, { partSize: PART });
+
+    for (const size of [1, 1000, PART + 1]) {
+      test(`an object of ${size} bytes comes back with its attributes`, async () => {
+        const [key, body] = [freshKey(), randomBytes(size)];
+        await put(key, body);
+        const head = await store.head(key, {});
+        assert.equal(head?.size, size);
+        assert.equal(head.contentType, attributes.contentType);
+        assert.equal(head.contentDisposition, attributes.contentDisposition);
+        assert.equal(head.cacheControl, attributes.cacheControl);
+        assert.deepEqual(head.metadata, attributes.metadata);
+        assert.ok(Math.abs(head.lastModified.getTime() - Date.now()) < 60_000);
+        assert.ok((await read(key)).equals(body));
+      });
+    }
+
+    test('writing the same key again writes the same bytes', async () => {
+      const [key, body] = [freshKey(), randomBytes(100)];
+      await put(key, body);
+      await put(key, body);
+      assert.ok((await read(key)).equals(body));
+    });
+
+    test('a range gives exactly its bytes, the first and the last included', async () => {
+      const [key, body] = [freshKey(), randomBytes(1000)];
+      await put(key, body);
+      for (const [first, last] of [
+        [0, 0],
+        [999, 999],
+        [0, 999],
+        [10, 19],
+      ] as const) {
+        assert.ok((await read(key, { first, last })).equals(body.subarray(first, last + 1)), `${first}-${last}`);
+      }
+    });
+
+    test('what is not there is undefined, and deleting it is success', async () => {
+      const key = freshKey();
+      assert.equal(await store.head(key, {}), undefined);
+      assert.equal(await store.get(key, {}), undefined);
+      await store.delete(key, {});
+      await put(key, randomBytes(10));
+      await store.delete(key, {});
+      await store.delete(key, {});
+      assert.equal(await store.head(key, {}), undefined);
+    });
+
+    test('deleting one object leaves the ones beside it', async () => {
+      const id = randomBytes(8).toString('hex');
+      const [one, other] = [`users/${id}/assets/1/original`, `users/${id}/assets/2/original`];
+      await put(one, randomBytes(10));
+      await put(other, randomBytes(10));
+      await store.delete(one, {});
+      assert.ok(await store.head(other, {}));
+    });
+
+    test('parts in any order become one object, which is not visible before', async () => {
+      const [key, body] = [freshKey(), randomBytes(2 * PART + 100)];
+      const uploadId = await begin(key);
+      const numbers = [3, 1, 2];
+      const parts = await Promise.all(
+        numbers.map((partNumber) =>
+          store.uploadPart(
+            { key, uploadId, partNumber },
+            body.subarray((partNumber - 1) * PART, partNumber * PART),
+            {},
+          ),
+        ),
+      );
+      assert.equal(await store.head(key, {}), undefined);
+      const listed = await store.listParts(key, uploadId, {});
+      assert.deepEqual(
+        listed.map(({ partNumber, size }) => [partNumber, size]),
+        [
+          [1, PART],
+          [2, PART],
+          [3, 100],
+        ],
+      );
+      parts.sort((a, b) => a.partNumber - b.partNumber);
+      await store.completeMultipartUpload(key, uploadId, parts, {});
+      const head = await store.head(key, {});
+      assert.equal(head?.size, body.length);
+      assert.equal(head.contentType, attributes.contentType);
+      assert.deepEqual(head.metadata, attributes.metadata);
+      assert.ok((await read(key)).equals(body));
+    });
+
+    test('a part that is sent again replaces the one before', async () => {
+      const [key, first, second] = [freshKey(), randomBytes(200), randomBytes(100)];
+      const uploadId = await begin(key);
+      await store.uploadPart({ key, uploadId, partNumber: 1 }, first, {});
+      const part = await store.uploadPart({ key, uploadId, partNumber: 1 }, second, {});
+      await store.completeMultipartUpload(key, uploadId, [part], {});
+      assert.ok((await read(key)).equals(second));
+    });
+
+    test('a completed upload is no upload any more, and its object stays whole', async () => {
+      const [key, body] = [freshKey(), randomBytes(100)];
+      const uploadId = await begin(key);
+      const part = await store.uploadPart({ key, uploadId, partNumber: 1 }, body, {});
+      await store.completeMultipartUpload(key, uploadId, [part], {});
+      assert.deepEqual(await store.listMultipartUploads(key, {}), []);
+      await store
+        .completeMultipartUpload(key, uploadId, [part], {})
+        .catch((error) => assert.ok(isNoUpload(error), String(error)));
+      await store.abortMultipartUpload(key, uploadId, {});
+      assert.ok((await read(key)).equals(body));
+    });
+
+    test('an aborted upload leaves nothing, and aborting it again is success', async () => {
+      const key = freshKey();
+      const uploadId = await begin(key);
+      const part = await store.uploadPart({ key, uploadId, partNumber: 1 }, randomBytes(100), {});
+      await store.abortMultipartUpload(key, uploadId, {});
+      await store.abortMultipartUpload(key, uploadId, {});
+      await assert.rejects(store.listParts(key, uploadId, {}), NoSuchUpload);
+      await assert.rejects(store.completeMultipartUpload(key, uploadId, [part], {}), isNoUpload);
+      assert.deepEqual(await store.listMultipartUploads(key, {}), []);
+      assert.equal(await store.head(key, {}), undefined);
+    });
+
+    test('open uploads are listed by exactly their key', async () => {
+      const key = freshKey();
+      const uploadIds = [await begin(key), await begin(key)];
+      const sibling = `${key}-2`;
+      const siblingId = await begin(sibling);
+      assert.deepEqual((await store.listMultipartUploads(key, {})).sort(), uploadIds.sort());
+      for (const uploadId of uploadIds) await store.abortMultipartUpload(key, uploadId, {});
+      await store.abortMultipartUpload(sibling, siblingId, {});
+    });
+
+    test('a link hands the bytes out with the media type, disposition and cache control it was made for', async () => {
+      const [key, body] = [freshKey(), randomBytes(1000)];
+      await put(key, body);
+      const response = await (opened.fetchLink ?? fetch)(await store.presignGet(key, link));
+      assert.equal(response.status, 200);
+      assert.equal(response.headers.get('content-type'), link.contentType);
+      assert.equal(response.headers.get('content-disposition'), link.contentDisposition);
+      assert.equal(response.headers.get('cache-control'), link.cacheControl);
+      assert.ok(Buffer.from(await response.arrayBuffer()).equals(body));
+    });
+
+    test('a stream that is dropped half-way does no harm', async () => {
+      const [key, body] = [freshKey(), randomBytes(PART)];
+      await put(key, body);
+      const opening = await store.get(key, {});
+      assert.ok(opening);
+      for await (const _chunk of opening.stream) break;
+      assert.ok((await read(key)).equals(body));
+    });
+
+    test('a call whose signal is aborted rejects with the reason', async () => {
+      const signal = AbortSignal.abort(new Error('gone'));
+      const key = freshKey();
+      await assert.rejects(store.head(key, { signal }), /gone/);
+      await assert.rejects(
+        store.put(key, Buffer.from('x'), attributes, { signal, sha256: createHash('sha256').update('x').digest() }),
+        /gone/,
+      );
+      assert.equal(await store.head(key, {}), undefined);
+    });
+
+    test('a probe of a store that is there resolves', () => store.check({}));
+  });
+}
