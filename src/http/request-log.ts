@@ -47,7 +47,9 @@ export function logRequests(app: FastifyInstance, metrics: Metrics): void {
           method: request.method,
           ...(typeof id === 'string' && /^[0-9a-f-]{36}$/i.test(id) && { assetId: id }),
           status: finished ? reply.statusCode : 499,
-          bytesIn: request.raw.socket.bytesRead - (bytesAtStart.get(request.raw) ?? 0),
+          bytesIn: Number(
+            request.headers['content-length'] ?? request.raw.socket.bytesRead - (bytesAtStart.get(request.raw) ?? 0),
+          ),
           bytesOut: Number(reply.getHeader('content-length') ?? 0),
           milliseconds: Math.round(seconds * 1000),
           ...(trace !== undefined && { trace }),

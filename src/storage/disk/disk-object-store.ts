@@ -2,21 +2,39 @@
  * The object store on the service's own disk: the embedded default, and the same contract as S3.
  *
  *   objects/<key>            the bytes
- *   objects/<key>.json       what the store keeps beside them
- *   multipart/<upload id>/   upload.json, data (parts written where they belong), and parts/<number>.json
- *   tmp/                     files that are not yet anything
+ *   objects/<key>.json       the sidecar: what the store keeps beside them. Without bytes it is nothing
+ *   multipart/<upload id>/   upload.json, data (parts written where they belong), parts/<number>.json, and `completing`
+ *   tmp/                     what is not yet, or no longer, anything
  *
  * The rename of the bytes to their place is the commit point: the sidecar is there before, and everything is synced to
  * disk, so a crash shows the whole object or none. Parts are written straight to their offset, so completing an upload
- * moves a file and copies nothing.
+ * moves a file and copies nothing. An upload begins and ends by a rename too, from and to tmp/: it is whole or not there.
+ *
+ * Nobody may write to a file that has become an object. So whoever completes an upload first marks it as `completing`,
+ * waits for the parts under way in this process, and then looks which parts are there; and whoever writes a part first
+ * takes its record away and then looks for the mark. Whichever comes later sees the other, also in another process that
+ * shares the directory. What must not be spread over processes is one part number sent twice at the same time with
+ * different bytes, and parts sent during completion that it does not name; the lease of the upload sees to that.
  *
  * Links lead back to the service: a token with its own signature, as a presigned URL has.
  */
 import { createHmac, randomUUID, timingSafeEqual } from 'node:crypto';
-import { constants, createReadStream } from 'node:fs';
-import { access, type FileHandle, mkdir, open, readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises';
-import { dirname, join, relative } from 'node:path';
-import { Transform } from 'node:stream';
+import { constants } from 'node:fs';
+import {
+  access,
+  type FileHandle,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  rmdir,
+  stat,
+  unlink,
+} from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { Readable } from 'node:stream';
 import { z } from 'zod';
 import {
   type ByteRange,
@@ -34,8 +52,17 @@ import {
 
 const READ_CHUNK = 1024 * 1024;
 const LONGEST_TOKEN = 8192;
+/** As S3 has it; below the 4,096 bytes of a path. */
+const LONGEST_KEY = 1024;
+const MOST_PARTS = 10_000;
 /** Leftovers of a crash are removed when they are older; a younger file may be another instance's. Milliseconds. */
 const STALE_TEMPORARY = 24 * 3600 * 1000;
+/** Deletions beside a new object may take its parents away while they are empty, but hardly as often as this in a row. */
+const PLACING_TRIES = 50;
+/** A disk that is full, read-only, broken or not there. What may be missing in it is looked for, and told otherwise. */
+const diskFaults = new Set(
+  'ENOSPC EDQUOT EIO EROFS EACCES EPERM EMFILE ENFILE ENOTDIR ENOENT ENXIO ESTALE ETIMEDOUT'.split(' '),
+);
 
 const attributesSchema = z.object({
   contentType: z.string(),
@@ -50,6 +77,7 @@ const partSchema = z.object({
   size: z.number().int().nonnegative(),
 });
 const linkSchema = z.tuple([z.string(), z.number(), z.string(), z.string(), z.string()]);
+const uploadIdPattern = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 export interface DiskOptions {
   directory: string;
@@ -75,6 +103,8 @@ export class DiskObjectStore implements ObjectStore {
   readonly #objects: string;
   readonly #multipart: string;
   readonly #temporary: string;
+  /** What is under way in this process, by name; each promise ends with the last in line, and never rejects. */
+  readonly #turns = new Map<string, Promise<unknown>>();
   #ready: Promise<void> | undefined;
 
   constructor(options: DiskOptions) {
@@ -90,64 +120,50 @@ export class DiskObjectStore implements ObjectStore {
     attributes: ObjectAttributes,
     options: CallOptions & { sha256: Buffer },
   ): Promise<void> {
-    await this.#run(options, async () => {
-      const temporary = join(this.#temporary, randomUUID());
-      try {
-        await writeSynced(temporary, body);
-        await this.#commit(temporary, key, attributes);
-      } finally {
-        await rm(temporary, { force: true });
-      }
-    });
+    const path = this.#pathOf(key);
+    await this.#run(options, () =>
+      this.#stage(body, (temporary) => {
+        options.signal?.throwIfAborted();
+        return this.#commit(temporary, path, attributes);
+      }),
+    );
   }
 
   async createMultipartUpload(
     key: string,
     attributes: ObjectAttributes,
-    options: CallOptions & { partSize: number },
+    { partSize, signal }: CallOptions & { partSize: number },
   ): Promise<string> {
     this.#pathOf(key);
-    return this.#run(options, async () => {
-      const uploadId = randomUUID();
-      const directory = join(this.#multipart, uploadId);
-      await mkdir(join(directory, 'parts'), { recursive: true });
-      await (await open(join(directory, 'data'), 'wx')).close();
-      // Last, because an upload exists when this file does.
-      await this.#writeJson(join(directory, 'upload.json'), { key, partSize: options.partSize, attributes });
-      return uploadId;
+    const uploadId = randomUUID();
+    const staged = join(this.#temporary, uploadId);
+    await this.#run({ signal }, async () => {
+      try {
+        await mkdir(staged);
+        await mkdir(join(staged, 'parts'));
+        await createEmpty(join(staged, 'data'));
+        await this.#writeJson(join(staged, 'upload.json'), { key, partSize, attributes });
+        signal?.throwIfAborted();
+        await rename(staged, join(this.#multipart, uploadId));
+      } catch (error) {
+        await rm(staged, { recursive: true, force: true });
+        throw error;
+      }
     });
+    return uploadId;
   }
 
-  async uploadPart(
-    { key, uploadId, partNumber }: PartAddress,
-    body: Buffer,
-    options: CallOptions,
-  ): Promise<UploadedPart> {
-    return this.#run(options, async () => {
-      const { directory, partSize } = await this.#upload(key, uploadId);
-      if (body.length > partSize) throw new Error(`part ${partNumber} has more than ${partSize} bytes`);
-      const record = join(directory, 'parts', `${partNumber}.json`);
-      // While the bytes change, the part is not there.
-      await rm(record, { force: true });
-      const data = await open(join(directory, 'data'), 'r+');
-      try {
-        await writeAll(data, body, (partNumber - 1) * partSize);
-      } finally {
-        await data.close();
-      }
-      const part = { partNumber, etag: `"${randomUUID()}"`, size: body.length };
-      await this.#writeJson(record, part);
-      return part;
-    });
+  async uploadPart(address: PartAddress, body: Buffer, options: CallOptions): Promise<UploadedPart> {
+    const { uploadId, partNumber } = address;
+    if (!Number.isInteger(partNumber) || partNumber < 1 || partNumber > MOST_PARTS)
+      throw new Error('not a part number');
+    return this.#runInUpload(options, () =>
+      this.#inTurn(`${uploadId}/${partNumber}`, () => this.#writePart(address, body, options)),
+    );
   }
 
   async listParts(key: string, uploadId: string, options: CallOptions): Promise<UploadedPart[]> {
-    return this.#run(options, async () => {
-      const { directory } = await this.#upload(key, uploadId);
-      const records = await readdir(join(directory, 'parts'));
-      const parts = await Promise.all(records.map((record) => readJson(join(directory, 'parts', record), partSchema)));
-      return parts.filter((part) => part !== undefined).sort((a, b) => a.partNumber - b.partNumber);
-    });
+    return this.#runInUpload(options, async () => readParts((await this.#upload(key, uploadId)).directory));
   }
 
   async completeMultipartUpload(
@@ -156,53 +172,47 @@ export class DiskObjectStore implements ObjectStore {
     parts: UploadedPart[],
     options: CallOptions,
   ): Promise<void> {
-    await this.#run(options, async () => {
-      const { directory, partSize, attributes } = await this.#upload(key, uploadId);
-      const arrived = new Map((await this.listParts(key, uploadId, options)).map((part) => [part.partNumber, part]));
-      for (const [index, { partNumber, etag }] of parts.entries()) {
-        const part = arrived.get(partNumber);
-        const last = index === parts.length - 1;
-        if (partNumber !== index + 1 || part?.etag !== etag || (!last && part.size !== partSize)) {
-          throw new Error(`part ${partNumber} is not the one that arrived, or leaves a gap`);
+    const path = this.#pathOf(key);
+    await this.#runInUpload(options, () =>
+      this.#inTurn(uploadId, async () => {
+        const { directory, partSize, attributes } = await this.#upload(key, uploadId);
+        const mark = join(directory, 'completing');
+        const data = join(directory, 'data');
+        await createEmpty(mark);
+        try {
+          await this.#partsUnderWay(uploadId);
+          const arrived = await readParts(directory);
+          const size = sizeOfParts(parts, arrived, partSize);
+          await dropPartsAfter(parts.length, arrived, directory);
+          await trim(data, size);
+          options.signal?.throwIfAborted();
+          await this.#commit(data, path, attributes);
+        } catch (error) {
+          await removeFile(mark);
+          throw error;
         }
-      }
-      const size = parts.reduce((sum, part) => sum + part.size, 0);
-      const data = join(directory, 'data');
-      const handle = await open(data, 'r+').catch((error) => {
-        // A crash after the commit: the object is whole and only the directory was left.
-        throw isCode(error, 'ENOENT') ? new NoSuchUpload('no such upload') : error;
-      });
-      try {
-        await handle.truncate(size);
-        await handle.sync();
-      } finally {
-        await handle.close();
-      }
-      await this.#commit(data, key, attributes);
-      await rm(directory, { recursive: true, force: true });
-    });
+        await this.#discard(directory);
+      }),
+    );
   }
 
   async abortMultipartUpload(key: string, uploadId: string, options: CallOptions): Promise<void> {
     await this.#run(options, async () => {
-      const upload = await this.#upload(key, uploadId).catch((error) => {
-        if (error instanceof NoSuchUpload) return undefined;
-        throw error;
-      });
-      if (!upload) return;
-      // From here on the upload does not exist, whatever becomes of the rest.
-      await rm(join(upload.directory, 'upload.json'), { force: true });
-      await rm(upload.directory, { recursive: true, force: true, maxRetries: 3 });
+      const directory = join(this.#multipart, uploadId);
+      if (uploadIdPattern.test(uploadId) && (await readUpload(directory))?.key === key) await this.#discard(directory);
+      else await this.#requireDisk();
     });
   }
 
   async listMultipartUploads(key: string, options: CallOptions): Promise<string[]> {
     return this.#run(options, async () => {
-      const ids = await readdir(this.#multipart);
-      const uploads = await Promise.all(
-        ids.map(async (id) => ({ id, upload: await readJson(join(this.#multipart, id, 'upload.json'), uploadSchema) })),
-      );
-      return uploads.filter(({ upload }) => upload?.key === key).map(({ id }) => id);
+      const found: string[] = [];
+      for (const uploadId of await readdir(this.#multipart)) {
+        if (!uploadIdPattern.test(uploadId)) continue;
+        options.signal?.throwIfAborted();
+        if ((await readUpload(join(this.#multipart, uploadId)))?.key === key) found.push(uploadId);
+      }
+      return found;
     });
   }
 
@@ -210,50 +220,40 @@ export class DiskObjectStore implements ObjectStore {
     const path = this.#pathOf(key);
     return this.#run(options, async () => {
       const [facts, attributes] = await Promise.all([statIfThere(path), readJson(`${path}.json`, attributesSchema)]);
-      return facts && attributes && { size: facts.size, lastModified: facts.mtime, ...attributes };
+      if (facts && attributes) return { size: facts.size, lastModified: facts.mtime, ...attributes };
+      await this.#requireDisk();
+      return undefined;
     });
   }
 
   async get(key: string, options: CallOptions & { range?: ByteRange }): Promise<ObjectBody | undefined> {
     const path = this.#pathOf(key);
     return this.#run(options, async () => {
-      const handle = await open(path, 'r').catch((error) => {
-        if (isCode(error, 'ENOENT')) return undefined;
+      const handle = await openIfThere(path);
+      if (!handle) {
+        await this.#requireDisk();
+        return undefined;
+      }
+      try {
+        const facts = await handle.stat();
+        options.signal?.throwIfAborted();
+        if (facts.isFile()) return bodyOf(handle, options.range ?? { first: 0, last: facts.size - 1 }, options.signal);
+      } catch (error) {
+        await handle.close();
         throw error;
-      });
-      if (!handle) return undefined;
-      const { size } = await handle.stat();
-      const { first, last } = options.range ?? { first: 0, last: size - 1 };
-      const length = last - first + 1;
-      const file = createReadStream(path, {
-        fd: handle,
-        start: first,
-        end: Math.max(first, last),
-        highWaterMark: READ_CHUNK,
-      });
-      let seen = 0;
-      const counted = new Transform({
-        transform(chunk: Buffer, _encoding, done) {
-          seen += chunk.length;
-          done(null, chunk);
-        },
-        flush(done) {
-          done(seen === length ? null : new ObjectStoreUnavailable('the object ended early'));
-        },
-      });
-      file.on('error', (cause) => counted.destroy(new ObjectStoreUnavailable('the object cannot be read', { cause })));
-      counted.on('close', () => file.destroy());
-      options.signal?.addEventListener('abort', () => counted.destroy(), { once: true });
-      return { stream: file.pipe(counted), length };
+      }
+      await handle.close();
+      return undefined;
     });
   }
 
   async delete(key: string, options: CallOptions): Promise<void> {
     const path = this.#pathOf(key);
     await this.#run(options, async () => {
-      await rm(path, { force: true });
-      await rm(`${path}.json`, { force: true });
-      await this.#removeEmptyParents(path);
+      await removeFile(path);
+      await removeFile(`${path}.json`);
+      await syncDirectory(await this.#removeEmptyParents(path));
+      await this.#requireDisk();
     });
   }
 
@@ -263,17 +263,17 @@ export class DiskObjectStore implements ObjectStore {
   ): Promise<string> {
     this.#pathOf(key);
     const expires = Math.floor(this.#now().getTime() / 1000) + expiresIn;
-    const payload = Buffer.from(JSON.stringify([key, expires, contentType, contentDisposition, cacheControl])).toString(
-      'base64url',
-    );
+    const content = [key, expires, contentType, contentDisposition, cacheControl];
+    const payload = Buffer.from(JSON.stringify(content)).toString('base64url');
     return `${this.#options.publicUrl()}/v1/links/${payload}.${this.#sign(payload)}`;
   }
 
   /** Reads the token of a link. Never throws, whatever the token is. */
   readLink(token: string): LinkPermission | 'expired' | 'invalid' {
-    const [payload = '', signature = ''] = token.length <= LONGEST_TOKEN ? token.split('.') : [];
+    if (token.length > LONGEST_TOKEN) return 'invalid';
+    const [payload = '', signature = '', ...rest] = token.split('.');
     const [given, expected] = [Buffer.from(signature), Buffer.from(this.#sign(payload))];
-    if (given.length !== expected.length || !timingSafeEqual(given, expected)) return 'invalid';
+    if (rest.length > 0 || given.length !== expected.length || !timingSafeEqual(given, expected)) return 'invalid';
     const content = linkSchema.safeParse(parseJson(Buffer.from(payload, 'base64url').toString()));
     if (!content.success) return 'invalid';
     const [key, expires, contentType, contentDisposition, cacheControl] = content.data;
@@ -282,102 +282,174 @@ export class DiskObjectStore implements ObjectStore {
   }
 
   async check(options: CallOptions): Promise<void> {
-    await this.#run(options, () => access(this.#objects, constants.R_OK | constants.W_OK | constants.X_OK));
+    const allowed = constants.R_OK | constants.W_OK | constants.X_OK;
+    await this.#run(options, async () => {
+      for (const directory of [this.#objects, this.#multipart, this.#temporary]) await access(directory, allowed);
+    });
   }
 
   async close(): Promise<void> {}
 
   async #prepare(): Promise<void> {
-    await Promise.all(
-      [this.#objects, this.#multipart, this.#temporary].map((directory) => mkdir(directory, { recursive: true })),
-    );
-    const old = Date.now() - STALE_TEMPORARY;
+    for (const directory of [this.#objects, this.#multipart, this.#temporary])
+      await mkdir(directory, { recursive: true });
+    await syncDirectory(this.#options.directory);
+    const old = this.#now().getTime() - STALE_TEMPORARY;
     for (const name of await readdir(this.#temporary)) {
       const path = join(this.#temporary, name);
       const facts = await statIfThere(path);
-      if (facts && facts.mtimeMs < old) await rm(path, { force: true });
+      if (facts && facts.mtimeMs < old) await rm(path, { recursive: true, force: true });
     }
   }
 
-  /** Runs one verb; a disk that is full, read-only or broken is a store that is away. */
-  async #run<Result>({ signal }: CallOptions, work: () => Promise<Result>): Promise<Result> {
+  /** Runs one verb. The directories are made once: if they vanish later, a disk is gone, and must not be made up for. */
+  async #run<Result>({ signal }: { signal?: AbortSignal | undefined }, work: () => Promise<Result>): Promise<Result> {
     signal?.throwIfAborted();
     try {
-      this.#ready ??= this.#prepare();
+      this.#ready ??= this.#prepare().catch((error) => {
+        this.#ready = undefined;
+        throw error;
+      });
       await this.#ready;
       return await work();
     } catch (cause) {
       signal?.throwIfAborted();
-      if (isCode(cause, 'ENOENT')) this.#ready = undefined;
-      if (
-        ['ENOSPC', 'EDQUOT', 'EIO', 'EROFS', 'EACCES', 'EPERM', 'EMFILE', 'ENFILE', 'ENOTDIR'].some((code) =>
-          isCode(cause, code),
-        )
-      ) {
-        throw new ObjectStoreUnavailable('the disk cannot be used', { cause });
-      }
-      throw cause;
+      throw diskFaults.has(codeOf(cause) ?? '')
+        ? new ObjectStoreUnavailable('the disk cannot be used', { cause })
+        : cause;
     }
+  }
+
+  /** Runs one verb on an upload: files that vanish meanwhile say that it was completed or aborted. */
+  #runInUpload<Result>(options: CallOptions, work: () => Promise<Result>): Promise<Result> {
+    return this.#run(options, async () => {
+      try {
+        return await work();
+      } catch (error) {
+        if (codeOf(error) !== 'ENOENT') throw error;
+        await this.#requireDisk();
+        throw new NoSuchUpload('no such upload');
+      }
+    });
+  }
+
+  /** Something is missing only if the disk is there to say so. */
+  async #requireDisk(): Promise<void> {
+    await access(this.#objects);
+  }
+
+  /** One after the other for the same name. */
+  async #inTurn<Result>(name: string, work: () => Promise<Result>): Promise<Result> {
+    const turn = (this.#turns.get(name) ?? Promise.resolve()).then(work);
+    const ended = turn.then(
+      () => {},
+      () => {},
+    );
+    this.#turns.set(name, ended);
+    try {
+      return await turn;
+    } finally {
+      if (this.#turns.get(name) === ended) this.#turns.delete(name);
+    }
+  }
+
+  async #partsUnderWay(uploadId: string): Promise<void> {
+    await Promise.all([...this.#turns].filter(([name]) => name.startsWith(`${uploadId}/`)).map(([, ended]) => ended));
+  }
+
+  async #writePart(address: PartAddress, body: Buffer, { signal }: CallOptions): Promise<UploadedPart> {
+    const { key, uploadId, partNumber } = address;
+    signal?.throwIfAborted();
+    const { directory, partSize } = await this.#upload(key, uploadId);
+    if (body.length > partSize) throw new Error(`part ${partNumber} has more than ${partSize} bytes`);
+    const record = join(directory, 'parts', `${partNumber}.json`);
+    await refuseWhileCompleting(directory);
+    // While the bytes change, the part is not there. Only then is the second look one that completion cannot miss.
+    await removeFile(record);
+    await refuseWhileCompleting(directory);
+    await writeAt(join(directory, 'data'), body, (partNumber - 1) * partSize);
+    signal?.throwIfAborted();
+    const part = { partNumber, etag: `"${randomUUID()}"`, size: body.length };
+    await this.#writeJson(record, part);
+    return part;
   }
 
   /** Moves bytes that are synced to their place, after their sidecar. */
-  async #commit(bytes: string, key: string, attributes: ObjectAttributes): Promise<void> {
-    const path = this.#pathOf(key);
-    const directory = dirname(path);
+  async #commit(bytes: string, path: string, attributes: ObjectAttributes): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       try {
-        await mkdir(directory, { recursive: true });
+        await mkdir(dirname(path), { recursive: true });
         await this.#writeJson(`${path}.json`, attributes);
         await rename(bytes, path);
-        await syncDirectory(directory);
-        return;
+        break;
       } catch (error) {
         // A deletion beside it may have removed the parents while they were empty.
-        if (!isCode(error, 'ENOENT') || attempt === 5) throw error;
+        if (codeOf(error) !== 'ENOENT' || attempt === PLACING_TRIES || !(await statIfThere(bytes))) throw error;
       }
     }
+    // All of them: they may be new, and a new directory is an entry of its parent.
+    for (let directory = dirname(path); directory !== this.#options.directory; directory = dirname(directory))
+      await syncDirectory(directory);
   }
 
+  /** The upload, as long as its bytes are there: they leave when it is completed. @throws NoSuchUpload */
   async #upload(key: string, uploadId: string): Promise<z.output<typeof uploadSchema> & { directory: string }> {
-    if (!/^[0-9a-f-]{36}$/.test(uploadId)) throw new NoSuchUpload('no such upload');
     const directory = join(this.#multipart, uploadId);
-    const upload = await readJson(join(directory, 'upload.json'), uploadSchema);
-    if (upload?.key !== key) throw new NoSuchUpload('no such upload');
-    return { ...upload, directory };
+    const upload = uploadIdPattern.test(uploadId) ? await readUpload(directory) : undefined;
+    if (upload?.key === key && (await statIfThere(join(directory, 'data')))) return { ...upload, directory };
+    await this.#requireDisk();
+    throw new NoSuchUpload('no such upload');
+  }
+
+  /** Ends an upload at once, and removes what is left of it. One that is gone is success. */
+  async #discard(directory: string): Promise<void> {
+    const temporary = join(this.#temporary, randomUUID());
+    try {
+      await rename(directory, temporary);
+    } catch (error) {
+      if (codeOf(error) !== 'ENOENT') throw error;
+      return this.#requireDisk();
+    }
+    await rm(temporary, { recursive: true, force: true });
   }
 
   /** A file that is whole or not there. */
-  async #writeJson(path: string, value: unknown): Promise<void> {
+  #writeJson(path: string, value: unknown): Promise<void> {
+    return this.#stage(Buffer.from(JSON.stringify(value)), (temporary) => rename(temporary, path));
+  }
+
+  /** Writes and syncs a temporary file, which `place` moves where it belongs. If it does not, nothing is left. */
+  async #stage(body: Buffer, place: (temporary: string) => Promise<void>): Promise<void> {
     const temporary = join(this.#temporary, randomUUID());
     try {
-      await writeSynced(temporary, Buffer.from(JSON.stringify(value)));
-      await rename(temporary, path);
+      await createEmpty(temporary);
+      await writeAt(temporary, body, 0);
+      await place(temporary);
     } catch (error) {
       await rm(temporary, { force: true });
       throw error;
     }
   }
 
-  async #removeEmptyParents(path: string): Promise<void> {
-    for (let directory = dirname(path); relative(this.#objects, directory) !== ''; directory = dirname(directory)) {
+  /** @returns the first parent that stays, because it is not empty or is the root */
+  async #removeEmptyParents(path: string): Promise<string> {
+    let directory = dirname(path);
+    for (; directory !== this.#objects; directory = dirname(directory)) {
       try {
         await rmdir(directory);
-      } catch {
-        // Not empty, or gone: either way there is nothing more to remove.
-        return;
+      } catch (error) {
+        if (codeOf(error) !== 'ENOENT') break;
       }
     }
+    return directory;
   }
 
-  /** @throws for keys that are not ours: they could lead out of the directory */
+  /** @throws for keys that are not ours: they could lead out of the directory, or be taken for a sidecar */
   #pathOf(key: string): string {
-    const segments = key.split('/');
-    if (
-      !segments.every((segment) => /^[A-Za-z0-9_~.-]{1,240}$/.test(segment) && !/^\.+$/.test(segment)) ||
-      key.endsWith('.json')
-    ) {
-      throw new Error('not an object key');
-    }
+    const segments = key.length <= LONGEST_KEY ? key.split('/') : [];
+    const isSafe = (segment: string) =>
+      /^[A-Za-z0-9_~.-]{1,240}$/.test(segment) && !/^\.+$/.test(segment) && !segment.endsWith('.json');
+    if (segments.length === 0 || !segments.every(isSafe)) throw new Error('not an object key');
     return join(this.#objects, ...segments);
   }
 
@@ -390,47 +462,174 @@ export class DiskObjectStore implements ObjectStore {
   }
 }
 
-async function writeSynced(path: string, body: Buffer): Promise<void> {
-  const handle = await open(path, 'wx');
+/** Bytes of an open file, which is closed when they end or nobody wants more. A file that is too short is an error. */
+class FileBytes extends Readable {
+  readonly #handle: FileHandle;
+  readonly #signal: AbortSignal | undefined;
+  readonly #onAbort = () => this.destroy(toError(this.#signal?.reason));
+  #position: number;
+  #left: number;
+
+  constructor(handle: FileHandle, { first, last }: ByteRange, signal: AbortSignal | undefined) {
+    super({ highWaterMark: READ_CHUNK });
+    this.#handle = handle;
+    this.#signal = signal;
+    this.#position = first;
+    this.#left = last - first + 1;
+    signal?.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  override _read(): void {
+    if (this.#left === 0) {
+      this.push(null);
+      return;
+    }
+    const buffer = Buffer.allocUnsafeSlow(Math.min(READ_CHUNK, this.#left));
+    this.#handle.read(buffer, 0, buffer.length, this.#position).then(
+      ({ bytesRead }) => this.#give(buffer.subarray(0, bytesRead)),
+      (cause) => this.destroy(new ObjectStoreUnavailable('the object cannot be read', { cause })),
+    );
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    this.#signal?.removeEventListener('abort', this.#onAbort);
+    // Waits for a read under way.
+    this.#handle.close().then(
+      () => done(error),
+      (cause) => done(error ?? toError(cause)),
+    );
+  }
+
+  #give(bytes: Buffer): void {
+    if (bytes.length === 0) {
+      this.destroy(new ObjectStoreUnavailable('the object ended early'));
+      return;
+    }
+    this.#position += bytes.length;
+    this.#left -= bytes.length;
+    this.push(bytes);
+  }
+}
+
+function bodyOf(handle: FileHandle, range: ByteRange, signal: AbortSignal | undefined): ObjectBody {
+  return { stream: new FileBytes(handle, range, signal), length: range.last - range.first + 1 };
+}
+
+/**
+ * Bytes of the object that the named parts make.
+ * @throws when one is not the part that arrived, leaves a gap, or is short without being the last
+ */
+function sizeOfParts(named: UploadedPart[], arrived: UploadedPart[], partSize: number): number {
+  if (named.length === 0) throw new Error('an object has at least one part');
+  const byNumber = new Map(arrived.map((part) => [part.partNumber, part]));
+  let size = 0;
+  for (const [index, { partNumber, etag }] of named.entries()) {
+    const part = byNumber.get(partNumber);
+    const isLast = index === named.length - 1;
+    if (partNumber !== index + 1 || part?.etag !== etag || (!isLast && part.size !== partSize)) {
+      throw new Error(`part ${partNumber} is not the one that arrived, or leaves a gap`);
+    }
+    size += part.size;
+  }
+  return size;
+}
+
+/** Parts whose bytes are about to be cut off must not be found by a second try at completion. */
+async function dropPartsAfter(last: number, arrived: UploadedPart[], directory: string): Promise<void> {
+  for (const { partNumber } of arrived) {
+    if (partNumber > last) await removeFile(join(directory, 'parts', `${partNumber}.json`));
+  }
+}
+
+/** Cuts off what is behind the last part, and syncs. */
+async function trim(path: string, size: number): Promise<void> {
+  const handle = await open(path, 'r+');
   try {
-    await writeAll(handle, body, 0);
+    const found = (await handle.stat()).size;
+    if (found < size) throw new Error('bytes of a part that had arrived are missing');
+    if (found > size) await handle.truncate(size);
     await handle.sync();
   } finally {
     await handle.close();
   }
 }
 
-/** One write may take less than it was given. */
-async function writeAll(handle: FileHandle, body: Buffer, position: number): Promise<void> {
-  for (let done = 0; done < body.length; ) {
-    const { bytesWritten } = await handle.write(body, done, body.length - done, position + done);
-    done += bytesWritten;
+async function refuseWhileCompleting(directory: string): Promise<void> {
+  if (await statIfThere(join(directory, 'completing')))
+    throw new ObjectStoreUnavailable('the upload is being completed');
+}
+
+/** The parts that have arrived, in order. */
+async function readParts(directory: string): Promise<UploadedPart[]> {
+  const parts: UploadedPart[] = [];
+  for (const name of await readdir(join(directory, 'parts'))) {
+    const part = await readJson(join(directory, 'parts', name), partSchema);
+    if (part) parts.push(part);
+  }
+  return parts.sort((one, other) => one.partNumber - other.partNumber);
+}
+
+function readUpload(directory: string): Promise<z.output<typeof uploadSchema> | undefined> {
+  return readJson(join(directory, 'upload.json'), uploadSchema);
+}
+
+async function createEmpty(path: string): Promise<void> {
+  await (await open(path, 'w')).close();
+}
+
+/** Writes into a file that is there, and syncs: what is recorded as written must outlive a loss of power. */
+async function writeAt(path: string, body: Buffer, position: number): Promise<void> {
+  const handle = await open(path, 'r+');
+  try {
+    // One write may take less than it was given.
+    for (let done = 0; done < body.length; ) {
+      done += (await handle.write(body, done, body.length - done, position + done)).bytesWritten;
+    }
+    await handle.datasync();
+  } finally {
+    await handle.close();
   }
 }
 
 async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, 'r');
+  const handle = await openIfThere(directory);
   try {
-    await handle.sync();
+    await handle?.sync();
+  } catch (error) {
+    // Some file systems cannot sync a directory, and say so.
+    if (codeOf(error) !== 'EINVAL') throw error;
   } finally {
-    await handle.close();
+    await handle?.close();
   }
 }
 
-async function statIfThere(path: string) {
+/** A file that is gone is success; a directory is no file of ours. */
+async function removeFile(path: string): Promise<void> {
   try {
-    return await stat(path);
+    await unlink(path);
   } catch (error) {
-    if (isCode(error, 'ENOENT')) return undefined;
-    throw error;
+    if (codeOf(error) !== 'ENOENT' && codeOf(error) !== 'EISDIR') throw error;
   }
+}
+
+function openIfThere(path: string): Promise<FileHandle | undefined> {
+  return ifThere(open(path, 'r'));
+}
+
+function statIfThere(path: string) {
+  return ifThere(stat(path));
 }
 
 async function readJson<Schema extends z.ZodType>(path: string, schema: Schema): Promise<z.output<Schema> | undefined> {
+  const text = await ifThere(readFile(path, 'utf8'));
+  return text === undefined ? undefined : schema.parse(JSON.parse(text));
+}
+
+async function ifThere<Result>(looking: Promise<Result>): Promise<Result | undefined> {
   try {
-    return schema.parse(JSON.parse(await readFile(path, 'utf8')));
+    return await looking;
   } catch (error) {
-    if (isCode(error, 'ENOENT')) return undefined;
+    if (codeOf(error) === 'ENOENT') return undefined;
     throw error;
   }
 }
@@ -443,6 +642,10 @@ function parseJson(text: string): unknown {
   }
 }
 
-function isCode(error: unknown, code: string): boolean {
-  return error instanceof Error && 'code' in error && error.code === code;
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}
+
+function toError(reason: unknown): Error {
+  return reason instanceof Error ? reason : new Error(String(reason));
 }
