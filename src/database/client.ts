@@ -36,8 +36,18 @@ export function openDatabase({ url, connections, timeout, onError }: DatabaseOpt
     application_name: 'stowage',
   });
   // An idle connection that breaks would otherwise end the process.
-  pool.on('error', onError);
-  return { database: drizzle(pool), pool, close: () => pool.end() };
+  let closing = false;
+  pool.on('error', (error) => {
+    if (!closing) onError(error);
+  });
+  return {
+    database: drizzle(pool),
+    pool,
+    close: () => {
+      closing = true;
+      return pool.end();
+    },
+  };
 }
 
 /** SQLSTATE classes and codes after which the statement may or may not have happened, or was never begun. */

@@ -1,7 +1,8 @@
 /** The contract over HTTP: `/openapi.json`, `/openapi.yaml`, and `/docs`, a reference page that needs nothing from elsewhere. */
 import { createHash } from 'node:crypto';
-import scalar from '@scalar/fastify-api-reference';
+import Fastify, { type FastifyInstance } from 'fastify';
 import { stringify } from 'yaml';
+import { Problem } from '../problems.ts';
 import type { App, useZod } from './openapi.ts';
 
 const description = `Stowage stores the files of an application: streamed in, checked by their bytes, counted against a quota, and handed out
@@ -9,11 +10,7 @@ by short-lived links. Every error is a problem document (RFC 9457) whose \`type\
 RFC 3339 in UTC, ids are UUIDv7.`;
 
 /** Call after all routes are registered. @returns a function that writes the OpenAPI document */
-export async function documentation(
-  app: App,
-  write: ReturnType<typeof useZod>,
-  version: string,
-): Promise<() => object> {
+export function documentation(app: App, write: ReturnType<typeof useZod>, version: string): () => object {
   const writeOpenApi = () =>
     write({
       openapi: '3.1.0',
@@ -41,7 +38,7 @@ export async function documentation(
     yaml ??= openApiYaml(writeOpenApi());
     return reply.type('application/yaml').send(yaml);
   });
-  await referencePage(app, writeOpenApi);
+  referencePage(app, writeOpenApi);
   return writeOpenApi;
 }
 
@@ -49,23 +46,19 @@ export function openApiYaml(document: object): string {
   return stringify(document, { lineWidth: 120, aliasDuplicateObjects: false });
 }
 
-/** Scalar's page with everything off that would ask another host for something. */
-async function referencePage(app: App, writeOpenApi: () => object): Promise<void> {
-  await app.register(async (scope) => {
-    scope.addHook('onRoute', (route) => {
-      route.config = { ...route.config, public: true };
-    });
-    // The page has one inline script, which is allowed by its hash, and inline styles.
-    scope.addHook('onSend', async (_request, reply, payload) => {
-      const type = String(reply.getHeader('content-type') ?? '');
-      if (type.startsWith('text/html') && typeof payload === 'string')
-        reply.header('content-security-policy', pagePolicy(payload));
-      return payload;
-    });
-    await scope.register(scalar, {
+/**
+ * Scalar's page with everything off that would ask another host for something. It is 4 MB of script, so it is loaded
+ * when somebody asks for it, into an application of its own whose answers are passed on.
+ */
+function referencePage(app: App, writeOpenApi: () => object): void {
+  let loaded: Promise<FastifyInstance> | undefined;
+  const load = async (): Promise<FastifyInstance> => {
+    const { default: scalar } = await import('@scalar/fastify-api-reference');
+    const page = Fastify();
+    await page.register(scalar, {
       routePrefix: '/docs',
       configuration: {
-        content: () => writeOpenApi() as Record<string, unknown>,
+        content: JSON.parse(JSON.stringify(writeOpenApi())),
         withDefaultFonts: false,
         telemetry: false,
         showDeveloperTools: 'never',
@@ -74,7 +67,21 @@ async function referencePage(app: App, writeOpenApi: () => object): Promise<void
         mcp: { disabled: true },
       },
     });
-  });
+    return page;
+  };
+  for (const path of ['/docs', '/docs/*']) {
+    app.get(path, { config: { public: true } }, async (request, reply) => {
+      loaded ??= load();
+      const { statusCode, headers, rawPayload } = await (await loaded).inject({ method: 'GET', url: request.url });
+      if (statusCode === 404)
+        throw new Problem('not-found', { detail: 'The reference has no such page. It begins at /docs.' });
+      const type = String(headers['content-type'] ?? '');
+      // The page has one inline script, which is allowed by its hash, and inline styles.
+      if (type.startsWith('text/html')) reply.header('content-security-policy', pagePolicy(rawPayload.toString()));
+      if (headers.location !== undefined) reply.header('location', headers.location);
+      return reply.code(statusCode).type(type).send(rawPayload);
+    });
+  }
 }
 
 function pagePolicy(page: string): string {

@@ -112,8 +112,10 @@ export class PartBuffers {
     this.#inUse += bytes;
     const whole = bytes === this.partSize;
     const memory = (whole && this.#spare.pop()) || Buffer.allocUnsafeSlow(bytes);
-    // Spare buffers count as free, so what is in use and what is spare must together stay within the budget.
-    while (this.#spare.length > 0 && this.#inUse + this.#spare.length * this.partSize > this.#budget) this.#spare.pop();
+    // Spare buffers count as free, so what is in use and what is spare must together stay within the budget; but for one
+    // part, or each small buffer would throw a large one away.
+    while (this.#spare.length > 0 && this.#inUse + this.#spare.length * this.partSize > this.#budget + this.partSize)
+      this.#spare.pop();
     let out = true;
     return {
       memory,

@@ -36,7 +36,7 @@ const FIELD_SIZE = 64 * 1024;
 export const BATCH_FILES = 10;
 /** RFC 2046 section 5.1.1. */
 const LONGEST_BOUNDARY = 70;
-const CHUNK = 1024 * 1024;
+const CHUNK = 256 * 1024;
 
 const uploadForm = description
   .extend({

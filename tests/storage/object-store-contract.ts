@@ -37,6 +37,13 @@ const link = {
 /** Ceph 16 answers InternalError to completing an upload that is gone; either way the caller has to look. */
 const isNoUpload = (error: unknown) => error instanceof NoSuchUpload || error instanceof ObjectStoreUnavailable;
 
+/** For a completion that was wrong, not late. */
+const isNotNoUpload = (error: unknown) => error instanceof Error && !(error instanceof NoSuchUpload);
+
+/**
+ * Runs the contract against one store.
+ * @param open gives an empty store; called once
+ */
 export function describeObjectStore(
   name: string,
   open: () => Promise<OpenedStore>,
@@ -159,6 +166,43 @@ export function describeObjectStore(
       assert.ok((await read(key)).equals(second));
     });
 
+    test('a range of an object in parts may cross their borders', async () => {
+      const [key, body] = [freshKey(), randomBytes(PART + 100)];
+      const uploadId = await begin(key);
+      const parts = [
+        await store.uploadPart({ key, uploadId, partNumber: 1 }, body.subarray(0, PART), {}),
+        await store.uploadPart({ key, uploadId, partNumber: 2 }, body.subarray(PART), {}),
+      ];
+      await store.completeMultipartUpload(key, uploadId, parts, {});
+      const range = { first: PART - 10, last: PART + 9 };
+      assert.ok((await read(key, range)).equals(body.subarray(PART - 10, PART + 10)));
+    });
+
+    test('a refused completion makes no object and leaves the upload open, to be completed rightly', async () => {
+      const [key, body] = [freshKey(), randomBytes(PART + 100)];
+      const uploadId = await begin(key);
+      const first = await store.uploadPart({ key, uploadId, partNumber: 1 }, body.subarray(0, PART), {});
+      const second = await store.uploadPart({ key, uploadId, partNumber: 2 }, body.subarray(PART), {});
+      const wrong = { ...second, etag: `"${'0'.repeat(32)}"` };
+      await assert.rejects(store.completeMultipartUpload(key, uploadId, [first, wrong], {}), isNotNoUpload);
+      assert.equal(await store.head(key, {}), undefined);
+      assert.deepEqual(await store.listMultipartUploads(key, {}), [uploadId]);
+      await store.completeMultipartUpload(key, uploadId, [first, second], {});
+      assert.ok((await read(key)).equals(body));
+    });
+
+    test('a part that is short without being the last is refused', async () => {
+      const key = freshKey();
+      const uploadId = await begin(key);
+      const parts = [
+        await store.uploadPart({ key, uploadId, partNumber: 1 }, randomBytes(100), {}),
+        await store.uploadPart({ key, uploadId, partNumber: 2 }, randomBytes(100), {}),
+      ];
+      await assert.rejects(store.completeMultipartUpload(key, uploadId, parts, {}), isNotNoUpload);
+      assert.equal(await store.head(key, {}), undefined);
+      await store.abortMultipartUpload(key, uploadId, {});
+    });
+
     test('a completed upload is no upload any more, and its object stays whole', async () => {
       const [key, body] = [freshKey(), randomBytes(100)];
       const uploadId = await begin(key);
@@ -180,6 +224,7 @@ export function describeObjectStore(
       await store.abortMultipartUpload(key, uploadId, {});
       await assert.rejects(store.listParts(key, uploadId, {}), NoSuchUpload);
       await assert.rejects(store.completeMultipartUpload(key, uploadId, [part], {}), isNoUpload);
+      await assert.rejects(store.uploadPart({ key, uploadId, partNumber: 2 }, randomBytes(100), {}), NoSuchUpload);
       assert.deepEqual(await store.listMultipartUploads(key, {}), []);
       assert.equal(await store.head(key, {}), undefined);
     });
@@ -189,7 +234,7 @@ export function describeObjectStore(
       const uploadIds = [await begin(key), await begin(key)];
       const sibling = `${key}-2`;
       const siblingId = await begin(sibling);
-      assert.deepEqual((await store.listMultipartUploads(key, {})).sort(), uploadIds.sort());
+      assert.deepEqual(new Set(await store.listMultipartUploads(key, {})), new Set(uploadIds));
       for (const uploadId of uploadIds) await store.abortMultipartUpload(key, uploadId, {});
       await store.abortMultipartUpload(sibling, siblingId, {});
     });
@@ -214,17 +259,49 @@ export function describeObjectStore(
       assert.ok((await read(key)).equals(body));
     });
 
-    test('a call whose signal is aborted rejects with the reason', async () => {
-      const signal = AbortSignal.abort(new Error('gone'));
-      const key = freshKey();
-      await assert.rejects(store.head(key, { signal }), /gone/);
-      await assert.rejects(
-        store.put(key, Buffer.from('x'), attributes, { signal, sha256: createHash('sha256').update('x').digest() }),
-        /gone/,
-      );
+    test('every call on a key whose signal is aborted rejects with the reason, and does nothing', async () => {
+      const [key, body] = [freshKey(), Buffer.from('x')];
+      const sha256 = createHash('sha256').update(body).digest();
+      const uploadId = await begin(key);
+      const part = await store.uploadPart({ key, uploadId, partNumber: 1 }, body, {});
+      const reason = new Error('gone');
+      const options = { signal: AbortSignal.abort(reason) };
+      const calls: Promise<unknown>[] = [
+        store.put(key, body, attributes, { ...options, sha256 }),
+        store.createMultipartUpload(key, attributes, { ...options, partSize: PART }),
+        store.uploadPart({ key, uploadId, partNumber: 2 }, body, options),
+        store.listParts(key, uploadId, options),
+        store.completeMultipartUpload(key, uploadId, [part], options),
+        store.abortMultipartUpload(key, uploadId, options),
+        store.listMultipartUploads(key, options),
+        store.head(key, options),
+        store.get(key, options),
+        store.delete(key, options),
+      ];
+      for (const outcome of await Promise.allSettled(calls))
+        assert.equal('reason' in outcome && outcome.reason, reason);
       assert.equal(await store.head(key, {}), undefined);
+      assert.deepEqual(await store.listMultipartUploads(key, {}), [uploadId]);
+      assert.deepEqual(await store.listParts(key, uploadId, {}), [part]);
+      await store.abortMultipartUpload(key, uploadId, {});
+    });
+
+    test('a stream whose signal is aborted half-way errors, and never just ends', async () => {
+      const key = freshKey();
+      await put(key, randomBytes(PART));
+      const stop = new AbortController();
+      const opening = await store.get(key, { signal: stop.signal });
+      assert.ok(opening);
+      await assert.rejects(async () => {
+        for await (const _chunk of opening.stream) stop.abort(new Error('gone'));
+      });
     });
 
     test('a probe of a store that is there resolves', () => store.check({}));
+
+    test('a probe whose signal is aborted rejects with the reason', async () => {
+      const reason = new Error('gone');
+      await assert.rejects(store.check({ signal: AbortSignal.abort(reason) }), (error) => error === reason);
+    });
   });
 }

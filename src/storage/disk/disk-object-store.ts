@@ -50,7 +50,7 @@ import {
   type UploadedPart,
 } from '../object-store.ts';
 
-const READ_CHUNK = 1024 * 1024;
+const READ_CHUNK = 256 * 1024;
 const LONGEST_TOKEN = 8192;
 /** As S3 has it; below the 4,096 bytes of a path. */
 const LONGEST_KEY = 1024;
@@ -294,11 +294,22 @@ export class DiskObjectStore implements ObjectStore {
     for (const directory of [this.#objects, this.#multipart, this.#temporary])
       await mkdir(directory, { recursive: true });
     await syncDirectory(this.#options.directory);
+    await this.#removeLeftovers();
+  }
+
+  /** What a crash has left. Other instances may be at work in the same directory. */
+  async #removeLeftovers(): Promise<void> {
     const old = this.#now().getTime() - STALE_TEMPORARY;
     for (const name of await readdir(this.#temporary)) {
       const path = join(this.#temporary, name);
       const facts = await statIfThere(path);
       if (facts && facts.mtimeMs < old) await rm(path, { recursive: true, force: true });
+    }
+    for (const uploadId of await readdir(this.#multipart)) {
+      const directory = join(this.#multipart, uploadId);
+      // Without its bytes it was completed.
+      if (uploadIdPattern.test(uploadId) && !(await statIfThere(join(directory, 'data'))))
+        await this.#discard(directory);
     }
   }
 
@@ -392,11 +403,11 @@ export class DiskObjectStore implements ObjectStore {
       await syncDirectory(directory);
   }
 
-  /** The upload, as long as its bytes are there: they leave when it is completed. @throws NoSuchUpload */
+  /** @throws NoSuchUpload */
   async #upload(key: string, uploadId: string): Promise<z.output<typeof uploadSchema> & { directory: string }> {
     const directory = join(this.#multipart, uploadId);
     const upload = uploadIdPattern.test(uploadId) ? await readUpload(directory) : undefined;
-    if (upload?.key === key && (await statIfThere(join(directory, 'data')))) return { ...upload, directory };
+    if (upload?.key === key) return { ...upload, directory };
     await this.#requireDisk();
     throw new NoSuchUpload('no such upload');
   }
@@ -477,6 +488,8 @@ class FileBytes extends Readable {
     this.#position = first;
     this.#left = last - first + 1;
     signal?.addEventListener('abort', this.#onAbort, { once: true });
+    // An abort may come before anybody listens, and must not end the process.
+    this.on('error', () => {});
   }
 
   override _read(): void {
@@ -569,8 +582,10 @@ async function readParts(directory: string): Promise<UploadedPart[]> {
   return parts.sort((one, other) => one.partNumber - other.partNumber);
 }
 
-function readUpload(directory: string): Promise<z.output<typeof uploadSchema> | undefined> {
-  return readJson(join(directory, 'upload.json'), uploadSchema);
+/** The upload, if it has its bytes: they leave when it is completed, also if a crash keeps the rest. */
+async function readUpload(directory: string): Promise<z.output<typeof uploadSchema> | undefined> {
+  const upload = await readJson(join(directory, 'upload.json'), uploadSchema);
+  return (await statIfThere(join(directory, 'data'))) && upload;
 }
 
 async function createEmpty(path: string): Promise<void> {

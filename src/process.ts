@@ -1,0 +1,151 @@
+/**
+ * The process: reads the configuration, opens the resources, listens, and on SIGTERM or SIGINT closes them in the reverse
+ * order: readiness fails first, then no connection is accepted, running uploads may finish, the rest are ended cleanly.
+ */
+import { randomBytes } from 'node:crypto';
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import closeWithGrace from 'close-with-grace';
+import { pino } from 'pino';
+import { buildApp, type Service } from './app.ts';
+import { type Config, ConfigError, loadConfig } from './config.ts';
+import { openDatabase } from './database/client.ts';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from './database/embedded-postgres.ts';
+import { applyMigrations } from './database/migrations.ts';
+import { loadUploadPolicies, PolicyError } from './intake/upload-policies.ts';
+import { openObjectStore } from './storage/open.ts';
+import { readVersion } from './version.ts';
+
+/** After all that may take its time, how long closing itself may take. Milliseconds. */
+const CLOSING_TIME = 15_000;
+
+type Closer = () => Promise<unknown> | unknown;
+/** Closed from the last to the first. */
+const closers: Closer[] = [];
+
+async function start(): Promise<void> {
+  if (existsSync('.env')) process.loadEnvFile('.env');
+  const config = loadConfig(process.env);
+  const policies = loadUploadPolicies(config.UPLOAD_POLICIES, config.MAX_FILE_SIZE);
+  const logger = pino({ level: config.LOG_LEVEL });
+  const version = readVersion();
+  let service: Service | undefined;
+  let base = config.PUBLIC_URL ?? `http://${hostForUrl(config.HOST)}:${config.PORT}`;
+
+  const grace = closeWithGrace(
+    { delay: config.DRAIN_DELAY + config.DRAIN_TIMEOUT + CLOSING_TIME, logger: false },
+    async ({ err, signal }) => {
+      if (err) logger.fatal({ err }, 'the process cannot go on');
+      else logger.info({ signal }, 'stopping');
+      if (service) await drain(service, config);
+      for (const close of closers.reverse())
+        await Promise.resolve(close()).catch((error) => logger.error({ err: error }, 'could not close'));
+      logger.info('stopped');
+    },
+  );
+  closers.push(() => grace.uninstall());
+
+  const url = config.DATABASE_URL ?? (await embedPostgres(config, (line) => logger.debug({ line }, 'postgres')));
+  await applyMigrations(url);
+  const database = openDatabase({
+    url,
+    connections: config.DATABASE_POOL,
+    timeout: config.DATABASE_TIMEOUT,
+    // The error carries the whole client with it.
+    onError: ({ message }) => logger.warn({ reason: message }, 'a connection to the database broke'),
+  });
+  closers.push(() => database.close());
+
+  let retried: (operation: string, retries: number) => void = () => {};
+  const store = await openObjectStore(config, {
+    publicUrl: () => base,
+    onRetries: (operation, retries) => retried(operation, retries),
+    linkSecret: () => secretIn(config.DATA_DIR, 'link-secret'),
+  });
+  closers.push(() => store.close());
+
+  service = await buildApp({
+    config,
+    policies,
+    database,
+    store,
+    logger,
+    version,
+    onRetries: (listener) => {
+      retried = listener;
+    },
+  });
+  await service.app.listen({ host: config.HOST, port: config.PORT });
+  const address = service.app.server.address();
+  const port = typeof address === 'object' && address ? address.port : config.PORT;
+  if (config.PUBLIC_URL === undefined) base = `http://${hostForUrl(config.HOST)}:${port}`;
+  logger.info({ host: config.HOST, port }, 'listening');
+  if (config.LOG_LEVEL !== 'silent') process.stderr.write(welcome(base, config));
+}
+
+/** Lets running requests finish, uploads for as long as configured. */
+async function drain(service: Service, config: Config): Promise<void> {
+  service.startDraining();
+  if (config.DRAIN_DELAY > 0) await delay(config.DRAIN_DELAY);
+  const closed = service.app.close();
+  const finished = await Promise.race([closed.then(() => true), delay(config.DRAIN_TIMEOUT, false, { ref: false })]);
+  if (!finished) {
+    service.stopUploads();
+    // Ended uploads answer 503 and undo what they stored; whoever then still hangs on is cut off.
+    await Promise.race([closed, delay(3000, undefined, { ref: false })]);
+    service.app.server.closeAllConnections();
+    await closed;
+  }
+  await service.closeWork();
+}
+
+async function embedPostgres(config: Config, log: (line: string) => void): Promise<string> {
+  const postgres: EmbeddedPostgres = await startEmbeddedPostgres({
+    directory: join(resolve(config.DATA_DIR), 'postgres'),
+    password: secretIn(config.DATA_DIR, 'postgres-password').toString('hex'),
+    log,
+  });
+  closers.push(() => postgres.stop());
+  return postgres.url;
+}
+
+/** A secret that is made once and then stays, readable by the owner of the process only. */
+function secretIn(directory: string, name: string): Buffer {
+  mkdirSync(directory, { recursive: true });
+  const file = join(directory, name);
+  try {
+    writeFileSync(file, randomBytes(32).toString('hex'), { flag: 'wx', mode: 0o600 });
+    chmodSync(file, 0o600);
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+  }
+  return Buffer.from(readFileSync(file, 'utf8').trim(), 'hex');
+}
+
+function hostForUrl(host: string): string {
+  const name = host === '0.0.0.0' || host === '::' ? 'localhost' : host;
+  return name.includes(':') ? `[${name}]` : name;
+}
+
+function welcome(base: string, config: Config): string {
+  const token = config.developmentMode ? '' : " -H 'authorization: Bearer TOKEN'";
+  return `
+  Stowage is ready.
+
+    API        ${base}/v1/assets
+    Reference  ${base}/docs
+    Try        curl${token} -F file=@photo.jpg ${base}/v1/assets
+${config.developmentMode ? '\n  Development mode: no keys are configured, so every caller on this machine is trusted.\n' : ''}
+`;
+}
+
+/** Waits for the process to be told why it ends: a fault of the configuration is no stack trace. */
+try {
+  await start();
+} catch (error) {
+  if (error instanceof ConfigError || error instanceof PolicyError) process.stderr.write(`${error.message}\n`);
+  else process.stderr.write(`Stowage cannot start: ${error instanceof Error ? error.message : String(error)}\n`);
+  for (const close of closers.reverse()) await Promise.resolve(close()).catch(() => {});
+  process.exit(1);
+}

@@ -1,0 +1,102 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { parse } from 'yaml';
+import { openApiDocument } from '../../src/openapi-document.ts';
+import { problemsByStatus, problemUri } from '../../src/problems.ts';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+const text = readFileSync(join(root, 'openapi.yaml'), 'utf8');
+
+interface Operation {
+  operationId?: string;
+  summary?: string;
+  security?: unknown[];
+  responses: Record<string, { content?: Record<string, { examples?: Record<string, { value: { type: string } }> }> }>;
+}
+
+const document: { openapi: string; paths: Record<string, Record<string, Operation>> } = parse(text);
+const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
+  Object.entries(methods).map(([method, operation]) => ({ at: `${method.toUpperCase()} ${path}`, ...operation })),
+);
+
+/** Names in generated clients: to remove or change one breaks them. */
+const operationIds: Record<string, string> = {
+  uploadAsset: 'POST /v1/assets',
+  uploadAssets: 'POST /v1/assets/batch',
+  uploadRawAsset: 'PUT /v1/assets/raw/{fileName}',
+  listAssets: 'GET /v1/assets',
+  getAsset: 'GET /v1/assets/{id}',
+  updateAsset: 'PATCH /v1/assets/{id}',
+  deleteAsset: 'DELETE /v1/assets/{id}',
+  restoreAsset: 'POST /v1/assets/{id}/restore',
+  createDownloadLink: 'GET /v1/assets/{id}/download',
+  downloadAsset: 'GET /v1/assets/{id}/content',
+  followLink: 'GET /v1/links/{token}',
+  getQuota: 'GET /v1/quota',
+  getStatistics: 'GET /v1/statistics',
+  getOwnerQuota: 'GET /v1/admin/quotas/{ownerId}',
+  setOwnerQuota: 'PUT /v1/admin/quotas/{ownerId}',
+};
+
+describe('the contract', () => {
+  test('openapi.yaml is what the routes say; else run npm run openapi', async () => {
+    assert.equal(text, await openApiDocument());
+  });
+
+  test('redocly finds nothing to say about it', () => {
+    const cli = dirname(createRequire(import.meta.url).resolve('@redocly/cli/package.json'));
+    const { status, stdout, stderr } = spawnSync(
+      process.execPath,
+      [join(cli, 'bin/cli.js'), 'lint', 'openapi.yaml', '--format=json'],
+      {
+        cwd: root,
+        encoding: 'utf8',
+        env: { ...process.env, REDOCLY_TELEMETRY: 'off', REDOCLY_SUPPRESS_UPDATE_NOTICE: 'true' },
+      },
+    );
+    assert.equal(status, 0, stdout + stderr);
+    const { totals }: { totals: { errors: number; warnings: number } } = JSON.parse(stdout);
+    assert.equal(totals.errors + totals.warnings, 0, stdout);
+  });
+
+  test('has exactly these operations under these names', () => {
+    assert.deepEqual(Object.fromEntries(operations.map(({ operationId, at }) => [operationId, at])), operationIds);
+  });
+
+  for (const { at, operationId, summary, security, responses } of operations) {
+    test(`${at} has a summary, one success and the problems that every operation may have`, () => {
+      assert.match(operationId ?? '', /^[a-z][A-Za-z]+$/);
+      assert.match(summary ?? '', /^[A-Z].{5,}[^.]$/);
+      const bodies = Object.entries(responses).filter(([status, { content }]) => status.startsWith('2') && content);
+      const kinds = new Set(bodies.map(([, { content = {} }]) => Object.keys(content).join()));
+      assert.ok(kinds.size <= 1, 'one kind of body');
+      assert.ok(Object.keys(responses).some((status) => status.startsWith('2')));
+      const expected = security?.length === 0 ? ['500', '503'] : ['400', '401', '429', '500', '503'];
+      for (const status of expected) assert.ok(responses[status], `${status} is missing`);
+      assert.ok(!('default' in responses));
+    });
+  }
+
+  test('every problem response is a problem document whose examples are types of the catalogue', () => {
+    const seen = new Set<string>();
+    for (const { at, responses } of operations) {
+      for (const [status, { content = {} }] of Object.entries(responses)) {
+        if (!/^[45]/.test(status)) continue;
+        assert.deepEqual(Object.keys(content), ['application/problem+json'], `${at} ${status}`);
+        const types = (problemsByStatus().get(Number(status)) ?? []).map(problemUri);
+        const examples = Object.values(content['application/problem+json']?.examples ?? {});
+        assert.ok(examples.length > 0, `${at} ${status}`);
+        for (const { value } of examples) {
+          assert.ok(types.includes(value.type), `${at} ${status} ${value.type}`);
+          seen.add(value.type);
+        }
+      }
+    }
+    assert.ok(seen.has(problemUri('quota-exceeded')) && seen.has(problemUri('digest-mismatch')));
+  });
+});

@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { after, before, describe, test } from 'node:test';
+import { parse } from 'yaml';
+import { Client } from '../support/client.ts';
+import { startService, type TestService } from '../support/service.ts';
+
+describe('the contract over HTTP', () => {
+  let service: TestService;
+  before(async () => {
+    // With keys, so that whoever has no token is nobody.
+    service = await startService({ env: { AUTH_JWT_SECRET: 'k'.repeat(32) } });
+  });
+  after(() => service.close());
+
+  const get = (path: string) => fetch(new URL(path, service.url));
+
+  test('everything else asks for a token', async () => {
+    assert.equal((await get('/v1/assets')).status, 401);
+  });
+
+  test('/openapi.json and /openapi.yaml are served without a caller and say the same as openapi.yaml', async () => {
+    const [json, yaml] = await Promise.all([get('/openapi.json'), get('/openapi.yaml')]);
+    assert.equal(json.status, 200);
+    assert.equal(yaml.status, 200);
+    assert.match(json.headers.get('content-type') ?? '', /^application\/json/);
+    assert.match(yaml.headers.get('content-type') ?? '', /^application\/yaml/);
+    const committed = parse(readFileSync(new URL('../../openapi.yaml', import.meta.url), 'utf8'));
+    for (const document of [await json.json(), parse(await yaml.text())]) {
+      assert.deepEqual(document, { ...committed, info: { ...committed.info, version: document.info.version } });
+    }
+  });
+
+  test('/docs leads to a page that is served without a caller', async () => {
+    const page = await get('/docs');
+    assert.equal(page.status, 200);
+    assert.match(page.headers.get('content-type') ?? '', /^text\/html/);
+    assert.match(await page.text(), /<div id="app">/);
+  });
+
+  test('the page asks only this service for anything, and gets it', async () => {
+    const page = await get('/docs');
+    const html = await page.text();
+    const urls = [...html.matchAll(/\s(?:src|href)="([^"]+)"|"url": "([^"]+)"/g)].map(
+      ([, one, two]) => one ?? two ?? '',
+    );
+    assert.ok(urls.length >= 2, 'the script and the contract');
+    for (const url of urls) {
+      const absolute = new URL(url, page.url);
+      assert.equal(absolute.origin, service.url);
+      const answer = await fetch(absolute);
+      assert.equal(answer.status, 200, url);
+      await answer.arrayBuffer();
+    }
+    assert.doesNotMatch(html, /https?:\/\/|@import|url\(/);
+  });
+
+  test('its content security policy allows its own inline script by hash, and no other host', async () => {
+    const page = await get('/docs');
+    const html = await page.text();
+    const policy = page.headers.get('content-security-policy') ?? '';
+    const inline = [...html.matchAll(/<script(?![^>]*\ssrc=)[^>]*>([\s\S]*?)<\/script>/g)].map(
+      ([, script = '']) => script,
+    );
+    assert.equal(inline.length, 1);
+    const hashes = inline.map((script) => `'sha256-${createHash('sha256').update(script).digest('base64')}'`);
+    assert.deepEqual(policy.match(/'sha256-[^']+'/g), hashes);
+    assert.match(policy, /^default-src 'none';/);
+    assert.doesNotMatch(policy, /https?:|\*|'unsafe-eval'/);
+    assert.doesNotMatch(/script-src[^;]*/.exec(policy)?.[0] ?? '', /unsafe-inline/);
+  });
+
+  test('all other answers have a policy that allows nothing', async () => {
+    const { headers } = await new Client(service.url).get('/v1/assets');
+    assert.match(headers.get('content-security-policy') ?? '', /^default-src 'none'/);
+    assert.equal(headers.get('x-content-type-options'), 'nosniff');
+  });
+});
