@@ -286,6 +286,7 @@ export class S3ObjectStore implements ObjectStore {
     try {
       await this.#call('HeadBucket', options, (signal) => this.#client.send(command, { abortSignal: signal }));
     } catch (error) {
+      options.signal?.throwIfAborted();
       throw error instanceof ObjectStoreUnavailable
         ? error
         : new ObjectStoreUnavailable('the bucket cannot be reached', { cause: error });
