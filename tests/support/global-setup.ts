@@ -24,6 +24,7 @@ import { requireS3Settings, s3SkipReason } from './s3.ts';
 const cephScript = fileURLToPath(new URL('ceph-rgw.sh', import.meta.url));
 /** Milliseconds: the first run installs packages. */
 const CEPH_LIMIT = 300_000;
+const CEPH_TRIES = 3;
 
 /** Run from the last to the first. */
 const stops: (() => Promise<void> | void)[] = [];
@@ -60,7 +61,7 @@ async function provideS3(): Promise<void> {
     // A run of its own may have been told before why there is none.
     const told = s3SkipReason();
     if (told) throw new Error(told);
-    Object.assign(process.env, await startCeph());
+    Object.assign(process.env, await startCephPatiently());
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     if (process.env['CI'] === 'true')
@@ -71,6 +72,17 @@ async function provideS3(): Promise<void> {
 }
 
 /** @returns the variables that name the server */
+/** A port that was free may be taken a moment later, so it is tried again with others. */
+async function startCephPatiently(): Promise<Record<string, string>> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await startCeph();
+    } catch (error) {
+      if (attempt === CEPH_TRIES) throw error;
+    }
+  }
+}
+
 async function startCeph(): Promise<Record<string, string>> {
   const directory = temporaryDirectory('stowage-test-ceph-');
   const [port, monitorPort] = await freePorts(2);
