@@ -129,6 +129,8 @@ export async function buildApp(resources: Resources): Promise<Service> {
     frameworkErrors: (error, request, reply) => app.errorHandler(error, request, reply),
     http: {
       headersTimeout: config.BODY_TIMEOUT,
+      // Answered by a problem document of ours.
+      requireHostHeader: false,
       connectionsCheckingInterval: SLOW_HEADERS_CHECK,
       highWaterMark: SOCKET_CHUNK,
     },

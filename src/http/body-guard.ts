@@ -8,6 +8,7 @@
  * - A JSON body must arrive whole within a time limit; uploads have a minimum rate instead (intake/metered-source.ts).
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { PassThrough, pipeline } from 'node:stream';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { Problem } from '../problems.ts';
@@ -24,6 +25,8 @@ declare module 'fastify' {
 }
 
 const expecting = new WeakMap<IncomingMessage, ServerResponse>();
+/** Expect another thing than 100-continue. */
+const expectingTooMuch = new WeakSet<IncomingMessage>();
 
 /** @param bodyTimeout milliseconds for a whole JSON body */
 export function guardBodies(app: FastifyInstance, bodyTimeout: number): void {
@@ -32,7 +35,16 @@ export function guardBodies(app: FastifyInstance, bodyTimeout: number): void {
     app.server.emit('request', request, response);
   });
 
+  app.server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => {
+    expectingTooMuch.add(request);
+    app.server.emit('request', request, response);
+  });
+
   app.addHook('onRequest', async (request) => {
+    if (request.raw.httpVersion === '1.1' && !request.headers.host)
+      throw new Problem('malformed-request', { detail: 'HTTP/1.1 needs a Host header field.' });
+    if (expectingTooMuch.has(request.raw))
+      throw new Problem('expectation-failed', { detail: 'Only Expect: 100-continue is known here.' });
     // Bodies are taken as they are: a compressed one would be judged by bytes that are not the file's.
     const encoding = request.headers['content-encoding'];
     if (encoding !== undefined && encoding !== '' && encoding.toLowerCase() !== 'identity') {
@@ -82,8 +94,9 @@ function hasBody(request: FastifyRequest): boolean {
 }
 
 function linger(request: IncomingMessage): void {
-  const { socket } = request;
-  if (request.complete || socket.destroyed) return;
+  // Node takes the socket away from a request whose connection is gone, whatever the type says.
+  const socket: Socket | null = request.socket;
+  if (request.complete || !socket || socket.destroyed) return;
   request.unpipe();
   const timer = setTimeout(() => socket.destroy(), LINGER_TIME);
   let dropped = 0;

@@ -5,6 +5,8 @@
  * The parser is lenient where a storage must not be: it cuts files at its limit, drops second files, skips parts it
  * cannot read, and ends quietly on forms that are no forms. Every one of these is turned into a refusal here.
  */
+import type { IncomingMessage } from 'node:http';
+import { Writable } from 'node:stream';
 import multipart, { type Multipart, type MultipartFile } from '@fastify/multipart';
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
@@ -244,10 +246,14 @@ class Form {
   broken = false;
   readonly #parts: AsyncIterator<Multipart>;
   readonly #signal: AbortSignal;
+  readonly #request: IncomingMessage;
+  #parser: Writable | undefined;
+  #seen = 0;
   #finished = false;
 
   constructor(request: FastifyRequest, signal: AbortSignal) {
     this.#signal = signal;
+    this.#request = request.raw;
     wantBody(request);
     try {
       this.#parts = request.parts()[Symbol.asyncIterator]();
@@ -340,15 +346,25 @@ class Form {
   async #next(): Promise<Multipart | undefined> {
     if (this.#finished) return undefined;
     try {
-      const { value, done } = await this.#parts.next();
-      if (!done) return value;
+      const next = this.#parts.next();
+      this.#parser ??= parserOf(this.#request);
+      const { value, done } = await next;
+      if (!done) {
+        this.#seen += 1;
+        return value;
+      }
       this.#finished = true;
-      return undefined;
     } catch (error) {
       throw this.#fault(error);
     }
+    // The parser passes over parts it cannot read, such as one with a line break in its name.
+    if (partsIn(this.#parser) > this.#seen) {
+      throw new Problem('malformed-multipart', {
+        detail: 'A part of the form cannot be read. Check its header fields.',
+      });
+    }
+    return undefined;
   }
-
   /** What the parser says becomes what the client is told. */
   #fault(error: unknown): unknown {
     this.broken = true;
@@ -369,6 +385,20 @@ class Form {
       cause: error,
     });
   }
+}
+
+/** Where the request is piped to: @fastify/multipart does not show its parser. */
+function parserOf(request: IncomingMessage): Writable | undefined {
+  const state: unknown = Reflect.get(request, '_readableState');
+  const pipes = state instanceof Object && 'pipes' in state && Array.isArray(state.pipes) ? state.pipes : [];
+  return pipes.find((each) => each instanceof Writable);
+}
+
+/** How many parts @fastify/busboy has come across, those included that it passed over. */
+function partsIn(parser: Writable | undefined): number {
+  const inner: unknown = parser && Reflect.get(parser, '_parser');
+  const count: unknown = inner instanceof Object ? Reflect.get(inner, '_nparts') : undefined;
+  return typeof count === 'number' ? count : 0;
 }
 
 function notAFile(fileField: string): Problem {
