@@ -7,7 +7,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'n
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import closeWithGrace from 'close-with-grace';
-import { pino } from 'pino';
+import { type Logger, pino } from 'pino';
 import { buildApp, type Service } from './app.ts';
 import { type Config, ConfigError, loadConfig } from './config.ts';
 import { openDatabase } from './database/client.ts';
@@ -17,6 +17,8 @@ import { loadUploadPolicies, PolicyError } from './intake/upload-policies.ts';
 import { openObjectStore } from './storage/open.ts';
 import { readVersion } from './version.ts';
 
+/** How often the embedded Postgres is looked after. Milliseconds. */
+const DATABASE_WATCH = 500;
 /** After all that may take its time, how long closing itself may take. Milliseconds. */
 const CLOSING_TIME = 15_000;
 
@@ -46,7 +48,7 @@ async function start(): Promise<void> {
   );
   closers.push(() => grace.uninstall());
 
-  const url = config.DATABASE_URL ?? (await embedPostgres(config, (line) => logger.debug({ line }, 'postgres')));
+  const url = config.DATABASE_URL ?? (await embedPostgres(config, logger));
   await applyMigrations(url);
   const database = openDatabase({
     url,
@@ -100,14 +102,49 @@ async function drain(service: Service, config: Config): Promise<void> {
   await service.closeWork();
 }
 
-async function embedPostgres(config: Config, log: (line: string) => void): Promise<string> {
-  const postgres: EmbeddedPostgres = await startEmbeddedPostgres({
+/** The embedded server, started again on the same port should it die while the service lives. */
+async function embedPostgres(config: Config, logger: Logger): Promise<string> {
+  const options = {
     directory: join(resolve(config.DATA_DIR), 'postgres'),
     password: secretIn(config.DATA_DIR, 'postgres-password').toString('hex'),
-    log,
+    log: (line: string) => logger.debug({ line }, 'postgres'),
+  };
+  let postgres: EmbeddedPostgres = await startEmbeddedPostgres(options);
+  const port = Number(new URL(postgres.url).port);
+  const stopping = new AbortController();
+  const watching = watch();
+  closers.push(async () => {
+    stopping.abort();
+    await watching;
+    await postgres.stop();
   });
-  closers.push(() => postgres.stop());
   return postgres.url;
+
+  async function watch(): Promise<void> {
+    while (await pause(DATABASE_WATCH, stopping.signal)) {
+      if (isAlive(postgres.pid)) continue;
+      logger.error('the embedded Postgres has died; starting it again');
+      try {
+        await postgres.stop();
+        postgres = await startEmbeddedPostgres({ ...options, port });
+      } catch (err) {
+        logger.error({ err }, 'the embedded Postgres cannot be started');
+      }
+    }
+  }
+}
+
+/** @returns false when the signal ended it */
+async function pause(milliseconds: number, signal: AbortSignal): Promise<boolean> {
+  return delay(milliseconds, true, { signal, ref: false }).catch(() => false);
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
 }
 
 /** A secret that is made once and then stays, readable by the owner of the process only. */
