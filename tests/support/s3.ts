@@ -103,3 +103,13 @@ async function abortUploads(client: S3Client, Bucket: string): Promise<void> {
     await Promise.all(aborts);
   }
 }
+
+/** What a bucket holds: the keys of its objects, in order, and of its open multipart uploads. */
+export async function contentsOf({ client, bucket }: TestBucket): Promise<{ keys: string[]; openUploads: string[] }> {
+  const keys: string[] = [];
+  for await (const { Contents = [] } of paginateListObjectsV2({ client }, { Bucket: bucket })) {
+    keys.push(...Contents.map(({ Key = '' }) => Key));
+  }
+  const { Uploads = [] } = await client.send(new ListMultipartUploadsCommand({ Bucket: bucket }));
+  return { keys, openUploads: Uploads.map(({ Key = '' }) => Key) };
+}

@@ -11,7 +11,7 @@ import { loadUploadPolicies } from '../../src/intake/upload-policies.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { openObjectStore } from '../../src/storage/open.ts';
 import { createTestDatabase } from './postgres.ts';
-import { createTestBucket, s3Settings, s3Skip } from './s3.ts';
+import { createTestBucket, s3Settings, s3Skip, type TestBucket } from './s3.ts';
 
 export type StoreKind = 'disk' | 's3';
 
@@ -42,6 +42,8 @@ export interface TestService {
   database: DatabaseHandle;
   databaseUrl: string;
   store: ObjectStore;
+  /** Where the objects are, when they are on S3. */
+  bucket?: TestBucket;
   /** Variables that place a second instance beside this one. */
   place: Record<string, string>;
   /** Lines the service logged. */
@@ -62,7 +64,9 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
     await applyMigrations(fresh.url);
     databaseUrl = fresh.url;
   }
-  const place = options.beside?.place ?? (options.store === 's3' ? await placeOnS3(closers) : { DATA_DIR: directory });
+  const bucket = options.beside?.bucket ?? (options.store === 's3' ? await createTestBucket() : undefined);
+  if (bucket && !options.beside) closers.push(() => bucket.drop());
+  const place = options.beside?.place ?? (bucket ? placeOnS3(bucket) : { DATA_DIR: directory });
   const policyFile = join(directory, 'policies.json');
   if (options.policies) await writeFile(policyFile, JSON.stringify(options.policies));
   const config = loadConfig({
@@ -105,6 +109,7 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
     database,
     databaseUrl,
     store: opened,
+    ...(bucket && { bucket }),
     place,
     log,
     query: async <Row extends object>(text: string, values: unknown[] = []) =>
@@ -119,11 +124,9 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
   };
 }
 
-async function placeOnS3(closers: (() => Promise<unknown>)[]): Promise<Record<string, string>> {
+function placeOnS3({ bucket }: TestBucket): Record<string, string> {
   const settings = s3Settings();
   if (!settings) throw new Error('there is no S3 server; skip with s3Skip()');
-  const { bucket, drop } = await createTestBucket();
-  closers.push(drop);
   return {
     S3_BUCKET: bucket,
     S3_ENDPOINT: settings.endpoint,

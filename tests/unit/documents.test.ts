@@ -150,7 +150,7 @@ describe('Dockerfile', () => {
 
   test('runs what npm start runs, as a user without rights', () => {
     const command: string[] = JSON.parse(of('CMD')[0] ?? '');
-    assert.equal(command.join(' '), manifest.scripts['start']);
+    assert.equal(`exec ${command.join(' ')}`, manifest.scripts['start']);
     assert.ok(of('RUN').includes(manifest.scripts['prestart'] ?? ''));
     assert.deepEqual(of('USER'), ['node']);
   });
