@@ -136,6 +136,8 @@ export async function buildApp(resources: Resources): Promise<Service> {
     },
   }) as unknown as App;
 
+  // JSON is the only body that is parsed.
+  app.removeContentTypeParser('text/plain');
   const writeDocument = useZod(app, resources.checkAnswers ?? false);
   rememberRoutes(app);
   installErrorHandler(app);

@@ -76,6 +76,8 @@ export function guardBodies(app: FastifyInstance, bodyTimeout: number): void {
     const { raw } = request;
     if (raw.complete || !hasBody(request)) return;
     if (expecting.has(raw)) reply.header('connection', 'close');
+    // Asked for once, the body is ours: otherwise Node would read and drop all of it when the answer is sent.
+    raw.read(0);
     reply.raw.once('finish', () => linger(raw));
   });
 }
@@ -97,7 +99,9 @@ function linger(request: IncomingMessage): void {
   // Node takes the socket away from a request whose connection is gone, whatever the type says.
   const socket: Socket | null = request.socket;
   if (request.complete || !socket || socket.destroyed) return;
+  // Whoever read the body before has ended, but may have left its listeners.
   request.unpipe();
+  request.removeAllListeners('readable');
   const timer = setTimeout(() => socket.destroy(), LINGER_TIME);
   let dropped = 0;
   request.on('data', (chunk: Buffer) => {

@@ -98,7 +98,7 @@ export function sendProblem(reply: FastifyReply, request: FastifyRequest, proble
     reply.removeHeader(name);
   reply
     .code(problem.status)
-    .headers({ 'cache-control': 'no-store', ...problem.headers })
+    .headers({ 'cache-control': 'no-store', 'x-request-id': request.id, ...problem.headers })
     .type(PROBLEM_MEDIA_TYPE)
     .serializer((document: unknown) => JSON.stringify(document))
     .send(problem.toDocument(request.id));

@@ -48,7 +48,7 @@ export class Client {
     return {
       status: response.status,
       headers: response.headers,
-      body: isJson ? JSON.parse(text) : (text as unknown as AnyBody),
+      body: isJson && text !== '' ? JSON.parse(text) : (text as unknown as AnyBody),
     };
   }
 
