@@ -112,6 +112,7 @@ export async function buildApp(resources: Resources): Promise<Service> {
     minimumRate: config.MIN_UPLOAD_RATE,
     rateWindow: config.BODY_TIMEOUT,
     onTrouble: (message, err) => logger.warn({ err }, message),
+    onCondemned: () => deletion.soon(),
     onOutcome: (outcome, bytes) => metrics.upload(outcome, bytes),
   });
 

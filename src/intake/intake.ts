@@ -82,6 +82,8 @@ export interface IntakeOptions {
   rateWindow: number;
   /** Told of everything that must be looked at again but does not concern the client. */
   onTrouble: (message: string, error: unknown) => void;
+  /** Told when a record was left whose object has yet to be deleted. */
+  onCondemned: () => void;
   onOutcome?: (outcome: 'stored' | 'refused' | 'aborted' | 'failed', bytes: number) => void;
   now?: () => Date;
 }
@@ -188,7 +190,7 @@ export class Intake {
       actor: arrival.actor,
     };
     const end = () =>
-      abandoned === 'nothing-left' ? uploads.remove(upload.id, outcome) : uploads.condemn(upload.id, outcome);
+      abandoned === 'nothing-left' ? uploads.remove(upload.id, outcome) : this.#condemn(upload, outcome);
     try {
       await end();
     } catch (error) {
@@ -200,7 +202,12 @@ export class Intake {
   /** Looks whether the object was made after all, and finishes or ends the upload accordingly. */
   async #resolve(upload: Upload, outcome: EndedUpload): Promise<void> {
     if (upload.stored || (await upload.isWhole())) await upload.settleAgain();
-    else await this.#options.uploads.condemn(upload.id, outcome);
+    else await this.#condemn(upload, outcome);
+  }
+
+  async #condemn(upload: Upload, outcome: EndedUpload): Promise<void> {
+    await this.#options.uploads.condemn(upload.id, outcome);
+    this.#options.onCondemned();
   }
 
   /** Tries until it works, the service stops, or the lease of the upload has long ended. */

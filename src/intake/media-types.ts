@@ -8,11 +8,12 @@
 import { fileTypeFromTokenizer, supportedMimeTypes } from 'file-type';
 import { fromBuffer, type ITokenizer } from 'strtok3';
 import { extensionOf } from '../assets/file-name.ts';
+import { PDF_HEADER_WITHIN } from './structure/documents.ts';
 
 /** Milliseconds that detection may take; what is not known by then is undetected. */
 export const DETECTION_TIME_LIMIT = 250;
-/** ISO 32000-1, implementation notes: viewers accept the header within the first 1024 bytes. */
-const PDF_HEADER_WITHIN = 1024;
+/** Detection looks at so many bytes. */
+const HEAD_SIZE = 64 * 1024;
 
 /** Names that mean the same. Parameters such as `; codecs=opus` are dropped before. */
 const aliases: Record<string, string> = {
@@ -44,6 +45,7 @@ const aliases: Record<string, string> = {
   'video/x-m4v': 'video/mp4',
   'video/x-mp4': 'video/mp4',
   'video/x-quicktime': 'video/quicktime',
+  'video/x-matroska': 'video/matroska',
   'model/gltf.binary': 'model/gltf-binary',
   'application/x-pdf': 'application/pdf',
   'application/x-zip-compressed': 'application/zip',
@@ -142,14 +144,30 @@ export function extensionFits(fileName: string, mediaType: string): boolean {
 
 /**
  * Tells the media type from the first bytes.
- * @param head up to 64 KiB
+ * @param head the first bytes, of which 64 KiB matter
  * @returns the canonical name, or undefined when the bytes show nothing known, or take too long to judge
  */
 export async function detectMediaType(head: Uint8Array): Promise<string | undefined> {
-  const type = normaliseMediaType(await detectByMagic(head));
-  if (type !== undefined) return type;
-  const start = Buffer.from(head.buffer, head.byteOffset, Math.min(head.length, PDF_HEADER_WITHIN));
-  return start.includes('%PDF-') ? 'application/pdf' : undefined;
+  const start = Buffer.from(head.buffer, head.byteOffset, Math.min(head.length, HEAD_SIZE));
+  const type = normaliseMediaType(await detectByMagic(start));
+  if (type === 'image/heif' && isAvif(start)) return 'image/avif';
+  return type ?? (isLatePdf(start) ? 'application/pdf' : undefined);
+}
+
+/** MIAF (ISO 23000-22): a file of the general brand `mif1` names among its compatible brands what it holds. */
+function isAvif(start: Buffer): boolean {
+  const brands =
+    start
+      .subarray(16, Math.min(start.readUInt32BE(0), 256))
+      .toString('latin1')
+      .match(/.{4}/gs) ?? [];
+  return brands.includes('avif') || brands.includes('avis');
+}
+
+/** A PDF with something before its header, which is not a page that a browser would show. */
+function isLatePdf(start: Buffer): boolean {
+  const at = start.subarray(0, PDF_HEADER_WITHIN).indexOf('%PDF-');
+  return at !== -1 && !/<[a-z!?]/i.test(start.toString('latin1', 0, at));
 }
 
 async function detectByMagic(head: Uint8Array): Promise<string | undefined> {
@@ -179,7 +197,12 @@ function impatient(tokenizer: ITokenizer): ITokenizer {
 
 export type Classification =
   | { outcome: 'accepted'; mediaType: string }
-  | { outcome: 'refused'; reason: 'undetected' | 'declared-mismatch' | 'extension-mismatch'; detail: string };
+  | {
+      outcome: 'refused';
+      reason: 'undetected' | 'declared-mismatch' | 'extension-mismatch';
+      detail: string;
+      detected?: string;
+    };
 
 export interface Unclassified {
   /** The first 64 KiB, or all there is. */
@@ -208,6 +231,7 @@ export async function classify({
     return {
       outcome: 'refused',
       reason: 'declared-mismatch',
+      detected,
       detail: `The bytes are ${mediaType}, but ${claimed} was declared. Declare what the file is, or nothing.`,
     };
   }
@@ -215,11 +239,15 @@ export async function classify({
     return {
       outcome: 'refused',
       reason: 'extension-mismatch',
+      detected,
       detail: `The bytes are ${mediaType}, to which the extension .${extension} does not belong. Name the file by what it is.`,
     };
   }
   return { outcome: 'accepted', mediaType };
 }
+
+/** One magic number for all documents of the older Office. */
+const compoundFiles = ['application/msword', 'application/vnd.ms-excel', 'application/vnd.ms-powerpoint'];
 
 /** Containers whose first bytes do not tell what is in them: the client may say, and structure.ts holds it to its word. */
 function alternatives(detected: string, head: Uint8Array): string[] {
@@ -228,6 +256,7 @@ function alternatives(detected: string, head: Uint8Array): string[] {
   // A long ID3 tag hides what follows; it is mostly, but not always, MP3.
   if (detected === 'audio/mpeg' && Buffer.from(head.buffer, head.byteOffset, 3).equals(Buffer.from('ID3')))
     return ['audio/flac'];
+  if (detected === 'application/x-cfb') return compoundFiles;
   if (detected === 'application/xml') return ['image/svg+xml'];
   return [];
 }

@@ -11,6 +11,8 @@ import type { ObjectStore } from '../storage/object-store.ts';
 const BATCH = 50;
 /** Milliseconds between looks for what failed or what another instance left. */
 const INTERVAL = 30_000;
+/** After a failure it looks again sooner, and then less and less soon. Milliseconds. */
+const FIRST_RETRY = 500;
 
 export interface ObjectDeletionOptions {
   assets: AssetsRepository;
@@ -24,6 +26,8 @@ export class ObjectDeletion {
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
   #again = false;
+  #retry: NodeJS.Timeout | undefined;
+  #retryAfter = FIRST_RETRY;
 
   constructor(options: ObjectDeletionOptions) {
     this.#options = options;
@@ -44,6 +48,7 @@ export class ObjectDeletion {
 
   async close(): Promise<void> {
     clearInterval(this.#timer);
+    clearTimeout(this.#retry);
     this.#stop.abort();
     await this.#running;
   }
@@ -56,12 +61,22 @@ export class ObjectDeletion {
         const results = await Promise.allSettled(records.map((record) => this.#delete(record)));
         const failed = results.filter((result) => result.status === 'rejected');
         for (const { reason } of failed) if (!this.#stop.signal.aborted) this.#options.onError(reason);
+        this.#retryLater(failed.length > 0);
         // A whole batch that failed is left to the next look, or this would go round and round.
         if (records.length === BATCH && failed.length < BATCH) this.#again = true;
       } catch (error) {
+        this.#retryLater(true);
         this.#options.onError(error);
       }
     }
+  }
+
+  #retryLater(failed: boolean): void {
+    clearTimeout(this.#retry);
+    if (!failed) this.#retryAfter = FIRST_RETRY;
+    if (!failed || this.#stop.signal.aborted) return;
+    this.#retry = setTimeout(() => this.soon(), this.#retryAfter).unref();
+    this.#retryAfter = Math.min(INTERVAL, 2 * this.#retryAfter);
   }
 
   async #delete({ id, objectKey }: { id: string; objectKey: string }): Promise<void> {

@@ -3,7 +3,7 @@
  * others. MP4, MOV, M4A and AVIF.
  */
 import { checkAvif } from './images.ts';
-import { type Checker, Fault, type Position, type Request, rest, skip, take } from './walk.ts';
+import { type Checker, Fault, type Position, type Request, rest, skip, take, takeUpTo } from './walk.ts';
 
 /** A file type box lists brands, four bytes each; more than this is none. */
 const LARGEST_FILE_TYPE = 4096;
@@ -14,25 +14,63 @@ interface Box {
   end: number;
 }
 
-function* nextBox(position: Position, parentEnd: number): Generator<Request, Box, Buffer> {
-  const start = position.offset;
-  const head = yield* take(8);
-  const type = head.toString('latin1', 4);
-  let size = head.readUInt32BE(0);
-  if (size === 1) size = Number((yield* take(8)).readBigUInt64BE(0));
-  else if (size === 0) size = parentEnd - start;
-  if (!/^[\x20-\x7e\xa9][\x20-\x7e]{3}$/.test(type) || size < position.offset - start || start + size > parentEnd) {
-    throw new Fault('The file has a box that cannot be read, or runs past the one that holds it.');
+type Visit = (box: Box) => Generator<Request, void, Buffer>;
+
+/** The file itself holds boxes as a box does. */
+const FILE: Box = { type: 'file', end: Number.POSITIVE_INFINITY };
+
+/** Visits each box that the parent holds, and passes over what the visit leaves. */
+function* children(parent: Box, position: Position, visit: Visit): Generator<Request, void, Buffer> {
+  // QuickTime may end a container with four bytes of zero.
+  while (parent.end - position.offset >= 8) {
+    const box = yield* nextBox(parent, position);
+    if (!box) return;
+    yield* visit(box);
+    // Whatever follows a box that reaches to the end of the file is inside it.
+    if (box.end === Number.POSITIVE_INFINITY) yield* rest();
+    else yield* skip(box.end - position.offset);
   }
-  return { type, end: start + size };
+  yield* skip(parent.end - position.offset);
 }
 
-/** Whatever follows a box that reaches to the end of the file is inside it. */
-function* passOver(box: Box, position: Position): Generator<Request, void, Buffer> {
-  if (box.end === Number.POSITIVE_INFINITY) yield* rest();
-  else yield* skip(box.end - position.offset);
+/** Visits the boxes at the end of a path of types. Its length bounds the depth, whatever the file nests. */
+function* descend(parent: Box, position: Position, path: string[], visit: Visit): Generator<Request, void, Buffer> {
+  const [type, ...deeper] = path;
+  yield* children(parent, position, function* (box) {
+    if (box.type !== type) return;
+    if (deeper.length === 0) yield* visit(box);
+    else yield* descend(box, position, deeper, visit);
+  });
 }
 
+/** @returns undefined where a parent that reaches to the end of the file ends */
+function* nextBox(parent: Box, position: Position): Generator<Request, Box | undefined, Buffer> {
+  const start = position.offset;
+  const head = yield* parent.end === Number.POSITIVE_INFINITY ? takeUpTo(8) : take(8);
+  // Some writers leave a few bytes of zero behind the last box.
+  if (start > 0 && parent.end === Number.POSITIVE_INFINITY && head.every((byte) => byte === 0)) return undefined;
+  if (head.length < 8) throw new Fault('The file ends in the middle of a box. It is cut, or not what it seems.');
+  const [size, type] = [head.readUInt32BE(0), head.toString('latin1', 4)];
+  let end = start + size;
+  if (size === 1) end = start + Number((yield* take(8)).readBigUInt64BE(0));
+  else if (size === 0) end = parent.end;
+  const readable = end >= position.offset && (end === Number.POSITIVE_INFINITY || Number.isSafeInteger(end));
+  if (!readable || end > parent.end || !/^[\x20-\x7e\xa9][\x20-\x7e]{3}$/.test(type))
+    throw new Fault('The file has a box that cannot be read, or runs past the one that holds it.');
+  return { type, end };
+}
+
+function checkFileType(box: Box, position: Position): void {
+  if (box.type === 'ftyp' && box.end - position.offset > LARGEST_FILE_TYPE)
+    throw new Fault('The file type box is too large to be one.');
+}
+
+/** Whether the box holds anything at all. */
+function* isFilled(box: Box, position: Position): Generator<Request, boolean, Buffer> {
+  return box.end > position.offset && (yield* takeUpTo(1)).length > 0;
+}
+
+/** What the first box of a movie may be. */
 const topLevel = new Set([
   'ftyp',
   'styp',
@@ -60,105 +98,59 @@ const topLevel = new Set([
   'imda',
   'strk',
 ]);
-const containers = new Set(['moov', 'trak', 'mdia']);
 
 /** @param audioOnly whether a video track is a fault */
 export function movie(audioOnly: boolean) {
   return function* check(position: Position): Checker {
-    const found = new Set<string>();
-    const tracks = new Set<string>();
-    for (let first = true; ; first = false) {
-      const more = yield* atEnd(position, first);
-      if (!more) break;
-      found.add(more.type);
-      if (!topLevel.has(more.type) && first) throw new Fault('The file does not begin with a box of a movie.');
-      if (more.type === 'ftyp' && more.end - position.offset > LARGEST_FILE_TYPE)
-        throw new Fault('The file type box is too large to be one.');
-      if (more.type === 'moov') yield* walkMovie(more.end, position, tracks);
-      else yield* passOver(more, position);
-      if (audioOnly && tracks.has('vide')) throw new Fault('The file holds a video track, so it is no audio file.');
-      if (more.end === Number.POSITIVE_INFINITY) break;
-    }
-    if (!found.has('moov')) throw new Fault('The file has no movie box. It is cut, or was never finished.');
-    if (!found.has('mdat') && !found.has('moof') && !found.has('imda')) throw new Fault('The file has no media data.');
-    if (tracks.size === 0) throw new Fault('The movie has no track.');
-    if (audioOnly && !tracks.has('soun')) throw new Fault('The file has no sound track.');
+    const found = { first: false, movie: false, media: false, sound: false, track: false };
+    yield* children(FILE, position, function* (box) {
+      if (!found.first && !topLevel.has(box.type)) throw new Fault('The file does not begin with a box of a movie.');
+      found.first = true;
+      checkFileType(box, position);
+      if (box.type === 'mdat' || box.type === 'imda') found.media ||= yield* isFilled(box, position);
+      if (box.type !== 'moov') return;
+      found.movie = true;
+      yield* descend(box, position, ['trak', 'mdia', 'hdlr'], function* (handler) {
+        if (handler.end - position.offset < 12) throw new Fault('The movie has a track that cannot be read.');
+        const type = (yield* take(12)).toString('latin1', 8);
+        if (audioOnly && type === 'vide') throw new Fault('The file holds a video track, so it is no audio file.');
+        found.track = true;
+        found.sound ||= type === 'soun';
+      });
+    });
+    if (!found.movie) throw new Fault('The file has no movie box. It is cut, or was never finished.');
+    if (!found.media) throw new Fault('The file has no media data.');
+    if (!found.track) throw new Fault('The movie has no track.');
+    if (audioOnly && !found.sound) throw new Fault('The file has no sound track.');
   };
-}
-
-/** The next top-level box, or undefined where the file ends between two. */
-function* atEnd(position: Position, first: boolean): Generator<Request, Box | undefined, Buffer> {
-  const start = position.offset;
-  const head = yield { kind: 'takeUpTo', count: 8 };
-  // Some writers leave a few bytes of zero behind the last box.
-  if (!first && (head.length < 8 || head.every((byte) => byte === 0))) {
-    if (head.every((byte) => byte === 0)) return undefined;
-    throw new Fault('The file ends in the middle of its structure. It is cut, or not what it seems.');
-  }
-  if (head.length < 8) throw new Fault('The file is too short for what it seems to be.');
-  const type = head.toString('latin1', 4);
-  let size = head.readUInt32BE(0);
-  if (size === 1) size = Number((yield* take(8)).readBigUInt64BE(0));
-  else if (size === 0) size = Number.POSITIVE_INFINITY;
-  if (
-    !/^[\x20-\x7e\xa9][\x20-\x7e]{3}$/.test(type) ||
-    size < position.offset - start ||
-    (size !== Number.POSITIVE_INFINITY && !Number.isSafeInteger(size))
-  ) {
-    throw new Fault('The file has a box that cannot be read.');
-  }
-  return { type, end: start + size };
-}
-
-/** Finds the handlers of the tracks: `vide`, `soun`, and others. */
-function* walkMovie(end: number, position: Position, tracks: Set<string>): Generator<Request, void, Buffer> {
-  while (position.offset < end) {
-    // QuickTime may end a container with four bytes of zero.
-    if (end - position.offset < 8) return yield* skip(end - position.offset);
-    const box = yield* nextBox(position, end);
-    if (box.type === 'hdlr' && box.end - position.offset >= 12) {
-      const handler = (yield* take(12)).toString('latin1', 8);
-      tracks.add(handler);
-    }
-    if (containers.has(box.type)) yield* walkMovie(box.end, position, tracks);
-    else yield* passOver(box, position);
-  }
 }
 
 /** AVIF: an item or a sequence, whose extents (`ispe`) stand in the metadata. */
 export function* avif(position: Position): Checker {
-  const found = new Set<string>();
-  const extents: { width: number; height: number }[] = [];
-  for (let first = true; ; first = false) {
-    const box = yield* atEnd(position, first);
-    if (!box) break;
-    found.add(box.type);
-    if (box.type === 'ftyp' && box.end - position.offset > LARGEST_FILE_TYPE)
-      throw new Fault('The file type box is too large to be one.');
-    if (box.type === 'meta' && box.end !== Number.POSITIVE_INFINITY) {
-      yield* skip(4);
-      yield* walkMetadata(box.end, position, extents);
-    } else yield* passOver(box, position);
-    if (box.end === Number.POSITIVE_INFINITY) break;
+  const found = { metadata: false, movie: false, media: false };
+  let largest = { width: 0, height: 0 };
+  function* extent(box: Box): Generator<Request, void, Buffer> {
+    if (box.end - position.offset < 12) throw new Fault('The AVIF has a size that cannot be read.');
+    const seen = yield* take(12);
+    const [width, height] = [seen.readUInt32BE(4), seen.readUInt32BE(8)];
+    checkAvif(width, height, Number.POSITIVE_INFINITY);
+    if (width * height > largest.width * largest.height) largest = { width, height };
   }
-  if (!found.has('meta') && !found.has('moov')) throw new Fault('The AVIF has no metadata.');
-  if (!found.has('mdat') && !found.has('idat')) throw new Fault('The AVIF has no image data.');
-  if (found.has('meta') && extents.length === 0) throw new Fault('The AVIF does not tell its size.');
-  for (const { width, height } of extents) checkAvif(width, height, position.offset);
-}
-
-function* walkMetadata(
-  end: number,
-  position: Position,
-  extents: { width: number; height: number }[],
-): Generator<Request, void, Buffer> {
-  while (position.offset < end) {
-    const box = yield* nextBox(position, end);
-    if (box.type === 'ispe' && box.end - position.offset >= 12) {
-      const seen = yield* take(12);
-      extents.push({ width: seen.readUInt32BE(4), height: seen.readUInt32BE(8) });
-    }
-    if (box.type === 'iprp' || box.type === 'ipco') yield* walkMetadata(box.end, position, extents);
-    else yield* passOver(box, position);
-  }
+  yield* children(FILE, position, function* (box) {
+    checkFileType(box, position);
+    if (box.type === 'mdat') found.media ||= yield* isFilled(box, position);
+    found.movie ||= box.type === 'moov';
+    if (box.type !== 'meta' || box.end - position.offset < 4) return;
+    found.metadata = true;
+    yield* skip(4);
+    yield* children(box, position, function* (inner) {
+      if (inner.type === 'idat') found.media ||= yield* isFilled(inner, position);
+      if (inner.type === 'iprp') yield* descend(inner, position, ['ipco', 'ispe'], extent);
+    });
+  });
+  if (!found.metadata && !found.movie) throw new Fault('The AVIF has no metadata.');
+  if (!found.media) throw new Fault('The AVIF has no image data.');
+  if (!found.metadata) return;
+  if (largest.width === 0) throw new Fault('The AVIF does not tell its size.');
+  checkAvif(largest.width, largest.height, position.offset);
 }

@@ -1,15 +1,23 @@
 /** Documents and models. */
-import { type Checker, Fault, type Position, rest, skip, take } from './walk.ts';
+import { type Checker, Fault, find, type Position, rest, skip, take } from './walk.ts';
 
-/** ISO 32000-1: the end mark stands within the last 1024 bytes, `startxref` shortly before. */
-const PDF_TAIL = 2048;
+/** ISO 32000-1, implementation notes: viewers accept the header within the first 1024 bytes. */
+export const PDF_HEADER_WITHIN = 1024;
+const PDF_HEADER = Buffer.from('%PDF-');
+/** The end mark stands within the last 1024 bytes, `startxref` shortly before. */
 const PDF_END_WITHIN = 1024;
+const PDF_TAIL = 2 * PDF_END_WITHIN;
 
-export function* pdf(): Checker {
-  const tail = yield* rest(PDF_TAIL);
-  if (tail.lastIndexOf('%%EOF') < tail.length - PDF_END_WITHIN || !tail.includes('%%EOF'))
-    throw new Fault('The PDF has no end mark. It is cut.');
-  if (!tail.includes('startxref')) throw new Fault('The PDF does not say where its cross-reference table is.');
+/** PDF, ISO 32000-1 section 7.5: a header, objects, a cross-reference table and where it is. */
+export function* pdf(position: Position): Checker {
+  if (!(yield* find(PDF_HEADER)) || position.offset > PDF_HEADER_WITHIN)
+    throw new Fault('The PDF has no header where it should begin.');
+  if (!(yield* find(Buffer.from('obj')))) throw new Fault('The PDF has no objects.');
+  const tail = (yield* rest(PDF_TAIL)).toString('latin1');
+  if (!tail.slice(-PDF_END_WITHIN).includes('%%EOF')) throw new Fault('The PDF has no end mark. It is cut.');
+  const table = /^startxref\s+(\d{1,15})/.exec(tail.slice(tail.lastIndexOf('startxref')))?.[1];
+  if (table === undefined) throw new Fault('The PDF does not say where its cross-reference table is.');
+  if (Number(table) >= position.offset) throw new Fault('The cross-reference table of the PDF lies beyond its end.');
 }
 
 const LARGEST_JSON_START = 256;

@@ -1,12 +1,16 @@
 /** Raster images: sound to their end mark, and not larger in pixels than their bytes can be honest about. */
 import { crc32 } from 'node:zlib';
-import { type Checker, Fault, find, type Position, skip, take } from './walk.ts';
+import { type Checker, Fault, find, type Position, type Request, skip, skipBlocks, take } from './walk.ts';
 
 /** Pixels of the largest image: 16,384 squared. Decoders need four bytes for each. */
 export const MAX_IMAGE_PIXELS = 2 ** 28;
 /** Up to here an image may be as small as it likes: one colour compresses to almost nothing. */
 const HONEST_PIXELS = 2 ** 24;
-/** Above, so many pixels per byte are the most that is believed. One colour in lossless WebP reaches 26,000, in AVIF 97,000. */
+/**
+ * Above, so many pixels per byte are the most that is believed. One colour in lossless WebP reaches 26,000, in AVIF
+ * 175,000 as the image grows. libwebp at its fastest setting writes one colour of any size in 38 bytes: above
+ * HONEST_PIXELS that cannot be told from a bomb, and is refused.
+ */
 const PIXELS_PER_BYTE = 2 ** 15;
 const PIXELS_PER_BYTE_AVIF = 2 ** 18;
 
@@ -60,6 +64,7 @@ const END_OF_IMAGE = Buffer.from([0xff, 0xd9]);
 export function* jpeg(position: Position): Checker {
   yield* take(2);
   let pixels = 0;
+  let leastData = 0;
   for (;;) {
     const marker = yield* nextMarker();
     if (marker === 0xd9) throw new Fault('The JPEG ends before it shows anything.');
@@ -73,6 +78,8 @@ export function* jpeg(position: Position): Checker {
       const [height, width] = [frame.readUInt16BE(1), frame.readUInt16BE(3)];
       checkPixels(width, height, Number.POSITIVE_INFINITY);
       pixels = width * height;
+      // A block of 64 pixels takes a bit at least; half of that is believed. Arithmetic coding may take less.
+      leastData = marker >= 0xc9 ? 1 : pixels / 1024;
       yield* skip(length - 6);
     } else yield* skip(length);
     if (marker === 0xda) break;
@@ -81,22 +88,21 @@ export function* jpeg(position: Position): Checker {
   const start = position.offset;
   // In entropy-coded data 0xFF is always followed by 0x00 or a restart marker. What follows the end is left alone: phones append to it.
   if (!(yield* find(END_OF_IMAGE))) throw new Fault('The JPEG has no end. It is cut.');
-  // A block of 64 pixels takes a bit at least; half of that is believed.
   const data = position.offset - start - 2;
-  if (data === 0 || data * 1024 < pixels) throw new Fault('The JPEG has fewer data than its pixels need.');
+  if (data === 0 || data < leastData) throw new Fault('The JPEG has fewer data than its pixels need.');
 }
 
-function* nextMarker(): Generator<import('./walk.ts').Request, number, Buffer> {
-  let [first, second] = [...(yield* take(2))];
-  while (first === 0xff && second === 0xff) [second] = [...(yield* take(1))];
-  if (first !== 0xff || second === undefined || second === 0x00)
-    throw new Fault('The JPEG has something between its segments.');
-  first = second;
-  return first;
+/** The code of the next marker; any number of 0xFF may stand before it. */
+function* nextMarker(): Generator<Request, number, Buffer> {
+  const [first, second = 0] = yield* take(2);
+  let marker = second;
+  while (first === 0xff && marker === 0xff) [marker = 0] = yield* take(1);
+  if (first !== 0xff || marker === 0x00) throw new Fault('The JPEG has something between its segments.');
+  return marker;
 }
 
 /** GIF89a: blocks of sub-blocks up to the trailer. */
-export function* gif(): Checker {
+export function* gif(position: Position): Checker {
   const screen = (yield* take(13)).subarray(6);
   const [width, height, flags] = [screen.readUInt16LE(0), screen.readUInt16LE(2), screen[4] ?? 0];
   checkPixels(width, height, Number.POSITIVE_INFINITY);
@@ -107,12 +113,14 @@ export function* gif(): Checker {
     if (block === 0x3b) break;
     if (block === 0x21) {
       yield* skip(1);
-      yield* subBlocks();
+      yield* skipBlocks();
     } else if (block === 0x2c) {
       const image = yield* take(9);
       checkPixels(image.readUInt16LE(4), image.readUInt16LE(6), Number.POSITIVE_INFINITY);
       yield* skip(colourTable(image[8] ?? 0) + 1);
-      data += yield* subBlocks();
+      const start = position.offset;
+      yield* skipBlocks();
+      data += position.offset - start - 1;
     } else throw new Fault('The GIF has a block that does not exist.');
   }
   if (data === 0) throw new Fault('The GIF has no image.');
@@ -125,42 +133,59 @@ function colourTable(flags: number): number {
   return flags & 0x80 ? 3 * 2 ** ((flags & 7) + 1) : 0;
 }
 
-function* subBlocks(): Generator<import('./walk.ts').Request, number, Buffer> {
-  let bytes = 0;
-  for (;;) {
-    const [length = 0] = yield* take(1);
-    if (length === 0) return bytes;
-    bytes += length;
-    yield* skip(length);
-  }
+interface WebPCanvas {
+  width: number;
+  height: number;
+  /** Bytes of compressed images. */
+  data: number;
 }
 
 /** WebP, RFC 9649: a RIFF container with VP8, VP8L or an extended file. */
 export function* webp(position: Position): Checker {
   const riff = yield* take(12);
-  const end = 8 + riff.readUInt32LE(4);
-  let [width, height, images, data] = [0, 0, 0, 0];
-  while (position.offset < end) {
+  const canvas = { width: 0, height: 0, data: 0 };
+  yield* webpChunks(8 + riff.readUInt32LE(4), position, canvas, false);
+  if (canvas.data === 0) throw new Fault('The WebP has no image.');
+  checkPixels(canvas.width, canvas.height, canvas.data);
+}
+
+/** Chunks of the file, or of one frame of its animation. */
+function* webpChunks(
+  end: number,
+  position: Position,
+  canvas: WebPCanvas,
+  inFrame: boolean,
+): Generator<Request, void, Buffer> {
+  while (end - position.offset >= 8) {
     const chunk = yield* take(8);
     const [type, size] = [chunk.toString('latin1', 0, 4), chunk.readUInt32LE(4)];
-    const padded = size + (size & 1);
-    if (position.offset + padded > end) throw new Fault('The WebP has a chunk that runs past its end.');
-    const seen = yield* take(Math.min(16, padded));
-    if (type === 'VP8X' && seen.length < 10) throw new Fault('The WebP has a header that cannot be read.');
-    if (type === 'VP8X') [width, height] = [1 + seen.readUIntLE(4, 3), 1 + seen.readUIntLE(7, 3)];
-    if (type === 'VP8 ' || type === 'VP8L') {
-      const [itsWidth, itsHeight] = type === 'VP8L' ? losslessSize(seen) : lossySize(seen);
-      checkPixels(itsWidth, itsHeight, size);
-      [width, height] = [width || itsWidth, height || itsHeight];
+    const next = position.offset + size + (size & 1);
+    if (next > end) throw new Fault('The WebP has a chunk that runs past its end.');
+    if (type === 'VP8X' && !inFrame) {
+      if (size < 10) throw new Fault('The WebP has a header that cannot be read.');
+      const header = yield* take(10);
+      [canvas.width, canvas.height] = [1 + header.readUIntLE(4, 3), 1 + header.readUIntLE(7, 3)];
+    } else if (type === 'ANMF' && !inFrame) {
+      if (size < 16) throw new Fault('The WebP has a frame that cannot be read.');
+      const frame = yield* take(16);
+      checkOnCanvas(1 + frame.readUIntLE(6, 3), 1 + frame.readUIntLE(9, 3), canvas);
+      yield* webpChunks(next, position, canvas, true);
+    } else if (type === 'VP8 ' || type === 'VP8L') {
+      const seen = yield* take(Math.min(16, next - position.offset));
+      const [width, height] = type === 'VP8L' ? losslessSize(seen) : lossySize(seen);
+      checkPixels(width, height, size);
+      if (canvas.width === 0) [canvas.width, canvas.height] = [width, height];
+      checkOnCanvas(width, height, canvas);
+      canvas.data += size;
     }
-    if (['VP8 ', 'VP8L', 'ANMF'].includes(type)) {
-      images += 1;
-      data += size;
-    }
-    yield* skip(padded - seen.length);
+    yield* skip(next - position.offset);
   }
-  if (images === 0) throw new Fault('The WebP has no image.');
-  checkPixels(width, height, data);
+  yield* skip(end - position.offset);
+}
+
+function checkOnCanvas(width: number, height: number, canvas: WebPCanvas): void {
+  if (width > canvas.width || height > canvas.height)
+    throw new Fault('The WebP has an image that is larger than its canvas.');
 }
 
 function losslessSize(seen: Buffer): [number, number] {

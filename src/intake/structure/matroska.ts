@@ -11,6 +11,8 @@ const TRACK_TYPE = 0x83;
 const VIDEO = 1;
 const AUDIO = 2;
 const LARGEST_HEADER = 4096;
+/** Tracks with the set-up of their codecs. */
+const LARGEST_TRACKS = 64 * 1024;
 
 interface Element {
   id: number;
@@ -47,7 +49,8 @@ export function webm(audioOnly: boolean) {
     const segment = yield* element();
     if (segment.id !== SEGMENT) throw new Fault('The WebM has no segment.');
     const end = position.offset + segment.size;
-    let [clusters, tracks] = [0, new Set<number>()];
+    let clusters = 0;
+    const tracks = new Set<number>();
     while (position.offset < end) {
       if (end === Number.POSITIVE_INFINITY && clusters > 0) {
         // Live streams just stop.
@@ -55,8 +58,12 @@ export function webm(audioOnly: boolean) {
         break;
       }
       const child = yield* element();
-      if (child.id === TRACKS && child.size <= 16 * LARGEST_HEADER) tracks = yield* trackTypes(child.size);
-      else if (child.id === CLUSTER) {
+      if (child.size !== Number.POSITIVE_INFINITY && position.offset + child.size > end)
+        throw new Fault('The WebM has an element that runs past its end.');
+      if (child.id === TRACKS && child.size <= LARGEST_TRACKS) {
+        for (const type of yield* trackTypes(child.size)) tracks.add(type);
+        if (audioOnly && tracks.has(VIDEO)) throw new Fault('The file holds a video track, so it is no audio file.');
+      } else if (child.id === CLUSTER) {
         clusters += 1;
         if (child.size === Number.POSITIVE_INFINITY) {
           if ((yield* takeUpTo(1)).length === 0) throw new Fault('The WebM has an empty cluster.');
@@ -70,7 +77,6 @@ export function webm(audioOnly: boolean) {
       else yield* skip(child.size);
     }
     if (clusters === 0) throw new Fault('The WebM has no cluster, so there is nothing to play.');
-    if (audioOnly && tracks.has(VIDEO)) throw new Fault('The file holds a video track, so it is no audio file.');
     if (!tracks.has(VIDEO) && !tracks.has(AUDIO)) throw new Fault('The WebM has no track.');
   };
 }

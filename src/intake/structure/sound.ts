@@ -1,8 +1,8 @@
 /** Sound: containers to their data, and streams as far as shows that they are streams. */
 import { type Checker, Fault, type Position, type Request, rest, skip, take, takeUpTo } from './walk.ts';
 
-/** Written by programs that cannot go back to fill in the size. */
-const UNKNOWN_SIZE = 0xffffffff;
+/** Written by programs that cannot go back to fill in the size: most, and sox. */
+const UNKNOWN_SIZES = [0, 0xffffffff, 0x7ffff000];
 
 /** RIFF/WAVE: chunks in any order, of which `fmt ` and `data` must be there. */
 export function* wav(position: Position): Checker {
@@ -21,7 +21,7 @@ export function* wav(position: Position): Checker {
     } else if (type === 'data') {
       if (!format) throw new Fault('The WAV has data before it says what they are.');
       if (size === 0 && riffSize !== 0) throw new Fault('The WAV has no sound.');
-      if (size === UNKNOWN_SIZE || size === 0) {
+      if (UNKNOWN_SIZES.includes(size)) {
         if ((yield* takeUpTo(1)).length === 0) throw new Fault('The WAV has no sound.');
         yield* rest();
         return;
@@ -30,37 +30,39 @@ export function* wav(position: Position): Checker {
       break;
     } else yield* skip(size + (size & 1));
   }
-  if (riffSize !== UNKNOWN_SIZE && riffSize > 0)
-    yield* skip(8 + riffSize - position.offset - padding(8 + riffSize - position.offset));
+  if (!UNKNOWN_SIZES.includes(riffSize)) yield* skipTo(8 + riffSize, position);
 }
 
-/** The last chunk's padding byte is often counted but not written. */
-function padding(missing: number): number {
-  return missing === 1 ? 1 : 0;
+/** To the end that the file claims. The last chunk's padding byte is often counted but not written. */
+function* skipTo(end: number, position: Position): Generator<Request, void, Buffer> {
+  if (end - position.offset > 1) yield* skip(end - position.offset);
 }
 
 /** AIFF and AIFC: chunks of a FORM, of which COMM and SSND must be there. */
 export function* aiff(position: Position): Checker {
   const end = 8 + (yield* take(12)).readUInt32BE(4);
-  const found = new Set<string>();
-  while (position.offset < end && !(found.has('COMM') && found.has('SSND'))) {
+  let [described, sound] = [false, false];
+  while (position.offset < end && !(described && sound)) {
     const head = yield* take(8);
     const [type, size] = [head.toString('latin1', 0, 4), head.readUInt32BE(4)];
-    found.add(type);
+    if (position.offset + size > end) throw new Fault('The AIFF has a chunk that runs past its end.');
     if (type === 'COMM') {
       if (size < 18) throw new Fault('The AIFF has a description that cannot be read.');
-      const described = yield* take(18);
-      if (described.readUInt16BE(0) === 0) throw new Fault('The AIFF has no channels.');
+      if ((yield* take(18)).readUInt16BE(0) === 0) throw new Fault('The AIFF has no channels.');
+      described = true;
       yield* skip(size - 18 + (size & 1));
     } else if (type === 'SSND') {
       if (size <= 8) throw new Fault('The AIFF has no sound.');
+      sound = true;
       yield* skip(size);
+      if (position.offset < end) yield* takeUpTo(size & 1);
     } else yield* skip(size + (size & 1));
   }
-  if (!found.has('COMM') || !found.has('SSND')) throw new Fault('The AIFF has no description or no sound.');
+  if (!described || !sound) throw new Fault('The AIFF has no description or no sound.');
+  yield* skipTo(end, position);
 }
 
-/** FLAC, RFC 9639: metadata blocks, then frames. */
+/** FLAC, RFC 9639: metadata blocks, then frames, which have at least the size that the stream information tells. */
 export function* flac(): Checker {
   let marker = yield* take(4);
   while (marker.toString('latin1', 0, 3) === 'ID3') {
@@ -68,15 +70,26 @@ export function* flac(): Checker {
     marker = yield* take(4);
   }
   if (marker.toString('latin1') !== 'fLaC') throw new Fault('The FLAC has no stream where it should begin.');
+  let least = 0;
   for (let first = true, last = false; !last; first = false) {
     const head = yield* take(4);
     const [type, length] = [(head[0] ?? 0) & 0x7f, head.readUIntBE(1, 3)];
     last = ((head[0] ?? 0) & 0x80) !== 0;
     if (first && (type !== 0 || length !== 34)) throw new Fault('The FLAC does not begin with its stream information.');
-    yield* skip(length);
+    if (first) least = leastSound(yield* take(length));
+    else yield* skip(length);
   }
   const sync = yield* take(2);
   if (sync[0] !== 0xff || ((sync[1] ?? 0) & 0xfc) !== 0xf8) throw new Fault('The FLAC has no sound.');
+  yield* skip(least - sync.length);
+}
+
+/** Bytes of all frames but the last, if each is the smallest; section 8.2. Nothing is told when a value is unknown. */
+function leastSound(information: Buffer): number {
+  const [block, frame] = [information.readUInt16BE(2), information.readUIntBE(4, 3)];
+  const samples = ((information[13] ?? 0) & 0x0f) * 2 ** 32 + information.readUInt32BE(14);
+  if (block < 16) throw new Fault('The FLAC has blocks of a size that does not exist.');
+  return Math.max(0, Math.ceil(samples / block) - 1) * frame;
 }
 
 /** Ogg, RFC 3533: whole pages to the end; the first page of each stream names its codec. */

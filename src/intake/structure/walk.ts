@@ -1,7 +1,13 @@
 /**
  * Checkers are written as if they read a file from start to end: generators that ask for bytes, or to pass over some,
- * or to find a pattern. The walker feeds them from chunks of any size. Passing over costs nothing per byte.
+ * or to find a pattern. The walker feeds them from chunks of any size. Passing over costs nothing per byte, and a file
+ * of nothing but tiny pieces is refused before it costs much.
  */
+
+/** So many pieces any file may have; hours of sound in pages of one packet stay below. */
+const FREE_STEPS = 1_000_000;
+/** A piece more is believed for so many bytes. */
+const BYTES_PER_STEP = 64;
 
 /** What a checker asks for. */
 export type Request =
@@ -11,6 +17,8 @@ export type Request =
   | { kind: 'takeUpTo'; count: number }
   /** Pass over so many bytes; the file must not end before. */
   | { kind: 'skip'; count: number }
+  /** Pass over blocks, each led by its length in one byte, up to and including the empty one. */
+  | { kind: 'skipBlocks' }
   /** Pass over everything up to and including the pattern; the answer is empty when it does not come. */
   | { kind: 'find'; pattern: Buffer }
   /** Pass over everything; the answer is the last so many bytes. */
@@ -33,6 +41,9 @@ export function* takeUpTo(count: number): Generator<Request, Buffer, Buffer> {
 export function* skip(count: number): Generator<Request, void, Buffer> {
   if (count > 0) yield { kind: 'skip', count };
 }
+export function* skipBlocks(): Generator<Request, void, Buffer> {
+  yield { kind: 'skipBlocks' };
+}
 export function* find(pattern: Buffer): Generator<Request, boolean, Buffer> {
   return (yield { kind: 'find', pattern }).length > 0;
 }
@@ -40,7 +51,10 @@ export function* rest(tail = 0): Generator<Request, Buffer, Buffer> {
   return yield { kind: 'rest', tail };
 }
 
+/** Up to so many bytes a loop copies faster than a call. */
+const LARGEST_LOOP = 64;
 const NOTHING = Buffer.alloc(0);
+const CUT = 'The file ends in the middle of its structure. It is cut, or not what it seems.';
 
 /** Told where the walker is, for checkers that compare sizes. */
 export interface Position {
@@ -53,9 +67,13 @@ export class Walker {
   readonly position: Position;
   #request: Request | undefined;
   #fault: string | undefined;
-  /** Bytes asked for that have come, or the last ones that matter. */
+  /** Room for the bytes asked for, or the last ones that matter. */
   #held: Buffer = NOTHING;
+  /** How much of the room is taken. */
+  #filled = 0;
+  /** Bytes still to pass over. */
   #left = 0;
+  #steps = 0;
 
   /** @param make is given the position, which the walker keeps up to date */
   constructor(make: (position: Position) => Checker) {
@@ -78,11 +96,22 @@ export class Walker {
   /** The file ends here. @returns what is wrong with it */
   end(): string | undefined {
     // Each answer may lead to the next request, which meets the end as well.
-    while (this.#request && this.#fault === undefined) {
-      const request = this.#request;
-      if (request.kind === 'take' || request.kind === 'skip')
-        this.#fault = 'The file ends in the middle of its structure. It is cut, or not what it seems.';
-      else this.#advance(request.kind === 'find' ? NOTHING : Buffer.from(this.#held));
+    while (this.#request) {
+      switch (this.#request.kind) {
+        case 'take':
+        case 'skip':
+        case 'skipBlocks':
+          this.#stop(CUT);
+          break;
+        case 'find':
+          this.#advance(NOTHING);
+          break;
+        case 'takeUpTo':
+          this.#advance(this.#held.subarray(0, this.#filled));
+          break;
+        case 'rest':
+          this.#advance(this.#held);
+      }
     }
     return this.#fault;
   }
@@ -99,6 +128,8 @@ export class Walker {
         if (this.#left === 0) this.#advance(NOTHING);
         return bytes.subarray(passed);
       }
+      case 'skipBlocks':
+        return this.#hop(bytes);
       case 'find':
         return this.#search(request.pattern, bytes);
       case 'rest':
@@ -109,13 +140,32 @@ export class Walker {
   }
 
   #hold(count: number, bytes: Buffer): Buffer {
-    const taken = bytes.subarray(0, count - this.#held.length);
-    this.position.offset += taken.length;
-    this.#held = this.#held.length === 0 ? taken : Buffer.concat([this.#held, taken]);
-    if (this.#held.length === count) this.#advance(this.#held);
-    // The chunk belongs to somebody else once it was seen.
-    else this.#held = Buffer.from(this.#held);
-    return bytes.subarray(taken.length);
+    // Copied, for the chunk belongs to somebody else once it was seen.
+    if (this.#filled === 0) this.#held = Buffer.allocUnsafe(count);
+    const taken = Math.min(count - this.#filled, bytes.length);
+    if (taken > LARGEST_LOOP) bytes.copy(this.#held, this.#filled, 0, taken);
+    else for (let at = 0; at < taken; at += 1) this.#held[this.#filled + at] = bytes[at] ?? 0;
+    this.#filled += taken;
+    this.position.offset += taken;
+    if (this.#filled === count) this.#advance(this.#held);
+    return bytes.subarray(taken);
+  }
+
+  #hop(bytes: Buffer): Buffer {
+    let at = Math.min(this.#left, bytes.length);
+    this.#left -= at;
+    while (this.#left === 0 && at < bytes.length) {
+      const length = bytes[at] ?? 0;
+      const passed = Math.min(1 + length, bytes.length - at);
+      at += passed;
+      this.#left = 1 + length - passed;
+      if (length > 0) continue;
+      this.position.offset += at;
+      this.#advance(NOTHING);
+      return bytes.subarray(at);
+    }
+    this.position.offset += at;
+    return NOTHING;
   }
 
   #search(pattern: Buffer, bytes: Buffer): Buffer {
@@ -135,19 +185,30 @@ export class Walker {
     return NOTHING;
   }
 
+  /** Gives the checker its answer, and takes the next request that needs bytes. */
   #advance(answer: Buffer): void {
+    this.#steps += 1;
+    if (this.#steps > FREE_STEPS + this.position.offset / BYTES_PER_STEP) {
+      this.#stop('The file is made of too many tiny pieces to be what it seems.');
+      return;
+    }
     this.#held = NOTHING;
+    this.#filled = 0;
+    this.#left = 0;
     try {
-      const { value, done } = this.#checker.next(answer);
-      this.#request = done ? undefined : value;
+      let { value, done } = this.#checker.next(answer);
+      while (!done && value && 'count' in value && value.count === 0) ({ value, done } = this.#checker.next(NOTHING));
+      this.#request = done || !value ? undefined : value;
       if (this.#request?.kind === 'skip') this.#left = this.#request.count;
-      else if ((this.#request?.kind === 'take' || this.#request?.kind === 'takeUpTo') && this.#request.count === 0)
-        this.#advance(NOTHING);
     } catch (error) {
       if (!(error instanceof Fault)) throw error;
-      this.#request = undefined;
-      this.#fault = error.message;
+      this.#stop(error.message);
     }
+  }
+
+  #stop(fault: string): void {
+    this.#request = undefined;
+    this.#fault = fault;
   }
 }
 

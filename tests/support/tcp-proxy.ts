@@ -1,0 +1,97 @@
+/** A TCP proxy on loopback whose faults are switched at run time, to stand in front of Postgres or S3. */
+import { connect, createServer, type Socket } from 'node:net';
+
+export type Fault =
+  | 'none'
+  /** Connections are closed at once, and those that are open are reset. */
+  | 'refuse'
+  /** Nothing is passed on in either direction. */
+  | 'stall';
+
+export class TcpProxy {
+  readonly #target: { host: string; port: number };
+  readonly #server = createServer((client) => this.#accept(client));
+  readonly #pairs = new Set<{ client: Socket; upstream: Socket }>();
+  #fault: Fault = 'none';
+  /** Asked for each chunk that comes back from the target; false drops it and resets the connection. */
+  passAnswer: (request: string, answer: Buffer) => boolean = () => true;
+  port = 0;
+
+  constructor(target: string) {
+    const { hostname, port } = new URL(target);
+    this.#target = { host: hostname, port: Number(port) };
+  }
+
+  async listen(): Promise<this> {
+    await new Promise<void>((listening) => this.#server.listen(0, '127.0.0.1', listening));
+    const address = this.#server.address();
+    if (typeof address === 'object' && address) this.port = address.port;
+    return this;
+  }
+
+  /** The target's URL with the proxy in its place. */
+  replaceIn(url: string): string {
+    const replaced = new URL(url);
+    replaced.hostname = '127.0.0.1';
+    replaced.port = String(this.port);
+    return replaced.href.replace(/\/$/, '');
+  }
+
+  set fault(fault: Fault) {
+    this.#fault = fault;
+    for (const { client, upstream } of this.#pairs) {
+      if (fault === 'refuse') {
+        client.resetAndDestroy();
+        upstream.destroy();
+      } else {
+        for (const socket of [client, upstream]) {
+          if (fault === 'stall') socket.pause();
+          else socket.resume();
+        }
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    this.fault = 'refuse';
+    await new Promise((closed) => this.#server.close(closed));
+  }
+
+  #accept(client: Socket): void {
+    client.on('error', () => {});
+    if (this.#fault === 'refuse') {
+      client.resetAndDestroy();
+      return;
+    }
+    const upstream = connect(this.#target.port, this.#target.host);
+    upstream.on('error', () => {});
+    const pair = { client, upstream };
+    this.#pairs.add(pair);
+    let request = '';
+    client.on('data', (chunk) => {
+      request = (request + chunk.toString('latin1', 0, 4096)).slice(0, 65_536);
+      if (!upstream.write(chunk)) {
+        client.pause();
+        upstream.once('drain', () => this.#fault !== 'stall' && client.resume());
+      }
+    });
+    upstream.on('data', (chunk) => {
+      if (!this.passAnswer(request, chunk)) {
+        client.resetAndDestroy();
+        upstream.destroy();
+        return;
+      }
+      request = '';
+      if (!client.write(chunk)) {
+        upstream.pause();
+        client.once('drain', () => this.#fault !== 'stall' && upstream.resume());
+      }
+    });
+    if (this.#fault === 'stall') for (const socket of [client, upstream]) socket.pause();
+    client.on('close', () => {
+      this.#pairs.delete(pair);
+      upstream.destroy();
+    });
+    upstream.on('close', () => client.destroy());
+  }
+}
