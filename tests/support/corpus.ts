@@ -4,6 +4,8 @@
  */
 import { readFileSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
+import { classify } from '../../src/intake/media-types.ts';
+import { structureCheck } from '../../src/intake/structure.ts';
 import { glb, pdf, png } from './files.ts';
 
 export interface ValidFile {
@@ -73,6 +75,70 @@ function offsetOfBox(bytes: Buffer, type: string): number {
   return bytes.indexOf(type, 0, 'latin1') - 4;
 }
 
+/** A chunk of RIFF: type, little-endian size, content, padded to an even length. */
+const riffChunk = (type: string, content: Buffer) =>
+  join(type, little(content.length), content, Buffer.alloc(content.length & 1));
+const riff = (type: string, ...chunks: Buffer[]) => {
+  const content = join(type, ...chunks);
+  return join('RIFF', little(content.length), content);
+};
+const uint24 = (value: number) => little(value).subarray(0, 3);
+
+/** A still WebP as one frame of an animation, with what the headers claim of canvas and frame. */
+function animated(
+  image: Buffer,
+  canvas: { width: number; height: number },
+  frame: { width: number; height: number } = canvas,
+): Buffer<ArrayBuffer> {
+  const extended = join(Buffer.from([2, 0, 0, 0]), uint24(canvas.width - 1), uint24(canvas.height - 1));
+  const place = join(Buffer.alloc(6), uint24(frame.width - 1), uint24(frame.height - 1), Buffer.alloc(4));
+  return riff(
+    'WEBP',
+    riffChunk('VP8X', extended),
+    riffChunk('ANIM', Buffer.alloc(6)),
+    riffChunk('ANMF', join(place, image.subarray(12))),
+  );
+}
+
+/** A WAV of 8000 samples a second with chunks before its data, of which the sizes may be lies. */
+function wav(sizes: { riff?: number; data?: number }, ...before: Buffer[]): Buffer<ArrayBuffer> {
+  const bytes = riff(
+    'WAVE',
+    ...before,
+    riffChunk('fmt ', Buffer.from('01000100401f0000401f000001000800', 'hex')),
+    riffChunk('data', Buffer.alloc(900, 0x80)),
+  );
+  if (sizes.riff !== undefined) bytes.writeUInt32LE(sizes.riff, 4);
+  if (sizes.data !== undefined) bytes.writeUInt32LE(sizes.data, bytes.indexOf('data') + 4);
+  return bytes;
+}
+
+/** A FLAC whose metadata have one block more, after the stream information. */
+function flacWith(type: number, size: number): Buffer<ArrayBuffer> {
+  const bytes = fixture('sound.flac');
+  return join(
+    bytes.subarray(0, 42),
+    Buffer.from([type]),
+    uint32(size).subarray(1),
+    Buffer.alloc(size),
+    bytes.subarray(42),
+  );
+}
+
+/** A PDF whose first object tells its length, and which has two end marks. */
+function linearized(): Buffer<ArrayBuffer> {
+  const body = pdf().subarray(9);
+  const start = (length: number) =>
+    `%PDF-1.4\n9 0 obj\n<< /Linearized 1 /L ${String(length).padStart(5, '0')} >>\nendobj\nstartxref\n0\n%%EOF\n`;
+  return join(start(start(0).length + body.length), body);
+}
+
+/** GLB with its chunks as given. */
+function glbOf(...chunks: [type: string, content: Buffer][]): Buffer<ArrayBuffer> {
+  const body = join(...chunks.map(([type, content]) => join(little(content.length), type, content)));
+  return join('glTF', little(2), little(12 + body.length), body);
+}
+
 const moovLast = fixture('moov-last.mp4');
 const mdat = offsetOfBox(moovLast, 'mdat');
 const moov = offsetOfBox(moovLast, 'moov');
@@ -106,6 +172,7 @@ export const validFiles: ValidFile[] = [
       ['an extensible WAV', 'extensible.wav', 'audio/wav'],
       ['a WAV written without going back to fill in sizes', 'streamed.wav', 'audio/wav'],
       ['an AIFF', 'sound.aiff', 'audio/aiff'],
+      ['an AIFC', 'sound.aifc', 'audio/aiff'],
       ['a FLAC', 'sound.flac', 'audio/flac'],
       ['an Ogg Vorbis', 'vorbis.ogg', 'audio/ogg'],
       ['an Ogg Opus', 'sound.opus', 'audio/ogg'],
@@ -187,6 +254,72 @@ export const validFiles: ValidFile[] = [
     fileName: 'v.mp4',
     mediaType: 'video/mp4',
     bytes: join(moovLast.subarray(0, mdat), moovLast.subarray(moov), uint32(0), 'mdat', mdatContent),
+  },
+  {
+    title: 'an MP4 whose movie box comes last and reaches to the end',
+    fileName: 'v.mp4',
+    mediaType: 'video/mp4',
+    bytes: join(moovLast.subarray(0, moov), uint32(0), moovLast.subarray(moov + 4)),
+  },
+  {
+    title: 'an MP4 with zeros behind its last box',
+    fileName: 'v.mp4',
+    mediaType: 'video/mp4',
+    bytes: join(moovLast, Buffer.alloc(6)),
+  },
+  {
+    title: 'a QuickTime movie without a file type box, as old ones are',
+    fileName: 'old.mov',
+    mediaType: 'video/quicktime',
+    bytes: join(box('wide', Buffer.alloc(0)), moovLast.subarray(mdat)),
+  },
+  {
+    title: 'an AVIF of the general brand mif1',
+    fileName: 'p.avif',
+    mediaType: 'image/avif',
+    bytes: join(fixture('photo.avif').subarray(0, 8), 'mif1', fixture('photo.avif').subarray(12)),
+  },
+  {
+    title: 'a WebP of one frame in an animation',
+    fileName: 'p.webp',
+    mediaType: 'image/webp',
+    bytes: animated(fixture('photo.webp'), { width: 96, height: 64 }),
+  },
+  {
+    title: 'a WAV with broadcast and list chunks before its data',
+    fileName: 's.wav',
+    mediaType: 'audio/wav',
+    bytes: wav({}, riffChunk('bext', Buffer.alloc(602)), riffChunk('LIST', Buffer.from('INFOISFT\x03\0\0\0abc\0'))),
+  },
+  {
+    title: 'a WAV appended to while nobody could go back, as sox writes it',
+    fileName: 's.wav',
+    mediaType: 'audio/wav',
+    bytes: wav({ riff: 0x7ffff024, data: 0x7ffff000 }),
+  },
+  {
+    title: 'a FLAC with a cover picture of 300 KiB',
+    fileName: 's.flac',
+    mediaType: 'audio/flac',
+    bytes: flacWith(6, 307_200),
+  },
+  {
+    title: 'two chained Ogg streams of Opus',
+    fileName: 's.opus',
+    mediaType: 'audio/ogg',
+    bytes: join(fixture('sound.opus'), fixture('sound.opus')),
+  },
+  {
+    title: 'a GLB of its description alone',
+    fileName: 'm.glb',
+    mediaType: 'model/gltf-binary',
+    bytes: glbOf(['JSON', Buffer.from('{"asset":{"version":"2.0"}} ')]),
+  },
+  {
+    title: 'a PDF arranged for the web, with an end mark near its beginning',
+    fileName: 'paper.pdf',
+    mediaType: 'application/pdf',
+    bytes: linearized(),
   },
   {
     title: 'a file declared by an alias',
@@ -486,6 +619,189 @@ export const hostileFiles: HostileFile[] = [
     refusedBy: 'structure',
   },
   {
+    title: 'a PDF of header and end alone',
+    fileName: 'a.pdf',
+    bytes: join('%PDF-1.4\nstartxref\n0\n%%EOF'),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'a PDF whose cross-reference table lies beyond its end',
+    fileName: 'a.pdf',
+    bytes: join(pdf().subarray(0, pdf().lastIndexOf('startxref')), 'startxref\n99999\n%%EOF'),
+    refusedBy: 'structure',
+  },
+  disguised('a.pdf', join('<html><script>alert(1)</script>', pdf()), 'an HTML page before a PDF'),
+  disguised('a.pdf', join('\n'.repeat(1100), pdf()), 'a PDF that begins after 1024 bytes'),
+  {
+    title: 'an animated WebP with a frame of 16,383 by 16,383 pixels in 34 bytes',
+    fileName: 'a.webp',
+    bytes: animated(webpBomb(), { width: 16_383, height: 16_383 }),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'an animated WebP whose image is larger than its canvas',
+    fileName: 'a.webp',
+    bytes: animated(fixture('photo.webp'), { width: 1, height: 1 }),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'an animated WebP whose frame is larger than its canvas',
+    fileName: 'a.webp',
+    bytes: animated(fixture('photo.webp'), { width: 96, height: 64 }, { width: 97, height: 64 }),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'an animated WebP whose frame is empty',
+    fileName: 'a.webp',
+    bytes: animated(Buffer.alloc(12), { width: 1, height: 1 }),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'an MP4 whose media data are empty',
+    fileName: 'a.mp4',
+    bytes: join(moovLast.subarray(0, mdat), box('mdat', Buffer.alloc(0)), moovLast.subarray(moov)),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'an MP4 whose movie box is empty',
+    fileName: 'a.mp4',
+    bytes: join(moovLast.subarray(0, moov), box('moov', Buffer.alloc(0))),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'an MP4 with thousands of tracks inside each other',
+    fileName: 'a.mp4',
+    bytes: join(moovLast.subarray(0, mdat), nestedTracks(20_000)),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'an MP4 with a box smaller than its header',
+    fileName: 'a.mp4',
+    bytes: join(moovLast, uint32(7), 'free'),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'an MP4 with a 64-bit box of absurd size',
+    fileName: 'a.mp4',
+    bytes: join(moovLast, uint32(1), 'free', Buffer.alloc(8, 0xff)),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'an MP4 with text behind its last box',
+    fileName: 'a.mp4',
+    bytes: join(moovLast, html),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'an audio file of brand isom with a video track, declared as sound',
+    fileName: 'a',
+    declared: 'audio/x-m4a',
+    bytes: moovLast,
+    refusedBy: 'structure',
+  },
+  {
+    title: 'a video track listed before tracks of sound, named .weba',
+    fileName: 'a.weba',
+    bytes: webmWithTracksTwice(),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'an AVIF without pixels',
+    fileName: 'a.avif',
+    bytes: avifClaiming(0, 48),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'an AVIF of 16,384 by 16,384 pixels in a few bytes',
+    fileName: 'a.avif',
+    bytes: avifClaiming(16_384, 16_384),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'a JPEG without pixels',
+    fileName: 'a.jpg',
+    bytes: jpegClaiming(0, 64),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'a JPEG of header and end alone',
+    fileName: 'a.jpg',
+    bytes: join(fixture('photo.jpg').subarray(0, 20), Buffer.from([0xff, 0xd9])),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'a JPEG without its end',
+    fileName: 'a.jpg',
+    bytes: Buffer.from(fixture('photo.jpg').subarray(0, -2)),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'a PNG without its end',
+    fileName: 'a.png',
+    bytes: Buffer.from(fixture('drawing.png').subarray(0, -12)),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'a PNG without image data',
+    fileName: 'a.png',
+    bytes: join(fixture('drawing.png').subarray(0, 33), fixture('drawing.png').subarray(-12)),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'a GIF without its trailer',
+    fileName: 'a.gif',
+    bytes: Buffer.from(fixture('animation.gif').subarray(0, -1)),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'a WAV of format alone',
+    fileName: 'a.wav',
+    bytes: riff('WAVE', riffChunk('fmt ', Buffer.from('01000100401f0000401f000001000800', 'hex'))),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'a WAV whose container claims more than there is',
+    fileName: 'a.wav',
+    bytes: wav({ riff: 2000 }),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'an AIFF whose container claims more than there is',
+    fileName: 'a.aiff',
+    bytes: changed(fixture('sound.aiff'), 6, 0x7f),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'a FLAC with fewer frames than its samples need',
+    fileName: 'a.flac',
+    bytes: Buffer.from(fixture('sound.flac').subarray(0, 8400)),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'an MP3 of one frame',
+    fileName: 'a.mp3',
+    bytes: Buffer.from(fixture('vbr-id3v1.mp3').subarray(0, 200)),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'an ID3 tag with an HTML page behind it',
+    fileName: 'a.mp3',
+    bytes: join(id3(500), html),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'an ID3 tag that runs past the end',
+    fileName: 'a.mp3',
+    bytes: Buffer.from(id3(90_000).subarray(0, 80_000)),
+    refusedBy: 'structure',
+  },
+  {
+    title: 'a GLB that begins with its binary chunk',
+    fileName: 'a.glb',
+    bytes: glbOf(['BIN\0', Buffer.alloc(8)]),
+    refusedBy: 'structure',
+  },
+  {
     title: 'a PDF that goes on after its end',
     fileName: 'a.pdf',
     bytes: join(pdf(), Buffer.alloc(5000, 0x20)),
@@ -497,6 +813,20 @@ function changed(bytes: Buffer<ArrayBuffer>, offset: number, value: number): Buf
   const copy = Buffer.from(bytes);
   copy[offset] = value;
   return copy;
+}
+
+/** A movie box of nothing but tracks, each inside the one before. */
+function nestedTracks(depth: number): Buffer<ArrayBuffer> {
+  const heads = Array.from({ length: depth }, (_, level) => join(uint32(8 * (depth - level)), level ? 'trak' : 'moov'));
+  return join(...heads);
+}
+
+/** A live WebM that lists a video track, and then one of sound. */
+function webmWithTracksTwice(): Buffer<ArrayBuffer> {
+  const tracks = (type: number) => Buffer.from([0x16, 0x54, 0xae, 0x6b, 0x85, 0xae, 0x83, 0x83, 0x81, type]);
+  const header = fixture('clip.webm').subarray(0, fixture('clip.webm').indexOf(Buffer.from('18538067', 'hex')));
+  const segment = Buffer.from('18538067ff', 'hex');
+  return join(header, segment, tracks(1), tracks(2), Buffer.from('1f43b67583e78100', 'hex'));
 }
 
 function webpBomb(): Buffer<ArrayBuffer> {
@@ -533,4 +863,24 @@ function matroska(): Buffer<ArrayBuffer> {
   const bytes = fixture('clip.webm');
   const at = bytes.indexOf('webm');
   return join(bytes.subarray(0, at - 1), Buffer.from([0x88]), 'matroska', bytes.subarray(at + 4));
+}
+
+/** Bytes that detection sees. */
+const HEAD = 64 * 1024;
+
+/** As intake judges: by the first bytes, then by all of them, in chunks. */
+export async function judge(
+  file: { bytes: Buffer; fileName: string; declared?: string },
+  chunks: Buffer[] = [file.bytes],
+): Promise<{ mediaType: string } | { refusedBy: string; detail: string }> {
+  const verdict = await classify({
+    head: file.bytes.subarray(0, HEAD),
+    fileName: file.fileName,
+    declared: file.declared,
+  });
+  if (verdict.outcome === 'refused') return { refusedBy: verdict.reason, detail: verdict.detail };
+  const check = structureCheck(verdict.mediaType);
+  for (const chunk of chunks) check.update(chunk);
+  const fault = check.end();
+  return fault === undefined ? { mediaType: verdict.mediaType } : { refusedBy: 'structure', detail: fault };
 }

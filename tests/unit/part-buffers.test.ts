@@ -1,0 +1,88 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import fc from 'fast-check';
+import { NoBufferFree, type PartBuffer, PartBuffers } from '../../src/storage/part-buffers.ts';
+
+const PART = 64 * 1024;
+const never = new AbortController().signal;
+
+describe('part buffers', () => {
+  test('never give out more than the budget, whatever is taken and given back', async () => {
+    const step = fc.oneof(fc.record({ take: fc.integer({ min: 1, max: PART * 2 }) }), fc.record({ release: fc.nat() }));
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
+        const buffers = new PartBuffers(4 * PART, PART);
+        const out: PartBuffer[] = [];
+        for (const each of steps) {
+          if ('take' in each) {
+            const buffer = buffers.tryAcquire(each.take);
+            if (buffer) {
+              assert.ok(buffer.memory.length >= Math.min(each.take, PART));
+              out.push(buffer);
+            }
+          } else if (out.length > 0) out.splice(each.release % out.length, 1)[0]?.release();
+          const sum = out.reduce((bytes, { memory }) => bytes + memory.length, 0);
+          assert.ok(sum <= 4 * PART);
+          assert.equal(buffers.inUse, sum);
+        }
+        for (const buffer of out) buffer.release();
+        assert.equal(buffers.inUse, 0);
+      }),
+    );
+  });
+
+  test('no two that are out share memory', async () => {
+    const buffers = new PartBuffers(4 * PART, PART);
+    for (let round = 0; round < 3; round++) {
+      const out = await Promise.all(Array.from({ length: 4 }, () => buffers.acquire(PART, 0, never)));
+      for (const [index, { memory }] of out.entries()) memory.fill(index);
+      for (const [index, { memory }] of out.entries()) assert.ok(memory.every((byte) => byte === index));
+      for (const buffer of out) buffer.release();
+    }
+  });
+
+  test('who waits is served in order of arrival, and a small request does not overtake', async () => {
+    const buffers = new PartBuffers(PART, PART);
+    const first = await buffers.acquire(PART, 1000, never);
+    const order: string[] = [];
+    const large = buffers.acquire(PART, 1000, never).then((buffer) => {
+      order.push('large');
+      return buffer;
+    });
+    const small = buffers.acquire(1, 1000, never).then((buffer) => {
+      order.push('small');
+      return buffer;
+    });
+    assert.equal(buffers.contended, true);
+    assert.equal(buffers.tryAcquire(1), undefined);
+    first.release();
+    (await large).release();
+    (await small).release();
+    assert.deepEqual(order, ['large', 'small']);
+    assert.equal(buffers.contended, false);
+  });
+
+  test('waiting ends with the time, or with the signal, and what was waited for goes to the next', async () => {
+    const buffers = new PartBuffers(PART, PART);
+    const held = await buffers.acquire(PART / 2, 0, never);
+    await assert.rejects(buffers.acquire(PART, 20, never), NoBufferFree);
+    const gone = new AbortController();
+    const waiting = buffers.acquire(PART, 10_000, gone.signal);
+    const behind = buffers.acquire(1, 10_000, never);
+    gone.abort(new Error('gone'));
+    await assert.rejects(waiting, /gone/);
+    (await behind).release();
+    held.release();
+    await assert.rejects(buffers.acquire(1, 10, AbortSignal.abort(new Error('too late'))), /too late/);
+    assert.equal(buffers.inUse, 0);
+  });
+
+  test('giving back twice counts once', async () => {
+    const buffers = new PartBuffers(2 * PART, PART);
+    const [one, other] = [await buffers.acquire(PART, 0, never), await buffers.acquire(PART, 0, never)];
+    one.release();
+    one.release();
+    assert.equal(buffers.inUse, PART);
+    other.release();
+  });
+});

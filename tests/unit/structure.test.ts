@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import fc from 'fast-check';
+import { structureCheck } from '../../src/intake/structure.ts';
+import { fixture, hostileFiles, judge, validFiles } from '../support/corpus.ts';
+
+function cut(bytes: Buffer, at: number[]): Buffer[] {
+  const borders = [0, ...at.map((n) => n % (bytes.length + 1)).sort((a, b) => a - b), bytes.length];
+  return borders.slice(1).map((border, index) => bytes.subarray(borders[index], border));
+}
+
+/** One of these; a counterexample shows its title instead of its bytes. */
+function one<File extends { title: string }>(files: File[]): fc.Arbitrary<File> {
+  return fc.constantFrom(...files.map((file) => ({ ...file, [fc.toStringMethod]: () => file.title })));
+}
+
+describe('the structure check', () => {
+  test('comes to the same verdict however the bytes are cut into chunks', async () => {
+    const files = [...validFiles, ...hostileFiles.filter(({ refusedBy }) => refusedBy === 'structure')].filter(
+      ({ bytes }) => bytes.length < 20_000,
+    );
+    await fc.assert(
+      fc.asyncProperty(one(files), fc.array(fc.nat(), { maxLength: 20 }), async (file, at) => {
+        const [whole, inParts] = [await judge(file), await judge(file, cut(file.bytes, at))];
+        assert.deepEqual(inParts, whole, file.title);
+      }),
+      { numRuns: 400 },
+    );
+  });
+
+  test('comes to the same verdict byte by byte', async () => {
+    for (const file of validFiles.filter(({ bytes }) => bytes.length < 8000)) {
+      const bytes = Array.from(file.bytes, (_, index) => file.bytes.subarray(index, index + 1));
+      assert.deepEqual(await judge(file, bytes), { mediaType: file.mediaType }, file.title);
+    }
+  });
+
+  test('refuses every beginning of a file up to its half, but of streams that may end anywhere', async () => {
+    // MP3, FLAC and live WebM are streams of frames; a WAV of unknown size ends where it ends.
+    // Of some files the beginning is a whole file.
+    const whole = /appended|chained|after its end|reaches to the end/;
+    const files = validFiles.filter(
+      ({ title, mediaType, fileName }) =>
+        !/mpeg|flac/.test(mediaType) && !/live|streamed/.test(fileName) && !whole.test(title),
+    );
+    await fc.assert(
+      fc.asyncProperty(one(files), fc.double({ min: 0, max: 0.5, noNaN: true }), async (file, share) => {
+        const bytes = file.bytes.subarray(0, Math.floor(file.bytes.length * share));
+        assert.ok(
+          'refusedBy' in (await judge({ ...file, bytes })),
+          `${bytes.length} bytes of ${file.title} are accepted`,
+        );
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  test('never throws and never loops, whatever the bytes', async () => {
+    const mutated = fc.tuple(
+      one(validFiles.filter(({ bytes }) => bytes.length < 20_000)),
+      fc.array(fc.tuple(fc.nat(), fc.nat(255)), { minLength: 1, maxLength: 30 }),
+    );
+    await fc.assert(
+      fc.asyncProperty(mutated, async ([file, changes]) => {
+        const bytes = Buffer.from(file.bytes);
+        for (const [at, value] of changes) bytes[at % Math.min(bytes.length, 400)] = value;
+        await judge({ ...file, bytes });
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  test('keeps nothing of a chunk whose memory is used again', () => {
+    for (const file of validFiles.filter(({ bytes }) => bytes.length < 20_000)) {
+      const check = structureCheck(file.mediaType);
+      const chunk = Buffer.alloc(7);
+      for (let at = 0; at < file.bytes.length; at += chunk.length) {
+        check.update(chunk.subarray(0, file.bytes.copy(chunk, 0, at)));
+        chunk.fill(0xaa);
+      }
+      assert.equal(check.end(), undefined, file.title);
+    }
+  });
+
+  test('ends the walk through a file of nothing but tiny pieces long before its end', () => {
+    const check = structureCheck('video/mp4');
+    check.update(fixture('moov-last.mp4'));
+    const free = Buffer.alloc(64 * 1024, Buffer.from('0000000866726565', 'hex'));
+    let megabytes = 0;
+    for (; check.fault() === undefined && megabytes < 64; megabytes += 1)
+      for (let chunk = 0; chunk < 16; chunk += 1) check.update(free);
+    assert.match(check.fault() ?? '', /tiny pieces/);
+    assert.ok(megabytes <= 16, `${megabytes} MiB were walked`);
+  });
+
+  test('holds a video track against a file of sound as soon as it is listed', () => {
+    const movie = fixture('moov-first.mp4');
+    const check = structureCheck('audio/mp4');
+    check.update(movie.subarray(0, movie.indexOf('mdat')));
+    assert.match(check.fault() ?? '', /video track/);
+  });
+
+  test('tells a claim of too many pixels from the header alone', () => {
+    const bytes = Buffer.from(fixture('photo.jpg'));
+    const frame = bytes.indexOf(Buffer.from([0xff, 0xc0]));
+    bytes.fill(0xff, frame + 5, frame + 9);
+    const check = structureCheck('image/jpeg');
+    check.update(bytes.subarray(0, frame + 12));
+    assert.match(check.fault() ?? '', /65535 by 65535/);
+  });
+
+  test('tells a fault as soon as it is known', () => {
+    const check = structureCheck('video/mp4');
+    check.update(Buffer.from('<!--ftypmp42--><!DOCTYPE html>'));
+    assert.match(check.fault() ?? '', /file type box/);
+  });
+
+  test('takes a media type without a checker as it is', () => {
+    const check = structureCheck('text/plain');
+    check.update(Buffer.from('anything'));
+    assert.equal(check.end(), undefined);
+  });
+});
