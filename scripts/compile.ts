@@ -1,7 +1,10 @@
-/** `npm start` runs this first: it fills the compile cache, so that even the first service process finds it warm. */
+/**
+ * `npm start` runs this first: it fills the compile cache, so that even the first service process finds it warm. A faulty
+ * configuration ends it before that.
+ */
 import { enableCompileCache } from 'node:module';
 
 enableCompileCache();
-await import('../src/app.ts');
-await import('../src/database/embedded-postgres.ts');
-await import('../src/storage/open.ts');
+// An image is built without the configuration of those who will run it.
+if (process.env['NODE_ENV'] !== 'production') (await import('../src/startup.ts')).readConfiguration();
+await import('../src/process.ts');

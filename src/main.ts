@@ -6,4 +6,7 @@
 import { enableCompileCache } from 'node:module';
 
 enableCompileCache();
-await import('./process.ts');
+const { readConfiguration } = await import('./startup.ts');
+const startup = readConfiguration();
+const { run } = await import('./process.ts');
+await run(startup);

@@ -3,17 +3,17 @@
  * order: readiness fails first, then no connection is accepted, running uploads may finish, the rest are ended cleanly.
  */
 import { randomBytes } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import closeWithGrace from 'close-with-grace';
 import { type Logger, pino } from 'pino';
 import { buildApp, type Service } from './app.ts';
-import { type Config, ConfigError, loadConfig } from './config.ts';
+import type { Config } from './config.ts';
 import { openDatabase } from './database/client.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './database/embedded-postgres.ts';
 import { applyMigrations } from './database/migrations.ts';
-import { loadUploadPolicies, PolicyError } from './intake/upload-policies.ts';
+import type { Startup } from './startup.ts';
 import { openObjectStore } from './storage/open.ts';
 import { readVersion } from './version.ts';
 
@@ -26,10 +26,7 @@ type Closer = () => Promise<unknown> | unknown;
 /** Closed from the last to the first. */
 const closers: Closer[] = [];
 
-async function start(): Promise<void> {
-  if (existsSync('.env')) process.loadEnvFile('.env');
-  const config = loadConfig(process.env);
-  const policies = loadUploadPolicies(config.UPLOAD_POLICIES, config.MAX_FILE_SIZE);
+async function start({ config, policies }: Startup): Promise<void> {
   const logger = pino({ level: config.LOG_LEVEL });
   const version = readVersion();
   let service: Service | undefined;
@@ -177,12 +174,13 @@ ${config.developmentMode ? '\n  Development mode: no keys are configured, so eve
 `;
 }
 
-/** Waits for the process to be told why it ends: a fault of the configuration is no stack trace. */
-try {
-  await start();
-} catch (error) {
-  if (error instanceof ConfigError || error instanceof PolicyError) process.stderr.write(`${error.message}\n`);
-  else process.stderr.write(`Stowage cannot start: ${error instanceof Error ? error.message : String(error)}\n`);
-  for (const close of closers.reverse()) await Promise.resolve(close()).catch(() => {});
-  process.exit(1);
+/** Starts the service; what makes that impossible is told in a line, and the process ends with code 1. */
+export async function run(startup: Startup): Promise<void> {
+  try {
+    await start(startup);
+  } catch (error) {
+    process.stderr.write(`Stowage cannot start: ${error instanceof Error ? error.message : String(error)}\n`);
+    for (const close of closers.reverse()) await Promise.resolve(close()).catch(() => {});
+    process.exit(1);
+  }
 }

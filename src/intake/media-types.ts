@@ -156,12 +156,8 @@ export async function detectMediaType(head: Uint8Array): Promise<string | undefi
 
 /** MIAF (ISO 23000-22): a file of the general brand `mif1` names among its compatible brands what it holds. */
 function isAvif(start: Buffer): boolean {
-  const brands =
-    start
-      .subarray(16, Math.min(start.readUInt32BE(0), 256))
-      .toString('latin1')
-      .match(/.{4}/gs) ?? [];
-  return brands.includes('avif') || brands.includes('avis');
+  const brands = start.toString('latin1', 16, Math.min(start.readUInt32BE(0), 256));
+  return /^(?:.{4})*avi[fs]/s.test(brands);
 }
 
 /** A PDF with something before its header, which is not a page that a browser would show. */

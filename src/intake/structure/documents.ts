@@ -1,5 +1,5 @@
 /** Documents and models. */
-import { type Checker, Fault, find, type Position, rest, skip, take } from './walk.ts';
+import { type Checker, Fault, find, type Position, rest, skip, take, takeUpTo } from './walk.ts';
 
 /** ISO 32000-1, implementation notes: viewers accept the header within the first 1024 bytes. */
 export const PDF_HEADER_WITHIN = 1024;
@@ -12,12 +12,21 @@ const PDF_TAIL = 2 * PDF_END_WITHIN;
 export function* pdf(position: Position): Checker {
   if (!(yield* find(PDF_HEADER)) || position.offset > PDF_HEADER_WITHIN)
     throw new Fault('The PDF has no header where it should begin.');
-  if (!(yield* find(Buffer.from('obj')))) throw new Fault('The PDF has no objects.');
-  const tail = (yield* rest(PDF_TAIL)).toString('latin1');
+  const start = yield* takeUpTo(PDF_HEADER_WITHIN);
+  if (!start.includes('obj') && !(yield* find(Buffer.from('obj')))) throw new Fault('The PDF has no objects.');
+  const end = yield* rest(PDF_TAIL);
+  if (position.offset < linearizedLength(start)) throw new Fault('The PDF is shorter than it says. It is cut.');
+  const tail = Buffer.concat([start, end]).subarray(-PDF_TAIL).toString('latin1');
   if (!tail.slice(-PDF_END_WITHIN).includes('%%EOF')) throw new Fault('The PDF has no end mark. It is cut.');
   const table = /^startxref\s+(\d{1,15})/.exec(tail.slice(tail.lastIndexOf('startxref')))?.[1];
   if (table === undefined) throw new Fault('The PDF does not say where its cross-reference table is.');
   if (Number(table) >= position.offset) throw new Fault('The cross-reference table of the PDF lies beyond its end.');
+}
+
+/** Annex F: a PDF arranged for the web has an end mark near its beginning, too, but its first object tells its length. */
+function linearizedLength(start: Buffer): number {
+  const first = /<<[^>]*\/Linearized\b[^>]*>>/.exec(start.toString('latin1'))?.[0] ?? '';
+  return Number(/\/L\s+(\d{1,15})\b/.exec(first)?.[1] ?? 0);
 }
 
 const LARGEST_JSON_START = 256;

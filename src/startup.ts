@@ -1,0 +1,22 @@
+/** What comes before anything large is loaded: a faulty configuration ends the process at once, with all its faults. */
+import { existsSync } from 'node:fs';
+import { type Config, ConfigError, loadConfig } from './config.ts';
+import { loadUploadPolicies, PolicyError, type UploadPolicies } from './intake/upload-policies.ts';
+
+export interface Startup {
+  config: Config;
+  policies: UploadPolicies;
+}
+
+/** Reads `.env`, the environment and the upload policies. Ends the process with code 1 when they have faults. */
+export function readConfiguration(): Startup {
+  try {
+    if (existsSync('.env')) process.loadEnvFile('.env');
+    const config = loadConfig(process.env);
+    return { config, policies: loadUploadPolicies(config.UPLOAD_POLICIES, config.MAX_FILE_SIZE) };
+  } catch (error) {
+    if (!(error instanceof ConfigError || error instanceof PolicyError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exit(1);
+  }
+}
