@@ -22,6 +22,7 @@ import { limitRequests, UploadLimit } from './http/rate-limit.ts';
 import { logRequests, requestIdOf } from './http/request-log.ts';
 import { Admission } from './intake/admission.ts';
 import { Intake } from './intake/intake.ts';
+import { extensionFits } from './intake/media-types.ts';
 import type { UploadPolicies } from './intake/upload-policies.ts';
 import { UploadsRepository } from './intake/uploads-repository.ts';
 import { ObjectDeletion } from './jobs/delete-objects.ts';
@@ -158,7 +159,7 @@ export async function buildApp(resources: Resources): Promise<Service> {
   const door = { intake, uploadLimit, stopping: stopping.signal };
   await app.register(async (scope) => formDoors(scope as App, door));
   await app.register(async (scope) => rawDoor(scope as App, door));
-  assetRoutes(app, { assets, deletion });
+  assetRoutes(app, { assets, deletion, extensionFits });
   downloadRoutes(app, { assets, store, linkLife: config.LINK_TTL / 1000, onSent: (bytes) => metrics.sent(bytes) });
   quotaRoutes(app, { quotas, assets });
   healthRoutes(app, {

@@ -95,6 +95,11 @@ export class Problem extends Error {
   }
 }
 
+/** The client closed the connection: no problem, for there is nobody to tell it to. */
+export class ClientGone extends Error {
+  override name = 'ClientGone';
+}
+
 /** Seconds after which a client may try again when the database or the object store is away. */
 export const RETRY_SOON = 5;
 

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { LONGEST_LINK } from '../config.ts';
 import type { AuditAction } from '../database/audit.ts';
+import { actorOf } from '../http/authentication.ts';
 import { formatDigest } from '../http/digest-fields.ts';
 import type { App } from '../http/openapi.ts';
 import { assetId, binary, flag, timestamp } from '../http/schema-types.ts';
@@ -13,7 +14,7 @@ import { type Asset, assetDocument, contentTag, toDocument } from './asset.ts';
 import type { AssetsRepository } from './assets-repository.ts';
 import { contentDisposition } from './content-disposition.ts';
 import { conditionalHeaders, deliver } from './delivery.ts';
-import { actorOf, inTrash, required } from './routes.ts';
+import { inTrash, required } from './routes.ts';
 import { dispositionOf, isSafeInline } from './serving.ts';
 
 export interface DownloadRoutesOptions {

@@ -1,10 +1,9 @@
 /** The catalogue of assets over HTTP: list, get, change, trash, restore, delete. */
 import { z } from 'zod';
-import type { Actor } from '../database/audit.ts';
+import { actorOf } from '../http/authentication.ts';
 import type { App } from '../http/openapi.ts';
 import { decodeCursor, encodeCursor } from '../http/paging.ts';
 import { assetId, assetType, flag, metadata, projectId } from '../http/schema-types.ts';
-import { extensionFits } from '../intake/media-types.ts';
 import type { ObjectDeletion } from '../jobs/delete-objects.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import { type Asset, assetDocument, recordTag, toDocument } from './asset.ts';
@@ -15,6 +14,8 @@ import { matchesIfMatch } from './preconditions.ts';
 export interface AssetRoutesOptions {
   assets: AssetsRepository;
   deletion: ObjectDeletion;
+  /** Whether a file of this name may have this media type. */
+  extensionFits: (fileName: string, mediaType: string) => boolean;
 }
 
 const byId = z.object({ id: assetId });
@@ -100,7 +101,7 @@ const assetPatch = z
   .refine((patch) => Object.keys(patch).length > 0, 'must change something')
   .meta({ id: 'AssetPatch' });
 
-export function assetRoutes(app: App, { assets, deletion }: AssetRoutesOptions): void {
+export function assetRoutes(app: App, { assets, deletion, extensionFits }: AssetRoutesOptions): void {
   app.get(
     '/v1/assets',
     {
@@ -201,7 +202,9 @@ export function assetRoutes(app: App, { assets, deletion }: AssetRoutesOptions):
       requireMatch(ifMatch, current);
       if (current.trashedAt) throw inTrash();
       const changes = {
-        ...(body.name !== undefined && { name: acceptableName(body.name, current.mediaType) }),
+        ...(body.name !== undefined && {
+          name: acceptableName(body.name, (name) => extensionFits(name, current.mediaType), current.mediaType),
+        }),
         ...(body.projectId !== undefined && { projectId: body.projectId }),
         ...(body.metadata !== undefined && { metadata: body.metadata ?? {} }),
       };
@@ -276,11 +279,6 @@ export function assetRoutes(app: App, { assets, deletion }: AssetRoutesOptions):
   );
 }
 
-/** Who acts in this request, for the audit trail. */
-export function actorOf(request: { caller: { id: string }; id: string }): Actor {
-  return { callerId: request.caller.id, requestId: request.id };
-}
-
 /** @throws Problem not-found */
 export async function required(found: Promise<Asset | undefined>): Promise<Asset> {
   const asset = await found;
@@ -311,10 +309,10 @@ async function whyNot(
   return inTrash();
 }
 
-function acceptableName(name: string, mediaType: string): string {
+function acceptableName(name: string, fits: (name: string) => boolean, mediaType: string): string {
   const checked = checkFileName(name);
   const detail = checked.ok
-    ? extensionFits(checked.name, mediaType)
+    ? fits(checked.name)
       ? undefined
       : `The extension does not belong to ${mediaType}. Keep one that does, or none.`
     : checked.detail;

@@ -7,12 +7,18 @@
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { createRemoteJWKSet, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jose';
+import type { Actor } from '../database/audit.ts';
 import { Problem, unavailable } from '../problems.ts';
 
 /** The authenticated subject. Assets are owned by callers: `id` is their `ownerId`. */
 export interface Caller {
   id: string;
   scopes: ReadonlySet<string>;
+}
+
+/** Who acts in this request, for the audit trail. */
+export function actorOf(request: { caller: Pick<Caller, 'id'>; id: string }): Actor {
+  return { callerId: request.caller.id, requestId: request.id };
 }
 
 declare module 'fastify' {

@@ -3,8 +3,7 @@ import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { errorCodes, type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { isDatabaseUnavailable } from '../database/client.ts';
-import { ClientGone } from '../intake/intake.ts';
-import { Problem, type ProblemType, problemTitle, problemUri, unavailable } from '../problems.ts';
+import { ClientGone, Problem, type ProblemType, problemTitle, problemUri, unavailable } from '../problems.ts';
 import { ObjectStoreUnavailable } from '../storage/object-store.ts';
 
 export const PROBLEM_MEDIA_TYPE = 'application/problem+json';

@@ -22,7 +22,7 @@ import { checkFileName } from '../assets/file-name.ts';
 import { dispositionOf } from '../assets/serving.ts';
 import { type Actor, recordEvent } from '../database/audit.ts';
 import { type Database, isDatabaseUnavailable } from '../database/client.ts';
-import { Problem, RETRY_SOON, unavailable } from '../problems.ts';
+import { ClientGone, Problem, RETRY_SOON, unavailable } from '../problems.ts';
 import type { QuotasRepository } from '../quotas/quotas-repository.ts';
 import { objectKey } from '../storage/object-key.ts';
 import { type ObjectAttributes, type ObjectStore, ObjectStoreUnavailable } from '../storage/object-store.ts';
@@ -86,11 +86,6 @@ export interface IntakeOptions {
   onCondemned: () => void;
   onOutcome?: (outcome: 'stored' | 'refused' | 'aborted' | 'failed', bytes: number) => void;
   now?: () => Date;
-}
-
-/** The client closed the connection; there is nobody to answer. */
-export class ClientGone extends Error {
-  override name = 'ClientGone';
 }
 
 export class Intake {

@@ -1,7 +1,7 @@
 /** Quotas and statistics over HTTP. */
 import { z } from 'zod';
 import type { AssetsRepository } from '../assets/assets-repository.ts';
-import { actorOf } from '../assets/routes.ts';
+import { actorOf } from '../http/authentication.ts';
 import type { App } from '../http/openapi.ts';
 import { bytesCount } from '../http/schema-types.ts';
 import type { Quota, QuotasRepository } from './quotas-repository.ts';

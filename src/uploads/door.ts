@@ -1,12 +1,12 @@
 /** What the doors share: who has gone, what was said about the file, and the audit of what is refused at the door. */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { actorOf } from '../assets/routes.ts';
+import { actorOf } from '../http/authentication.ts';
 import { asProblem } from '../http/error-handler.ts';
 import type { UploadLimit } from '../http/rate-limit.ts';
 import { assetType, binaryDigest, metadata, projectId } from '../http/schema-types.ts';
-import { ClientGone, type Intake } from '../intake/intake.ts';
-import { Problem, type ProblemType } from '../problems.ts';
+import type { Intake } from '../intake/intake.ts';
+import { ClientGone, Problem, type ProblemType } from '../problems.ts';
 
 export interface DoorOptions {
   intake: Intake;

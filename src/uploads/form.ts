@@ -12,13 +12,12 @@ import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { type Asset, assetDocument, recordTag, toDocument } from '../assets/asset.ts';
 import { baseName } from '../assets/file-name.ts';
-import { actorOf } from '../assets/routes.ts';
+import { actorOf } from '../http/authentication.ts';
 import { wantBody } from '../http/body-guard.ts';
 import { asProblem } from '../http/error-handler.ts';
 import { type App, invalid } from '../http/openapi.ts';
 import { binary } from '../http/schema-types.ts';
-import { ClientGone } from '../intake/intake.ts';
-import { Problem, problemDocument } from '../problems.ts';
+import { ClientGone, Problem, problemDocument } from '../problems.ts';
 import {
   audited,
   contentLength,

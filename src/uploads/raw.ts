@@ -2,13 +2,14 @@
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
 import { assetDocument, recordTag, toDocument } from '../assets/asset.ts';
-import { actorOf, entityTagHeader } from '../assets/routes.ts';
+import { entityTagHeader } from '../assets/routes.ts';
+import { actorOf } from '../http/authentication.ts';
 import { wantBody } from '../http/body-guard.ts';
 import { parseDigest } from '../http/digest-fields.ts';
 import type { App } from '../http/openapi.ts';
 import { binary } from '../http/schema-types.ts';
-import { ClientGone, incompleteBody } from '../intake/intake.ts';
-import { Problem } from '../problems.ts';
+import { incompleteBody } from '../intake/intake.ts';
+import { ClientGone, Problem } from '../problems.ts';
 import {
   audited,
   contentLength,

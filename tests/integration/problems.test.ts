@@ -146,7 +146,7 @@ describe('problems', () => {
       assert.equal(foreign?.status, 404, `${method} ${path}`);
       assert.deepEqual(foreign?.body, unknown?.body, `${method} ${path}`);
       const names = (answer: { headers: Headers } | undefined) =>
-        [...(answer?.headers.keys() ?? [])].filter((name) => name !== 'date').sort();
+        new Set([...(answer?.headers.keys() ?? [])].filter((name) => name !== 'date'));
       assert.deepEqual(names(foreign), names(unknown));
     }
     assert.equal((await client.get(`/v1/assets/${body.id}`)).status, 200);
