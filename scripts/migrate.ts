@@ -1,6 +1,6 @@
 /** `npm run migrate`: applies the migrations to DATABASE_URL and ends. The service does the same when it starts. */
 import { existsSync } from 'node:fs';
-import { applyMigrations } from '../src/database/migrations.ts';
+import { prepareDatabase } from '../src/prepare-database.ts';
 
 if (existsSync('.env')) process.loadEnvFile('.env');
 const url = process.env['DATABASE_URL'];
@@ -9,7 +9,7 @@ if (!url) {
   process.exit(1);
 }
 try {
-  await applyMigrations(url);
+  await prepareDatabase(url);
   console.log('The migrations are applied.');
 } catch (error) {
   console.error(`The migrations could not be applied: ${error instanceof Error ? error.message : String(error)}`);

@@ -16,6 +16,7 @@ import { guardBodies } from './http/body-guard.ts';
 import { documentation } from './http/documentation.ts';
 import { answerParserError, installErrorHandler, rememberRoutes } from './http/error-handler.ts';
 import { healthRoutes } from './http/health.ts';
+import { Idempotency, type UploadFate } from './http/idempotency.ts';
 import { Metrics, metricsRoute } from './http/metrics.ts';
 import { type App, useZod } from './http/openapi.ts';
 import { limitRequests, UploadLimit } from './http/rate-limit.ts';
@@ -25,15 +26,27 @@ import { Intake } from './intake/intake.ts';
 import { extensionFits } from './intake/media-types.ts';
 import type { UploadPolicies } from './intake/upload-policies.ts';
 import { UploadsRepository } from './intake/uploads-repository.ts';
-import { ObjectDeletion } from './jobs/delete-objects.ts';
+import type { JobContext, JobQueue } from './jobs/queue.ts';
+import { jobRoutes } from './jobs/routes.ts';
+import { reap, startWorkers } from './jobs/workers.ts';
 import { Problem, RETRY_SOON } from './problems.ts';
 import { QuotasRepository } from './quotas/quotas-repository.ts';
 import { quotaRoutes } from './quotas/routes.ts';
+import {
+  type ReconcileOutcome,
+  type ReconcileReport,
+  type ReconcileRequest,
+  reconcile,
+} from './reconciliation/reconciler.ts';
+import { ReconciliationRepository } from './reconciliation/reconciliation-repository.ts';
 import type { ObjectStore } from './storage/object-store.ts';
 import { PartBuffers } from './storage/part-buffers.ts';
+import { uploadAnswer } from './uploads/door.ts';
 import { formDoors } from './uploads/form.ts';
 import { rawDoor } from './uploads/raw.ts';
 
+/** Signs of life of an upload within its lease. */
+const LEASE_RENEWALS = 4;
 const JSON_BODY = 64 * 1024;
 const DISK_PARTS_IN_FLIGHT = 2;
 const LONGEST_PARAMETER = 8192;
@@ -48,6 +61,9 @@ export interface Resources {
   config: Config;
   policies: UploadPolicies;
   database: DatabaseHandle;
+  /** A pool of its own for what happens after the answer, with longer time limits. */
+  background: DatabaseHandle;
+  jobs: JobQueue;
   store: ObjectStore;
   logger: FastifyBaseLogger;
   version: string;
@@ -55,31 +71,37 @@ export interface Resources {
   onRetries?: (listener: (operation: string, retries: number) => void) => void;
   /** Validates every answer against its schema: for tests. */
   checkAnswers?: boolean;
-  /** false leaves background work off. */
-  startWork?: boolean;
 }
 
 export interface Service {
   app: App;
   metrics: Metrics;
+  /** Lets jobs be enqueued, and runs them where the role says so; before anything is listened to. */
+  startWork(): Promise<void>;
   /** Readiness fails from now on. */
   startDraining(): void;
   /** Uploads still running are ended. */
   stopUploads(): void;
   /** Ends background work; call after `app.close()`. */
   closeWork(): Promise<void>;
+  /** Settles abandoned uploads and compares the object store with the records, now and here. */
+  reconcile(request: ReconcileRequest): Promise<{ outcome: ReconcileOutcome; report: ReconcileReport }>;
   writeOpenApi(): object;
 }
 
 export async function buildApp(resources: Resources): Promise<Service> {
-  const { config, policies, database, store, logger, version } = resources;
+  const { config, policies, database, background, jobs, store, logger, version } = resources;
   const stopping = new AbortController();
   let draining = false;
 
-  const quotas = new QuotasRepository(database.database, config.DEFAULT_QUOTA);
-  const assets = new AssetsRepository(database.database);
-  const uploads = new UploadsRepository(database.database, config.DEFAULT_QUOTA);
+  const quotas = new QuotasRepository(database, config.DEFAULT_QUOTA);
+  const assets = new AssetsRepository(database, jobs);
+  const uploadsOptions = { jobs, defaultLimit: config.DEFAULT_QUOTA, lease: config.UPLOAD_LEASE / 1000 };
+  const uploads = new UploadsRepository({ ...uploadsOptions, database });
   const uploadLimit = new UploadLimit(database.database, config.UPLOADS_PER_HOUR);
+  const onError = (message: string, err: unknown) => logger.warn({ err }, message);
+  const idempotency = new Idempotency({ database, fateOf: (id) => fateOf(uploads, id), onError });
+  const records = new ReconciliationRepository(background, jobs);
   const buffers = new PartBuffers(config.UPLOAD_MEMORY, config.PART_SIZE);
   const admission = new Admission({
     total: config.UPLOADS_AT_ONCE,
@@ -89,14 +111,29 @@ export async function buildApp(resources: Resources): Promise<Service> {
   const metrics = new Metrics({
     activeUploads: () => admission.active,
     bufferBytes: () => buffers.inUse,
-    queueDepth: async () => ({ 'delete-objects': await assets.countDeleting() }),
+    queues: () => jobs.counts(),
+    lastReconciliation: () => records.lastRun(),
   });
   resources.onRetries?.((operation, retries) => metrics.retries(operation, retries));
-  const deletion = new ObjectDeletion({
-    assets,
+  const workers = {
+    jobs,
+    assets: new AssetsRepository(background, jobs),
+    uploads: new UploadsRepository({ ...uploadsOptions, database: background }),
     store,
-    onError: (err) => logger.warn({ err }, 'an object could not be deleted yet'),
-  });
+    policies,
+    idempotency,
+    reconciler: {
+      database: background,
+      records,
+      store,
+      keyPrefix: config.S3_KEY_PREFIX,
+      grace: config.RECONCILE_GRACE,
+      onAlarm: (message: string, detail: object) => logger.error(detail, message),
+    },
+    trashRetention: config.TRASH_RETENTION_DAYS,
+    onEvent: (message: string, detail: object) => logger.info(detail, message),
+    onError,
+  };
   const intake = new Intake({
     database: database.database,
     uploads,
@@ -112,8 +149,8 @@ export async function buildApp(resources: Resources): Promise<Service> {
     wait: config.UPLOAD_WAIT,
     minimumRate: config.MIN_UPLOAD_RATE,
     rateWindow: config.BODY_TIMEOUT,
-    onTrouble: (message, err) => logger.warn({ err }, message),
-    onCondemned: () => deletion.soon(),
+    leaseRenewal: config.UPLOAD_LEASE / LEASE_RENEWALS,
+    onTrouble: onError,
     onOutcome: (outcome, bytes) => metrics.upload(outcome, bytes),
   });
 
@@ -156,12 +193,15 @@ export async function buildApp(resources: Resources): Promise<Service> {
   await limitRequests(app, config.REQUESTS_PER_MINUTE);
   guardBodies(app, config.BODY_TIMEOUT);
 
-  const door = { intake, uploadLimit, stopping: stopping.signal };
-  await app.register(async (scope) => formDoors(scope as App, door));
-  await app.register(async (scope) => rawDoor(scope as App, door));
-  assetRoutes(app, { assets, deletion, extensionFits });
-  downloadRoutes(app, { assets, store, linkLife: config.LINK_TTL / 1000, onSent: (bytes) => metrics.sent(bytes) });
-  quotaRoutes(app, { quotas, assets });
+  if (config.ROLE !== 'worker') {
+    const door = { intake, uploadLimit, idempotency, stopping: stopping.signal };
+    await app.register(async (scope) => formDoors(scope as App, door));
+    await app.register(async (scope) => rawDoor(scope as App, door));
+    assetRoutes(app, { assets, idempotency, extensionFits });
+    downloadRoutes(app, { assets, store, linkLife: config.LINK_TTL / 1000, onSent: (bytes) => metrics.sent(bytes) });
+    quotaRoutes(app, { quotas, assets, idempotency });
+    jobRoutes(app, { jobs });
+  }
   healthRoutes(app, {
     version,
     draining: () => draining,
@@ -173,10 +213,13 @@ export async function buildApp(resources: Resources): Promise<Service> {
   metricsRoute(app, metrics, config.METRICS_TOKEN);
   const writeOpenApi = documentation(app, writeDocument, version);
 
-  if (resources.startWork ?? true) deletion.start();
   return {
     app,
     metrics,
+    startWork: async () => {
+      await jobs.start();
+      if (config.ROLE !== 'api') await startWorkers(workers);
+    },
     startDraining: () => {
       draining = true;
     },
@@ -186,14 +229,30 @@ export async function buildApp(resources: Resources): Promise<Service> {
       ),
     closeWork: async () => {
       await intake.close(UNDO_TIME);
-      await deletion.close();
+      await jobs.stop(JOB_TIME);
+    },
+    reconcile: async (request) => {
+      if (!request.dryRun) await reap(workers, outsideOfJobs(request.signal));
+      return reconcile(workers.reconciler, request);
     },
     writeOpenApi,
   };
 }
 
-/** Milliseconds for undoing what was aborted last. */
+/** Milliseconds for undoing what was aborted last, and for jobs to finish before they are handed back. */
 const UNDO_TIME = 5000;
+const JOB_TIME = 5000;
+
+/** What became of an upload whose process may be dead. */
+async function fateOf(uploads: UploadsRepository, id: string): Promise<UploadFate> {
+  const fate = await uploads.fate(id);
+  return typeof fate === 'string' ? { state: fate } : { state: 'stored', answer: uploadAnswer(fate) };
+}
+
+/** What a command runs belongs to no worker, so nobody can take it away. */
+function outsideOfJobs(signal: AbortSignal = new AbortController().signal): JobContext {
+  return { id: 'command', signal, fence: async () => {} };
+}
 
 function corsOptions(origins: string[]) {
   return {

@@ -108,6 +108,12 @@ export const settings = {
     'info',
     'Least severe level that is logged.',
   ),
+  ROLE: setting(
+    'Service',
+    z.enum(['api', 'worker', 'all'], { error: 'must be api, worker or all' }),
+    'all',
+    'What the process does: api serves requests, worker runs jobs, all does both.',
+  ),
   CORS_ORIGINS: setting(
     'Service',
     list,
@@ -323,6 +329,20 @@ export const settings = {
     'Grace before MIN_UPLOAD_RATE counts, and longest time for headers or a JSON body.',
   ),
 
+  UPLOAD_LEASE: setting(
+    'Lifecycle',
+    duration.refine((ms) => ms >= 1000, 'must be at least 1s'),
+    '2m',
+    'An upload that gives no sign of life for this long is abandoned, and settled by the reaper.',
+  ),
+  TRASH_RETENTION_DAYS: setting('Lifecycle', count, '30', 'Days after which the trash is deleted for good.'),
+  RECONCILE_GRACE: setting(
+    'Lifecycle',
+    duration,
+    '24h',
+    'Age at which an object without a record, or an unfinished multipart upload, counts as left behind.',
+  ),
+
   LINK_TTL: setting(
     'Links',
     duration.refine((ms) => ms >= 1000 && ms <= LONGEST_LINK * 1000, 'must be 1s to 7d'),
@@ -407,6 +427,8 @@ function contradictions(config: Partial<Config>): string[] {
   if (Boolean(config.S3_ACCESS_KEY_ID) !== Boolean(config.S3_SECRET_ACCESS_KEY)) {
     faults.push('S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY belong together: name both or none');
   }
+  if (config.ROLE && config.ROLE !== 'all' && !config.DATABASE_URL)
+    faults.push('ROLE other than all needs DATABASE_URL: the embedded Postgres belongs to one process');
   if (config.S3_SSE_KMS_KEY_ID && config.S3_SSE !== 'aws:kms') faults.push('S3_SSE_KMS_KEY_ID needs S3_SSE=aws:kms');
   if (config.developmentMode && config.HOST && !isLoopback(config.HOST)) {
     faults.push('HOST must be a loopback address while neither AUTH_JWT_SECRET nor AUTH_JWKS_URL is set');

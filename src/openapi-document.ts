@@ -6,6 +6,7 @@ import { loadConfig } from './config.ts';
 import { openDatabase } from './database/client.ts';
 import { openApiYaml } from './http/documentation.ts';
 import { loadUploadPolicies } from './intake/upload-policies.ts';
+import { JobQueue } from './jobs/queue.ts';
 import { DiskObjectStore } from './storage/disk/disk-object-store.ts';
 import { readVersion } from './version.ts';
 
@@ -21,11 +22,12 @@ export async function openApiDocument(): Promise<string> {
     config,
     policies: loadUploadPolicies(undefined, config.MAX_FILE_SIZE),
     database,
+    background: database,
+    jobs: new JobQueue({ database, work: false, onError: () => {} }),
     // The routes are those of the embedded default, which has one more: the links of the disk store.
     store: new DiskObjectStore({ directory: tmpdir(), linkSecret: Buffer.alloc(32), publicUrl: () => '' }),
     logger: pino({ level: 'silent' }),
     version: readVersion(),
-    startWork: false,
   });
   try {
     await service.app.ready();

@@ -12,7 +12,8 @@ import { buildApp, type Service } from './app.ts';
 import type { Config } from './config.ts';
 import { openDatabase } from './database/client.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './database/embedded-postgres.ts';
-import { applyMigrations } from './database/migrations.ts';
+import { JobQueue } from './jobs/queue.ts';
+import { prepareDatabase } from './prepare-database.ts';
 import type { Startup } from './startup.ts';
 import { openObjectStore } from './storage/open.ts';
 import { readVersion } from './version.ts';
@@ -21,6 +22,10 @@ import { readVersion } from './version.ts';
 const DATABASE_WATCH = 500;
 /** After all that may take its time, how long closing itself may take. Milliseconds. */
 const CLOSING_TIME = 15_000;
+
+/** For what happens after the answer: its statements may take longer, and must not take connections from requests. */
+const BACKGROUND_CONNECTIONS = 4;
+const BACKGROUND_TIMEOUT = 60_000;
 
 type Closer = () => Promise<unknown> | unknown;
 /** Closed from the last to the first. */
@@ -46,7 +51,7 @@ async function start({ config, policies }: Startup): Promise<void> {
   closers.push(() => grace.uninstall());
 
   const url = config.DATABASE_URL ?? (await embedPostgres(config, logger));
-  await applyMigrations(url);
+  await prepareDatabase(url);
   const database = openDatabase({
     url,
     connections: config.DATABASE_POOL,
@@ -55,6 +60,18 @@ async function start({ config, policies }: Startup): Promise<void> {
     onError: ({ message }) => logger.warn({ reason: message }, 'a connection to the database broke'),
   });
   closers.push(() => database.close());
+  const background = openDatabase({
+    url,
+    connections: BACKGROUND_CONNECTIONS,
+    timeout: BACKGROUND_TIMEOUT,
+    onError: ({ message }) => logger.warn({ reason: message }, 'a connection to the database broke'),
+  });
+  closers.push(() => background.close());
+  const jobs = new JobQueue({
+    database: background,
+    work: config.ROLE !== 'api',
+    onError: (message, err) => logger.warn({ err }, message),
+  });
 
   let retried: (operation: string, retries: number) => void = () => {};
   const store = await openObjectStore(config, {
@@ -68,6 +85,8 @@ async function start({ config, policies }: Startup): Promise<void> {
     config,
     policies,
     database,
+    background,
+    jobs,
     store,
     logger,
     version,
@@ -75,6 +94,7 @@ async function start({ config, policies }: Startup): Promise<void> {
       retried = listener;
     },
   });
+  await service.startWork();
   await service.app.listen({ host: config.HOST, port: config.PORT });
   const address = service.app.server.address();
   const port = typeof address === 'object' && address ? address.port : config.PORT;

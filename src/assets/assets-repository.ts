@@ -4,7 +4,9 @@
  */
 import { type SQL, sql } from 'drizzle-orm';
 import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
-import type { Database } from '../database/client.ts';
+import type { Database, DatabaseHandle, Executor } from '../database/client.ts';
+import { retryStatement } from '../database/retry.ts';
+import type { JobQueue } from '../jobs/queue.ts';
 import { type Asset, type AssetRow, assetColumns, toAsset } from './asset.ts';
 
 /** Written out, not a parameter: the planner takes the partial indexes only when it sees the states. */
@@ -50,11 +52,18 @@ export interface StatisticsRow {
   bytes: number;
 }
 
-export class AssetsRepository {
-  readonly #database: Database;
+/** How long a database that is away is borne where the outcome of a commit may be unknown. Milliseconds. */
+const DELETION_PATIENCE = 2000;
 
-  constructor(database: Database) {
-    this.#database = database;
+export class AssetsRepository {
+  readonly #handle: DatabaseHandle;
+  readonly #database: Database;
+  readonly #jobs: Pick<JobQueue, 'send' | 'sendAll' | 'wake'>;
+
+  constructor(handle: DatabaseHandle, jobs: Pick<JobQueue, 'send' | 'sendAll' | 'wake'>) {
+    this.#handle = handle;
+    this.#database = handle.database;
+    this.#jobs = jobs;
   }
 
   /** A visible asset of this owner, in the trash or not. */
@@ -105,7 +114,7 @@ export class AssetsRepository {
       with previous as (
         select id, name, project_id from assets
         where id = ${id} and owner_id = ${ownerId} and ${visible} and trashed_at is null
-          ${version === undefined ? sql`` : sql`and version = ${version}`}
+          ${ofVersion(version)}
         for update
       ), changed as (
         update assets set version = version + 1, updated_at = now()
@@ -120,15 +129,34 @@ export class AssetsRepository {
       select ${assetColumns} from changed`);
   }
 
-  /** Into the trash. @returns undefined when there is no such asset out of the trash */
-  async trash(ownerId: string, id: string, actor: Actor): Promise<Asset | undefined> {
-    return this.#one(sql`
+  /**
+   * Into the trash; what is there already stays as it is.
+   * @param version only when the record still has this version
+   * @param also what belongs into the same transaction
+   * @returns false when there is no such asset
+   */
+  async trash(
+    ownerId: string,
+    id: string,
+    version: number | undefined,
+    actor: Actor,
+    also: (transaction: Executor) => Promise<void>,
+  ): Promise<boolean> {
+    const statement = sql`
       with changed as (
         update assets set trashed_at = now(), updated_at = now(), version = version + 1
-        where id = ${id} and owner_id = ${ownerId} and ${visible} and trashed_at is null
+        where id = ${id} and owner_id = ${ownerId} and ${visible} and trashed_at is null${ofVersion(version)}
         returning *
       ), audit as (${auditFrom('changed', 'asset.trashed', actor)})
-      select ${assetColumns} from changed`);
+      select id from assets where id = ${id} and owner_id = ${ownerId} and ${visible}
+        and (trashed_at is not null or exists (select from changed))`;
+    return retryStatement(DELETION_PATIENCE, () =>
+      this.#handle.transact(async (transaction) => {
+        const { rows } = await transaction.execute(statement);
+        if (rows.length > 0) await also(transaction);
+        return rows.length > 0;
+      }),
+    );
   }
 
   /** Out of the trash. @returns undefined when there is no such asset in the trash */
@@ -144,43 +172,88 @@ export class AssetsRepository {
 
   /**
    * Marks the asset for deletion, from the trash or not: from here on nobody sees it, and its quota is free. The row
-   * stays until the object is gone.
+   * stays until a job, enqueued in the same transaction, has removed the bytes.
+   * @param version only when the record still has this version
+   * @param also what belongs into the same transaction
    * @returns false when there is no such asset (any more)
    */
-  async delete(ownerId: string, id: string, actor: Actor): Promise<boolean> {
-    const { rows } = await this.#database.execute(sql`
-      with changed as (
-        update assets set state = 'deleting', updated_at = now(), version = version + 1
-        where id = ${id} and owner_id = ${ownerId} and ${visible}
-        returning *
-      ), freed as (
-        update quotas set used_bytes = used_bytes - changed.size, file_count = file_count - 1
-        from changed where quotas.owner_id = changed.owner_id
-      ), audit as (
-        ${auditFrom('changed', 'asset.deleted', actor, sql`jsonb_build_object('name', name, 'size', size)`)}
-      )
-      select id from changed`);
-    return rows.length === 1;
-  }
-
-  /** Records whose object has yet to be deleted, oldest first. */
-  async deleting(limit: number): Promise<{ id: string; objectKey: string }[]> {
-    const { rows } = await this.#database.execute<{ id: string; object_key: string }>(
-      sql`select id, object_key from assets where state = 'deleting' order by updated_at limit ${limit}`,
+  async delete(
+    ownerId: string,
+    id: string,
+    version: number | undefined,
+    actor: Actor,
+    also?: (transaction: Executor) => Promise<void>,
+  ): Promise<boolean> {
+    const condition = sql`id = ${id} and owner_id = ${ownerId}${ofVersion(version)}`;
+    const deleted = await retryStatement(DELETION_PATIENCE, (attempt) =>
+      this.#handle.transact(async (transaction) => {
+        const { rows } = await transaction.execute(deletion(condition, 'asset.deleted', actor));
+        if (rows.length > 0) await this.#jobs.send(transaction, 'delete-object', { assetId: id });
+        // An earlier commit took effect and only its answer was lost.
+        else if (attempt === 1) return false;
+        await also?.(transaction);
+        return true;
+      }),
     );
-    return rows.map((row) => ({ id: row.id, objectKey: row.object_key }));
+    if (deleted) this.#jobs.wake('delete-object');
+    return deleted;
   }
 
-  async countDeleting(): Promise<number> {
-    const { rows } = await this.#database.execute<{ count: string }>(
-      sql`select count(*) from assets where state = 'deleting'`,
+  /** Deletes for good what has been in the trash since before `cutoff`, at most `limit` assets. @returns how many */
+  async purgeTrash(cutoff: Date, limit: number, actor: Actor, fence: Fence): Promise<number> {
+    const expired = sql`id in (
+      select id from assets where ${visible} and trashed_at < ${cutoff.toISOString()}::timestamptz
+      order by trashed_at limit ${limit} for update skip locked)`;
+    return this.#deleteBatch(expired, 'asset.purged', actor, fence);
+  }
+
+  /**
+   * Deletes for good assets of a type that were made before `cutoff`, at most `limit` of them. Ids are made of the time
+   * (UUIDv7), so the primary key finds the oldest.
+   * @param after where the last batch ended
+   * @returns how many were looked at and deleted, and where to go on
+   */
+  async expire(
+    { assetType, cutoff, after, limit }: { assetType: string; cutoff: Date; after: string; limit: number },
+    actor: Actor,
+    fence: Fence,
+  ): Promise<{ looked: number; deleted: number; last: string }> {
+    const { rows } = await this.#database.execute<{ id: string; matches: boolean }>(sql`
+      select id, (${visible} and asset_type = ${assetType} and created_at < ${cutoff.toISOString()}::timestamptz) as matches
+      from assets where id > ${after}::uuid and id < ${firstIdAt(cutoff)}::uuid order by id limit ${limit}`);
+    const ids = rows.filter(({ matches }) => matches).map(({ id }) => id);
+    const condition = sql`id in (select id from assets where id = any(${sql.param(ids)}::uuid[]) and asset_type = ${assetType} for update skip locked)`;
+    const deleted = ids.length === 0 ? 0 : await this.#deleteBatch(condition, 'asset.expired', actor, fence);
+    return { looked: rows.length, deleted, last: rows.at(-1)?.id ?? after };
+  }
+
+  async #deleteBatch(condition: SQL, action: AuditAction, actor: Actor, fence: Fence): Promise<number> {
+    return this.#handle.transact(async (transaction) => {
+      await fence(transaction);
+      const { rows } = await transaction.execute<{ id: string }>(deletion(condition, action, actor));
+      await this.#jobs.sendAll(
+        transaction,
+        'delete-object',
+        rows.map(({ id }) => ({ assetId: id })),
+      );
+      return rows.length;
+    });
+  }
+
+  /** Where the bytes of a record are that are to be removed. */
+  async findDeleting(id: string): Promise<{ objectKey: string } | undefined> {
+    const { rows } = await this.#database.execute<{ object_key: string }>(
+      sql`select object_key from assets where id = ${id} and state = 'deleting'`,
     );
-    return Number(rows[0]?.count ?? 0);
+    return rows[0] && { objectKey: rows[0].object_key };
   }
 
-  /** Removes the record of a deleted asset, once its object is gone. */
-  async forget(id: string): Promise<void> {
-    await this.#database.execute(sql`delete from assets where id = ${id} and state = 'deleting'`);
+  /** Removes the record of a deleted asset, once its bytes are gone. */
+  async forget(id: string, fence: Fence): Promise<void> {
+    await this.#handle.transact(async (transaction) => {
+      await fence(transaction);
+      await transaction.execute(sql`delete from assets where id = ${id} and state = 'deleting'`);
+    });
   }
 
   /** Count and bytes of all visible assets of the owner, by each dimension; days are those of the last 30, in UTC. */
@@ -213,6 +286,35 @@ export class AssetsRepository {
     const { rows } = await this.#database.execute<AssetRow>(statement);
     return rows[0] && toAsset(rows[0]);
   }
+}
+
+const ofVersion = (version: number | undefined): SQL =>
+  version === undefined ? sql`` : sql` and version = ${version}`;
+
+/** Called first in a transaction of a job; see JobContext. */
+type Fence = (transaction: Executor) => Promise<void>;
+
+/** Marks visible assets for deletion, frees their quota, and writes an audit row for each. */
+function deletion(condition: SQL, action: AuditAction, actor: Actor): SQL {
+  return sql`
+    with changed as (
+      update assets set state = 'deleting', updated_at = now(), version = version + 1
+      where ${visible} and ${condition}
+      returning *
+    ), freed as (
+      update quotas set used_bytes = used_bytes - gone.bytes, file_count = file_count - gone.files
+      from (select owner_id, sum(size) as bytes, count(*) as files from changed group by owner_id) as gone
+      where quotas.owner_id = gone.owner_id
+    ), audit as (
+      ${auditFrom('changed', action, actor, sql`jsonb_build_object('name', name, 'size', size)`)}
+    )
+    select id from changed`;
+}
+
+/** The smallest UUIDv7 of a moment (RFC 9562 section 5.7). */
+function firstIdAt(moment: Date): string {
+  const time = Math.max(0, moment.getTime()).toString(16).padStart(12, '0');
+  return `${time.slice(0, 8)}-${time.slice(8)}-0000-0000-000000000000`;
 }
 
 /** The statement of a list page; public so that a test can EXPLAIN it. */

@@ -1,10 +1,11 @@
 /** The catalogue of assets over HTTP: list, get, change, trash, restore, delete. */
 import { z } from 'zod';
+import type { Executor } from '../database/client.ts';
 import { actorOf } from '../http/authentication.ts';
+import { type Answer, type Idempotency, idempotencyHeader, once, sendAnswer } from '../http/idempotency.ts';
 import type { App } from '../http/openapi.ts';
 import { decodeCursor, encodeCursor } from '../http/paging.ts';
 import { assetId, assetType, flag, metadata, projectId } from '../http/schema-types.ts';
-import type { ObjectDeletion } from '../jobs/delete-objects.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import { type Asset, assetDocument, recordTag, toDocument } from './asset.ts';
 import type { AssetsRepository, ListQuery } from './assets-repository.ts';
@@ -13,7 +14,7 @@ import { matchesIfMatch } from './preconditions.ts';
 
 export interface AssetRoutesOptions {
   assets: AssetsRepository;
-  deletion: ObjectDeletion;
+  idempotency: Idempotency;
   /** Whether a file of this name may have this media type. */
   extensionFits: (fileName: string, mediaType: string) => boolean;
 }
@@ -101,7 +102,7 @@ const assetPatch = z
   .refine((patch) => Object.keys(patch).length > 0, 'must change something')
   .meta({ id: 'AssetPatch' });
 
-export function assetRoutes(app: App, { assets, deletion, extensionFits }: AssetRoutesOptions): void {
+export function assetRoutes(app: App, { assets, idempotency, extensionFits }: AssetRoutesOptions): void {
   app.get(
     '/v1/assets',
     {
@@ -235,19 +236,34 @@ export function assetRoutes(app: App, { assets, deletion, extensionFits }: Asset
         querystring: z.strictObject({
           permanent: flag,
         }),
-        headers: z.object({ 'if-match': z.string().optional().meta({ description: 'Entity tag of the record' }) }),
+        headers: idempotencyHeader.extend({
+          'if-match': z.string().optional().meta({ description: 'Entity tag of the record' }),
+        }),
       },
-      config: { success: { status: 204, description: 'Done' }, problems: ['not-found', 'precondition-failed'] },
+      config: {
+        success: { status: 204, description: 'Done' },
+        problems: ['not-found', 'precondition-failed', 'request-in-progress', 'idempotency-key-reused'],
+      },
     },
     async (request, reply) => {
       const { caller, params, query } = request;
-      const current = await required(assets.find(caller.id, params.id));
-      requireMatch(request.headers['if-match'], current);
-      if (query.permanent) {
-        if (!(await assets.delete(caller.id, params.id, actorOf(request)))) throw assetNotFound();
-        deletion.soon();
-      } else if (!current.trashedAt) await assets.trash(caller.id, params.id, actorOf(request));
-      return reply.code(204).send();
+      const ifMatch = request.headers['if-match'];
+      const actor = actorOf(request);
+      const operation = ['deleteAsset', params.id, query.permanent, ifMatch];
+      const answer = await once(idempotency, request, operation, async (commit) => {
+        const current = await required(assets.find(caller.id, params.id));
+        requireMatch(ifMatch, current);
+        const version = ifMatch === undefined ? undefined : current.version;
+        const also = (transaction: Executor) => commit(transaction, gone);
+        const done = query.permanent
+          ? await assets.delete(caller.id, params.id, version, actor, also)
+          : await assets.trash(caller.id, params.id, version, actor, also);
+        // Somebody was faster: deleted, or changed since it was read.
+        if (!done) requireMatch(ifMatch, await required(assets.find(caller.id, params.id)));
+        if (!done) throw assetNotFound();
+        return gone;
+      });
+      return sendAnswer(reply, answer);
     },
   );
 
@@ -278,6 +294,8 @@ export function assetRoutes(app: App, { assets, deletion, extensionFits }: Asset
     },
   );
 }
+
+const gone: Answer = { status: 204, headers: {} };
 
 /** @throws Problem not-found */
 export async function required(found: Promise<Asset | undefined>): Promise<Asset> {

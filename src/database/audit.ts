@@ -11,11 +11,16 @@ export const auditActions = [
   'asset.trashed',
   'asset.restored',
   'asset.deleted',
+  'asset.purged',
+  'asset.expired',
+  'asset.lost',
+  'asset.found',
   'asset.link-issued',
   'asset.downloaded',
   'upload.refused',
   'upload.aborted',
   'quota.changed',
+  'quota.corrected',
 ] as const;
 export type AuditAction = (typeof auditActions)[number];
 
@@ -23,6 +28,11 @@ export type AuditAction = (typeof auditActions)[number];
 export interface Actor {
   callerId: string;
   requestId: string;
+}
+
+/** What the service does by itself, in which job. */
+export function systemActor(part: 'reaper' | 'purge' | 'reconciler', jobId: string): Actor {
+  return { callerId: `stowage:${part}`, requestId: `job:${jobId}` };
 }
 
 /**

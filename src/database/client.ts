@@ -6,6 +6,10 @@ import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres';
 import { Pool } from 'pg';
 
 export type Database = NodePgDatabase;
+/** What runs statements: the pool, or one transaction. */
+export type Executor = Pick<Database, 'execute'>;
+/** Runs `work` in one transaction, which commits when it resolves. */
+export type Transact = <Result>(work: (transaction: Executor) => Promise<Result>) => Promise<Result>;
 
 export interface DatabaseOptions {
   url: string;
@@ -19,6 +23,8 @@ export interface DatabaseOptions {
 export interface DatabaseHandle {
   database: Database;
   pool: Pool;
+  /** Short transactions only: a connection is held until `work` ends. */
+  transact: Transact;
   close(): Promise<void>;
 }
 
@@ -43,11 +49,38 @@ export function openDatabase({ url, connections, timeout, onError }: DatabaseOpt
   return {
     database: drizzle(pool),
     pool,
+    transact: (work) => transact(pool, work),
     close: () => {
       closing = true;
       return pool.end();
     },
   };
+}
+
+async function transact<Result>(pool: Pool, work: (transaction: Executor) => Promise<Result>): Promise<Result> {
+  const client = await pool.connect();
+  // A connection that breaks between two statements would otherwise end the process; the next statement tells.
+  const ignore = () => {};
+  client.on('error', ignore);
+  let unusable = false;
+  try {
+    await client.query('begin');
+    const result = await work(drizzle(client));
+    await client.query('commit');
+    return result;
+  } catch (error) {
+    // After a lost answer the connection may still be busy: it must not go back to the pool.
+    unusable =
+      isDatabaseUnavailable(error) ||
+      (await client.query('rollback').then(
+        () => false,
+        () => true,
+      ));
+    throw error;
+  } finally {
+    client.off('error', ignore);
+    client.release(unusable);
+  }
 }
 
 /** SQLSTATE classes and codes after which the statement may or may not have happened, or was never begun. */

@@ -3,7 +3,20 @@
  * (the append-only trigger, the unlogged counter) stands in hand-written migrations beside the generated ones.
  */
 import { sql } from 'drizzle-orm';
-import { bigint, check, customType, index, integer, jsonb, pgTable, text, timestamp, uuid } from 'drizzle-orm/pg-core';
+import {
+  bigint,
+  boolean,
+  check,
+  customType,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  primaryKey,
+  text,
+  timestamp,
+  uuid,
+} from 'drizzle-orm/pg-core';
 
 const bytea = customType<{ data: Buffer }>({ dataType: () => 'bytea' });
 /** Millisecond precision, so that a Date holds exactly what the column holds and keyset cursors are exact. */
@@ -80,6 +93,7 @@ export const assets = pgTable(
     index('assets_trashed')
       .using('btree', sql`owner_id`, sql`created_at`, sql`id`)
       .where(sql`${visible} and trashed_at is not null`),
+    index('assets_trashed_since').using('btree', sql`trashed_at`).where(sql`${visible} and trashed_at is not null`),
     index('assets_uploading').using('btree', sql`lease_expires_at`).where(sql`state = 'uploading'`),
     index('assets_deleting').using('btree', sql`updated_at`).where(sql`state = 'deleting'`),
   ],
@@ -109,4 +123,56 @@ export const uploadCounts = pgTable('upload_counts', {
   callerId: text('caller_id').primaryKey(),
   windowEndsAt: moment('window_ends_at').notNull(),
   uploads: integer('uploads').notNull(),
+});
+
+/** What was answered to requests that carry an Idempotency-Key, or that such a request is running. */
+export const idempotencyKeys = pgTable(
+  'idempotency_keys',
+  {
+    callerId: text('caller_id').notNull(),
+    key: text('key').notNull(),
+    /** SHA-256 over operation and parameters: another request under the same key is refused. */
+    fingerprint: bytea('fingerprint').notNull(),
+    /** Bytes of the file that was uploaded, where the request did not name its digest. */
+    size: bigint('size', { mode: 'number' }),
+    /** Names the one attempt that may answer. */
+    claim: uuid('claim').notNull(),
+    leaseExpiresAt: moment('lease_expires_at').notNull(),
+    /** Of an upload, once its record exists: tells after a crash what became of it. */
+    assetId: uuid('asset_id'),
+    /** Absent while the request runs. */
+    status: integer('status'),
+    headers: jsonb('headers').$type<Record<string, string>>(),
+    body: jsonb('body'),
+    createdAt: moment('created_at').notNull().defaultNow(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.callerId, table.key] }),
+    index('idempotency_keys_by_age').using('btree', sql`created_at`),
+    index('idempotency_keys_by_asset').using('btree', sql`asset_id`).where(sql`asset_id is not null`),
+  ],
+);
+
+/** What a reconciliation found in the object store, to be compared with the records. Unlogged: of use during the run only. */
+export const reconcileObjects = pgTable(
+  'reconcile_objects',
+  {
+    runId: uuid('run_id').notNull(),
+    key: text('key').notNull(),
+    /** Of keys that are made like ours. */
+    assetId: uuid('asset_id'),
+    size: bigint('size', { mode: 'number' }).notNull(),
+    lastModified: moment('last_modified').notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.runId, table.key] })],
+);
+
+/** The outcome of each reconciliation; metrics tell the last one. */
+export const reconcileRuns = pgTable('reconcile_runs', {
+  id: uuid('id').primaryKey(),
+  startedAt: moment('started_at').notNull(),
+  finishedAt: moment('finished_at'),
+  dryRun: boolean('dry_run').notNull(),
+  outcome: text('outcome').notNull(),
+  report: jsonb('report').$type<Record<string, number>>().notNull().default({}),
 });

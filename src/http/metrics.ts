@@ -7,8 +7,8 @@ import { Problem } from '../problems.ts';
 export interface Gauges {
   activeUploads: () => number;
   bufferBytes: () => number;
-  /** Work that is waiting, by queue. */
-  queueDepth: () => Promise<Record<string, number>>;
+  queues: () => Promise<{ queue: string; waiting: number; retrying: number; deadLetters: number }[]>;
+  lastReconciliation: () => Promise<{ finishedAt: Date; report: Record<string, number> } | undefined>;
 }
 
 export class Metrics {
@@ -63,15 +63,55 @@ export class Metrics {
         this.set(gauges.bufferBytes());
       },
     });
+    // The database being away must not take the other metrics along.
+    const queues = () => gauges.queues().catch(() => []);
     new Gauge({
       name: 'stowage_job_queue_depth',
       help: 'Jobs that wait to be done',
       labelNames: ['queue'],
       registers,
       async collect() {
-        // The database being away must not take the other metrics along.
-        for (const [queue, depth] of Object.entries(await gauges.queueDepth().catch(() => ({}))))
-          this.set({ queue }, depth);
+        for (const { queue, waiting, retrying } of await queues()) this.set({ queue }, waiting + retrying);
+      },
+    });
+    new Gauge({
+      name: 'stowage_job_dead_letters',
+      help: 'Jobs that failed for good',
+      labelNames: ['queue'],
+      registers,
+      async collect() {
+        for (const { queue, deadLetters } of await queues()) this.set({ queue }, deadLetters);
+      },
+    });
+    const last = () => gauges.lastReconciliation().catch(() => undefined);
+    const found = (name: string, help: string, field: string) =>
+      new Gauge({
+        name,
+        help,
+        registers,
+        async collect() {
+          const run = await last();
+          if (run) this.set(run.report[field] ?? 0);
+        },
+      });
+    found(
+      'stowage_unaccounted_bytes',
+      'Bytes of objects without a record, at the last reconciliation',
+      'unaccountedBytes',
+    );
+    found('stowage_lost_assets', 'Assets whose bytes are missing, at the last reconciliation', 'lostAssets');
+    found(
+      'stowage_quota_drift_bytes',
+      'Bytes by which quotas were wrong, at the last reconciliation',
+      'quotaDriftBytes',
+    );
+    new Gauge({
+      name: 'stowage_reconciled_timestamp_seconds',
+      help: 'When the last reconciliation ended',
+      registers,
+      async collect() {
+        const run = await last();
+        if (run) this.set(run.finishedAt.getTime() / 1000);
       },
     });
   }

@@ -4,10 +4,10 @@
  *   1. a place among the running uploads, and a first part buffer
  *   2. the bytes: counted, hashed, copied into part buffers; at 64 KiB (or the end) their type is judged
  *   3. quota is reserved before anything is sent to the store; the record `uploading` is the witness of what is sent
- *   4. size, type, structure and digest are judged before the object is made whole
+ *   4. size, type, structure and digest are judged before the object is made whole, and the record is sealed with them
  *   5. one statement turns the record into a `ready` asset and the reservation into use
  *
- * A file that fits one buffer and is refused has touched neither database nor store. When the size is known from the
+ * A file that fits one buffer and is refused has touched neither database nor store. When a larger size is known from the
  * beginning, the quota is asked before the first byte is read.
  *
  * Until the last byte is here, a client that goes away ends the upload. From then on it is finished whatever the client
@@ -33,14 +33,12 @@ import { classify, normaliseMediaType } from './media-types.ts';
 import { metered } from './metered-source.ts';
 import { type StructureCheck, structureCheck } from './structure.ts';
 import type { UploadPolicies, UploadPolicy } from './upload-policies.ts';
-import type { EndedUpload, UploadsRepository } from './uploads-repository.ts';
+import type { Also, EndedUpload, StoredBytes, UploadsRepository } from './uploads-repository.ts';
 
 /** Bytes from which the media type is judged. */
 export const HEAD_SIZE = 64 * 1024;
 /** While uploads wait for memory, those that hold it must move at least this fast. Bytes per second. */
 const CONTENDED_RATE = 64 * 1024;
-/** A live upload renews its lease this often. Milliseconds. */
-const LEASE_RENEWAL = 30_000;
 /** How long undoing is tried again while the database is away. Milliseconds. */
 const UNDO_PATIENCE = 10 * 60_000;
 
@@ -61,6 +59,8 @@ export interface Arrival {
   /** Declared digest of the bytes. */
   sha256?: Buffer;
   source: AsyncIterable<Buffer>;
+  /** What belongs into the transactions that begin and settle the upload: the answer to a request that may be repeated. */
+  also?: { begun: Also<string>; settled: Also<Asset> };
   /** Aborted when the client has gone or the service stops. */
   signal: AbortSignal;
 }
@@ -77,13 +77,13 @@ export interface IntakeOptions {
   partsInFlight: number;
   /** Milliseconds to wait for a place and a buffer. */
   wait: number;
+  /** Milliseconds between signs of life of an upload, far less than its lease. */
+  leaseRenewal: number;
   /** Bytes per second, and the milliseconds over which they are measured. */
   minimumRate: number;
   rateWindow: number;
   /** Told of everything that must be looked at again but does not concern the client. */
   onTrouble: (message: string, error: unknown) => void;
-  /** Told when a record was left whose object has yet to be deleted. */
-  onCondemned: () => void;
   onOutcome?: (outcome: 'stored' | 'refused' | 'aborted' | 'failed', bytes: number) => void;
   now?: () => Date;
 }
@@ -172,7 +172,11 @@ export class Intake {
       this.#inBackground(() => this.#resolve(upload, { action: 'upload.aborted', reason, actor: arrival.actor }));
       return;
     }
-    const abandoned = await upload.abandon();
+    const touchedStore = await upload.stop();
+    if (upload.disowned) {
+      await upload.abandon();
+      return;
+    }
     if (!upload.begun) {
       if (refused && problem instanceof Problem)
         await this.recordRefusal(arrival.actor, arrival.ownerId, problem, arrival.fileName);
@@ -184,8 +188,7 @@ export class Intake {
       reason,
       actor: arrival.actor,
     };
-    const end = () =>
-      abandoned === 'nothing-left' ? uploads.remove(upload.id, outcome) : this.#condemn(upload, outcome);
+    const end = () => (touchedStore ? this.#condemn(upload, outcome) : uploads.remove(upload.id, outcome));
     try {
       await end();
     } catch (error) {
@@ -200,9 +203,14 @@ export class Intake {
     else await this.#condemn(upload, outcome);
   }
 
+  /**
+   * First the record, then the bytes: until the record says `deleting`, the reaper may still finish the upload. A job
+   * stands behind what is done here at once.
+   */
   async #condemn(upload: Upload, outcome: EndedUpload): Promise<void> {
-    await this.#options.uploads.condemn(upload.id, outcome);
-    this.#options.onCondemned();
+    const { uploads } = this.#options;
+    if ((await uploads.condemn(upload.id, outcome)) && (await upload.abandon()) === 'nothing-left')
+      await uploads.forget(upload.id);
   }
 
   /** Tries until it works, the service stops, or the lease of the upload has long ended. */
@@ -247,6 +255,8 @@ class Upload {
   begun = false;
   /** The object is whole; only the record is missing. */
   stored = false;
+  /** Somebody else ended the record, and may have removed the bytes before the last of them came. */
+  disowned = false;
 
   constructor(arrival: Arrival, options: IntakeOptions) {
     const name = checkFileName(arrival.fileName);
@@ -288,16 +298,21 @@ class Upload {
     if (size !== undefined) this.#refuseBeyondLimit(size);
     const waitingSince = performance.now();
     const leave = await admission.enter(actor.callerId, signal);
-    const renewal = setInterval(() => this.#renewLease(), LEASE_RENEWAL / 2);
+    const renewal = setInterval(() => this.#renewLease(), this.#options.leaseRenewal / 2);
     try {
       await this.#openWriter(waitingSince);
-      if (size !== undefined) await this.#reserve(size);
+      // A file that fits one buffer is judged before anything is written down.
+      if (size !== undefined && size > this.#options.buffers.partSize) await this.#reserve(size);
       await this.#takeIn();
       return await this.#settle(await this.#finish());
     } finally {
       clearInterval(renewal);
       leave();
     }
+  }
+
+  stop(): Promise<boolean> {
+    return this.#writer.stop();
   }
 
   abandon() {
@@ -310,6 +325,12 @@ class Upload {
 
   isWhole(): Promise<boolean> {
     return this.#writer.isWhole();
+  }
+
+  #facts(sha256: Buffer): StoredBytes {
+    const { policy, mediaType } = this.#judged();
+    const { assetType, cacheControl } = policy;
+    return { size: this.#writer.length, sha256, mediaType, assetType, cacheControl };
   }
 
   async settleAgain(): Promise<void> {
@@ -375,15 +396,12 @@ class Upload {
   /** Step 5. */
   async #settle(sha256: Buffer): Promise<Asset> {
     const { uploads } = this.#options;
-    const { policy, mediaType } = this.#judged();
-    const asset = await uploads.settle(
-      this.id,
-      { size: this.#writer.length, sha256, mediaType, assetType: policy.assetType, cacheControl: policy.cacheControl },
-      this.#arrival.actor,
-    );
+    const { actor, also } = this.#arrival;
+    const asset = await uploads.settle(this.id, this.#facts(sha256), actor, also?.settled);
     if (asset) return asset;
     // Somebody ended the upload meanwhile, so nobody refers to the object any more.
     this.stored = false;
+    this.disowned = true;
     throw unavailable('database', new Error('the upload was ended while its bytes were stored'));
   }
 
@@ -428,9 +446,13 @@ class Upload {
     if (fault !== undefined) throw damaged(fault);
   }
 
-  /** Step 3: room for `bytes` in the quota, before they are sent to the store. Also keeps the lease alive. */
+  /**
+   * Step 3: room for `bytes` in the quota, before they are sent to the store. Also keeps the lease alive. Once the digest
+   * is known, all is: the upload is sealed.
+   */
   async #reserve(bytes: number): Promise<void> {
     const { uploads } = this.#options;
+    const facts = this.#sha256 && this.#facts(this.#sha256);
     if (!this.begun) {
       const { ownerId, projectId, fileName, metadata } = this.#arrival;
       this.begun = true;
@@ -443,12 +465,12 @@ class Upload {
         createdAt: this.#createdAt,
         ...(projectId !== undefined && { projectId }),
       };
-      if (!(await uploads.begin(upload, bytes))) {
+      if (!(await uploads.begin(upload, bytes, facts, this.#arrival.also?.begun))) {
         this.begun = false;
         throw await this.#quotaExceeded(bytes);
       }
-    } else if (bytes > this.#reserved) {
-      const outcome = await uploads.extend(this.id, bytes);
+    } else if (bytes > this.#reserved || facts) {
+      const outcome = await uploads.extend(this.id, bytes, facts);
       if (outcome === 'no-room') throw await this.#quotaExceeded(bytes - this.#reserved);
       if (outcome === 'ended') throw unavailable('database', new Error('the upload was ended by somebody else'));
     } else return;
@@ -457,10 +479,10 @@ class Upload {
   }
 
   #renewLease(): void {
-    if (!this.begun || performance.now() - this.#leaseRenewedAt < LEASE_RENEWAL / 2) return;
+    if (!this.begun || performance.now() - this.#leaseRenewedAt < this.#options.leaseRenewal / 2) return;
     this.#leaseRenewedAt = performance.now();
     this.#options.uploads
-      .extend(this.id, this.#reserved)
+      .renew(this.id)
       .catch((error) => this.#options.onTrouble('the lease of an upload could not be renewed', error));
   }
 

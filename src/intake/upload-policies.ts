@@ -16,6 +16,8 @@ export interface UploadPolicy {
   cacheControl: string;
   /** Whether bytes that show no known type are accepted under their declared type. */
   allowUndetected: boolean;
+  /** Days after which assets are deleted for good; absent: never. */
+  expireAfterDays?: number;
 }
 
 const MiB = 1024 * 1024;
@@ -52,6 +54,7 @@ const policyFile = z.record(
         .regex(/^[\x20-\x7e]{1,200}$/, 'must be a Cache-Control value')
         .default(CACHE_CONTROL),
       allowUndetected: z.boolean().default(false),
+      expireAfterDays: z.number().int().min(1).max(36_500).exactOptional(),
     })
     .nullable(),
 );

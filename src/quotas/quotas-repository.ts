@@ -6,7 +6,7 @@
  */
 import { type SQL, sql } from 'drizzle-orm';
 import { type Actor, auditFrom } from '../database/audit.ts';
-import type { Database } from '../database/client.ts';
+import type { DatabaseHandle, Executor } from '../database/client.ts';
 
 export interface Quota {
   /** Bytes, all of them. */
@@ -32,26 +32,34 @@ export function reserve(ownerId: string, size: number, defaultLimit: number): SQ
 type QuotaRow = { limit_bytes: string | null; used_bytes: string; reserved_bytes: string; file_count: string };
 
 export class QuotasRepository {
-  readonly #database: Database;
+  readonly #database: DatabaseHandle;
   readonly #defaultLimit: number;
 
   /** @param defaultLimit bytes, of owners for whom no limit was set */
-  constructor(database: Database, defaultLimit: number) {
+  constructor(database: DatabaseHandle, defaultLimit: number) {
     this.#database = database;
     this.#defaultLimit = defaultLimit;
   }
 
   /** The quota of an owner; one who never stored anything has the default limit, all of it free. */
   async get(ownerId: string): Promise<Quota> {
-    const { rows } = await this.#database.execute<QuotaRow>(
+    const { rows } = await this.#database.database.execute<QuotaRow>(
       sql`select limit_bytes, used_bytes, reserved_bytes, file_count from quotas where owner_id = ${ownerId}`,
     );
     return this.#toQuota(rows[0]);
   }
 
-  /** Sets the limit in bytes, which may lie below what is used, or removes it (undefined) in favour of the default. */
-  async setLimit(ownerId: string, limit: number | undefined, actor: Actor): Promise<Quota> {
-    const { rows } = await this.#database.execute<QuotaRow>(sql`
+  /**
+   * Sets the limit in bytes, which may lie below what is used, or removes it (undefined) in favour of the default.
+   * @param also what belongs into the same transaction
+   */
+  async setLimit(
+    ownerId: string,
+    limit: number | undefined,
+    actor: Actor,
+    also: (transaction: Executor, quota: Quota) => Promise<void>,
+  ): Promise<Quota> {
+    const statement = sql`
       with previous as (
         select limit_bytes from quotas where owner_id = ${ownerId}
       ), changed as (
@@ -61,8 +69,13 @@ export class QuotasRepository {
       ), audit as (
         ${auditFrom('changed', 'quota.changed', actor, sql`jsonb_build_object('limit', limit_bytes, 'previousLimit', (select limit_bytes from previous))`)}
       )
-      select limit_bytes, used_bytes, reserved_bytes, file_count from changed`);
-    return this.#toQuota(rows[0]);
+      select limit_bytes, used_bytes, reserved_bytes, file_count from changed`;
+    return this.#database.transact(async (transaction) => {
+      const { rows } = await transaction.execute<QuotaRow>(statement);
+      const quota = this.#toQuota(rows[0]);
+      await also(transaction, quota);
+      return quota;
+    });
   }
 
   #toQuota(row: QuotaRow | undefined): Quota {

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import type { AssetsRepository } from '../assets/assets-repository.ts';
 import { actorOf } from '../http/authentication.ts';
+import { type Idempotency, idempotencyHeader, once, sendAnswer } from '../http/idempotency.ts';
 import type { App } from '../http/openapi.ts';
 import { bytesCount } from '../http/schema-types.ts';
 import type { Quota, QuotasRepository } from './quotas-repository.ts';
@@ -69,7 +70,7 @@ const byOwner = z.object({ ownerId });
 
 export function quotaRoutes(
   app: App,
-  { quotas, assets }: { quotas: QuotasRepository; assets: AssetsRepository },
+  { quotas, assets, idempotency }: { quotas: QuotasRepository; assets: AssetsRepository; idempotency: Idempotency },
 ): void {
   app.get(
     '/v1/quota',
@@ -131,6 +132,7 @@ export function quotaRoutes(
         description:
           'A limit below what is used deletes nothing; it only stops uploads. Without `limit` the owner has the default again.',
         params: byOwner,
+        headers: idempotencyHeader,
         body: z
           .strictObject({
             limit: bytesCount.optional().meta({ description: 'Bytes; absent for the default', example: 10737418240 }),
@@ -141,9 +143,28 @@ export function quotaRoutes(
       config: {
         scope: 'admin',
         success: { status: 200, description: 'The changed quota' },
-        problems: ['missing-scope', 'malformed-request', 'too-large', 'unsupported-media-type'],
+        problems: [
+          'missing-scope',
+          'malformed-request',
+          'too-large',
+          'unsupported-media-type',
+          'request-in-progress',
+          'idempotency-key-reused',
+        ],
       },
     },
-    async (request) => toDocument(await quotas.setLimit(request.params.ownerId, request.body.limit, actorOf(request))),
+    async (request, reply) => {
+      const { params, body } = request;
+      const answerOf = (quota: Quota) => ({ status: 200, headers: {}, body: toDocument(quota) });
+      const operation = ['setOwnerQuota', params.ownerId, body.limit];
+      const answer = await once(idempotency, request, operation, async (commit) =>
+        answerOf(
+          await quotas.setLimit(params.ownerId, body.limit, actorOf(request), (transaction, quota) =>
+            commit(transaction, answerOf(quota)),
+          ),
+        ),
+      );
+      return sendAnswer(reply, answer);
+    },
   );
 }

@@ -31,3 +31,11 @@ export function escapeSegment(id: string): string {
   }
   return escaped.length <= LONGEST_SEGMENT ? escaped : `~~${createHash('sha256').update(id).digest('hex')}`;
 }
+
+/** The asset whose original or derivative has this key; undefined for keys that are not made like ours. */
+export function assetIdOf(prefix: string, key: string): string | undefined {
+  if (!key.startsWith(prefix)) return undefined;
+  return /^(?:projects|users)\/[A-Za-z0-9_~-]+\/assets\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\/[^/]+$/.exec(
+    key.slice(prefix.length),
+  )?.[1];
+}

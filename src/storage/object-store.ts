@@ -51,6 +51,9 @@ export interface ObjectStore {
   /** Upload ids of the open multipart uploads of exactly this key. */
   listMultipartUploads(key: string, options: CallOptions): Promise<string[]>;
 
+  /** All open multipart uploads whose key begins with `prefix`, a page at a time, in no order. */
+  allMultipartUploads(prefix: string, options: CallOptions): AsyncIterable<OpenUpload[]>;
+
   /** Size and attributes, or undefined when there is no such object. */
   head(key: string, options: CallOptions): Promise<ObjectHead | undefined>;
 
@@ -60,8 +63,14 @@ export interface ObjectStore {
    */
   get(key: string, options: CallOptions & { range?: ByteRange }): Promise<ObjectBody | undefined>;
 
+  /** All objects whose key begins with `prefix`, a page at a time. An object that comes or goes meanwhile may be missed. */
+  list(prefix: string, options: CallOptions): AsyncIterable<ListedObject[]>;
+
   /** Removes an object. A missing key is success. */
   delete(key: string, options: CallOptions): Promise<void>;
+
+  /** Removes objects, any number. Missing keys are success. @returns the keys that are still there, for whatever reason */
+  deleteAll(keys: string[], options: CallOptions): Promise<string[]>;
 
   /** A URL that hands the object out, without further credentials, until `expiresIn` seconds (at most 7 days) from now. */
   presignGet(key: string, link: LinkOptions): Promise<string>;
@@ -86,6 +95,19 @@ export interface ObjectHead extends ObjectAttributes {
   /** Bytes. */
   size: number;
   lastModified: Date;
+}
+
+export interface ListedObject {
+  key: string;
+  /** Bytes. */
+  size: number;
+  lastModified: Date;
+}
+
+export interface OpenUpload {
+  key: string;
+  uploadId: string;
+  initiated: Date;
 }
 
 export interface ObjectBody {

@@ -26,7 +26,10 @@ export interface ObjectWriterOptions {
   partsInFlight: number;
   /** Asked for once, when the object is begun in the store. */
   attributes: () => ObjectAttributes;
-  /** Awaited before anything is sent, with the number of bytes that the object then has at least. */
+  /**
+   * Awaited before anything is sent, and before the object is made whole, with the number of bytes that the object then
+   * has at least.
+   */
   beforeSending: (bytes: number) => Promise<void>;
 }
 
@@ -116,13 +119,24 @@ export class ObjectWriter {
     return (await store.head(key, {}))?.size === this.length;
   }
 
-  /** Stops everything under way and removes what was stored. Never throws. */
-  async abandon(): Promise<Abandoned> {
+  /**
+   * Stops everything under way and gives the memory back. Never throws.
+   * @returns whether something may have been stored
+   */
+  async stop(): Promise<boolean> {
     this.#unlink();
     this.#stop.abort(new ObjectStoreUnavailable('the upload was abandoned'));
     await Promise.allSettled(this.#parts);
     this.#release();
-    if (!this.#touchedStore) return 'nothing-left';
+    return this.#touchedStore;
+  }
+
+  /**
+   * Stops, and removes what was stored. Only when nobody can refer to the object any more: whoever keeps the record ends
+   * it first. Never throws.
+   */
+  async abandon(): Promise<Abandoned> {
+    if (!(await this.stop())) return 'nothing-left';
     const { store, key } = this.#options;
     try {
       // The answer to CreateMultipartUpload may have been lost: then only the store knows the upload id.
@@ -210,8 +224,9 @@ export class ObjectWriter {
   }
 
   async #completeParts(uploadId: string): Promise<void> {
-    const { store, key } = this.#options;
-    if (this.#filled > 0) await this.#sendLastPart(uploadId);
+    const { store, key, beforeSending } = this.#options;
+    await beforeSending(this.length);
+    if (this.#filled > 0) this.#sendLastPart(uploadId);
     const parts = await Promise.all(this.#parts);
     try {
       await store.completeMultipartUpload(key, uploadId, parts, { signal: this.#stop.signal });
@@ -221,10 +236,9 @@ export class ObjectWriter {
     }
   }
 
-  async #sendLastPart(uploadId: string): Promise<void> {
-    const { store, key, beforeSending } = this.#options;
+  #sendLastPart(uploadId: string): void {
+    const { store, key } = this.#options;
     const size = this.#filled;
-    await beforeSending(this.#sent + size);
     this.#sent += size;
     this.#filled = 0;
     const address = { key, uploadId, partNumber: this.#parts.length + 1 };

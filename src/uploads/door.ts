@@ -1,16 +1,20 @@
 /** What the doors share: who has gone, what was said about the file, and the audit of what is refused at the door. */
+import { createHash } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
+import { type Asset, recordTag, toDocument } from '../assets/asset.ts';
 import { actorOf } from '../http/authentication.ts';
 import { asProblem } from '../http/error-handler.ts';
+import { type Answer, type Idempotency, idempotencyKey } from '../http/idempotency.ts';
 import type { UploadLimit } from '../http/rate-limit.ts';
 import { assetType, binaryDigest, metadata, projectId } from '../http/schema-types.ts';
-import type { Intake } from '../intake/intake.ts';
+import type { Arrival, Intake } from '../intake/intake.ts';
 import { ClientGone, Problem, type ProblemType } from '../problems.ts';
 
 export interface DoorOptions {
   intake: Intake;
   uploadLimit: UploadLimit;
+  idempotency: Idempotency;
   /** Aborted when the service will not wait for uploads any longer. */
   stopping: AbortSignal;
 }
@@ -32,6 +36,8 @@ export const intakeProblems: ProblemType[] = [
   'digest-mismatch',
   'too-many-uploads',
   'overloaded',
+  'request-in-progress',
+  'idempotency-key-reused',
 ];
 
 /** Text in which the fields of a form, or the query of a raw upload, describe the file. */
@@ -72,6 +78,67 @@ export function interest(reply: FastifyReply, stopping: AbortSignal): AbortSigna
     if (!reply.raw.writableFinished) gone.abort(new ClientGone('the client has gone'));
   });
   return AbortSignal.any([gone.signal, stopping]);
+}
+
+/** What a client is told of a file that was taken in. */
+export function uploadAnswer(asset: Asset): Answer & { body: ReturnType<typeof toDocument> } {
+  return {
+    status: 201,
+    headers: { location: `/v1/assets/${asset.id}`, etag: recordTag(asset) },
+    body: toDocument(asset),
+  };
+}
+
+/**
+ * Takes one file in; under an Idempotency-Key, once.
+ * @param place of the file in its request, where there are several
+ */
+export async function receiveOnce(
+  { intake, uploadLimit, idempotency }: DoorOptions,
+  request: FastifyRequest,
+  arrival: Arrival,
+  place?: number,
+): Promise<Answer> {
+  const take = async (also?: NonNullable<Arrival['also']>): Promise<Answer> => {
+    const { headers } = await uploadLimit.count(request.caller.id);
+    const asset = await viaIntake(intake.receive({ ...arrival, ...(also && { also }) }));
+    const answer = uploadAnswer(asset);
+    return { ...answer, headers: { ...headers, ...answer.headers } };
+  };
+  const named = idempotencyKey(request.headers['idempotency-key']);
+  if (named === undefined) return take();
+  // No key of a client holds a space.
+  const key = place === undefined ? named : `${named} ${place}`;
+  const { fileName, projectId, assetType, metadata, declaredType, sha256, size } = arrival;
+  const content = [fileName, projectId, assetType, metadata, declaredType, sha256?.toString('hex'), size];
+  const claim = await idempotency.claim(request.caller.id, key, ['upload', ...content]);
+  if (claim.kind === 'replay') {
+    await requireSameBytes(arrival, claim.answer);
+    return claim.answer;
+  }
+  try {
+    return await take({
+      begun: claim.began,
+      settled: (transaction, asset) => claim.commit(transaction, uploadAnswer(asset)),
+    });
+  } catch (error) {
+    await claim.fail(error instanceof Problem ? error : undefined, request.id);
+    throw error;
+  } finally {
+    claim.close();
+  }
+}
+
+/** A request is the same only if its file is. The body is read to its end, so that any client gets to its answer. */
+async function requireSameBytes({ source }: Arrival, { body }: Answer): Promise<void> {
+  const hash = createHash('sha256');
+  for await (const chunk of source) hash.update(chunk);
+  const stored = body instanceof Object && 'sha256' in body ? body.sha256 : undefined;
+  if (stored === undefined || stored === hash.digest('hex')) return;
+  throw new Problem('idempotency-key-reused', {
+    detail: 'This Idempotency-Key was used for another file. Use a new one.',
+    errors: [{ parameter: 'Idempotency-Key', detail: 'belongs to another file' }],
+  });
 }
 
 /** Runs a door and writes what it refuses by itself to the audit trail; intake writes its own refusals. */

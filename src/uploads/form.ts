@@ -10,14 +10,15 @@ import { Writable } from 'node:stream';
 import multipart, { type Multipart, type MultipartFile } from '@fastify/multipart';
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { type Asset, assetDocument, recordTag, toDocument } from '../assets/asset.ts';
+import { type AssetDocument, assetDocument } from '../assets/asset.ts';
 import { baseName } from '../assets/file-name.ts';
 import { actorOf } from '../http/authentication.ts';
 import { wantBody } from '../http/body-guard.ts';
 import { asProblem } from '../http/error-handler.ts';
+import { idempotencyHeader, sendAnswer } from '../http/idempotency.ts';
 import { type App, invalid } from '../http/openapi.ts';
 import { binary } from '../http/schema-types.ts';
-import { ClientGone, Problem, problemDocument } from '../problems.ts';
+import { ClientGone, Problem, type ProblemDocument, problemDocument } from '../problems.ts';
 import {
   audited,
   contentLength,
@@ -27,7 +28,7 @@ import {
   description,
   intakeProblems,
   interest,
-  viaIntake,
+  receiveOnce,
 } from './door.ts';
 import { locationHeader } from './raw.ts';
 
@@ -70,7 +71,7 @@ const batchOutcome = z
 type Result = z.input<typeof batchOutcome>['results'][number];
 
 export async function formDoors(app: App, options: DoorOptions): Promise<void> {
-  const { intake, uploadLimit, stopping } = options;
+  const { intake, stopping } = options;
   const largest = intake.policies.largest;
   await app.register(multipart, {
     throwFileSizeLimit: false,
@@ -98,6 +99,7 @@ export async function formDoors(app: App, options: DoorOptions): Promise<void> {
         summary: 'Upload one file by a form',
         description:
           'Fields first, then the file. The media type is told from the bytes; what the form declares must agree.',
+        headers: idempotencyHeader,
         response: { 201: assetDocument },
       },
       config: {
@@ -118,12 +120,12 @@ export async function formDoors(app: App, options: DoorOptions): Promise<void> {
             detail: 'The form has no file. Send it in a part named file with a file name.',
             errors: [{ parameter: 'file', detail: 'is missing' }],
           });
-        const { headers } = await uploadLimit.count(request.caller.id);
-        const asset = await viaIntake(
-          intake.receive(arrival(request, fields, file, form.onlyFile(file), signal, contentLength(request))),
+        const answer = await receiveOnce(
+          options,
+          request,
+          arrival(request, fields, file, form.onlyFile(file), signal, contentLength(request)),
         );
-        reply.code(201).headers({ ...headers, location: `/v1/assets/${asset.id}`, etag: recordTag(asset) });
-        return toDocument(asset);
+        return sendAnswer(reply, answer);
       }),
   );
 
@@ -135,7 +137,8 @@ export async function formDoors(app: App, options: DoorOptions): Promise<void> {
         tags: ['Uploads'],
         summary: `Upload 1 to ${BATCH_FILES} files by a form`,
         description:
-          'Fields first, then the files; the fields hold for all of them. Each file is stored or refused by itself.',
+          'Fields first, then the files; the fields hold for all of them. Each file is stored or refused by itself, and under an `Idempotency-Key` each has its own answer by its place.',
+        headers: idempotencyHeader,
         response: { 200: batchOutcome },
       },
       config: {
@@ -165,11 +168,13 @@ export async function formDoors(app: App, options: DoorOptions): Promise<void> {
               throw new Problem('unexpected-part', {
                 detail: `A batch has at most ${BATCH_FILES} files. Send the rest in another.`,
               });
-            await uploadLimit.count(request.caller.id);
-            const asset: Asset = await viaIntake(
-              intake.receive(arrival(request, fields, current, form.fileOf(current), signal, contentLength(request))),
+            const { status, body } = await receiveOnce(
+              options,
+              request,
+              arrival(request, fields, current, form.fileOf(current), signal, contentLength(request)),
+              results.length,
             );
-            results.push({ fileName: name, status: 201, asset: toDocument(asset) });
+            results.push({ fileName: name, status, ...outcomeOf(status, body) });
           } catch (error) {
             const problem = asProblem(error);
             if (problem instanceof ClientGone) throw problem;
@@ -195,6 +200,11 @@ export async function formDoors(app: App, options: DoorOptions): Promise<void> {
         return { results };
       }),
   );
+}
+
+/** A file of a batch has the answer it would have had alone. */
+function outcomeOf(status: number, body: unknown): Pick<Result, 'asset' | 'problem'> {
+  return status < 400 ? { asset: body as AssetDocument } : { problem: body as ProblemDocument };
 }
 
 /** Refuses what is no form, or too large, before anything is read. */

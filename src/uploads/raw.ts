@@ -1,11 +1,12 @@
 /** The raw door: the body is the file. `curl -T photo.jpg http://localhost:3000/v1/assets/raw/` */
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
-import { assetDocument, recordTag, toDocument } from '../assets/asset.ts';
+import { assetDocument } from '../assets/asset.ts';
 import { entityTagHeader } from '../assets/routes.ts';
 import { actorOf } from '../http/authentication.ts';
 import { wantBody } from '../http/body-guard.ts';
 import { parseDigest } from '../http/digest-fields.ts';
+import { idempotencyHeader, sendAnswer } from '../http/idempotency.ts';
 import type { App } from '../http/openapi.ts';
 import { binary } from '../http/schema-types.ts';
 import { incompleteBody } from '../intake/intake.ts';
@@ -18,14 +19,15 @@ import {
   description,
   intakeProblems,
   interest,
-  viaIntake,
+  receiveOnce,
 } from './door.ts';
 
 export const locationHeader = entityTagHeader.extend({
   Location: z.string().meta({ description: 'Path of the record' }),
 });
 
-export function rawDoor(app: App, { intake, uploadLimit, stopping }: DoorOptions): void {
+export function rawDoor(app: App, options: DoorOptions): void {
+  const { intake } = options;
   // Every Content-Type is a file here; nothing is parsed.
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', (_request, _payload, done) => done(null));
@@ -43,7 +45,7 @@ export function rawDoor(app: App, { intake, uploadLimit, stopping }: DoorOptions
           fileName: z.string().max(2048).meta({ description: 'File name, percent-encoded', example: 'photo.jpg' }),
         }),
         querystring: description,
-        headers: z.object({
+        headers: idempotencyHeader.extend({
           'repr-digest': z.string().optional().meta({
             description: 'RFC 9530; the bytes must have this SHA-256',
             example: 'sha-256=:uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek=:',
@@ -75,26 +77,22 @@ export function rawDoor(app: App, { intake, uploadLimit, stopping }: DoorOptions
     (request, reply) =>
       audited(request, intake, async () => {
         const { caller, params, query, headers } = request;
-        const signal = interest(reply, stopping);
+        const signal = interest(reply, options.stopping);
         const sha256 = declaredDigest(headers['repr-digest'], headers['content-digest'], query.sha256);
-        const { headers: rateHeaders } = await uploadLimit.count(caller.id);
         const size = contentLength(request);
         const declaredType = headers['content-type'];
-        const asset = await viaIntake(
-          intake.receive({
-            ...described(query),
-            ...(sha256 && { sha256 }),
-            ...(size !== undefined && { size }),
-            ...(declaredType !== undefined && { declaredType }),
-            actor: actorOf(request),
-            ownerId: caller.id,
-            fileName: params.fileName,
-            source: body(request.raw, () => wantBody(request)),
-            signal,
-          }),
-        );
-        reply.code(201).headers({ ...rateHeaders, location: `/v1/assets/${asset.id}`, etag: recordTag(asset) });
-        return toDocument(asset);
+        const answer = await receiveOnce(options, request, {
+          ...described(query),
+          ...(sha256 && { sha256 }),
+          ...(size !== undefined && { size }),
+          ...(declaredType !== undefined && { declaredType }),
+          actor: actorOf(request),
+          ownerId: caller.id,
+          fileName: params.fileName,
+          source: body(request.raw, () => wantBody(request)),
+          signal,
+        });
+        return sendAnswer(reply, answer);
       }),
   );
 }

@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { Client } from '../support/client.ts';
 import { pdf, png } from '../support/files.ts';
 import { startService, type TestService } from '../support/service.ts';
+import { waitUntil } from '../support/wait-until.ts';
 
 describe('the catalogue', () => {
   let service: TestService;
@@ -219,9 +220,8 @@ describe('the catalogue', () => {
       assert.equal((await client.get(`/v1/assets/${id}${path}`)).status, 404);
     assert.equal((await client.request('DELETE', `/v1/assets/${id}?permanent=true`)).status, 404);
     assert.equal((await client.get('/v1/quota')).body['used'], 0);
-    await service.service.closeWork();
-    assert.equal((await fetch(String(link))).status, 404);
-    assert.deepEqual(await service.query('select id from assets where id = $1', [id]), []);
+    await waitUntil(async () => (await fetch(String(link))).status === 404);
+    await waitUntil(async () => (await service.query('select id from assets where id = $1', [id])).length === 0);
   });
 
   test('statistics count what is there by asset type, media type, project and day', async () => {

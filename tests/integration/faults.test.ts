@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { request } from 'node:http';
 import { after, before, beforeEach, describe, test } from 'node:test';
-import { applyMigrations } from '../../src/database/migrations.ts';
+import { prepareDatabase } from '../../src/prepare-database.ts';
 import { Client } from '../support/client.ts';
 import { glb, png } from '../support/files.ts';
 import { createTestDatabase } from '../support/postgres.ts';
@@ -28,7 +28,7 @@ describe('a service whose Postgres and S3 fail', { skip: s3Skip(), timeout: 240_
     bucket = await createTestBucket();
     const database = await createTestDatabase();
     dropDatabase = database.drop;
-    await applyMigrations(database.url);
+    await prepareDatabase(database.url);
     s3 = await new TcpProxy(settings.endpoint).listen();
     postgres = await new TcpProxy(database.url).listen();
     service = await startService({

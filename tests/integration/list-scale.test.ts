@@ -3,7 +3,7 @@ import { after, before, describe, test } from 'node:test';
 import { sql } from 'drizzle-orm';
 import { type ListQuery, listStatement } from '../../src/assets/assets-repository.ts';
 import { type DatabaseHandle, openDatabase } from '../../src/database/client.ts';
-import { applyMigrations } from '../../src/database/migrations.ts';
+import { prepareDatabase } from '../../src/prepare-database.ts';
 import { createTestDatabase } from '../support/postgres.ts';
 
 const ASSETS = 1_000_000;
@@ -24,7 +24,7 @@ describe(`a list of ${ASSETS} assets`, { timeout: 5 * MINUTES }, () => {
   before(async () => {
     const fresh = await createTestDatabase();
     drop = fresh.drop;
-    await applyMigrations(fresh.url);
+    await prepareDatabase(fresh.url);
     database = openDatabase({ url: fresh.url, connections: 2, timeout: 4 * MINUTES, onError: () => {} });
     await database.database.execute(sql`
       insert into assets (id, owner_id, project_id, name, state, asset_type, media_type, size, sha256, object_key, created_at, updated_at, trashed_at)

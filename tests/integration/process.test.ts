@@ -202,12 +202,18 @@ describe('the process', { timeout: 180_000 }, () => {
     const service = await launch({ DATA_DIR });
     const client = new Client(service.url);
     const { body } = await client.raw(png(1000));
-    const pid = Number(
-      (await readFile(join(DATA_DIR, 'postgres', 'cluster', 'postmaster.pid'), 'utf8')).split('\n')[0],
-    );
+    const postmaster = async () =>
+      Number(
+        (await readFile(join(DATA_DIR, 'postgres', 'cluster', 'postmaster.pid'), 'utf8').catch(() => '')).split(
+          '\n',
+        )[0],
+      );
+    const pid = await postmaster();
     process.kill(pid, 'SIGKILL');
+    await waitUntil(async () => ![0, pid].includes(await postmaster()), { timeout: 60_000 });
     await waitUntil(async () => (await client.get(`/v1/assets/${body.id}`)).status === 200, { timeout: 60_000 });
-    assert.equal((await client.raw(png(1000, 2))).status, 201);
+    // A connection of the pool may still have to find out that it is dead: that is a 503, to be tried again.
+    await waitUntil(async () => (await client.raw(png(1000, 2))).status === 201, { timeout: 60_000 });
     service.child.kill('SIGTERM');
     assert.equal(await service.exit, 0);
   });

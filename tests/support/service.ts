@@ -6,8 +6,9 @@ import { pino } from 'pino';
 import { buildApp, type Service } from '../../src/app.ts';
 import { type Config, loadConfig } from '../../src/config.ts';
 import { type DatabaseHandle, openDatabase } from '../../src/database/client.ts';
-import { applyMigrations } from '../../src/database/migrations.ts';
 import { loadUploadPolicies } from '../../src/intake/upload-policies.ts';
+import { JobQueue } from '../../src/jobs/queue.ts';
+import { prepareDatabase } from '../../src/prepare-database.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { openObjectStore } from '../../src/storage/open.ts';
 import { createTestDatabase } from './postgres.ts';
@@ -61,7 +62,7 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
   if (databaseUrl === undefined) {
     const fresh = await createTestDatabase();
     closers.push(() => fresh.drop());
-    await applyMigrations(fresh.url);
+    await prepareDatabase(fresh.url);
     databaseUrl = fresh.url;
   }
   const bucket = options.beside?.bucket ?? (options.store === 's3' ? await createTestBucket() : undefined);
@@ -84,6 +85,13 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
     onError: () => {},
   });
   closers.push(() => database.close());
+  const background = openDatabase({ url: databaseUrl, connections: 4, timeout: 5000, onError: () => {} });
+  closers.push(() => background.close());
+  const jobs = new JobQueue({
+    database: background,
+    work: config.ROLE !== 'api',
+    onError: (message, err) => logger.warn({ err }, message),
+  });
   let url = '';
   const opened = await openObjectStore(config, {
     publicUrl: () => url,
@@ -96,11 +104,14 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
     config,
     policies: loadUploadPolicies(config.UPLOAD_POLICIES, config.MAX_FILE_SIZE),
     database,
+    background,
+    jobs,
     store,
     logger,
     version: '0.0.0-test',
     checkAnswers: true,
   });
+  await service.startWork();
   url = await service.app.listen({ host: config.HOST, port: 0 });
   return {
     url,

@@ -40,12 +40,14 @@ import {
   type ByteRange,
   type CallOptions,
   type LinkOptions,
+  type ListedObject,
   NoSuchUpload,
   type ObjectAttributes,
   type ObjectBody,
   type ObjectHead,
   type ObjectStore,
   ObjectStoreUnavailable,
+  type OpenUpload,
   type PartAddress,
   type UploadedPart,
 } from '../object-store.ts';
@@ -205,15 +207,50 @@ export class DiskObjectStore implements ObjectStore {
   }
 
   async listMultipartUploads(key: string, options: CallOptions): Promise<string[]> {
-    return this.#run(options, async () => {
-      const found: string[] = [];
+    const found: string[] = [];
+    for await (const page of this.allMultipartUploads(key, options))
+      for (const upload of page) if (upload.key === key) found.push(upload.uploadId);
+    return found;
+  }
+
+  async *allMultipartUploads(prefix: string, options: CallOptions): AsyncGenerator<OpenUpload[]> {
+    yield await this.#run(options, async () => {
+      const found: OpenUpload[] = [];
       for (const uploadId of await readdir(this.#multipart)) {
         if (!uploadIdPattern.test(uploadId)) continue;
         options.signal?.throwIfAborted();
-        if ((await readUpload(join(this.#multipart, uploadId)))?.key === key) found.push(uploadId);
+        const directory = join(this.#multipart, uploadId);
+        const [upload, facts] = await Promise.all([readUpload(directory), statIfThere(join(directory, 'upload.json'))]);
+        if (upload && facts && upload.key.startsWith(prefix))
+          found.push({ key: upload.key, uploadId, initiated: facts.mtime });
       }
       return found;
     });
+  }
+
+  async *list(prefix: string, options: CallOptions): AsyncGenerator<ListedObject[]> {
+    // Keys below a directory have its path as their prefix, so nothing beside it has to be looked at.
+    const top = prefix.slice(0, prefix.lastIndexOf('/') + 1);
+    const directories = [top];
+    for (let directory = directories.pop(); directory !== undefined; directory = directories.pop()) {
+      const under = directory;
+      yield await this.#run(options, async () => {
+        options.signal?.throwIfAborted();
+        const found: ListedObject[] = [];
+        const entries = await ifThere(readdir(join(this.#objects, under), { withFileTypes: true }));
+        if (!entries) await this.#requireDisk();
+        for (const entry of entries ?? []) {
+          const key = `${under}${entry.name}`;
+          if (entry.isDirectory()) {
+            if (`${key}/`.startsWith(prefix) || prefix.startsWith(`${key}/`)) directories.push(`${key}/`);
+          } else if (key.startsWith(prefix) && !key.endsWith('.json')) {
+            const facts = await statIfThere(join(this.#objects, key));
+            if (facts) found.push({ key, size: facts.size, lastModified: facts.mtime });
+          }
+        }
+        return found;
+      });
+    }
   }
 
   async head(key: string, options: CallOptions): Promise<ObjectHead | undefined> {
@@ -255,6 +292,20 @@ export class DiskObjectStore implements ObjectStore {
       await syncDirectory(await this.#removeEmptyParents(path));
       await this.#requireDisk();
     });
+  }
+
+  async deleteAll(keys: string[], options: CallOptions): Promise<string[]> {
+    const left: string[] = [];
+    for (const key of keys) {
+      try {
+        await this.delete(key, options);
+      } catch (error) {
+        options.signal?.throwIfAborted();
+        if (!(error instanceof ObjectStoreUnavailable)) throw error;
+        left.push(key);
+      }
+    }
+    return left;
   }
 
   async presignGet(

@@ -21,10 +21,12 @@ import {
   CompleteMultipartUploadCommand,
   CreateMultipartUploadCommand,
   DeleteObjectCommand,
+  DeleteObjectsCommand,
   GetObjectCommand,
   HeadBucketCommand,
   HeadObjectCommand,
   ListMultipartUploadsCommand,
+  ListObjectsV2Command,
   ListPartsCommand,
   PutObjectCommand,
   S3Client,
@@ -40,12 +42,14 @@ import {
   type ByteRange,
   type CallOptions,
   type LinkOptions,
+  type ListedObject,
   NoSuchUpload,
   type ObjectAttributes,
   type ObjectBody,
   type ObjectHead,
   type ObjectStore,
   ObjectStoreUnavailable,
+  type OpenUpload,
   type PartAddress,
   type UploadedPart,
 } from '../object-store.ts';
@@ -73,6 +77,8 @@ export interface S3Options {
 }
 
 const TRIES = 4;
+/** Keys in one DeleteObjects. */
+const MOST_DELETED = 1000;
 const UNSIGNED = 'UNSIGNED-PAYLOAD';
 
 export class S3ObjectStore implements ObjectStore {
@@ -193,18 +199,27 @@ export class S3ObjectStore implements ObjectStore {
 
   async listMultipartUploads(key: string, options: CallOptions): Promise<string[]> {
     const uploadIds: string[] = [];
+    for await (const page of this.allMultipartUploads(key, options))
+      for (const upload of page) if (upload.key === key) uploadIds.push(upload.uploadId);
+    return uploadIds;
+  }
+
+  async *allMultipartUploads(prefix: string, options: CallOptions): AsyncGenerator<OpenUpload[]> {
     let markers: { KeyMarker?: string; UploadIdMarker?: string } | undefined = {};
     while (markers) {
       const command: ListMultipartUploadsCommand = new ListMultipartUploadsCommand({
         Bucket: this.#bucket,
-        Prefix: key,
+        ...(prefix !== '' && { Prefix: prefix }),
         ...markers,
       });
       const page = await this.#call('ListMultipartUploads', options, (signal) =>
         this.#client.send(command, { abortSignal: signal }),
       );
-      for (const { Key, UploadId } of page.Uploads ?? [])
-        if (Key === key && UploadId !== undefined) uploadIds.push(UploadId);
+      yield (page.Uploads ?? []).flatMap(({ Key, UploadId, Initiated }) =>
+        Key === undefined || UploadId === undefined
+          ? []
+          : [{ key: Key, uploadId: UploadId, initiated: Initiated ?? new Date() }],
+      );
       markers =
         page.IsTruncated && page.NextKeyMarker
           ? {
@@ -213,7 +228,26 @@ export class S3ObjectStore implements ObjectStore {
             }
           : undefined;
     }
-    return uploadIds;
+  }
+
+  async *list(prefix: string, options: CallOptions): AsyncGenerator<ListedObject[]> {
+    let token: string | undefined;
+    do {
+      const command: ListObjectsV2Command = new ListObjectsV2Command({
+        Bucket: this.#bucket,
+        ...(prefix !== '' && { Prefix: prefix }),
+        ...(token !== undefined && { ContinuationToken: token }),
+      });
+      const page = await this.#call('ListObjectsV2', options, (signal) =>
+        this.#client.send(command, { abortSignal: signal }),
+      );
+      yield (page.Contents ?? []).flatMap(({ Key, Size, LastModified }) =>
+        Key === undefined ? [] : [{ key: Key, size: Size ?? 0, lastModified: LastModified ?? new Date() }],
+      );
+      if (page.IsTruncated && page.NextContinuationToken === undefined)
+        throw new ObjectStoreUnavailable('ListObjectsV2 answered a page without a way to the next');
+      token = page.IsTruncated ? page.NextContinuationToken : undefined;
+    } while (token !== undefined);
   }
 
   async head(key: string, options: CallOptions): Promise<ObjectHead | undefined> {
@@ -268,6 +302,28 @@ export class S3ObjectStore implements ObjectStore {
     } catch (error) {
       if (!isMissing(error)) throw error;
     }
+  }
+
+  async deleteAll(keys: string[], options: CallOptions): Promise<string[]> {
+    const left: string[] = [];
+    for (let first = 0; first < keys.length; first += MOST_DELETED) {
+      const some = keys.slice(first, first + MOST_DELETED);
+      const command = new DeleteObjectsCommand({
+        Bucket: this.#bucket,
+        Delete: { Objects: some.map((Key) => ({ Key })), Quiet: true },
+      });
+      const { Errors = [] } = await this.#call('DeleteObjects', options, (signal) =>
+        this.#client.send(command, { abortSignal: signal }),
+      );
+      // The answer is a 200 even when not one key was deleted.
+      for (const { Key, Code } of Errors) {
+        if (Code === 'NoSuchKey') continue;
+        // Some servers name the fault without the key it belongs to.
+        if (Key === undefined) return [...left, ...keys.slice(first)];
+        left.push(Key);
+      }
+    }
+    return left;
   }
 
   async presignGet(key: string, link: LinkOptions): Promise<string> {

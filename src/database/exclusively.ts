@@ -1,0 +1,27 @@
+import type { Pool } from 'pg';
+
+/**
+ * Runs `work` while no other process runs anything under the same lock on this database. The lock belongs to a
+ * connection: it is free again when the process dies, and `work` is told to stop when the connection breaks.
+ * @param lock any number that stands for the work
+ * @returns 'busy' when somebody else holds the lock
+ */
+export async function exclusively<Result>(
+  pool: Pool,
+  lock: number,
+  work: (signal: AbortSignal) => Promise<Result>,
+): Promise<Result | 'busy'> {
+  const client = await pool.connect();
+  const broken = new AbortController();
+  const onError = (error: Error) => broken.abort(error);
+  client.on('error', onError);
+  try {
+    const { rows } = await client.query<{ locked: boolean }>('select pg_try_advisory_lock($1) as locked', [lock]);
+    if (!rows[0]?.locked) return 'busy';
+    return await work(broken.signal);
+  } finally {
+    client.off('error', onError);
+    // Closed rather than given back: that frees the lock, whatever state the connection is in.
+    client.release(true);
+  }
+}

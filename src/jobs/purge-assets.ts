@@ -1,0 +1,44 @@
+/**
+ * Deletes for good what its time has come for: the trash after TRASH_RETENTION_DAYS, and assets whose upload policy has
+ * `expireAfterDays`. In small batches, each one short transaction with an audit row and a job per asset.
+ */
+import type { AssetsRepository } from '../assets/assets-repository.ts';
+import { systemActor } from '../database/audit.ts';
+import type { UploadPolicies } from '../intake/upload-policies.ts';
+import type { JobContext } from './queue.ts';
+
+const BATCH = 500;
+const DAY = 24 * 3600 * 1000;
+const FIRST_ID = '00000000-0000-0000-0000-000000000000';
+
+export interface PurgeOptions {
+  assets: AssetsRepository;
+  policies: UploadPolicies;
+  /** Days in the trash. */
+  trashRetention: number;
+  now?: () => Date;
+}
+
+export async function purgeAssets(
+  { assets, policies, trashRetention, now = () => new Date() }: PurgeOptions,
+  { id, signal, fence }: JobContext,
+): Promise<{ purged: number; expired: number }> {
+  const actor = systemActor('purge', id);
+  const before = (days: number) => new Date(now().getTime() - days * DAY);
+  const done = { purged: 0, expired: 0 };
+  for (let purged = BATCH; purged === BATCH; done.purged += purged) {
+    signal.throwIfAborted();
+    purged = await assets.purgeTrash(before(trashRetention), BATCH, actor, fence);
+  }
+  for (const { assetType, expireAfterDays } of policies.all) {
+    if (expireAfterDays === undefined) continue;
+    const cutoff = before(expireAfterDays);
+    for (let after = FIRST_ID, looked = BATCH; looked === BATCH; ) {
+      signal.throwIfAborted();
+      const batch = await assets.expire({ assetType, cutoff, after, limit: BATCH }, actor, fence);
+      done.expired += batch.deleted;
+      ({ looked, last: after } = batch);
+    }
+  }
+  return done;
+}

@@ -1,0 +1,75 @@
+/**
+ * Settles uploads whose lease ran out: the process that held them is dead, or cut off for good. It looks before it
+ * judges. An upload that was sealed and whose object is there, with the right size and digest, is finished: only the last
+ * statement was missing. Everything else is ended: first the record, so that nobody can finish it any more, then, by a
+ * job, what is left of its bytes. A live upload renews its lease, however slow it is, and is never touched.
+ */
+
+import type { Asset } from '../assets/asset.ts';
+import { systemActor } from '../database/audit.ts';
+import type { AbandonedUpload, Also, UploadsRepository } from '../intake/uploads-repository.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import { holds } from '../storage/verify.ts';
+import type { JobContext } from './queue.ts';
+
+const BATCH = 100;
+const AT_ONCE = 8;
+
+export interface ReaperOptions {
+  uploads: UploadsRepository;
+  store: ObjectStore;
+  /** What belongs into the transaction that finishes an upload. */
+  finished?: Also<Asset>;
+  onError: (message: string, error: unknown) => void;
+}
+
+export interface Reaped {
+  finished: number;
+  ended: number;
+  /** Could not be looked at; they are left for the next time. */
+  failed: number;
+}
+
+export async function reapUploads(options: ReaperOptions, context: JobContext): Promise<Reaped> {
+  const reaped: Reaped = { finished: 0, ended: 0, failed: 0 };
+  const seen = new Set<string>();
+  for (;;) {
+    const found = await options.uploads.abandoned(BATCH + seen.size);
+    const batch = found.filter(({ id }) => !seen.has(id));
+    if (batch.length === 0) return reaped;
+    for (const { id } of batch) seen.add(id);
+    const work = batch.values();
+    await Promise.all(
+      Array.from({ length: AT_ONCE }, async () => {
+        for (const upload of work) {
+          context.signal.throwIfAborted();
+          reaped[await reap(options, upload, context)] += 1;
+        }
+      }),
+    );
+  }
+}
+
+async function reap(
+  { uploads, store, finished, onError }: ReaperOptions,
+  { id, objectKey, stored }: AbandonedUpload,
+  { id: jobId, signal, fence }: JobContext,
+): Promise<keyof Reaped> {
+  const actor = systemActor('reaper', jobId);
+  try {
+    if (stored && (await holds(store, objectKey, stored, { signal }))) {
+      const asset = await uploads.settle(id, stored, actor, async (transaction, settled) => {
+        await fence(transaction);
+        await finished?.(transaction, settled);
+      });
+      if (asset) return 'finished';
+    }
+    const outcome = { action: 'upload.aborted' as const, reason: 'abandoned', actor };
+    await uploads.condemn(id, outcome, { onlyAbandoned: true, also: fence });
+    return 'ended';
+  } catch (error) {
+    signal.throwIfAborted();
+    onError('an abandoned upload could not be settled yet', error);
+    return 'failed';
+  }
+}

@@ -1,0 +1,59 @@
+/** Which job does what: reading this tells all work that happens after the answer. */
+import type { AssetsRepository } from '../assets/assets-repository.ts';
+import type { Idempotency } from '../http/idempotency.ts';
+import type { UploadPolicies } from '../intake/upload-policies.ts';
+import type { UploadsRepository } from '../intake/uploads-repository.ts';
+import { type ReconcilerOptions, reconcile } from '../reconciliation/reconciler.ts';
+import type { ObjectStore } from '../storage/object-store.ts';
+import { uploadAnswer } from '../uploads/door.ts';
+import { deleteObject } from './delete-object.ts';
+import { purgeAssets } from './purge-assets.ts';
+import type { JobContext, JobQueue } from './queue.ts';
+import { type Reaped, reapUploads } from './reap-uploads.ts';
+
+export interface WorkersOptions {
+  jobs: JobQueue;
+  assets: AssetsRepository;
+  uploads: UploadsRepository;
+  store: ObjectStore;
+  policies: UploadPolicies;
+  idempotency: Idempotency;
+  reconciler: ReconcilerOptions;
+  trashRetention: number;
+  onEvent: (message: string, detail: object) => void;
+  onError: (message: string, error: unknown) => void;
+}
+
+/** The reaper with what it needs; the command `npm run reconcile` runs it too. */
+export function reap(
+  { uploads, store, idempotency, onError }: Pick<WorkersOptions, 'uploads' | 'store' | 'idempotency' | 'onError'>,
+  context: JobContext,
+): Promise<Reaped> {
+  return reapUploads(
+    {
+      uploads,
+      store,
+      onError,
+      finished: (transaction, asset) => idempotency.completeUpload(transaction, asset.id, uploadAnswer(asset)),
+    },
+    context,
+  );
+}
+
+export async function startWorkers(options: WorkersOptions): Promise<void> {
+  const { jobs, assets, store, policies, trashRetention, idempotency, reconciler, onEvent } = options;
+  await jobs.work('delete-object', (data, context) => deleteObject({ assets, store }, data, context));
+  await jobs.work('reap-uploads', async (_data, context) => {
+    const reaped = await reap(options, context);
+    if (reaped.finished + reaped.ended + reaped.failed > 0) onEvent('abandoned uploads were settled', reaped);
+  });
+  await jobs.work('purge-assets', async (_data, context) => {
+    const purged = await purgeAssets({ assets, policies, trashRetention }, context);
+    if (purged.purged + purged.expired > 0) onEvent('assets whose time has come were deleted', purged);
+    await idempotency.forgetOld();
+  });
+  await jobs.work('reconcile', async (_data, { signal }) => {
+    const { outcome, report } = await reconcile(reconciler, { signal });
+    onEvent('the object store was compared with the records', { outcome, ...report });
+  });
+}

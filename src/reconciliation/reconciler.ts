@@ -1,0 +1,260 @@
+/**
+ * Compares the object store with the records, both ways, and mends what may be mended.
+ *
+ *   - objects without a record, older than the grace time: deleted. Two passes: the first lists everything and counts; the
+ *     second looks up each again, record and object, right before it is deleted. When a run would delete more than
+ *     1 % of the objects or 1,000, it deletes nothing and raises an alarm: more likely the database is the wrong one.
+ *   - records without their object: looked up again, marked `lost`, and an alarm; never deleted. A lost asset whose bytes
+ *     are back becomes `ready` again.
+ *   - open multipart uploads without an upload in progress, older than the grace time: aborted
+ *   - deletions that stand still: sent again
+ *   - quotas that are not the sum of their records: recomputed under the lock of their row, while uploads run
+ *
+ * Only keys made like ours are looked at; whatever else is in the bucket is counted and left alone. One run at a time.
+ */
+import { v7 as uuidv7 } from 'uuid';
+import { systemActor } from '../database/audit.ts';
+import type { DatabaseHandle } from '../database/client.ts';
+import { exclusively } from '../database/exclusively.ts';
+import { assetIdOf } from '../storage/object-key.ts';
+import type { ListedObject, ObjectStore } from '../storage/object-store.ts';
+import { holds } from '../storage/verify.ts';
+import type { ReconciliationRepository, StoredRecord } from './reconciliation-repository.ts';
+
+const LOCK = 7_083_201_991;
+const BATCH = 500;
+/** Up to so many deletions are never too many: in a small bucket, one object is more than 1 %. */
+const ALWAYS_ALLOWED = 10;
+const MOST_DELETED = 1000;
+const SHARE_DELETED = 0.01;
+const FIRST_ID = '00000000-0000-0000-0000-000000000000';
+
+export interface ReconcilerOptions {
+  database: DatabaseHandle;
+  records: ReconciliationRepository;
+  store: ObjectStore;
+  keyPrefix: string;
+  /** Milliseconds within which what looks wrong may be on its way to be right. */
+  grace: number;
+  /** Told of everything that somebody should look at. */
+  onAlarm: (message: string, detail: object) => void;
+}
+
+export interface ReconcileRequest {
+  dryRun?: boolean;
+  /** Objects that may be deleted, instead of the rule above. */
+  mostDeleted?: number;
+  signal?: AbortSignal;
+}
+
+/** What was found; what was done about it, unless the run was dry or stopped. */
+export interface ReconcileReport {
+  objects: number;
+  bytes: number;
+  /** Objects whose keys are not made like ours. */
+  foreignObjects: number;
+  unaccountedObjects: number;
+  unaccountedBytes: number;
+  deletedObjects: number;
+  /** Newly found to be without their bytes, and all that are. */
+  newlyLostAssets: number;
+  lostAssets: number;
+  foundAssets: number;
+  openUploads: number;
+  resumedDeletions: number;
+  driftedQuotas: number;
+  quotaDriftBytes: number;
+}
+
+/** `stopped`: too much would have been deleted or marked lost, so nothing was. `busy`: another run is under way. */
+export type ReconcileOutcome = 'done' | 'stopped' | 'busy';
+
+export async function reconcile(
+  options: ReconcilerOptions,
+  request: ReconcileRequest = {},
+): Promise<{ outcome: ReconcileOutcome; report: ReconcileReport }> {
+  const run = new Run(options, request);
+  const result = await exclusively(options.database.pool, LOCK, (signal) => run.execute(signal));
+  return result === 'busy' ? { outcome: 'busy', report: run.report } : result;
+}
+
+class Run {
+  readonly report: ReconcileReport = {
+    objects: 0,
+    bytes: 0,
+    foreignObjects: 0,
+    unaccountedObjects: 0,
+    unaccountedBytes: 0,
+    deletedObjects: 0,
+    newlyLostAssets: 0,
+    lostAssets: 0,
+    foundAssets: 0,
+    openUploads: 0,
+    resumedDeletions: 0,
+    driftedQuotas: 0,
+    quotaDriftBytes: 0,
+  };
+  readonly #options: ReconcilerOptions;
+  readonly #request: ReconcileRequest;
+  readonly #id = uuidv7();
+  readonly #startedAt = new Date();
+  readonly #cutoff: Date;
+  readonly #actor = systemActor('reconciler', this.#id);
+  #signal = new AbortController().signal;
+  #stopped = false;
+
+  constructor(options: ReconcilerOptions, request: ReconcileRequest) {
+    this.#options = options;
+    this.#request = request;
+    this.#cutoff = new Date(this.#startedAt.getTime() - options.grace);
+  }
+
+  async execute(lockLost: AbortSignal): Promise<{ outcome: ReconcileOutcome; report: ReconcileReport }> {
+    const { records } = this.#options;
+    this.#signal = this.#request.signal ? AbortSignal.any([this.#request.signal, lockLost]) : lockLost;
+    await records.begin(this.#id, this.#dry);
+    try {
+      await this.#list();
+      await this.#deleteUnaccounted();
+      await this.#markLost();
+      await this.#markFound();
+      await this.#abortUploads();
+      this.report.resumedDeletions = await records.resumeDeletions(this.#cutoff, this.#dry);
+      await this.#correctQuotas();
+      this.report.lostAssets = await records.countLost();
+    } catch (error) {
+      await records.end(this.#id, 'failed', this.report).catch(() => {});
+      throw error;
+    }
+    const outcome = this.#stopped ? 'stopped' : 'done';
+    await records.end(this.#id, outcome, this.report);
+    return { outcome, report: this.report };
+  }
+
+  get #dry(): boolean {
+    return this.#request.dryRun ?? false;
+  }
+
+  /** The first pass: everything there is, written down beside the records. */
+  async #list(): Promise<void> {
+    const { store, records, keyPrefix } = this.#options;
+    for await (const page of store.list(keyPrefix, { signal: this.#signal })) {
+      this.#signal.throwIfAborted();
+      const ours = page.flatMap((object) => {
+        const assetId = assetIdOf(keyPrefix, object.key);
+        return assetId === undefined ? [] : [{ ...object, assetId }];
+      });
+      this.report.objects += ours.length;
+      this.report.foreignObjects += page.length - ours.length;
+      for (const { size } of ours) this.report.bytes += size;
+      await records.note(this.#id, ours);
+    }
+    await records.analyze();
+  }
+
+  async #deleteUnaccounted(): Promise<void> {
+    const { records, store } = this.#options;
+    const { objects, bytes, accounted } = await records.countUnaccounted(this.#id, this.#cutoff);
+    this.report.unaccountedObjects = objects;
+    this.report.unaccountedBytes = bytes;
+    if (objects === 0) return;
+    if (this.#isTooMuch(objects) || (accounted === 0 && this.#request.mostDeleted === undefined)) {
+      this.#stop('objects without a record', { unaccounted: objects, accounted });
+      return;
+    }
+    if (this.#dry) return;
+    for (let after = '', batch = [] as ListedObject[]; ; after = batch.at(-1)?.key ?? after) {
+      batch = await records.unaccounted(this.#id, this.#cutoff, after, BATCH);
+      for (const object of batch) {
+        this.#signal.throwIfAborted();
+        if (!(await this.#isStillUnaccounted(object))) continue;
+        await store.delete(object.key, { signal: this.#signal });
+        this.report.deletedObjects += 1;
+      }
+      if (batch.length < BATCH) return;
+    }
+  }
+
+  /** The second pass. An object of the same key can only have become newer, and then it is not old enough any more. */
+  async #isStillUnaccounted({ key }: ListedObject): Promise<boolean> {
+    const { store, records, keyPrefix } = this.#options;
+    const head = await store.head(key, { signal: this.#signal });
+    if (!head || head.lastModified >= this.#cutoff) return false;
+    const id = assetIdOf(keyPrefix, key);
+    return id !== undefined && (await records.withRecord([id])).size === 0;
+  }
+
+  async #markLost(): Promise<void> {
+    const { records, store } = this.#options;
+    const lost: StoredRecord[] = [];
+    for (let after = FIRST_ID, batch = [] as StoredRecord[]; ; after = batch.at(-1)?.id ?? after) {
+      batch = await records.missing(this.#id, this.#startedAt, after, BATCH);
+      for (const record of batch) {
+        this.#signal.throwIfAborted();
+        const head = await store.head(record.objectKey, { signal: this.#signal });
+        if (head?.size !== record.size) lost.push(record);
+        if (lost.length > MOST_DELETED) break;
+      }
+      if (batch.length < BATCH || lost.length > MOST_DELETED) break;
+    }
+    this.report.newlyLostAssets = lost.length;
+    if (lost.length === 0) return;
+    if (this.#isTooMuch(lost.length)) {
+      this.#stop('assets without their object', { lost: lost.length });
+      return;
+    }
+    for (const { id } of lost) {
+      this.#options.onAlarm('the bytes of an asset are missing', { assetId: id });
+      if (!this.#dry) await records.mark(id, 'ready', 'lost', this.#actor);
+    }
+  }
+
+  async #markFound(): Promise<void> {
+    const { records, store } = this.#options;
+    for (const record of await records.reappeared(this.#id)) {
+      if (!(await holds(store, record.objectKey, record, { signal: this.#signal }))) continue;
+      this.report.foundAssets += 1;
+      if (!this.#dry) await records.mark(record.id, 'lost', 'ready', this.#actor);
+    }
+  }
+
+  async #abortUploads(): Promise<void> {
+    const { store, records, keyPrefix } = this.#options;
+    for await (const page of store.allMultipartUploads(keyPrefix, { signal: this.#signal })) {
+      const old = page.flatMap((upload) => {
+        const assetId = assetIdOf(keyPrefix, upload.key);
+        return assetId !== undefined && upload.initiated < this.#cutoff ? [{ ...upload, assetId }] : [];
+      });
+      const live = await records.withRecord(
+        old.map(({ assetId }) => assetId),
+        'uploading',
+      );
+      for (const { key, uploadId, assetId } of old) {
+        this.#signal.throwIfAborted();
+        if (live.has(assetId)) continue;
+        this.report.openUploads += 1;
+        if (!this.#dry) await store.abortMultipartUpload(key, uploadId, { signal: this.#signal });
+      }
+    }
+  }
+
+  async #correctQuotas(): Promise<void> {
+    const { records } = this.#options;
+    for (const { ownerId, bytes } of await records.drifted()) {
+      this.report.driftedQuotas += 1;
+      this.report.quotaDriftBytes += bytes;
+      this.#options.onAlarm('a quota was not the sum of its records', { bytes });
+      if (!this.#dry) await records.correctQuota(ownerId, this.#actor);
+    }
+  }
+
+  #isTooMuch(count: number): boolean {
+    const rule = Math.min(MOST_DELETED, Math.max(ALWAYS_ALLOWED, Math.floor(this.report.objects * SHARE_DELETED)));
+    return count > (this.#request.mostDeleted ?? rule);
+  }
+
+  #stop(what: string, detail: object): void {
+    this.#stopped = true;
+    this.#options.onAlarm(`reconciliation stopped: too many ${what}`, detail);
+  }
+}
