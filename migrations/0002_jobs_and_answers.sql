@@ -8,7 +8,7 @@ CREATE TABLE "idempotency_keys" (
 	"asset_id" uuid,
 	"status" integer,
 	"headers" jsonb,
-	"body" jsonb,
+	"body" text,
 	"created_at" timestamp (3) with time zone DEFAULT now() NOT NULL,
 	CONSTRAINT "idempotency_keys_caller_id_key_pk" PRIMARY KEY("caller_id","key")
 );

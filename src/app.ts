@@ -100,7 +100,12 @@ export async function buildApp(resources: Resources): Promise<Service> {
   const uploads = new UploadsRepository({ ...uploadsOptions, database });
   const uploadLimit = new UploadLimit(database.database, config.UPLOADS_PER_HOUR);
   const onError = (message: string, err: unknown) => logger.warn({ err }, message);
-  const idempotency = new Idempotency({ database, fateOf: (id) => fateOf(uploads, id), onError });
+  const idempotency = new Idempotency({
+    database,
+    lease: config.UPLOAD_LEASE / 1000,
+    fateOf: (id) => fateOf(uploads, id),
+    onError,
+  });
   const records = new ReconciliationRepository(background, jobs);
   const buffers = new PartBuffers(config.UPLOAD_MEMORY, config.PART_SIZE);
   const admission = new Admission({

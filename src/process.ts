@@ -2,19 +2,22 @@
  * The process: reads the configuration, opens the resources, listens, and on SIGTERM or SIGINT closes them in the reverse
  * order: readiness fails first, then no connection is accepted, running uploads may finish, the rest are ended cleanly.
  */
-import { randomBytes } from 'node:crypto';
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import closeWithGrace from 'close-with-grace';
 import { type Logger, pino } from 'pino';
 import { buildApp, type Service } from './app.ts';
 import type { Config } from './config.ts';
-import { openDatabase } from './database/client.ts';
+import { type DatabaseHandle, openDatabase } from './database/client.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './database/embedded-postgres.ts';
+import { examine } from './doctor/check.ts';
+import { databaseChecks } from './doctor/database-checks.ts';
+import { storeChecks } from './doctor/store-checks.ts';
 import { JobQueue } from './jobs/queue.ts';
 import { prepareDatabase } from './prepare-database.ts';
+import { secretIn } from './secrets.ts';
 import type { Startup } from './startup.ts';
+import type { ObjectStore } from './storage/object-store.ts';
 import { openObjectStore } from './storage/open.ts';
 import { readVersion } from './version.ts';
 
@@ -81,6 +84,7 @@ async function start({ config, policies }: Startup): Promise<void> {
   });
   closers.push(() => store.close());
 
+  await lookAround(background, store, config, logger);
   service = await buildApp({
     config,
     policies,
@@ -101,6 +105,21 @@ async function start({ config, policies }: Startup): Promise<void> {
   if (config.PUBLIC_URL === undefined) base = `http://${hostForUrl(config.HOST)}:${port}`;
   logger.info({ host: config.HOST, port }, 'listening');
   if (config.LOG_LEVEL !== 'silent') process.stderr.write(welcome(base, config));
+}
+
+/**
+ * What `npm run doctor` looks at, as far as it is quick. A database that is too old ends the start; an object store that
+ * cannot be used is told, and may come later: until then the service is not ready.
+ */
+async function lookAround(database: DatabaseHandle, store: ObjectStore, config: Config, logger: Logger): Promise<void> {
+  const quick = [...databaseChecks(database.pool), ...storeChecks(store, config.S3_KEY_PREFIX)].filter(
+    ({ name }) => name === 'database version' || name === 'object store reachable',
+  );
+  for await (const { name, verdict, detail } of examine(quick)) {
+    if (verdict !== 'failed') continue;
+    if (name === 'database version') throw new Error(detail);
+    logger.error({ detail }, 'the object store cannot be used yet; npm run doctor tells more');
+  }
 }
 
 /** Lets running requests finish, uploads for as long as configured. */
@@ -162,19 +181,6 @@ function isAlive(pid: number): boolean {
   } catch {
     return false;
   }
-}
-
-/** A secret that is made once and then stays, readable by the owner of the process only. */
-function secretIn(directory: string, name: string): Buffer {
-  mkdirSync(directory, { recursive: true });
-  const file = join(directory, name);
-  try {
-    writeFileSync(file, randomBytes(32).toString('hex'), { flag: 'wx', mode: 0o600 });
-    chmodSync(file, 0o600);
-  } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
-  }
-  return Buffer.from(readFileSync(file, 'utf8').trim(), 'hex');
 }
 
 function hostForUrl(host: string): string {

@@ -83,6 +83,15 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   }
 }
 
+/** The URL of the server of `directory` if one runs, whoever owns it; the password is that of its cluster. */
+export function runningEmbeddedPostgres(directory: string, password: string): string | undefined {
+  const cluster = join(directory, 'cluster');
+  const pid = readPostmasterPid(cluster, 'ready');
+  if (pid === undefined || !isPostmaster(pid, fs.realpathSync(cluster))) return undefined;
+  const port = Number(fs.readFileSync(join(cluster, 'postmaster.pid'), 'utf8').split('\n')[3]);
+  return serverUrl(port, password, DATABASE);
+}
+
 async function startOwned(
   directory: string,
   programs: Programs,

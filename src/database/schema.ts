@@ -143,7 +143,8 @@ export const idempotencyKeys = pgTable(
     /** Absent while the request runs. */
     status: integer('status'),
     headers: jsonb('headers').$type<Record<string, string>>(),
-    body: jsonb('body'),
+    /** As text: what is sent again is the same to the byte. */
+    body: text('body'),
     createdAt: moment('created_at').notNull().defaultNow(),
   },
   (table) => [

@@ -17,9 +17,8 @@ import { z } from 'zod';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
 import { Problem } from '../problems.ts';
 
-/** Seconds. */
-const LEASE = 60;
-const RENEWAL = 15_000;
+/** Signs of life within a lease. */
+const RENEWALS = 4;
 const KEPT_HOURS = 24;
 const TRY_AGAIN = 2;
 const finalRefusals = new Set([404, 412, 413, 415, 422]);
@@ -55,6 +54,8 @@ export type UploadFate = { state: 'running' | 'gone' } | { state: 'stored'; answ
 
 export interface IdempotencyOptions {
   database: DatabaseHandle;
+  /** Seconds after which a request that is not heard of counts as dead. */
+  lease: number;
   fateOf: (assetId: string) => Promise<UploadFate>;
   onError: (message: string, error: unknown) => void;
 }
@@ -66,7 +67,7 @@ type Row = {
   asset_id: string | null;
   status: number | null;
   headers: Record<string, string> | null;
-  body: unknown;
+  body: string | null;
 };
 
 export const idempotencyHeader = z.object({
@@ -115,7 +116,13 @@ export class Idempotency {
           errors: [{ parameter: 'Idempotency-Key', detail: 'belongs to another request' }],
         });
       }
-      if (row.status !== null) return replay(row.status, row.headers, row.body);
+      if (row.status !== null) {
+        return replay({
+          status: row.status,
+          headers: row.headers ?? {},
+          ...(row.body !== null && { body: JSON.parse(row.body) as unknown }),
+        });
+      }
       if (row.live) throw inProgress();
       const fate = row.asset_id === null ? { state: 'gone' as const } : await this.#options.fateOf(row.asset_id);
       if (fate.state === 'running') throw inProgress();
@@ -124,7 +131,7 @@ export class Idempotency {
       if (fate.state !== 'stored') return mine;
       mine.close();
       await mine.commit(this.#options.database.database, fate.answer);
-      return replay(fate.answer.status, fate.answer.headers, fate.answer.body ?? null);
+      return replay(fate.answer);
     }
   }
 
@@ -139,14 +146,14 @@ export class Idempotency {
   async completeUpload(transaction: Executor, assetId: string, answer: Answer): Promise<void> {
     await transaction.execute(sql`
       update idempotency_keys set status = ${answer.status}, headers = ${JSON.stringify(answer.headers)}::jsonb,
-        body = ${JSON.stringify(answer.body ?? null)}::jsonb
+        body = ${answer.body === undefined ? null : JSON.stringify(answer.body)}
       where asset_id = ${assetId} and status is null`);
   }
 
   async #insert(callerId: string, key: string, fingerprint: Buffer, claim: string): Promise<boolean> {
     const { rowCount } = await this.#options.database.database.execute(sql`
       insert into idempotency_keys as held (caller_id, key, fingerprint, claim, lease_expires_at)
-      values (${callerId}, ${key}, ${fingerprint}, ${claim}, ${leaseEnd})
+      values (${callerId}, ${key}, ${fingerprint}, ${claim}, ${this.#leaseEnd()})
       on conflict (caller_id, key) do update set fingerprint = excluded.fingerprint, claim = excluded.claim,
         lease_expires_at = excluded.lease_expires_at, asset_id = null, status = null, headers = null, body = null, created_at = now()
       where held.created_at < now() - make_interval(hours => ${KEPT_HOURS})`);
@@ -162,23 +169,30 @@ export class Idempotency {
 
   async #takeOver(callerId: string, key: string, from: string, to: string): Promise<boolean> {
     const { rowCount } = await this.#options.database.database.execute(sql`
-      update idempotency_keys set claim = ${to}, lease_expires_at = ${leaseEnd}, asset_id = null
+      update idempotency_keys set claim = ${to}, lease_expires_at = ${this.#leaseEnd()}, asset_id = null
       where caller_id = ${callerId} and key = ${key} and claim = ${from} and status is null and lease_expires_at <= now()`);
     return rowCount === 1;
+  }
+
+  #leaseEnd() {
+    return sql`now() + make_interval(secs => ${this.#options.lease})`;
   }
 
   #claimOf(callerId: string, key: string, claim: string): Claim {
     const { database, onError } = this.#options;
     const mine = sql`caller_id = ${callerId} and key = ${key} and claim = ${claim} and status is null`;
-    const renewal = setInterval(() => {
-      database.database
-        .execute(sql`update idempotency_keys set lease_expires_at = ${leaseEnd} where ${mine}`)
-        .catch((error) => onError('the lease of an idempotency key could not be renewed', error));
-    }, RENEWAL).unref();
+    const renewal = setInterval(
+      () => {
+        database.database
+          .execute(sql`update idempotency_keys set lease_expires_at = ${this.#leaseEnd()} where ${mine}`)
+          .catch((error) => onError('the lease of an idempotency key could not be renewed', error));
+      },
+      (this.#options.lease * 1000) / RENEWALS,
+    ).unref();
     const commit = async (executor: Executor, { status, headers, body }: Answer) => {
       const { rowCount } = await executor.execute(sql`
         update idempotency_keys set status = ${status}, headers = ${JSON.stringify(headers)}::jsonb,
-          body = ${JSON.stringify(body ?? null)}::jsonb where ${mine}`);
+          body = ${body === undefined ? null : JSON.stringify(body)} where ${mine}`);
       if (rowCount !== 1) throw inProgress();
     };
     return {
@@ -209,17 +223,8 @@ export class Idempotency {
   }
 }
 
-const leaseEnd = sql`now() + make_interval(secs => ${LEASE})`;
-
-function replay(status: number, headers: Record<string, string> | null, body: unknown): Replay {
-  return {
-    kind: 'replay',
-    answer: {
-      status,
-      headers: { ...headers, 'idempotency-replayed': 'true' },
-      ...(body !== null && { body }),
-    },
-  };
+function replay(answer: Answer): Replay {
+  return { kind: 'replay', answer: { ...answer, headers: { ...answer.headers, 'idempotency-replayed': 'true' } } };
 }
 
 function inProgress(): Problem {

@@ -75,6 +75,12 @@ export interface ObjectStore {
   /** A URL that hands the object out, without further credentials, until `expiresIn` seconds (at most 7 days) from now. */
   presignGet(key: string, link: LinkOptions): Promise<string>;
 
+  /**
+   * A URL to which anybody may PUT one part, of exactly `size` bytes, until `expiresIn` seconds from now. Sent again, the
+   * part is replaced; once the upload is completed or aborted, the URL is of no use.
+   */
+  presignUploadPart(part: PartAddress, link: { size: number; expiresIn: number }): Promise<string>;
+
   /** A cheap probe that never writes. Rejects with `ObjectStoreUnavailable` when the store cannot serve. */
   check(options: CallOptions): Promise<void>;
 

@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path';
 import type { Config } from '../config.ts';
 import { DiskObjectStore } from './disk/disk-object-store.ts';
 import type { ObjectStore } from './object-store.ts';
-import { S3ObjectStore } from './s3/s3-object-store.ts';
+import { S3ObjectStore, type S3Options } from './s3/s3-object-store.ts';
 
 export interface OpenOptions {
   publicUrl: () => string;
@@ -20,7 +20,13 @@ export async function openObjectStore(
     const secret = config.LINK_SECRET === undefined ? linkSecret() : Buffer.from(config.LINK_SECRET);
     return new DiskObjectStore({ directory: resolve(join(config.DATA_DIR, 'objects')), linkSecret: secret, publicUrl });
   }
+  return new S3ObjectStore({ ...s3Options(config), onRetries });
+}
+
+/** @throws when no bucket is configured */
+export function s3Options(config: Config): S3Options {
   const {
+    S3_BUCKET,
     S3_ENDPOINT,
     S3_PUBLIC_ENDPOINT,
     S3_ACCESS_KEY_ID,
@@ -29,8 +35,9 @@ export async function openObjectStore(
     S3_SSE,
     S3_SSE_KMS_KEY_ID,
   } = config;
-  return new S3ObjectStore({
-    bucket: config.S3_BUCKET,
+  if (S3_BUCKET === undefined) throw new Error('S3_BUCKET is not set');
+  return {
+    bucket: S3_BUCKET,
     region: config.S3_REGION,
     ...(S3_ENDPOINT !== undefined && { endpoint: S3_ENDPOINT }),
     ...(S3_PUBLIC_ENDPOINT !== undefined && { publicEndpoint: S3_PUBLIC_ENDPOINT }),
@@ -49,6 +56,5 @@ export async function openObjectStore(
     requestTimeout: config.S3_REQUEST_TIMEOUT,
     deadline: config.S3_DEADLINE,
     sockets: Math.max(64, config.UPLOADS_AT_ONCE * 2),
-    onRetries,
-  });
+  };
 }

@@ -41,6 +41,8 @@ const operationIds: Record<string, string> = {
   getStatistics: 'GET /v1/statistics',
   getOwnerQuota: 'GET /v1/admin/quotas/{ownerId}',
   setOwnerQuota: 'PUT /v1/admin/quotas/{ownerId}',
+  getJobs: 'GET /v1/admin/jobs',
+  retryJobs: 'POST /v1/admin/jobs/{queue}/retry',
 };
 
 describe('the contract', () => {

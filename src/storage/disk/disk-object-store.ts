@@ -79,6 +79,9 @@ const partSchema = z.object({
   size: z.number().int().nonnegative(),
 });
 const linkSchema = z.tuple([z.string(), z.number(), z.string(), z.string(), z.string()]);
+/** Tells the two kinds of link apart: neither can be used for the other. */
+const PART_LINK = 'PUT part';
+const partLinkSchema = z.tuple([z.literal(PART_LINK), z.string(), z.number(), z.string(), z.number(), z.number()]);
 const uploadIdPattern = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 export interface DiskOptions {
@@ -97,6 +100,11 @@ export interface LinkPermission {
   contentDisposition: string;
   cacheControl: string;
   expiresAt: Date;
+}
+
+/** What a link for a part permits: to write this part, of so many bytes. */
+export interface PartPermission extends PartAddress {
+  size: number;
 }
 
 export class DiskObjectStore implements ObjectStore {
@@ -321,15 +329,30 @@ export class DiskObjectStore implements ObjectStore {
 
   /** Reads the token of a link. Never throws, whatever the token is. */
   readLink(token: string): LinkPermission | 'expired' | 'invalid' {
-    if (token.length > LONGEST_TOKEN) return 'invalid';
-    const [payload = '', signature = '', ...rest] = token.split('.');
-    const [given, expected] = [Buffer.from(signature), Buffer.from(this.#sign(payload))];
-    if (rest.length > 0 || given.length !== expected.length || !timingSafeEqual(given, expected)) return 'invalid';
-    const content = linkSchema.safeParse(parseJson(Buffer.from(payload, 'base64url').toString()));
+    const content = linkSchema.safeParse(this.#contentOf(token));
     if (!content.success) return 'invalid';
     const [key, expires, contentType, contentDisposition, cacheControl] = content.data;
     const expiresAt = new Date(expires * 1000);
     return expiresAt <= this.#now() ? 'expired' : { key, contentType, contentDisposition, cacheControl, expiresAt };
+  }
+
+  async presignUploadPart(
+    { key, uploadId, partNumber }: PartAddress,
+    { size, expiresIn }: { size: number; expiresIn: number },
+  ): Promise<string> {
+    this.#pathOf(key);
+    const expires = Math.floor(this.#now().getTime() / 1000) + expiresIn;
+    const content = [PART_LINK, key, expires, uploadId, partNumber, size];
+    const payload = Buffer.from(JSON.stringify(content)).toString('base64url');
+    return `${this.#options.publicUrl()}/v1/links/parts/${payload}.${this.#sign(payload)}`;
+  }
+
+  /** Reads the token of a link for a part. Never throws, whatever the token is. */
+  readPartLink(token: string): PartPermission | 'expired' | 'invalid' {
+    const content = partLinkSchema.safeParse(this.#contentOf(token));
+    if (!content.success) return 'invalid';
+    const [, key, expires, uploadId, partNumber, size] = content.data;
+    return new Date(expires * 1000) <= this.#now() ? 'expired' : { key, uploadId, partNumber, size };
   }
 
   async check(options: CallOptions): Promise<void> {
@@ -513,6 +536,15 @@ export class DiskObjectStore implements ObjectStore {
       /^[A-Za-z0-9_~.-]{1,240}$/.test(segment) && !/^\.+$/.test(segment) && !segment.endsWith('.json');
     if (segments.length === 0 || !segments.every(isSafe)) throw new Error('not an object key');
     return join(this.#objects, ...segments);
+  }
+
+  /** What a token of ours says; undefined for any other. */
+  #contentOf(token: string): unknown {
+    if (token.length > LONGEST_TOKEN) return undefined;
+    const [payload = '', signature = '', ...rest] = token.split('.');
+    const [given, expected] = [Buffer.from(signature), Buffer.from(this.#sign(payload))];
+    if (rest.length > 0 || given.length !== expected.length || !timingSafeEqual(given, expected)) return undefined;
+    return parseJson(Buffer.from(payload, 'base64url').toString());
   }
 
   #sign(payload: string): string {

@@ -85,6 +85,8 @@ export class S3ObjectStore implements ObjectStore {
   readonly kind = 's3';
   readonly #client: S3Client;
   readonly #signer: S3Client;
+  /** Adds no checksum of its own: it would be that of an empty body. */
+  readonly #linkSigner: S3Client;
   readonly #options: S3Options;
   readonly #bucket: string;
 
@@ -93,6 +95,10 @@ export class S3ObjectStore implements ObjectStore {
     this.#bucket = options.bucket;
     this.#client = makeClient(options, options.endpoint);
     this.#signer = options.publicEndpoint ? makeClient(options, options.publicEndpoint) : this.#client;
+    this.#linkSigner =
+      options.checksum === 'sdk'
+        ? makeClient({ ...options, checksum: 'crc32' }, options.publicEndpoint ?? options.endpoint)
+        : this.#signer;
   }
 
   async put(
@@ -337,6 +343,21 @@ export class S3ObjectStore implements ObjectStore {
     return getSignedUrl(this.#signer, command, { expiresIn: link.expiresIn });
   }
 
+  async presignUploadPart(
+    { key, uploadId, partNumber }: PartAddress,
+    { size, expiresIn }: { size: number; expiresIn: number },
+  ): Promise<string> {
+    const command = new UploadPartCommand({
+      Bucket: this.#bucket,
+      Key: key,
+      UploadId: uploadId,
+      PartNumber: partNumber,
+      ContentLength: size,
+    });
+    // Signed as a header field, so that a body of another length is refused by the server.
+    return getSignedUrl(this.#linkSigner, command, { expiresIn, signableHeaders: new Set(['content-length', 'host']) });
+  }
+
   async check(options: CallOptions): Promise<void> {
     const command = new HeadBucketCommand({ Bucket: this.#bucket });
     try {
@@ -352,6 +373,7 @@ export class S3ObjectStore implements ObjectStore {
   async close(): Promise<void> {
     this.#client.destroy();
     this.#signer.destroy();
+    this.#linkSigner.destroy();
   }
 
   #creation({ contentType, contentDisposition, cacheControl, metadata }: ObjectAttributes) {
@@ -400,7 +422,8 @@ export class S3ObjectStore implements ObjectStore {
   }
 }
 
-function makeClient(options: S3Options, endpoint: string | undefined): S3Client {
+/** A client with our time limits, retries and checksums. */
+export function makeClient(options: S3Options, endpoint: string | undefined): S3Client {
   const agent = { keepAlive: true, maxSockets: options.sockets, scheduling: 'lifo' as const };
   const mode = options.checksum === 'sdk' ? 'WHEN_SUPPORTED' : 'WHEN_REQUIRED';
   return new S3Client({

@@ -1,0 +1,66 @@
+/**
+ * `npm run doctor`: tries out the live configuration step by step and says of each step what was found. What it writes
+ * lies under `doctor/` and is removed again. Exit code 1 when something that the service needs fails.
+ */
+import { openCommandDatabase } from '../src/command.ts';
+import { openDatabase } from '../src/database/client.ts';
+import { type Check, examine } from '../src/doctor/check.ts';
+import { databaseChecks } from '../src/doctor/database-checks.ts';
+import { s3Checks } from '../src/doctor/s3-checks.ts';
+import { storeChecks } from '../src/doctor/store-checks.ts';
+import { secretIn } from '../src/secrets.ts';
+import { readConfiguration } from '../src/startup.ts';
+import { openObjectStore } from '../src/storage/open.ts';
+
+const marks = { ok: 'ok', failed: 'FAILED', missing: 'missing', skipped: 'skipped' };
+const TIMEOUT = 10_000;
+let failed = false;
+
+async function report(checks: Check[]): Promise<void> {
+  for await (const { name, verdict, detail } of examine(checks)) {
+    failed ||= verdict === 'failed';
+    console.log(`${marks[verdict].padEnd(8)} ${name}: ${detail}`);
+  }
+}
+
+// A faulty configuration ends the process here, with all its faults by name.
+const { config } = readConfiguration();
+console.log('ok       settings: valid');
+let close = async () => {};
+const databaseLooks: Check[] = [];
+await report([
+  {
+    name: 'database reachable',
+    needed: true,
+    run: async () => {
+      const database = await openCommandDatabase(config);
+      close = database.close;
+      const handle = openDatabase({ url: database.url, connections: 2, timeout: TIMEOUT, onError: () => {} });
+      try {
+        await handle.pool.query('select 1');
+      } catch (error) {
+        await handle.close();
+        throw error;
+      }
+      close = () => handle.close().then(database.close);
+      databaseLooks.push(...databaseChecks(handle.pool));
+      return config.DATABASE_URL === undefined ? 'the embedded Postgres' : 'answers';
+    },
+  },
+]);
+await report(databaseLooks);
+const store = await openObjectStore(config, {
+  publicUrl: () => config.PUBLIC_URL ?? `http://${config.HOST}:${config.PORT}`,
+  onRetries: () => {},
+  linkSecret: () => secretIn(config.DATA_DIR, 'link-secret'),
+});
+await report([
+  ...storeChecks(store, config.S3_KEY_PREFIX),
+  ...(config.S3_BUCKET === undefined ? [] : s3Checks(config, store)),
+]);
+await store.close();
+await close();
+console.log(
+  failed ? '\nSomething that the service needs does not work.' : '\nEverything that the service needs works.',
+);
+if (failed) process.exitCode = 1;

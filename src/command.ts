@@ -1,0 +1,68 @@
+/**
+ * What the commands beside the service share (`npm run reconcile`): the resources of the configuration, opened without
+ * listening. Beside a running service with the embedded Postgres they use its server; else they start it for themselves.
+ */
+import { join, resolve } from 'node:path';
+import { pino } from 'pino';
+import { buildApp, type Service } from './app.ts';
+import type { Config } from './config.ts';
+import { openDatabase } from './database/client.ts';
+import { runningEmbeddedPostgres, startEmbeddedPostgres } from './database/embedded-postgres.ts';
+import { JobQueue } from './jobs/queue.ts';
+import { prepareDatabase } from './prepare-database.ts';
+import { secretIn } from './secrets.ts';
+import { readConfiguration } from './startup.ts';
+import { openObjectStore } from './storage/open.ts';
+import { readVersion } from './version.ts';
+
+const CONNECTIONS = 4;
+const STATEMENT_TIME = 10 * 60_000;
+
+/** The database of the configuration. */
+export async function openCommandDatabase(config: Config): Promise<{ url: string; close: () => Promise<void> }> {
+  if (config.DATABASE_URL !== undefined) return { url: config.DATABASE_URL, close: async () => {} };
+  const directory = join(resolve(config.DATA_DIR), 'postgres');
+  const password = secretIn(config.DATA_DIR, 'postgres-password').toString('hex');
+  const running = runningEmbeddedPostgres(directory, password);
+  if (running !== undefined) return { url: running, close: async () => {} };
+  const server = await startEmbeddedPostgres({ directory, password });
+  await prepareDatabase(server.url);
+  return { url: server.url, close: () => server.stop() };
+}
+
+/** Runs a command on the service's resources; its alarms go to standard error. @returns what `work` returns */
+export async function withService<Result>(
+  work: (service: Service, config: Config) => Promise<Result>,
+): Promise<Result> {
+  const { config, policies } = readConfiguration();
+  const closers: (() => Promise<void>)[] = [];
+  try {
+    const { url, close } = await openCommandDatabase(config);
+    closers.push(close);
+    const database = openDatabase({ url, connections: CONNECTIONS, timeout: STATEMENT_TIME, onError: () => {} });
+    closers.push(() => database.close());
+    const store = await openObjectStore(config, {
+      publicUrl: () => '',
+      onRetries: () => {},
+      linkSecret: () => secretIn(config.DATA_DIR, 'link-secret'),
+    });
+    closers.push(() => store.close());
+    const jobs = new JobQueue({ database, work: false, onError: () => {} });
+    const logger = pino({ level: 'warn' }, pino.destination({ fd: 2, sync: true }));
+    const service = await buildApp({
+      config: { ...config, ROLE: 'api' },
+      policies,
+      database,
+      background: database,
+      jobs,
+      store,
+      logger,
+      version: readVersion(),
+    });
+    await service.startWork();
+    closers.push(() => service.closeWork());
+    return await work(service, config);
+  } finally {
+    for (const close of closers.reverse()) await close().catch(() => {});
+  }
+}

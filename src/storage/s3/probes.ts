@@ -1,0 +1,90 @@
+/** What only the S3 API can tell of a server, for `npm run doctor`: checksums, conditional writes, CORS, its clock. */
+import { randomBytes } from 'node:crypto';
+import {
+  DeleteObjectCommand,
+  HeadBucketCommand,
+  PutObjectCommand,
+  type S3Client,
+  S3ServiceException,
+} from '@aws-sdk/client-s3';
+import { makeClient, type S3Options } from './s3-object-store.ts';
+
+export interface S3Facts {
+  /** Whether a body that does not have the checksum it is sent with is refused; undefined when it could not be tried. */
+  verifiesCrc32: boolean;
+  /** Whether the trailing checksums of newer SDKs are understood (`S3_CHECKSUM=sdk`). */
+  takesSdkChecksums: boolean;
+  /** Whether `If-None-Match: *` keeps an object from being overwritten. */
+  conditionalWrites: boolean;
+  /** The Date of an answer, and when it was asked for. Milliseconds. */
+  clock: { theirs: number; before: number } | undefined;
+}
+
+export async function probeS3(options: S3Options, keyPrefix: string): Promise<S3Facts> {
+  const plain = makeClient({ ...options, checksum: 'crc32' }, options.endpoint);
+  const sdk = makeClient({ ...options, checksum: 'sdk' }, options.endpoint);
+  const Bucket = options.bucket;
+  const Key = `${keyPrefix}doctor/${randomBytes(8).toString('hex')}/probe`;
+  const put = (client: S3Client, more: object) =>
+    accepted(client.send(new PutObjectCommand({ Bucket, Key, Body: randomBytes(100), ...more })));
+  try {
+    const before = Date.now();
+    const takesSdkChecksums = await put(sdk, {});
+    const verifiesCrc32 = !(await put(plain, { ChecksumCRC32: 'AAAAAA==' }));
+    await put(plain, {});
+    const conditionalWrites = !(await put(plain, { IfNoneMatch: '*' }));
+    const date = await dateOf(plain, Bucket);
+    return {
+      verifiesCrc32,
+      takesSdkChecksums,
+      conditionalWrites,
+      clock: date === undefined ? undefined : { theirs: date, before },
+    };
+  } finally {
+    await accepted(plain.send(new DeleteObjectCommand({ Bucket, Key })));
+    plain.destroy();
+    sdk.destroy();
+  }
+}
+
+/** Whether the server does it; a fault that is no refusal rejects. */
+async function accepted(answer: Promise<unknown>): Promise<boolean> {
+  try {
+    await answer;
+    return true;
+  } catch (error) {
+    const status = error instanceof S3ServiceException ? (error.$metadata.httpStatusCode ?? 0) : 0;
+    if (status >= 400 && status < 500) return false;
+    if (status === 501) return false;
+    throw error;
+  }
+}
+
+async function dateOf(client: S3Client, Bucket: string): Promise<number | undefined> {
+  let date: string | undefined;
+  const command = new HeadBucketCommand({ Bucket });
+  command.middlewareStack.add(
+    (next) => async (step) => {
+      const result = await next(step);
+      const response: unknown = result.response;
+      if (response instanceof Object && 'headers' in response) date = (response.headers as { date?: string }).date;
+      return result;
+    },
+    { step: 'deserialize', name: 'rememberDate' },
+  );
+  await client.send(command);
+  const time = Date.parse(date ?? '');
+  return Number.isNaN(time) ? undefined : time;
+}
+
+/** Whether pages of this origin may PUT to the bucket, as a browser would ask (Fetch standard, CORS-preflight fetch). */
+export async function allowsOrigin(url: string, origin: string): Promise<boolean> {
+  const answer = await fetch(url, {
+    method: 'OPTIONS',
+    headers: { origin, 'access-control-request-method': 'PUT', 'access-control-request-headers': 'content-type' },
+  });
+  await answer.arrayBuffer();
+  const allowed = answer.headers.get('access-control-allow-origin');
+  const methods = answer.headers.get('access-control-allow-methods') ?? '';
+  return answer.ok && (allowed === '*' || allowed === origin) && /\bPUT\b/.test(methods);
+}
