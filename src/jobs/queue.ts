@@ -132,6 +132,7 @@ export class JobQueue {
   readonly #boss: PgBoss;
   readonly #options: JobQueueOptions;
   readonly #workers = new Map<QueueName, string>();
+  #stopping: Promise<void> | undefined;
 
   constructor(options: JobQueueOptions) {
     const { database, work, onError } = options;
@@ -296,8 +297,9 @@ export class JobQueue {
   }
 
   /** Running jobs may finish for `patience` milliseconds; then they are handed back. */
-  async stop(patience: number): Promise<void> {
-    await this.#boss.stop({ graceful: true, timeout: Math.max(1000, patience), close: false });
+  stop(patience: number): Promise<void> {
+    this.#stopping ??= this.#boss.stop({ graceful: true, timeout: Math.max(1000, patience), close: false });
+    return this.#stopping;
   }
 }
 

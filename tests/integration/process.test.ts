@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import type { ChildProcess } from 'node:child_process';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -9,53 +8,10 @@ import { after, describe, test } from 'node:test';
 import { Client } from '../support/client.ts';
 import { glb, png } from '../support/files.ts';
 import { createTestDatabase } from '../support/postgres.ts';
+import { type Running, spawnService, launch as start } from '../support/processes.ts';
 import { waitUntil } from '../support/wait-until.ts';
 
-const main = new URL('../../src/main.ts', import.meta.url).pathname;
 const MiB = 1024 * 1024;
-
-interface Running {
-  child: ChildProcess;
-  url: string;
-  output: () => string;
-  exit: Promise<number | null>;
-}
-
-/** The process as `npm start` runs it, in a directory of its own. */
-function spawnService(env: Record<string, string>): {
-  child: ChildProcess;
-  output: () => string;
-  exit: Promise<number | null>;
-} {
-  // Settings of whoever runs the tests must not reach it.
-  const inherited = Object.fromEntries(
-    Object.entries(process.env).filter(([name]) =>
-      /^(PATH|HOME|TMPDIR|NODE_V8_COVERAGE|NODE_COMPILE_CACHE)$/.test(name),
-    ),
-  );
-  const child = spawn(process.execPath, [main], {
-    env: { ...inherited, ...env } as NodeJS.ProcessEnv,
-    cwd: tmpdir(),
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  let output = '';
-  for (const stream of [child.stdout, child.stderr])
-    stream.on('data', (chunk) => {
-      output += chunk;
-    });
-  const exit = once(child, 'exit').then(([code]) => code as number | null);
-  return { child, output: () => output, exit };
-}
-
-async function start(env: Record<string, string>): Promise<Running> {
-  const service = spawnService({ PORT: '0', ...env });
-  const url = await waitUntil(() => /API +(http:\S+)\/v1/.exec(service.output())?.[1], { timeout: 30_000 }).catch(
-    (error) => {
-      throw new Error(`the service did not start: ${service.output()}`, { cause: error });
-    },
-  );
-  return { ...service, url: url ?? '' };
-}
 
 describe('the process', { timeout: 180_000 }, () => {
   const directories: string[] = [];

@@ -68,3 +68,9 @@ function parse(text: string): RawAnswer {
     body: text.slice(end + 4),
   };
 }
+
+/** With RST, as a process that crashes; a socket whose other end is gone already is just closed, for it could not be reset. */
+export function reset(socket: Socket): void {
+  if (socket.readyState === 'open') socket.resetAndDestroy();
+  else socket.destroy();
+}

@@ -1,0 +1,52 @@
+/** The service as processes of its own, that can be killed. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import { waitUntil } from './wait-until.ts';
+
+const main = new URL('../../src/main.ts', import.meta.url).pathname;
+const START_LIMIT = 60_000;
+
+export interface Spawned {
+  child: ChildProcess;
+  /** Everything it wrote. */
+  output: () => string;
+  exit: Promise<number | null>;
+}
+
+export interface Running extends Spawned {
+  url: string;
+}
+
+/** The process as `npm start` runs it, or a script of the project. */
+export function spawnService(env: Record<string, string>, script = main, args: string[] = []): Spawned {
+  // Settings of whoever runs the tests must not reach it.
+  const inherited = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) =>
+      /^(PATH|HOME|TMPDIR|NODE_V8_COVERAGE|NODE_COMPILE_CACHE)$/.test(name),
+    ),
+  );
+  const child = spawn(process.execPath, [script, ...args], {
+    env: { ...inherited, ...env } as NodeJS.ProcessEnv,
+    cwd: tmpdir(),
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (chunk) => {
+      output += chunk;
+    });
+  const exit = once(child, 'exit').then(([code]) => code as number | null);
+  return { child, output: () => output, exit };
+}
+
+/** Resolves when it listens. */
+export async function launch(env: Record<string, string>): Promise<Running> {
+  const service = spawnService({ PORT: '0', ...env });
+  const url = await waitUntil(() => /API +(http:\S+)\/v1/.exec(service.output())?.[1], {
+    timeout: START_LIMIT,
+  }).catch((error) => {
+    throw new Error(`the service did not start: ${service.output()}`, { cause: error });
+  });
+  return { ...service, url: url ?? '' };
+}
