@@ -56,7 +56,8 @@ export class S3Proxy {
   constructor(target: string) {
     this.#target = new URL(target);
     this.#server = createServer((asked, answer) => {
-      this.#pass(asked, answer).catch(() => reset(asked.socket));
+      const { socket } = asked;
+      this.#pass(asked, answer).catch(() => reset(socket));
     });
     this.#server.on('connection', (socket) => {
       socket.on('error', () => {});

@@ -40,13 +40,19 @@ export function spawnService(env: Record<string, string>, script = main, args: s
   return { child, output: () => output, exit };
 }
 
-/** Resolves when it listens. */
+/** Resolves when it listens; rejects when it ends instead. */
 export async function launch(env: Record<string, string>): Promise<Running> {
   const service = spawnService({ PORT: '0', ...env });
-  const url = await waitUntil(() => /API +(http:\S+)\/v1/.exec(service.output())?.[1], {
-    timeout: START_LIMIT,
-  }).catch((error) => {
-    throw new Error(`the service did not start: ${service.output()}`, { cause: error });
+  const ended = service.exit.then((code) => {
+    throw new Error(`the service ended with ${code}: ${service.output()}`);
   });
-  return { ...service, url: url ?? '' };
+  ended.catch(() => {});
+  const listening = waitUntil(() => /API +(http:\S+)\/v1/.exec(service.output())?.[1], { timeout: START_LIMIT });
+  try {
+    return { ...service, url: (await Promise.race([listening, ended])) ?? '' };
+  } catch (error) {
+    service.child.kill('SIGKILL');
+    listening.catch(() => {});
+    throw error;
+  }
 }
