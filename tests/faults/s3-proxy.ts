@@ -28,7 +28,7 @@ export type S3Fault =
   | 'corrupt request'
   /** One byte of the answer's body is another one. */
   | 'corrupt answer'
-  /** 200 with an error document, as CompleteMultipartUpload may answer; the server is never asked. */
+  /** 200 with an error document, as CompleteMultipartUpload and DeleteObjects may answer; the server is never asked. */
   | 'error in 200';
 
 export interface S3Call {
@@ -99,10 +99,11 @@ export class S3Proxy {
     if (fault === 'reset before') throw new Error(fault);
     if (fault === 'stall' || this.frozen) return;
     if (fault === 'unavailable' || fault === 'error in 200') {
-      asked.resume();
-      const code = fault === 'unavailable' ? 'SlowDown' : 'InternalError';
+      const body = Buffer.concat(await asked.toArray()).toString();
       answer.writeHead(fault === 'unavailable' ? 503 : 200, { 'content-type': 'application/xml' });
-      answer.end(`<?xml version="1.0" encoding="UTF-8"?><Error><Code>${code}</Code><Message>as told</Message></Error>`);
+      answer.end(
+        `<?xml version="1.0" encoding="UTF-8"?>${fault === 'unavailable' ? slowDown : errorIn200(call, body)}`,
+      );
       return;
     }
     const upstream = request({
@@ -178,6 +179,17 @@ function drained(stream: Writable): Promise<void> {
     };
     stream.once('drain', done).once('close', done);
   });
+}
+
+const slowDown = '<Error><Code>SlowDown</Code><Message>as told</Message></Error>';
+
+/** DeleteObjects names the keys that it could not delete. */
+function errorIn200({ operation }: S3Call, body: string): string {
+  const error = '<Code>InternalError</Code><Message>as told</Message>';
+  if (operation !== 'DeleteObjects') return `<Error>${error}</Error>`;
+  const keys = [...body.matchAll(/<Key>(.*?)<\/Key>/g)].map(([, key]) => key);
+  const errors = keys.map((key) => `<Error><Key>${key}</Key>${error}</Error>`);
+  return `<DeleteResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">${errors.join('')}</DeleteResult>`;
 }
 
 function flip(chunk: Buffer): void {

@@ -27,6 +27,7 @@ import { type S3Fault, S3Proxy } from './s3-proxy.ts';
 const SECONDS = Number(process.env['SOAK_SECONDS'] ?? 60);
 const SEED = Number(process.env['SOAK_SEED'] ?? randomInt(2 ** 31));
 const CLIENTS = 16;
+const LIMIT = SECONDS * 1000 + 240_000;
 const MiB = 1024 * 1024;
 /** What may happen to a single call to S3. Corrupted bytes are in a test of their own: this server does not compare CRCs. */
 const callFaults: S3Fault[] = [
@@ -51,7 +52,7 @@ function randomFrom(seed: number): () => number {
   };
 }
 
-describe('a soak under faults', { skip: s3Skip(), timeout: SECONDS * 1000 + 240_000 }, () => {
+describe('a soak under faults', { skip: s3Skip(), timeout: LIMIT }, () => {
   const closers: (() => Promise<unknown>)[] = [];
   let directory: string;
   let server: EmbeddedPostgres;
@@ -331,7 +332,7 @@ describe('a soak under faults', { skip: s3Skip(), timeout: SECONDS * 1000 + 240_
 
   // ------------------------------------------------------------------------------------------------------- the soak
 
-  test(`${CLIENTS} clients, two instances, ${SECONDS} s, seed ${SEED}`, async (context) => {
+  test(`${CLIENTS} clients, two instances, ${SECONDS} s, seed ${SEED}`, { timeout: LIMIT }, async (context) => {
     const over = AbortSignal.timeout(SECONDS * 1000);
     const clients = Array.from({ length: CLIENTS }, (_, number) => new SoakClient(number));
     await Promise.all([chaos(over), ...clients.map((client) => client.run(over))]);

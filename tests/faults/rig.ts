@@ -1,0 +1,230 @@
+/**
+ * What the fault tests stand on: a database, a bucket and a journal of their own, a proxy in front of Postgres and one in
+ * front of S3, and an instance on straight ways that lives on whatever happens to the others; and the scenarios that are
+ * disturbed.
+ */
+import assert from 'node:assert/strict';
+import { createHash, randomUUID } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { prepareDatabase } from '../../src/prepare-database.ts';
+import { Client } from '../support/client.ts';
+import { glb, png } from '../support/files.ts';
+import { createTestDatabase } from '../support/postgres.ts';
+import { createTestBucket, s3Settings, type TestBucket } from '../support/s3.ts';
+import { startService, type TestService } from '../support/service.ts';
+import { waitUntil } from '../support/wait-until.ts';
+import { check } from './checker.ts';
+import { Journal } from './journal.ts';
+import { PostgresProxy } from './postgres-proxy.ts';
+import { S3Proxy } from './s3-proxy.ts';
+
+const MiB = 1024 * 1024;
+
+/** What was there before a scenario began. */
+export interface Prepared {
+  id: string;
+}
+
+/** Something a client does, once, whatever comes in between. */
+export interface Scenario {
+  prepare?: () => Promise<Prepared>;
+  /** What the client does; it may be told that the service is not available, or find it dead. Rejects unless it is done. */
+  act: (url: string, prepared: Prepared | undefined) => Promise<void>;
+  /** What it does again afterwards, until it is done. */
+  again: (prepared: Prepared | undefined) => Promise<void>;
+}
+
+/** A step of a scenario: a call to S3 or a statement. */
+export interface Step {
+  kind: 'S3' | 'SQL';
+  text: string;
+}
+
+export class Rig {
+  readonly s3: S3Proxy;
+  readonly postgres: PostgresProxy;
+  readonly databaseUrl: string;
+  readonly bucket: TestBucket;
+  /** Of a service behind the proxies. */
+  readonly environment: Record<string, string>;
+  /** Lives on, on straight ways to Postgres and S3: the other instance. */
+  readonly survivor: TestService;
+  readonly #journal: Journal;
+  readonly #closers: (() => Promise<unknown>)[];
+
+  private constructor(
+    parts: Pick<Rig, 's3' | 'postgres' | 'databaseUrl' | 'bucket' | 'environment' | 'survivor'>,
+    journal: Journal,
+    closers: (() => Promise<unknown>)[],
+  ) {
+    this.s3 = parts.s3;
+    this.postgres = parts.postgres;
+    this.databaseUrl = parts.databaseUrl;
+    this.bucket = parts.bucket;
+    this.environment = parts.environment;
+    this.survivor = parts.survivor;
+    this.#journal = journal;
+    this.#closers = closers;
+  }
+
+  static async open(env: Record<string, string> = {}): Promise<Rig> {
+    const closers: (() => Promise<unknown>)[] = [];
+    const settings = s3Settings();
+    assert.ok(settings);
+    const directory = await mkdtemp(join(tmpdir(), 'stowage-faults-'));
+    closers.push(() => rm(directory, { recursive: true, force: true }));
+    const database = await createTestDatabase();
+    closers.push(() => database.drop());
+    const databaseUrl = database.url;
+    await prepareDatabase(databaseUrl);
+    const bucket = await createTestBucket();
+    closers.push(() => bucket.drop());
+    const s3 = await new S3Proxy(settings.endpoint).listen();
+    closers.push(() => s3.close());
+    const postgres = await new PostgresProxy(databaseUrl).listen();
+    closers.push(() => postgres.close());
+    const shared = {
+      S3_BUCKET: bucket.bucket,
+      S3_REGION: settings.region,
+      S3_ACCESS_KEY_ID: settings.accessKeyId,
+      S3_SECRET_ACCESS_KEY: settings.secretAccessKey,
+      S3_FORCE_PATH_STYLE: 'true',
+      PART_SIZE: '5MiB',
+      // Longer than any of the undisturbed uploads: no renewal is among their steps.
+      UPLOAD_LEASE: '3s',
+      RECONCILE_GRACE: '0s',
+      REQUESTS_PER_MINUTE: '0',
+      UPLOADS_PER_HOUR: '0',
+      LOG_LEVEL: 'error',
+      ...env,
+    };
+    const environment = { ...shared, DATABASE_URL: postgres.replaceIn(databaseUrl), S3_ENDPOINT: s3.url };
+    const survivor = await startService({ databaseUrl, env: { ...shared, S3_ENDPOINT: settings.endpoint } });
+    closers.push(() => survivor.close());
+    const parts = { s3, postgres, databaseUrl, bucket, environment, survivor };
+    const rig = new Rig(parts, new Journal(join(directory, 'journal')), closers);
+    // Something that must outlive all of it.
+    await rig.store(survivor.url, 'bystander', png(3000, 99), randomUUID());
+    return rig;
+  }
+
+  async close(): Promise<void> {
+    for (const close of this.#closers.reverse()) await close();
+  }
+
+  /** Nothing is disturbed any more. */
+  heal(): void {
+    this.s3.heal();
+    this.postgres.heal();
+  }
+
+  // -------------------------------------------------------------------------------------------------- the scenarios
+
+  scenarios(): { name: string; make: () => Scenario }[] {
+    return [
+      { name: 'an upload by one request', make: () => this.#uploading(png(4000, 1)) },
+      { name: 'an upload in parts', make: () => this.#uploading(glb(11 * MiB, 2)) },
+      { name: 'a deletion', make: () => this.#deleting() },
+    ];
+  }
+
+  #uploading(file: Buffer<ArrayBuffer>): Scenario {
+    const [owner, key] = [`owner-${randomUUID()}`, randomUUID()];
+    return {
+      act: async (url) => void (await this.store(url, owner, file, key)),
+      again: async () => {
+        await insist(() => this.store(this.survivor.url, owner, file, key));
+        const { body } = await new Client(this.survivor.url, owner).get('/v1/assets');
+        assert.equal(body.data.length, 1, 'the same request has made two assets');
+      },
+    };
+  }
+
+  #deleting(): Scenario {
+    const [owner, key] = [`owner-${randomUUID()}`, randomUUID()];
+    return {
+      prepare: async () => ({ id: await this.store(this.survivor.url, owner, png(2000, 7), randomUUID()) }),
+      act: (url, prepared) => this.remove(url, owner, prepared?.id ?? '', key),
+      again: (prepared) => insist(() => this.remove(this.survivor.url, owner, prepared?.id ?? '', key)),
+    };
+  }
+
+  /** Uploads, and writes what was acknowledged into the journal. @returns the id */
+  async store(url: string, owner: string, bytes: Buffer<ArrayBuffer>, key: string): Promise<string> {
+    const name = bytes.toString('latin1', 0, 4) === 'glTF' ? 'm.glb' : 'p.png';
+    const { status, body } = await new Client(url, owner).raw(bytes, { name, headers: { 'idempotency-key': key } });
+    if (status !== 201) throw new Refused(status, body);
+    const sha256 = createHash('sha256').update(bytes).digest('hex');
+    this.#journal.write({ event: 'stored', owner, id: body.id, sha256, size: bytes.length });
+    return body.id;
+  }
+
+  async remove(url: string, owner: string, id: string, key: string): Promise<void> {
+    this.#journal.write({ event: 'deleting', id });
+    const headers = { 'idempotency-key': key };
+    const answer = await new Client(url, owner).request('DELETE', `/v1/assets/${id}?permanent=true`, { headers });
+    if (answer.status !== 204) throw new Refused(answer.status, answer.body);
+    this.#journal.write({ event: 'deleted', id });
+  }
+
+  /** What a service behind the proxies does for a scenario, in order, when nothing disturbs it. */
+  async stepsOf(act: () => Promise<void>): Promise<Step[]> {
+    const steps: Step[] = [];
+    this.s3.before = ({ operation }) => void steps.push({ kind: 'S3', text: operation });
+    this.postgres.before = (statement) => void steps.push({ kind: 'SQL', text: summary(statement) });
+    await act();
+    this.heal();
+    return steps;
+  }
+
+  // ---------------------------------------------------------------------------------------------------- afterwards
+
+  /** The reaper and the reconciler go over what was left, and the clients send again; then the promises must hold. */
+  async settle(left: { scenario: Scenario; prepared: Prepared | undefined }[]): Promise<void> {
+    const live = "select 1 from assets where state = 'uploading' and lease_expires_at >= now() limit 1";
+    await waitUntil(async () => (await this.survivor.query(live)).length === 0, { timeout: 20_000 });
+    const { outcome } = await this.survivor.service.reconcile({ mostDeleted: 10 });
+    assert.equal(outcome, 'done');
+    for (const { scenario, prepared } of left) await scenario.again(prepared);
+    await this.nothingDeleting(30_000);
+    await this.assertPromises();
+  }
+
+  async nothingDeleting(timeout: number): Promise<void> {
+    const deleting = "select 1 from assets where state = 'deleting' limit 1";
+    await waitUntil(async () => (await this.survivor.query(deleting)).length === 0, { timeout });
+  }
+
+  async assertPromises(): Promise<void> {
+    const { bucket, databaseUrl } = this;
+    const faults = await check({
+      journal: this.#journal.file,
+      databaseUrl,
+      bucket: bucket.bucket,
+      client: bucket.client,
+    });
+    assert.deepEqual(faults, []);
+  }
+}
+
+/** An answer that is not the one hoped for. */
+export class Refused extends Error {
+  override name = 'Refused';
+  readonly status: number;
+
+  constructor(status: number, body: unknown) {
+    super(`${status}: ${JSON.stringify(body)}`);
+    this.status = status;
+  }
+}
+
+/** Until the one before is known to have ended. */
+async function insist(act: () => Promise<unknown>): Promise<void> {
+  await waitUntil(() => act().then(() => true), { timeout: 20_000 });
+}
+
+function summary(statement: string): string {
+  return statement.replace(/\s+/g, ' ').trim().slice(0, 60);
+}

@@ -1,0 +1,196 @@
+/**
+ * One fault at a time, at every step: each call to S3 and each statement of an upload and of a deletion meets each of
+ * the faults once, and then again whenever it is tried. A single fault is hidden by trying again; a lasting one is a 503.
+ * Either way nothing is lost, nothing stays behind, and who sends the request again has it once.
+ */
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { after, before, describe, test } from 'node:test';
+import { Client } from '../support/client.ts';
+import { glb, png } from '../support/files.ts';
+import { s3Skip } from '../support/s3.ts';
+import { startService, type TestService } from '../support/service.ts';
+import { waitUntil } from '../support/wait-until.ts';
+import { type Prepared, Refused, Rig, type Scenario, type Step } from './rig.ts';
+import type { S3Fault } from './s3-proxy.ts';
+
+const MiB = 1024 * 1024;
+const scenarioNames = ['an upload by one request', 'an upload in parts', 'a deletion'];
+const s3Faults: S3Fault[] = [
+  'unavailable',
+  'reset before',
+  'reset within',
+  'reset after',
+  'stall',
+  'stall after',
+  'slow',
+  'cut body',
+];
+type SqlFault = 'never delivered' | 'answer lost' | 'stall';
+const sqlFaults: SqlFault[] = ['never delivered', 'answer lost', 'stall'];
+
+/** A database that fails for good is waited for with patience, so of those there is one: the COMMIT that nobody confirms. */
+function timesOf({ kind, text }: Step, fault: S3Fault | SqlFault): number[] {
+  const isLasting = kind === 'S3' ? fault !== 'slow' : text === 'commit' && fault === 'answer lost';
+  return isLasting ? [1, Number.POSITIVE_INFINITY] : [1];
+}
+
+describe('a single fault', { skip: s3Skip(), timeout: 600_000 }, () => {
+  let rig: Rig;
+  let service: TestService;
+  before(async () => {
+    rig = await Rig.open();
+    service = await startService({
+      databaseUrl: rig.environment['DATABASE_URL'] ?? '',
+      env: {
+        ...rig.environment,
+        S3_CHECKSUM: 'sha256',
+        S3_CONNECT_TIMEOUT: '300ms',
+        S3_REQUEST_TIMEOUT: '800ms',
+        S3_DEADLINE: '2s',
+        DATABASE_TIMEOUT: '700ms',
+        ROLE: 'api',
+      },
+    });
+    await new Client(service.url, 'bystander').get('/v1/assets');
+  });
+  after(async () => {
+    rig.heal();
+    await service.close();
+    await rig.close();
+  });
+
+  /** The status the client was told. */
+  async function outcomeOf(scenario: Scenario, prepared: Prepared | undefined): Promise<'done' | number> {
+    try {
+      await scenario.act(service.url, prepared);
+      return 'done';
+    } catch (error) {
+      if (error instanceof Refused) return error.status;
+      throw error;
+    } finally {
+      rig.heal();
+    }
+  }
+
+  /** @param times how often the step of this number meets the fault, when it is tried again */
+  function disturb(index: number, fault: S3Fault | SqlFault, times: number): () => boolean {
+    let begun = 0;
+    let struck = 0;
+    let chosen: string | undefined;
+    const strikes = (name: string) => {
+      if (begun++ === index) chosen = name;
+      if (chosen !== name || struck >= times) return false;
+      struck += 1;
+      return true;
+    };
+    rig.s3.faultFor = ({ method, url }) => (strikes(`${method} ${url}`) ? (fault as S3Fault) : undefined);
+    let lose = false;
+    rig.postgres.before = (statement) => {
+      lose = false;
+      if (!strikes(statement)) return;
+      if (fault === 'stall') return new Promise(() => {});
+      if (fault === 'never delivered') throw new Error(fault);
+      lose = true;
+    };
+    rig.postgres.after = () => {
+      if (lose) throw new Error('lost');
+    };
+    return () => struck > 0;
+  }
+
+  for (const name of scenarioNames) {
+    test(`${name}, at each of its steps`, async (context) => {
+      const make = rig.scenarios().find((scenario) => scenario.name === name)?.make;
+      assert.ok(make);
+      const first = make();
+      const prepared = await first.prepare?.();
+      const steps = await rig.stepsOf(() => first.act(service.url, prepared));
+      assert.ok(steps.some(({ kind }) => kind === 'SQL'));
+      const left: { scenario: Scenario; prepared: Prepared | undefined }[] = [];
+      for (const [index, step] of steps.entries()) {
+        const { kind, text } = step;
+        for (const fault of kind === 'S3' ? s3Faults : sqlFaults) {
+          for (const times of timesOf(step, fault)) {
+            await context.test(
+              `${index + 1}. ${kind} ${text}: ${fault}, ${times === 1 ? 'once' : 'always'}`,
+              async () => {
+                const scenario = make();
+                const there = await scenario.prepare?.();
+                left.push({ scenario, prepared: there });
+                const struck = disturb(index, fault, times);
+                const outcome = await outcomeOf(scenario, there);
+                assert.ok(struck(), 'the fault was never met');
+                if (kind === 'S3' && times === 1) assert.equal(outcome, 'done');
+                else assert.ok(outcome === 'done' || outcome === 503, String(outcome));
+              },
+            );
+          }
+        }
+      }
+      await context.test('nothing is lost or left behind, and who asks again has it once', () => rig.settle(left));
+    });
+  }
+
+  for (const [what, file] of [
+    ['PutObject', png(5000, 3)],
+    ['UploadPart', glb(11 * MiB, 3)],
+  ] as const) {
+    test(`a byte that changes on its way to ${what} is seen by the store, and sent again`, async () => {
+      let left = 1;
+      rig.s3.faultFor = ({ operation }) => (operation === what && left-- > 0 ? 'corrupt request' : undefined);
+      const owner = `owner-${randomUUID()}`;
+      await rig.store(service.url, owner, file, randomUUID());
+      assert.ok(left < 1);
+      rig.heal();
+      await rig.assertPromises();
+    });
+  }
+
+  for (const times of [1, Number.POSITIVE_INFINITY]) {
+    test(`an error inside the 200 of CompleteMultipartUpload, ${times === 1 ? 'once' : 'always'}`, async () => {
+      const [owner, key, file] = [`owner-${randomUUID()}`, randomUUID(), glb(11 * MiB, 4)];
+      let met = 0;
+      rig.s3.faultFor = ({ operation }) =>
+        operation === 'CompleteMultipartUpload' && met++ < times ? 'error in 200' : undefined;
+      const stored = rig.store(service.url, owner, file, key);
+      if (times === 1) await stored;
+      else await assert.rejects(stored, { status: 503 });
+      assert.ok(met > 0);
+      rig.heal();
+      await rig.settle([{ scenario: { act: async () => {}, again: async () => {} }, prepared: undefined }]);
+    });
+  }
+
+  test('keys that DeleteObjects could not delete, though it says 200, are deleted later', async () => {
+    const owner = `owner-${randomUUID()}`;
+    const id = await rig.store(service.url, owner, png(3000, 5), randomUUID());
+    const worker = await startService({
+      databaseUrl: rig.environment['DATABASE_URL'] ?? '',
+      env: { ...rig.environment, ROLE: 'worker' },
+    });
+    await rig.survivor.service.closeWork();
+    try {
+      let met = 0;
+      rig.s3.faultFor = ({ operation }) => (operation === 'DeleteObjects' && met++ === 0 ? 'error in 200' : undefined);
+      await rig.remove(service.url, owner, id, randomUUID());
+      await waitUntil(() => met > 0);
+      await rig.nothingDeleting(30_000);
+      assert.ok(met > 1);
+      await rig.assertPromises();
+    } finally {
+      await worker.close();
+    }
+  });
+
+  test('a link that was signed for the proxy is good through the proxy', async () => {
+    const client = new Client(service.url, `owner-${randomUUID()}`);
+    const { body } = await client.raw(png(4000, 6), { name: 'p.png' });
+    const link = await client.get(`/v1/assets/${body.id}/download`);
+    const url = String(link.body['url']);
+    assert.ok(url.startsWith(rig.s3.url), url);
+    const answer = await fetch(url);
+    assert.equal(answer.status, 200);
+    assert.equal((await answer.arrayBuffer()).byteLength, 4000);
+  });
+});
