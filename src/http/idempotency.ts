@@ -160,8 +160,12 @@ export class Idempotency {
     return rowCount === 1;
   }
 
-  async #find(callerId: string, key: string): Promise<Row | undefined> {
-    const { rows } = await this.#options.database.database.execute<Row>(sql`
+  async #find(
+    callerId: string,
+    key: string,
+    executor: Executor = this.#options.database.database,
+  ): Promise<Row | undefined> {
+    const { rows } = await executor.execute<Row>(sql`
       select fingerprint, claim, lease_expires_at > now() as live, asset_id, status, headers, body
       from idempotency_keys where caller_id = ${callerId} and key = ${key}`);
     return rows[0];
@@ -193,7 +197,10 @@ export class Idempotency {
       const { rowCount } = await executor.execute(sql`
         update idempotency_keys set status = ${status}, headers = ${JSON.stringify(headers)}::jsonb,
           body = ${body === undefined ? null : JSON.stringify(body)} where ${mine}`);
-      if (rowCount !== 1) throw inProgress();
+      if (rowCount === 1) return;
+      // The transaction may be here again because nobody heard that it was committed.
+      const row = await this.#find(callerId, key, executor);
+      if (row?.claim !== claim || row.status === null) throw inProgress();
     };
     return {
       kind: 'claim',

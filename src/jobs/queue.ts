@@ -276,7 +276,7 @@ export class JobQueue {
       data: { assetId?: string } | null;
       reason: string | null;
     }>(sql`
-      select id, name, created_on::text as created_on, data, output ->> 'reason' as reason from pgboss.job
+      select id, name, created_on::text as created_on, data, source_output ->> 'reason' as reason from pgboss.job
       where name in (${sql.join(
         names.map((name) => sql`${name}`),
         sql`, `,

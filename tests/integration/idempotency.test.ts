@@ -23,8 +23,14 @@ describe('Idempotency-Key', () => {
   const countOf = async (client: Client) => (await client.get('/v1/assets')).body.data.length;
 
   for (const [door, upload] of [
-    ['a form', (client: Client, bytes: Buffer<ArrayBuffer>, key: string) => client.upload(bytes, { headers: keyed(key) })],
-    ['a raw body', (client: Client, bytes: Buffer<ArrayBuffer>, key: string) => client.raw(bytes, { headers: keyed(key) })],
+    [
+      'a form',
+      (client: Client, bytes: Buffer<ArrayBuffer>, key: string) => client.upload(bytes, { headers: keyed(key) }),
+    ],
+    [
+      'a raw body',
+      (client: Client, bytes: Buffer<ArrayBuffer>, key: string) => client.raw(bytes, { headers: keyed(key) }),
+    ],
   ] as const) {
     test(`an upload by ${door} sent again, here or to another instance, is the same asset`, async () => {
       const client = fresh();

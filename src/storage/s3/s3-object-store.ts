@@ -117,7 +117,7 @@ export class S3ObjectStore implements ObjectStore {
     const command = new PutObjectCommand({ ...input, ...this.#checksum(body) });
     if (this.#options.checksum !== 'sdk')
       command.middlewareStack.add(knownPayloadHash(options.sha256.toString('hex')), atBuild);
-    await this.#call('PutObject', options, (signal) => this.#client.send(command, { abortSignal: signal }));
+    await this.#callUndamaged('PutObject', options, (signal) => this.#client.send(command, { abortSignal: signal }));
   }
 
   async createMultipartUpload(key: string, attributes: ObjectAttributes, options: CallOptions): Promise<string> {
@@ -146,7 +146,7 @@ export class S3ObjectStore implements ObjectStore {
     if (this.#options.checksum === 'crc32') command.middlewareStack.add(knownPayloadHash(UNSIGNED), atBuild);
     if (this.#options.checksum === 'sha256')
       command.middlewareStack.add(knownPayloadHash(createHash('sha256').update(body).digest('hex')), atBuild);
-    const { ETag } = await this.#call('UploadPart', options, (signal) =>
+    const { ETag } = await this.#callUndamaged('UploadPart', options, (signal) =>
       this.#client.send(command, { abortSignal: signal }),
     );
     if (ETag === undefined) throw new ObjectStoreUnavailable('UploadPart answered without an entity tag');
@@ -415,6 +415,24 @@ export class S3ObjectStore implements ObjectStore {
     }
   }
 
+  /** The same for calls with bytes: when these arrived as others, which the store noticed, they are sent again. */
+  async #callUndamaged<Output extends { $metadata: { attempts?: number } }>(
+    operation: string,
+    options: CallOptions,
+    send: (signal: AbortSignal) => Promise<Output>,
+  ): Promise<Output> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#call(operation, options, send);
+      } catch (error) {
+        const cause = error instanceof Error ? error.cause : undefined;
+        const isDamage = cause instanceof S3ServiceException && damages.has(cause.name);
+        if (!isDamage || attempt === TRIES) throw error;
+        this.#options.onRetries?.(operation, 1);
+      }
+    }
+  }
+
   #countRetries(operation: string, outcome: unknown): void {
     const metadata = outcome instanceof Object && '$metadata' in outcome ? outcome.$metadata : undefined;
     const attempts = metadata instanceof Object && 'attempts' in metadata ? Number(metadata.attempts) : 1;
@@ -459,6 +477,9 @@ const knownPayloadHash =
     return next(step);
   };
 const atBuild = { step: 'build', priority: 'low', name: 'knownPayloadHash' } as const;
+
+/** What stores answer when the bytes that arrived are not the ones that were signed; the SDK gives up on them. */
+const damages = new Set(['BadDigest', 'XAmzContentSHA256Mismatch', 'XAmzContentChecksumMismatch']);
 
 const multipartOperations = new Set(['UploadPart', 'ListParts', 'CompleteMultipartUpload', 'AbortMultipartUpload']);
 
