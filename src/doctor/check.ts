@@ -51,6 +51,8 @@ const advice: Record<string, string> = {
   PermanentRedirect: 'the bucket is in another region: correct S3_REGION',
 };
 
+const unreachable = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EHOSTUNREACH', 'ENETUNREACH', 'ETIMEDOUT']);
+
 /** The innermost cause says most; an operator may read it, clients never do. */
 function wordsOf(error: unknown): string {
   if (error instanceof Fault) return error.message;
@@ -59,5 +61,7 @@ function wordsOf(error: unknown): string {
   if (error.cause instanceof Error) return wordsOf(error.cause);
   const known = advice[error.name];
   if (known !== undefined) return known;
+  if ('code' in error && typeof error.code === 'string' && unreachable.has(error.code))
+    return `${error.message}: nobody answers there; correct DATABASE_URL or S3_ENDPOINT, whichever it is, or start the server`;
   return error.name === 'Error' ? error.message : `${error.name}: ${error.message}`;
 }

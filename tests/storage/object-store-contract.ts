@@ -303,5 +303,52 @@ export function describeObjectStore(
       const reason = new Error('gone');
       await assert.rejects(store.check({ signal: AbortSignal.abort(reason) }), (error) => error === reason);
     });
+
+    test('objects are listed by prefix, all of them, with size and time', async () => {
+      const folder = `users/${randomBytes(8).toString('hex')}/assets`;
+      const keys = Array.from({ length: 12 }, (_, index) => `${folder}/${String(index).padStart(2, '0')}/original`);
+      for (const [index, key] of keys.entries()) await put(key, randomBytes(index + 1));
+      const found = [];
+      for await (const page of store.list(`${folder}/`, {})) found.push(...page);
+      assert.deepEqual(new Set(found.map(({ key }) => key)), new Set(keys));
+      for (const { key, size, lastModified } of found) {
+        assert.equal(size, keys.indexOf(key) + 1);
+        assert.ok(Math.abs(Date.now() - lastModified.getTime()) < 60_000);
+      }
+      const part = [];
+      for await (const page of store.list(`${folder}/0`, {})) part.push(...page);
+      assert.equal(part.length, 10);
+      for await (const page of store.list(`${folder}-other/`, {})) assert.deepEqual(page, []);
+    });
+
+    test('many objects are deleted at once; missing keys are success', async () => {
+      const folder = `users/${randomBytes(8).toString('hex')}/assets`;
+      const keys = Array.from({ length: 5 }, (_, index) => `${folder}/${index}/original`);
+      for (const key of keys.slice(1)) await put(key, randomBytes(10));
+      const kept = freshKey();
+      await put(kept, randomBytes(10));
+      assert.deepEqual(await store.deleteAll(keys, {}), []);
+      assert.deepEqual(await store.deleteAll(keys, {}), []);
+      assert.deepEqual(await store.deleteAll([], {}), []);
+      for (const key of keys) assert.equal(await store.head(key, {}), undefined);
+      assert.ok(await store.head(kept, {}));
+    });
+
+    test('all open uploads are listed by prefix', async () => {
+      const folder = `users/${randomBytes(8).toString('hex')}/assets`;
+      const open = new Map<string, string>();
+      for (let index = 0; index < 3; index++) {
+        const key = `${folder}/${index}/original`;
+        open.set(await begin(key), key);
+      }
+      const other = await begin(freshKey());
+      const found = [];
+      for await (const page of store.allMultipartUploads(folder, {})) found.push(...page);
+      assert.deepEqual(new Map(found.map(({ uploadId, key }) => [uploadId, key])), open);
+      assert.ok(!found.some(({ uploadId }) => uploadId === other));
+      for (const { initiated } of found) assert.ok(Math.abs(Date.now() - initiated.getTime()) < 60_000);
+      for (const [uploadId, key] of open) await store.abortMultipartUpload(key, uploadId, {});
+      for await (const page of store.allMultipartUploads(folder, {})) assert.deepEqual(page, []);
+    });
   });
 }

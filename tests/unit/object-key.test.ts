@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { escapeSegment, objectKey } from '../../src/storage/object-key.ts';
+import { assetIdOf, escapeSegment, objectKey } from '../../src/storage/object-key.ts';
 
 const assetId = '01980a5e-7b1c-7000-8000-0123456789ab';
 
@@ -28,6 +28,20 @@ describe('object keys', () => {
     assert.equal(escapeSegment('a'.repeat(200)), 'a'.repeat(200));
     assert.match(escapeSegment('a'.repeat(201)), /^~~[0-9a-f]{64}$/);
     assert.notEqual(escapeSegment('a'.repeat(201)), escapeSegment('a'.repeat(202)));
+  });
+
+  test('the asset is known from a key of ours, and of no other', () => {
+    const own = objectKey({ prefix: 'stowage/', ownerId: 'alice', assetId });
+    assert.equal(assetIdOf('stowage/', own), assetId);
+    assert.equal(assetIdOf('', own), undefined);
+    assert.equal(assetIdOf('other/', own), undefined);
+    for (const key of [
+      'a',
+      `users/alice/${assetId}/original`,
+      `users/alice/assets/1/original`,
+      `x/alice/assets/${assetId}/original`,
+    ])
+      assert.equal(assetIdOf('', key), undefined, key);
   });
 
   const ids = fc.string({
