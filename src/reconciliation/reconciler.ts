@@ -158,30 +158,52 @@ class Run {
     this.report.unaccountedObjects = objects;
     this.report.unaccountedBytes = bytes;
     if (objects === 0) return;
-    if (this.#isTooMuch(objects) || (accounted === 0 && this.#request.mostDeleted === undefined)) {
+    const found = await this.#confirmUnaccounted();
+    if (found === 'too-many') {
       this.#stop('objects without a record', { unaccounted: objects, accounted });
       return;
     }
+    this.report.unaccountedObjects = found.length;
+    this.report.unaccountedBytes = found.reduce((sum, { size }) => sum + size, 0);
+    if (found.length === 0) return;
+    if (accounted === 0 && this.#request.mostDeleted === undefined) {
+      this.#stop('objects without a record', { unaccounted: found.length, accounted });
+      return;
+    }
     if (this.#dry) return;
+    for (const object of found) {
+      this.#signal.throwIfAborted();
+      if (!(await this.#isStillUnaccounted(object))) continue;
+      await store.delete(object.key, { signal: this.#signal });
+      this.report.deletedObjects += 1;
+    }
+  }
+
+  /** What was deleted in the ordinary way since it was listed is no finding. */
+  async #confirmUnaccounted(): Promise<ListedObject[] | 'too-many'> {
+    const { records } = this.#options;
+    const found: ListedObject[] = [];
     for (let after = '', batch = [] as ListedObject[]; ; after = batch.at(-1)?.key ?? after) {
       batch = await records.unaccounted(this.#id, this.#cutoff, after, BATCH);
       for (const object of batch) {
         this.#signal.throwIfAborted();
-        if (!(await this.#isStillUnaccounted(object))) continue;
-        await store.delete(object.key, { signal: this.#signal });
-        this.report.deletedObjects += 1;
+        if (await this.#isStillUnaccounted(object)) found.push(object);
+        if (this.#isTooMuch(found.length)) return 'too-many';
       }
-      if (batch.length < BATCH) return;
+      if (batch.length < BATCH) return found;
     }
   }
 
-  /** The second pass. An object of the same key can only have become newer, and then it is not old enough any more. */
+  /**
+   * Looked up again, the record first: a deletion ends with it, so what is there without one was not being deleted. An
+   * object of the same key can only have become newer, and then it is not old enough any more.
+   */
   async #isStillUnaccounted({ key }: ListedObject): Promise<boolean> {
     const { store, records, keyPrefix } = this.#options;
-    const head = await store.head(key, { signal: this.#signal });
-    if (!head || head.lastModified >= this.#cutoff) return false;
     const id = assetIdOf(keyPrefix, key);
-    return id !== undefined && (await records.withRecord([id])).size === 0;
+    if (id === undefined || (await records.withRecord([id])).size > 0) return false;
+    const head = await store.head(key, { signal: this.#signal });
+    return head !== undefined && head.lastModified < this.#cutoff;
   }
 
   async #markLost(): Promise<void> {
