@@ -22,6 +22,8 @@ import { type App, useZod } from './http/openapi.ts';
 import { limitRequests, UploadLimit } from './http/rate-limit.ts';
 import { logRequests, requestIdOf } from './http/request-log.ts';
 import { Admission } from './intake/admission.ts';
+import { DirectIntake } from './intake/direct-intake.ts';
+import { DirectUploadsRepository } from './intake/direct-uploads-repository.ts';
 import { Intake } from './intake/intake.ts';
 import { extensionFits } from './intake/media-types.ts';
 import type { UploadPolicies } from './intake/upload-policies.ts';
@@ -39,8 +41,10 @@ import {
   reconcile,
 } from './reconciliation/reconciler.ts';
 import { ReconciliationRepository } from './reconciliation/reconciliation-repository.ts';
+import { DiskObjectStore } from './storage/disk/disk-object-store.ts';
 import type { ObjectStore } from './storage/object-store.ts';
 import { PartBuffers } from './storage/part-buffers.ts';
+import { directDoor, diskPartRoute } from './uploads/direct.ts';
 import { uploadAnswer } from './uploads/door.ts';
 import { formDoors } from './uploads/form.ts';
 import { rawDoor } from './uploads/raw.ts';
@@ -124,6 +128,7 @@ export async function buildApp(resources: Resources): Promise<Service> {
     jobs,
     assets: new AssetsRepository(background, jobs),
     uploads: new UploadsRepository({ ...uploadsOptions, database: background }),
+    agreements: new DirectUploadsRepository(background),
     store,
     policies,
     idempotency,
@@ -202,6 +207,31 @@ export async function buildApp(resources: Resources): Promise<Service> {
     const door = { intake, uploadLimit, idempotency, stopping: stopping.signal };
     await app.register(async (scope) => formDoors(scope as App, door));
     await app.register(async (scope) => rawDoor(scope as App, door));
+    const agreements = new DirectUploadsRepository(database);
+    const direct = new DirectIntake({
+      uploads,
+      agreements,
+      quotas,
+      store,
+      jobs,
+      policies,
+      keyPrefix: config.S3_KEY_PREFIX,
+      partSize: config.PART_SIZE,
+      lease: config.UPLOAD_LEASE / 1000,
+      onTrouble: onError,
+    });
+    directDoor(app, { ...door, direct, database: database.database });
+    if (store instanceof DiskObjectStore) {
+      const parts = {
+        store,
+        buffers,
+        wait: config.UPLOAD_WAIT,
+        minimumRate: config.MIN_UPLOAD_RATE,
+        rateWindow: config.BODY_TIMEOUT,
+        stopping: stopping.signal,
+      };
+      await app.register(async (scope) => diskPartRoute(scope as App, parts));
+    }
     assetRoutes(app, { assets, idempotency, extensionFits });
     downloadRoutes(app, { assets, store, linkLife: config.LINK_TTL / 1000, onSent: (bytes) => metrics.sent(bytes) });
     quotaRoutes(app, { quotas, assets, idempotency });

@@ -15,7 +15,10 @@ export interface Asset {
   mediaType: string;
   /** Bytes. */
   size: number;
-  sha256: Buffer;
+  /** Absent when nobody named it and the bytes never passed through the service. */
+  sha256?: Buffer;
+  /** Why it was rejected; a problem type. */
+  reason?: string;
   metadata: Record<string, string>;
   objectKey: string;
   cacheControl: string;
@@ -27,7 +30,7 @@ export interface Asset {
 
 /** Columns of a whole asset, for `select` and `returning` in hand-written SQL; `toAsset` reads them. */
 export const assetColumns = sql.raw(
-  'id, owner_id, project_id, name, state, asset_type, media_type, size, sha256, metadata, object_key, cache_control, version, created_at, updated_at, trashed_at',
+  'id, owner_id, project_id, name, state, asset_type, media_type, size, sha256, reason, metadata, object_key, cache_control, version, created_at, updated_at, trashed_at',
 );
 
 export type AssetRow = {
@@ -40,6 +43,7 @@ export type AssetRow = {
   media_type: string | null;
   size: string | null;
   sha256: Buffer | null;
+  reason: string | null;
   metadata: Record<string, string>;
   object_key: string;
   cache_control: string | null;
@@ -51,7 +55,7 @@ export type AssetRow = {
 
 /** @throws when the row is that of an upload, which has no size or digest yet */
 export function toAsset(row: AssetRow): Asset {
-  if (row.size === null || row.sha256 === null || row.media_type === null || row.asset_type === null) {
+  if (row.size === null || row.media_type === null || row.asset_type === null) {
     throw new Error(`asset ${row.id} in state ${row.state} is incomplete`);
   }
   return {
@@ -63,7 +67,8 @@ export function toAsset(row: AssetRow): Asset {
     assetType: row.asset_type,
     mediaType: row.media_type,
     size: Number(row.size),
-    sha256: row.sha256,
+    ...(row.sha256 !== null && { sha256: row.sha256 }),
+    ...(row.reason !== null && { reason: row.reason }),
     metadata: row.metadata,
     objectKey: row.object_key,
     cacheControl: row.cache_control ?? 'private',
@@ -86,10 +91,13 @@ export const assetDocument = z
     assetType: z.string().meta({ description: 'Upload policy the file was accepted under', example: 'image' }),
     mediaType: z.string().meta({ description: 'As detected from the bytes', example: 'image/jpeg' }),
     size: bytesCount.meta({ example: 48213 }),
-    sha256: binaryDigest,
+    sha256: binaryDigest.optional().meta({
+      description: 'SHA-256 of the bytes; absent after a direct upload that declared none',
+    }),
     state: z
       .enum(['processing', 'ready', 'rejected', 'lost'])
       .meta({ description: 'Only `ready` assets are handed out' }),
+    reason: z.string().optional().meta({ description: 'Problem type for which the asset was rejected' }),
     metadata: z
       .record(z.string(), z.string())
       .meta({ description: 'What the application keeps with the file', example: { album: 'summer' } }),
@@ -111,8 +119,9 @@ export function toDocument(asset: Asset): AssetDocument {
     assetType,
     mediaType,
     size,
-    sha256: asset.sha256.toString('hex'),
+    ...(asset.sha256 && { sha256: asset.sha256.toString('hex') }),
     state,
+    ...(asset.reason !== undefined && { reason: asset.reason }),
     metadata,
     createdAt: asset.createdAt.toISOString(),
     updatedAt: asset.updatedAt.toISOString(),
@@ -125,7 +134,8 @@ export function recordTag(asset: Asset): string {
   return `"${createHash('sha256').update(`${asset.id}.${asset.version}`).digest('base64url').slice(0, 22)}"`;
 }
 
-/** Entity tag of the bytes: their digest. */
+/** Entity tag of the bytes: their digest, or what stands for it, as a key is written once. */
 export function contentTag(asset: Asset): string {
-  return `"${asset.sha256.toString('hex')}"`;
+  const digest = asset.sha256 ?? createHash('sha256').update(asset.objectKey).digest();
+  return `"${digest.toString('hex')}"`;
 }

@@ -150,7 +150,7 @@ export function downloadRoutes(app: App, { assets, store, linkLife, onSent }: Do
           'content-type': asset.mediaType,
           'content-disposition': dispositionFor(asset, query.disposition),
           'cache-control': asset.cacheControl,
-          'repr-digest': formatDigest(asset.sha256),
+          ...(asset.sha256 && { 'repr-digest': formatDigest(asset.sha256) }),
         },
         beforeBytes: async () => {
           await handOut(

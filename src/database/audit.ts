@@ -15,6 +15,8 @@ export const auditActions = [
   'asset.expired',
   'asset.lost',
   'asset.found',
+  'asset.verified',
+  'asset.rejected',
   'asset.link-issued',
   'asset.downloaded',
   'upload.refused',
@@ -31,7 +33,7 @@ export interface Actor {
 }
 
 /** What the service does by itself, in which job. */
-export function systemActor(part: 'reaper' | 'purge' | 'reconciler', jobId: string): Actor {
+export function systemActor(part: 'reaper' | 'purge' | 'reconciler' | 'verifier', jobId: string): Actor {
   return { callerId: `stowage:${part}`, requestId: `job:${jobId}` };
 }
 

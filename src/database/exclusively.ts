@@ -15,13 +15,25 @@ export async function exclusively<Result>(
   const broken = new AbortController();
   const onError = (error: Error) => broken.abort(error);
   client.on('error', onError);
+  let isFree = false;
   try {
     const { rows } = await client.query<{ locked: boolean }>('select pg_try_advisory_lock($1) as locked', [lock]);
-    if (!rows[0]?.locked) return 'busy';
-    return await work(broken.signal);
+    if (!rows[0]?.locked) {
+      isFree = true;
+      return 'busy';
+    }
+    try {
+      return await work(broken.signal);
+    } finally {
+      // Said, so that whoever comes next does not find it still locked.
+      isFree = await client.query('select pg_advisory_unlock($1)', [lock]).then(
+        () => true,
+        () => false,
+      );
+    }
   } finally {
     client.off('error', onError);
-    // Closed rather than given back: that frees the lock, whatever state the connection is in.
-    client.release(true);
+    // Closed rather than given back when in doubt: that frees the lock, whatever state the connection is in.
+    client.release(!isFree);
   }
 }

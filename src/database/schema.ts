@@ -54,11 +54,13 @@ export const assets = pgTable(
     projectId: text('project_id'),
     name: text('name').notNull(),
     state: text('state', { enum: assetStates }).notNull(),
-    /** These four are known from the moment the bytes are stored and checked. */
+    /** These are known from the moment the bytes are stored and checked; the digest only where the bytes were read. */
     assetType: text('asset_type'),
     mediaType: text('media_type'),
     size: bigint('size', { mode: 'number' }),
     sha256: bytea('sha256'),
+    /** Why it was rejected; a problem type. */
+    reason: text('reason'),
     metadata: jsonb('metadata').$type<Record<string, string>>().notNull().default({}),
     /** Opaque, fresh for every upload, written once. */
     objectKey: text('object_key').notNull(),
@@ -76,7 +78,7 @@ export const assets = pgTable(
     check('assets_state', sql.raw(`state in ('uploading', 'processing', 'ready', 'rejected', 'lost', 'deleting')`)),
     check(
       'assets_complete',
-      sql`state in ('uploading', 'deleting') or (size is not null and media_type is not null and asset_type is not null and sha256 is not null)`,
+      sql`state in ('uploading', 'deleting') or (size is not null and media_type is not null and asset_type is not null)`,
     ),
     check('assets_reservation', sql`reserved_bytes >= 0 and (state = 'uploading' or reserved_bytes = 0)`),
     // One index per order of the list, and per filter that narrows it; see the EXPLAIN tests in tests/integration/list-scale.test.ts.
@@ -98,6 +100,23 @@ export const assets = pgTable(
     index('assets_deleting').using('btree', sql`updated_at`).where(sql`state = 'deleting'`),
   ],
 );
+
+/** Uploads whose bytes come in several requests: what was agreed on with the client, for the life of the asset. */
+export const multipartUploads = pgTable('multipart_uploads', {
+  assetId: uuid('asset_id')
+    .primaryKey()
+    .references(() => assets.id, { onDelete: 'cascade' }),
+  /** Of the object store; absent until it has been created there. */
+  storeUploadId: text('store_upload_id'),
+  partSize: bigint('part_size', { mode: 'number' }).notNull(),
+  /** Bytes of the file. */
+  size: bigint('size', { mode: 'number' }).notNull(),
+  declaredType: text('declared_type').notNull(),
+  assetType: text('asset_type').notNull(),
+  /** Declared by the client. */
+  sha256: bytea('sha256'),
+  expiresAt: moment('expires_at').notNull(),
+});
 
 /** Append-only (a trigger refuses UPDATE and DELETE): who did what to which asset, one row per change of state. */
 export const auditEvents = pgTable(

@@ -29,14 +29,22 @@ import { type ObjectAttributes, type ObjectStore, ObjectStoreUnavailable } from 
 import { ObjectWriter, OutcomeUnknown } from '../storage/object-writer.ts';
 import { NoBufferFree, type PartBuffers } from '../storage/part-buffers.ts';
 import type { Admission } from './admission.ts';
-import { classify, normaliseMediaType } from './media-types.ts';
+import {
+  damaged,
+  digestMismatch,
+  emptyFile,
+  HEAD_SIZE,
+  judgeType,
+  limitFor,
+  policyNamed,
+  quotaExceeded,
+  refuseBeyond,
+} from './judgement.ts';
 import { metered } from './metered-source.ts';
 import { type StructureCheck, structureCheck } from './structure.ts';
 import type { UploadPolicies, UploadPolicy } from './upload-policies.ts';
 import type { Also, EndedUpload, StoredBytes, UploadsRepository } from './uploads-repository.ts';
 
-/** Bytes from which the media type is judged. */
-export const HEAD_SIZE = 64 * 1024;
 /** While uploads wait for memory, those that hold it must move at least this fast. Bytes per second. */
 const CONTENDED_RATE = 64 * 1024;
 /** How long undoing is tried again while the database is away. Milliseconds. */
@@ -294,7 +302,7 @@ class Upload {
   async run(): Promise<Asset> {
     const { admission } = this.#options;
     const { actor, signal, size } = this.#arrival;
-    if (size === 0) throw new Problem('empty-file', { detail: 'The file has no bytes. Send a file that has some.' });
+    if (size === 0) throw emptyFile();
     if (size !== undefined) this.#refuseBeyondLimit(size);
     const waitingSince = performance.now();
     const leave = await admission.enter(actor.callerId, signal);
@@ -375,18 +383,13 @@ class Upload {
 
   /** Step 4, and the object is made whole. */
   async #finish(): Promise<Buffer> {
-    if (this.#writer.length === 0)
-      throw new Problem('empty-file', { detail: 'The file has no bytes. Send a file that has some.' });
+    if (this.#writer.length === 0) throw emptyFile();
     if (!this.#structure) await this.#judgeType(Buffer.alloc(0));
     const fault = this.#structure?.end();
     if (fault !== undefined) throw damaged(fault);
     const sha256 = this.#hash.digest();
     const declared = this.#arrival.sha256;
-    if (declared && !declared.equals(sha256)) {
-      throw new Problem('digest-mismatch', {
-        detail: `The SHA-256 of the bytes is ${sha256.toString('hex')}. Send the file again.`,
-      });
-    }
+    if (declared && !declared.equals(sha256)) throw digestMismatch(sha256);
     this.#sha256 = sha256;
     await this.#writer.finish(sha256);
     this.stored = true;
@@ -406,38 +409,20 @@ class Upload {
   }
 
   #refuseBeyondLimit(bytes: number): void {
-    if (bytes <= this.#limit) return;
-    throw new Problem('too-large', {
-      detail: `A file of this type may have at most ${this.#limit} bytes. Send a smaller one.`,
-    });
+    refuseBeyond(this.#limit, bytes);
   }
 
   async #judgeType(next: Buffer): Promise<void> {
-    const { policies } = this.#options;
     const { fileName, declaredType } = this.#arrival;
     const head = next.length === 0 ? this.#writer.head : Buffer.concat([this.#writer.head, next]);
-    const allowUndetected = this.#policy ? this.#policy.allowUndetected : policies.allowUndetected;
-    const verdict = await classify({
-      head: head.subarray(0, HEAD_SIZE),
-      fileName,
-      declared: declaredType,
-      allowUndetected,
-    });
-    if (verdict.outcome === 'refused') throw new Problem(problemOf[verdict.reason], { detail: verdict.detail });
-    this.#mediaType = verdict.mediaType;
-    this.#policy = this.#policyFor(verdict.mediaType);
-    this.#limit = this.#policy.maxBytes;
+    const claims = { fileName, declaredType, named: this.#policy };
+    const { mediaType, policy } = await judgeType(this.#options.policies, claims, head);
+    this.#mediaType = mediaType;
+    this.#policy = policy;
+    this.#limit = policy.maxBytes;
     this.#refuseBeyondLimit(this.#arrival.size ?? head.length);
-    this.#structure = structureCheck(verdict.mediaType);
+    this.#structure = structureCheck(mediaType);
     this.#checkStructure(head);
-  }
-
-  #policyFor(mediaType: string): UploadPolicy {
-    const { policies } = this.#options;
-    const named = this.#policy;
-    const policy = named ? (named.mediaTypes.includes(mediaType) ? named : undefined) : policies.allowing(mediaType);
-    if (policy) return policy;
-    throw typeNotAllowed(policies, named, mediaType);
   }
 
   #checkStructure(chunk: Buffer): void {
@@ -465,7 +450,7 @@ class Upload {
         createdAt: this.#createdAt,
         ...(projectId !== undefined && { projectId }),
       };
-      if (!(await uploads.begin(upload, bytes, facts, this.#arrival.also?.begun))) {
+      if (!(await uploads.begin(upload, bytes, { stored: facts, also: this.#arrival.also?.begun }))) {
         this.begun = false;
         throw await this.#quotaExceeded(bytes);
       }
@@ -486,12 +471,8 @@ class Upload {
       .catch((error) => this.#options.onTrouble('the lease of an upload could not be renewed', error));
   }
 
-  async #quotaExceeded(bytes: number): Promise<Problem> {
-    const { limit, used, reserved } = await this.#options.quotas.get(this.#arrival.ownerId);
-    const available = limit > used + reserved ? limit - used - reserved : 0n;
-    return new Problem('quota-exceeded', {
-      detail: `${bytes} more bytes are needed and ${available} of ${limit} are available. Delete assets for good or ask for a larger quota.`,
-    });
+  #quotaExceeded(bytes: number): Promise<Problem> {
+    return quotaExceeded(this.#options.quotas, this.#arrival.ownerId, bytes);
   }
 
   #judged(): { policy: UploadPolicy; mediaType: string } {
@@ -513,45 +494,6 @@ class Upload {
       },
     };
   }
-}
-
-const problemOf = {
-  undetected: 'undetected-type',
-  'declared-mismatch': 'declared-mismatch',
-  'extension-mismatch': 'extension-mismatch',
-} as const;
-
-function policyNamed(policies: UploadPolicies, assetType: string): UploadPolicy {
-  const policy = policies.named(assetType);
-  if (policy) return policy;
-  const detail = `There is no upload policy of this name. There are ${policies.all.map((each) => each.assetType).join(', ')}.`;
-  throw new Problem('invalid-parameter', { detail, errors: [{ parameter: 'assetType', detail }] });
-}
-
-/** The declared type must agree with the bytes in the end, so it may already tell the limit, or that there is no hope. */
-function limitFor(policies: UploadPolicies, assetType: string | undefined, declaredType: string | undefined): number {
-  const named = assetType === undefined ? undefined : policyNamed(policies, assetType);
-  const declared = normaliseMediaType(declaredType);
-  if (declared === undefined) return named?.maxBytes ?? policies.largest;
-  if (named) {
-    if (named.mediaTypes.includes(declared)) return named.maxBytes;
-    throw typeNotAllowed(policies, named, declared);
-  }
-  const policy = policies.allowing(declared);
-  if (policy) return policy.maxBytes;
-  throw typeNotAllowed(policies, undefined, declared);
-}
-
-function typeNotAllowed(policies: UploadPolicies, named: UploadPolicy | undefined, mediaType: string): Problem {
-  const allowed = named ? named.mediaTypes : policies.all.flatMap((each) => each.mediaTypes);
-  const where = named ? `The asset type ${named.assetType} allows` : 'Allowed are';
-  return new Problem('type-not-allowed', {
-    detail: `The file is ${mediaType}. ${where} ${[...new Set(allowed)].join(', ')}.`,
-  });
-}
-
-function damaged(fault: string): Problem {
-  return new Problem('damaged-file', { detail: fault });
 }
 
 export function incompleteBody(): Problem {

@@ -40,6 +40,9 @@ export interface StoredBytes {
   cacheControl: string;
 }
 
+/** The same of bytes that never passed through the service, so that the digest is known only if somebody named it. */
+export type SettledBytes = Omit<StoredBytes, 'sha256'> & { sha256?: Buffer | undefined };
+
 /** Something that belongs into the same transaction, such as the answer to a request that may be repeated. */
 export type Also<Subject> = (transaction: Executor, subject: Subject) => Promise<void>;
 
@@ -71,9 +74,14 @@ export class UploadsRepository {
   /**
    * Reserves `size` bytes of the owner's quota and inserts the record `uploading`, with a lease.
    * @param stored what the object will be, when that is known already: the upload is sealed at once
+   * @param lease seconds, when it is another one than that of uploads that are heard of all the time
    * @returns false when the quota has no room; then nothing was written
    */
-  async begin(upload: NewUpload, size: number, stored?: StoredBytes, also?: Also<string>): Promise<boolean> {
+  async begin(
+    upload: NewUpload,
+    size: number,
+    { stored, also, lease }: { stored?: StoredBytes | undefined; also?: Also<string> | undefined; lease?: number } = {},
+  ): Promise<boolean> {
     const { id, ownerId, projectId, name, objectKey, metadata, createdAt } = upload;
     const at = createdAt.toISOString();
     const statement = sql`
@@ -81,7 +89,7 @@ export class UploadsRepository {
       insert into assets (id, owner_id, project_id, name, state, object_key, metadata, created_at, updated_at, reserved_bytes,
         lease_expires_at, size, sha256, media_type, asset_type, cache_control)
       select ${id}, owner_id, ${projectId ?? null}, ${name}, 'uploading', ${objectKey}, ${JSON.stringify(metadata)}::jsonb,
-        ${at}::timestamptz, ${at}::timestamptz, ${size}::bigint, ${this.#leaseEnd()}, ${stored?.size ?? null}::bigint,
+        ${at}::timestamptz, ${at}::timestamptz, ${size}::bigint, ${this.#leaseEnd(lease)}, ${stored?.size ?? null}::bigint,
         ${stored?.sha256 ?? null}::bytea, ${stored?.mediaType ?? null}, ${stored?.assetType ?? null}, ${stored?.cacheControl ?? null}
       from reserved`;
     return retryStatement(PATIENCE_BEFORE, async (attempt) => {
@@ -137,17 +145,23 @@ export class UploadsRepository {
   }
 
   /**
-   * Makes the upload a `ready` asset: the reservation becomes use, an audit row is written. If it is one already,
+   * Makes the upload an asset, `ready` or `processing`: the reservation becomes use, an audit row is written. If it is one already,
    * because an earlier answer was lost or the reaper finished the upload, that is the answer.
    * @returns undefined when the upload was ended by somebody else
    */
-  async settle(id: string, stored: StoredBytes, actor: Actor, also?: Also<Asset>): Promise<Asset | undefined> {
+  async settle(
+    id: string,
+    stored: SettledBytes,
+    actor: Actor,
+    also?: Also<Asset>,
+    state: 'ready' | 'processing' = 'ready',
+  ): Promise<Asset | undefined> {
     const { size, sha256, mediaType, assetType, cacheControl } = stored;
     const statement = sql`
       with upload as (
         select id, owner_id, reserved_bytes from assets where id = ${id} and state = 'uploading' for update
       ), settled as (
-        update assets set state = 'ready', size = ${size}::bigint, sha256 = ${sha256}, media_type = ${mediaType},
+        update assets set state = ${state}, size = ${size}::bigint, sha256 = ${sha256 ?? null}::bytea, media_type = ${mediaType},
           asset_type = ${assetType}, cache_control = ${cacheControl}, reserved_bytes = 0, lease_expires_at = null, updated_at = now()
         from upload where assets.id = upload.id
         returning assets.*
@@ -168,7 +182,7 @@ export class UploadsRepository {
       });
       if (settled) return settled;
       const seen = await this.#database.execute<AssetRow>(
-        sql`select ${assetColumns} from assets where id = ${id} and state = 'ready'`,
+        sql`select ${assetColumns} from assets where id = ${id} and state in ('processing', 'ready', 'rejected', 'lost')`,
       );
       return seen.rows[0] && toAsset(seen.rows[0]);
     });
@@ -261,8 +275,8 @@ export class UploadsRepository {
     return this.#options.database.database;
   }
 
-  #leaseEnd() {
-    return sql`now() + make_interval(secs => ${this.#options.lease})`;
+  #leaseEnd(seconds = this.#options.lease) {
+    return sql`now() + make_interval(secs => ${seconds})`;
   }
 
   /** In a transaction when something else belongs to it. */

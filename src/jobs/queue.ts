@@ -17,6 +17,7 @@ import { ObjectStoreUnavailable } from '../storage/object-store.ts';
 /** What each queue's jobs carry. */
 export interface JobData {
   'delete-object': { assetId: string };
+  'verify-asset': { assetId: string };
   'reap-uploads': Record<string, never>;
   'purge-assets': Record<string, never>;
   reconcile: Record<string, never>;
@@ -43,6 +44,8 @@ const HOUR = 3600;
 
 export const queues: Record<QueueName, QueueSettings> = {
   'delete-object': { retries: 16, firstPause: 2, longestPause: 900, limit: 10 * MINUTE, atOnce: 16, poll: 0.5 },
+  // Reads a large file back.
+  'verify-asset': { retries: 16, firstPause: 2, longestPause: 900, limit: 6 * HOUR, atOnce: 2, poll: 0.5 },
   'reap-uploads': {
     retries: 3,
     firstPause: 5,

@@ -1,6 +1,7 @@
 /** Which job does what: reading this tells all work that happens after the answer. */
 import type { AssetsRepository } from '../assets/assets-repository.ts';
 import type { Idempotency } from '../http/idempotency.ts';
+import type { DirectUploadsRepository } from '../intake/direct-uploads-repository.ts';
 import type { UploadPolicies } from '../intake/upload-policies.ts';
 import type { UploadsRepository } from '../intake/uploads-repository.ts';
 import { type ReconcilerOptions, reconcile } from '../reconciliation/reconciler.ts';
@@ -10,11 +11,13 @@ import { deleteObject } from './delete-object.ts';
 import { purgeAssets } from './purge-assets.ts';
 import type { JobContext, JobQueue } from './queue.ts';
 import { type Reaped, reapUploads } from './reap-uploads.ts';
+import { verifyAsset } from './verify-asset.ts';
 
 export interface WorkersOptions {
   jobs: JobQueue;
   assets: AssetsRepository;
   uploads: UploadsRepository;
+  agreements: DirectUploadsRepository;
   store: ObjectStore;
   policies: UploadPolicies;
   idempotency: Idempotency;
@@ -41,8 +44,9 @@ export function reap(
 }
 
 export async function startWorkers(options: WorkersOptions): Promise<void> {
-  const { jobs, assets, store, policies, trashRetention, idempotency, reconciler, onEvent } = options;
+  const { jobs, assets, agreements, store, policies, trashRetention, idempotency, reconciler, onEvent } = options;
   await jobs.work('delete-object', (data, context) => deleteObject({ assets, store }, data, context));
+  await jobs.work('verify-asset', (data, context) => verifyAsset({ agreements, store }, data, context));
   await jobs.work('reap-uploads', async (_data, context) => {
     const reaped = await reap(options, context);
     if (reaped.finished + reaped.ended + reaped.failed > 0) onEvent('abandoned uploads were settled', reaped);

@@ -11,7 +11,7 @@ export interface StoredRecord {
   id: string;
   objectKey: string;
   size: number;
-  sha256: Buffer;
+  sha256?: Buffer;
 }
 
 export interface LastRun {
@@ -203,12 +203,14 @@ export class ReconciliationRepository {
   }
 
   async #records(statement: SQL): Promise<StoredRecord[]> {
-    const { rows } = await this.#execute<{ id: string; object_key: string; size: string; sha256: Buffer }>(statement);
+    const { rows } = await this.#execute<{ id: string; object_key: string; size: string; sha256: Buffer | null }>(
+      statement,
+    );
     return rows.map((row) => ({
       id: row.id,
       objectKey: row.object_key,
       size: Number(row.size),
-      sha256: row.sha256,
+      ...(row.sha256 && { sha256: row.sha256 }),
     }));
   }
 

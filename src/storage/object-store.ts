@@ -81,6 +81,9 @@ export interface ObjectStore {
    */
   presignUploadPart(part: PartAddress, link: { size: number; expiresIn: number }): Promise<string>;
 
+  /** Seconds for which a link can be good that is made now: never longer than the credentials that sign it. */
+  longestLink(): Promise<number>;
+
   /** A cheap probe that never writes. Rejects with `ObjectStoreUnavailable` when the store cannot serve. */
   check(options: CallOptions): Promise<void>;
 

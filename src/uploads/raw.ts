@@ -89,7 +89,7 @@ export function rawDoor(app: App, options: DoorOptions): void {
           actor: actorOf(request),
           ownerId: caller.id,
           fileName: params.fileName,
-          source: body(request.raw, () => wantBody(request)),
+          source: bodyOf(request.raw, () => wantBody(request)),
           signal,
         });
         return sendAnswer(reply, answer);
@@ -98,7 +98,7 @@ export function rawDoor(app: App, options: DoorOptions): void {
 }
 
 /** The chunks of the body. A client that waits for 100 Continue gets it with the first one asked for. */
-async function* body(request: IncomingMessage, want: () => void): AsyncGenerator<Buffer> {
+export async function* bodyOf(request: IncomingMessage, want: () => void): AsyncGenerator<Buffer> {
   want();
   try {
     // Ending the loop early must not destroy the socket: the answer is yet to come.

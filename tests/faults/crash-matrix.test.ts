@@ -1,5 +1,5 @@
 /**
- * The service is killed with SIGKILL before and after every call to S3 and every statement of an upload and of a deletion.
+ * The service is killed with SIGKILL before and after every call to S3 and every statement of uploads and of a deletion.
  * Whatever the moment: once the reaper and the reconciler have gone over it, the checker finds all promises kept, and the
  * client that sends its request again under the same Idempotency-Key has exactly one asset.
  *
@@ -14,7 +14,7 @@ import { launch, type Running } from '../support/processes.ts';
 import { s3Skip } from '../support/s3.ts';
 import { type Prepared, Rig, type Scenario } from './rig.ts';
 
-const scenarioNames = ['an upload by one request', 'an upload in parts', 'a deletion'];
+const scenarioNames = ['an upload by one request', 'an upload in parts', 'a direct upload', 'a deletion'];
 
 describe('killed at any moment', { skip: s3Skip(), timeout: 900_000 }, () => {
   let rig: Rig;

@@ -126,6 +126,7 @@ export class Rig {
     return [
       { name: 'an upload by one request', make: () => this.#uploading(png(4000, 1)) },
       { name: 'an upload in parts', make: () => this.#uploading(glb(11 * MiB, 2)) },
+      { name: 'a direct upload', make: () => this.#direct(glb(11 * MiB, 3)) },
       { name: 'a deletion', make: () => this.#deleting() },
     ];
   }
@@ -136,6 +137,33 @@ export class Rig {
       act: async (url) => void (await this.store(url, owner, file, key)),
       again: async () => {
         await insist(() => this.store(this.survivor.url, owner, file, key));
+        const { body } = await new Client(this.survivor.url, owner).get('/v1/assets');
+        assert.equal(body.data.length, 1, 'the same request has made two assets');
+      },
+    };
+  }
+
+  /** Begun, sent part by part, completed; each of the two requests to the service under a key of its own. */
+  #direct(file: Buffer<ArrayBuffer>): Scenario {
+    const owner = `owner-${randomUUID()}`;
+    const keys = { create: randomUUID(), complete: randomUUID() };
+    const act = async (url: string) => {
+      const client = new Client(url, owner);
+      const fields = { fileName: 'm.glb', size: file.length, contentType: 'model/gltf-binary', sha256: digest(file) };
+      const offer = await client.send('POST', '/v1/uploads', fields, { 'idempotency-key': keys.create });
+      if (offer.status !== 201) throw new Refused(offer.status, offer.body);
+      const id = String(offer.body['uploadId']);
+      if ((await client.get(`/v1/uploads/${id}`)).body['partCount'] !== undefined)
+        await sendParts(offer.body['parts'] as PartLink[], Number(offer.body['partSize']), file);
+      const headers = { 'idempotency-key': keys.complete };
+      const { status, body } = await client.request('POST', `/v1/uploads/${id}/complete`, { headers });
+      if (status !== 201) throw new Refused(status, body);
+      this.#journal.write({ event: 'stored', owner, id: body.id, sha256: digest(file), size: file.length });
+    };
+    return {
+      act,
+      again: async () => {
+        await insist(() => act(this.survivor.url));
         const { body } = await new Client(this.survivor.url, owner).get('/v1/assets');
         assert.equal(body.data.length, 1, 'the same request has made two assets');
       },
@@ -156,8 +184,7 @@ export class Rig {
     const name = bytes.toString('latin1', 0, 4) === 'glTF' ? 'm.glb' : 'p.png';
     const { status, body } = await new Client(url, owner).raw(bytes, { name, headers: { 'idempotency-key': key } });
     if (status !== 201) throw new Refused(status, body);
-    const sha256 = createHash('sha256').update(bytes).digest('hex');
-    this.#journal.write({ event: 'stored', owner, id: body.id, sha256, size: bytes.length });
+    this.#journal.write({ event: 'stored', owner, id: body.id, sha256: digest(bytes), size: bytes.length });
     return body.id;
   }
 
@@ -183,13 +210,23 @@ export class Rig {
 
   /** The reaper and the reconciler go over what was left, and the clients send again; then the promises must hold. */
   async settle(left: { scenario: Scenario; prepared: Prepared | undefined }[]): Promise<void> {
-    const live = "select 1 from assets where state = 'uploading' and lease_expires_at >= now() limit 1";
+    // Direct uploads live as long as their links.
+    const direct = 'exists (select from multipart_uploads where asset_id = id)';
+    const live = `select 1 from assets where state = 'uploading' and lease_expires_at >= now() and not ${direct} limit 1`;
     await waitUntil(async () => (await this.survivor.query(live)).length === 0, { timeout: 20_000 });
-    const { outcome } = await this.survivor.service.reconcile({ mostDeleted: 10 });
-    assert.equal(outcome, 'done');
+    await this.#mend();
     for (const { scenario, prepared } of left) await scenario.again(prepared);
+    await this.survivor.query(
+      `update assets set lease_expires_at = now() - interval '1 s' where state = 'uploading' and ${direct}`,
+    );
+    await this.#mend();
     await this.nothingDeleting(30_000);
     await this.assertPromises();
+  }
+
+  async #mend(): Promise<void> {
+    const { outcome } = await this.survivor.service.reconcile({ mostDeleted: 10 });
+    assert.equal(outcome, 'done');
   }
 
   async nothingDeleting(timeout: number): Promise<void> {
@@ -218,6 +255,24 @@ export class Refused extends Error {
     super(`${status}: ${JSON.stringify(body)}`);
     this.status = status;
   }
+}
+
+interface PartLink {
+  partNumber: number;
+  url: string;
+  size: number;
+}
+
+async function sendParts(parts: PartLink[], partSize: number, file: Buffer<ArrayBuffer>): Promise<void> {
+  for (const { partNumber, url, size } of parts) {
+    const begin = (partNumber - 1) * partSize;
+    const answer = await fetch(url, { method: 'PUT', body: file.subarray(begin, begin + size) });
+    if (!answer.ok) throw new Refused(answer.status, await answer.text());
+  }
+}
+
+function digest(bytes: Buffer): string {
+  return createHash('sha256').update(bytes).digest('hex');
 }
 
 /** Until the one before is known to have ended. */

@@ -47,7 +47,13 @@ describe('README.md', () => {
   });
 
   test('links to files that exist', () => {
-    for (const document of ['README.md', 'docs/architecture.md', 'docs/problems.md', 'docs/reliability.md']) {
+    for (const document of [
+      'README.md',
+      'docs/architecture.md',
+      'docs/problems.md',
+      'docs/reliability.md',
+      'docs/uploads.md',
+    ]) {
       for (const [, target = ''] of read(document).matchAll(/\]\(([^)#]+)[^)]*\)/g)) {
         if (!/^https?:/.test(target))
           assert.ok(existsSync(new URL(target, new URL(document, root))), `${document}: ${target}`);

@@ -79,6 +79,8 @@ const partSchema = z.object({
   size: z.number().int().nonnegative(),
 });
 const linkSchema = z.tuple([z.string(), z.number(), z.string(), z.string(), z.string()]);
+/** Seconds; as with S3. */
+const LONGEST_LINK = 7 * 24 * 3600;
 /** Tells the two kinds of link apart: neither can be used for the other. */
 const PART_LINK = 'PUT part';
 const partLinkSchema = z.tuple([z.literal(PART_LINK), z.string(), z.number(), z.string(), z.number(), z.number()]);
@@ -345,6 +347,10 @@ export class DiskObjectStore implements ObjectStore {
     const content = [PART_LINK, key, expires, uploadId, partNumber, size];
     const payload = Buffer.from(JSON.stringify(content)).toString('base64url');
     return `${this.#options.publicUrl()}/v1/links/parts/${payload}.${this.#sign(payload)}`;
+  }
+
+  async longestLink(): Promise<number> {
+    return LONGEST_LINK;
   }
 
   /** Reads the token of a link for a part. Never throws, whatever the token is. */

@@ -358,6 +358,13 @@ export class S3ObjectStore implements ObjectStore {
     return getSignedUrl(this.#linkSigner, command, { expiresIn, signableHeaders: new Set(['content-length', 'host']) });
   }
 
+  /** Signature Version 4 allows 7 days; a link ends with the temporary credentials that signed it. */
+  async longestLink(): Promise<number> {
+    const { expiration } = await this.#client.config.credentials();
+    if (!expiration) return LONGEST_LINK;
+    return Math.max(1, Math.min(LONGEST_LINK, Math.floor((expiration.getTime() - Date.now()) / 1000)));
+  }
+
   async check(options: CallOptions): Promise<void> {
     const command = new HeadBucketCommand({ Bucket: this.#bucket });
     try {
@@ -477,6 +484,9 @@ const knownPayloadHash =
     return next(step);
   };
 const atBuild = { step: 'build', priority: 'low', name: 'knownPayloadHash' } as const;
+
+/** Seconds. */
+const LONGEST_LINK = 7 * 24 * 3600;
 
 /** What stores answer when the bytes that arrived are not the ones that were signed; the SDK gives up on them. */
 const damages = new Set(['BadDigest', 'XAmzContentSHA256Mismatch', 'XAmzContentChecksumMismatch']);

@@ -1,0 +1,417 @@
+/** Files that go straight to the object store, by signed links. On both object stores. */
+import assert from 'node:assert/strict';
+import { createHash, randomUUID } from 'node:crypto';
+import { after, before, beforeEach, describe, test } from 'node:test';
+import { Client } from '../support/client.ts';
+import { glb, pdf, png } from '../support/files.ts';
+import { contentsOf } from '../support/s3.ts';
+import { startService, storeKinds, type TestService } from '../support/service.ts';
+import { waitUntil } from '../support/wait-until.ts';
+
+const MiB = 1024 * 1024;
+const PART = 5 * MiB;
+const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
+
+interface Offer {
+  uploadId: string;
+  method: string;
+  partSize: number;
+  partCount: number;
+  parts: { partNumber: number; url: string; headers: Record<string, string>; size: number }[];
+  expiresAt: string;
+}
+
+for (const { store, skip } of storeKinds) {
+  describe(`direct uploads, on ${store}`, { skip, timeout: 120_000 }, () => {
+    let service: TestService;
+    let client: Client;
+    before(async () => {
+      service = await startService({
+        store,
+        env: {
+          PART_SIZE: '5MiB',
+          REQUESTS_PER_MINUTE: '0',
+          UPLOADS_PER_HOUR: '0',
+          DEFAULT_QUOTA: '200MiB',
+          UPLOAD_LEASE: '2s',
+        },
+      });
+    });
+    after(() => service.close());
+    beforeEach(() => {
+      client = new Client(service.url, `owner-${randomUUID()}`);
+    });
+
+    const owner = () => client.headers['x-user-id'] ?? '';
+    const create = (fields: Record<string, unknown>, headers = {}) =>
+      client.send('POST', '/v1/uploads', fields, headers);
+    const describeGlb = (bytes: Buffer) => ({
+      fileName: 'm.glb',
+      size: bytes.length,
+      contentType: 'model/gltf-binary',
+    });
+    async function offerFor(fields: Record<string, unknown>): Promise<Offer> {
+      const { status, body, headers } = await create(fields);
+      assert.equal(status, 201, JSON.stringify(body));
+      const offer = body as unknown as Offer;
+      assert.equal(headers.get('location'), `/v1/uploads/${offer.uploadId}`);
+      return offer;
+    }
+    async function sendParts({ parts, partSize }: Pick<Offer, 'parts' | 'partSize'>, bytes: Buffer): Promise<void> {
+      for (const { partNumber, url, headers, size } of parts) {
+        const begin = (partNumber - 1) * partSize;
+        const body = new Uint8Array(bytes.subarray(begin, begin + size));
+        const answer = await fetch(url, { method: 'PUT', headers, body });
+        assert.ok(answer.ok, `${answer.status} ${await answer.text()}`);
+      }
+    }
+    const complete = (id: string, headers = {}) => client.request('POST', `/v1/uploads/${id}/complete`, { headers });
+    const quota = async () => {
+      const { body } = await client.get('/v1/quota');
+      return { used: body['used'], reserved: body['reserved'] };
+    };
+    /** No record, object, part or reservation of this owner is left. */
+    async function nothingLeft(): Promise<void> {
+      await waitUntil(async () => {
+        await service.query("update pgboss.job set start_after = now() where name = 'delete-object'");
+        return (await service.query('select 1 from assets where owner_id = $1', [owner()])).length === 0;
+      });
+      assert.deepEqual(await quota(), { used: 0, reserved: 0 });
+      if (!service.bucket) return;
+      const { keys, openUploads } = await contentsOf(service.bucket);
+      assert.ok(![...keys, ...openUploads].some((key) => key.includes(`/${owner()}/`)));
+    }
+
+    for (const [title, bytes, fields] of [
+      ['a small file is one part', png(2000, 1), { fileName: 'p.png', contentType: 'image/png' }],
+      ['a large file is several', glb(12 * MiB, 2), { fileName: 'm.glb', contentType: 'model/gltf-binary' }],
+    ] as const) {
+      test(`${title}, and comes back as it was`, async () => {
+        const offer = await offerFor({ ...fields, size: bytes.length, projectId: 'p1', metadata: { a: 'b' } });
+        assert.equal(offer.method, 'PUT');
+        assert.equal(offer.partSize, PART);
+        assert.equal(offer.partCount, Math.ceil(bytes.length / PART));
+        assert.deepEqual(
+          offer.parts.map(({ size }) => size).reduce((sum, size) => sum + size, 0),
+          bytes.length,
+        );
+        assert.deepEqual(await quota(), { used: 0, reserved: bytes.length });
+        assert.equal((await client.get('/v1/assets')).body.data.length, 0);
+        await sendParts(offer, bytes);
+        const seen = await client.get(`/v1/uploads/${offer.uploadId}`);
+        assert.deepEqual(
+          seen.body['parts'],
+          offer.parts.map(({ partNumber, size }) => ({ partNumber, size })),
+        );
+        const { status, body, headers } = await complete(offer.uploadId);
+        assert.equal(status, 201, JSON.stringify(body));
+        assert.equal(headers.get('location'), `/v1/assets/${offer.uploadId}`);
+        assert.equal(body.id, offer.uploadId);
+        assert.equal(body.state, 'ready');
+        assert.equal(body.mediaType, fields.contentType);
+        assert.equal(body.projectId, 'p1');
+        assert.deepEqual(body.metadata, { a: 'b' });
+        assert.equal(body.sha256, undefined);
+        assert.deepEqual(await quota(), { used: bytes.length, reserved: 0 });
+        const content = await client.content(body.id);
+        assert.ok(content.body.equals(bytes));
+        assert.equal(content.headers.get('content-type'), fields.contentType);
+        const again = await client.content(body.id, { 'if-none-match': content.headers.get('etag') ?? '' });
+        assert.equal(again.status, 304);
+        assert.equal((await client.get(`/v1/uploads/${offer.uploadId}`)).body.state, 'complete');
+      });
+    }
+
+    test('links that are used again after completion change nothing', async () => {
+      const bytes = png(3000, 3);
+      const offer = await offerFor({ fileName: 'p.png', size: 3000, contentType: 'image/png' });
+      await sendParts(offer, bytes);
+      const { body } = await complete(offer.uploadId);
+      for (const { url } of offer.parts) {
+        const answer = await fetch(url, { method: 'PUT', body: new Uint8Array(png(3000, 4)) });
+        assert.equal(answer.status, 404);
+        await answer.arrayBuffer();
+      }
+      assert.ok((await client.content(body.id)).body.equals(bytes));
+    });
+
+    test('a part of another size is refused, and no checksum of an empty body is in the link', async () => {
+      const offer = await offerFor({ fileName: 'p.png', size: 3000, contentType: 'image/png' });
+      const [part] = offer.parts;
+      assert.ok(part);
+      assert.doesNotMatch(part.url, /checksum/i);
+      for (const size of [2999, 3001]) {
+        const answer = await fetch(part.url, { method: 'PUT', body: new Uint8Array(size) });
+        assert.ok(answer.status >= 400, String(answer.status));
+        await answer.arrayBuffer();
+      }
+      assert.deepEqual((await client.get(`/v1/uploads/${offer.uploadId}`)).body['parts'], []);
+    });
+
+    test('parts are signed again on demand, which puts the expiry off; others are refused', async () => {
+      const bytes = glb(12 * MiB, 5);
+      const offer = await offerFor(describeGlb(bytes));
+      const sign = (partNumbers: number[]) =>
+        client.send('POST', `/v1/uploads/${offer.uploadId}/parts`, { partNumbers });
+      const signed = await sign([3, 1, 2]);
+      assert.equal(signed.status, 200, JSON.stringify(signed.body));
+      assert.ok(String(signed.body['expiresAt']) >= offer.expiresAt);
+      await sendParts({ parts: signed.body['parts'] as Offer['parts'], partSize: offer.partSize }, bytes);
+      for (const [wrong, pointer] of [
+        [[4], '/partNumbers/0'],
+        [[0], '/partNumbers/0'],
+        [[], '/partNumbers'],
+      ] as const) {
+        const { status, body } = await sign([...wrong]);
+        assert.equal(status, 400);
+        assert.equal(body.errors?.[0]?.pointer, pointer);
+      }
+      assert.equal((await complete(offer.uploadId)).status, 201);
+    });
+
+    test('completing before all parts are there is 409, names what is missing, and ends nothing', async () => {
+      const bytes = glb(12 * MiB, 6);
+      const offer = await offerFor(describeGlb(bytes));
+      const [first, ...rest] = offer.parts;
+      assert.ok(first);
+      for (const [parts, missing] of [
+        [[], /Missing are 1, 2, 3\./],
+        [[first], /Missing are 2, 3\./],
+      ] as const) {
+        await sendParts({ parts: [...parts], partSize: offer.partSize }, bytes);
+        const { status, body } = await complete(offer.uploadId);
+        assert.equal(status, 409);
+        assert.equal(body.type, 'urn:stowage:problem:upload-incomplete');
+        assert.match(body.detail ?? '', missing);
+      }
+      await sendParts({ parts: rest, partSize: offer.partSize }, bytes);
+      assert.equal((await complete(offer.uploadId)).status, 201);
+    });
+
+    test('completed twice, twenty times at once, or again under its key, it is one asset and one answer', async () => {
+      const bytes = glb(6 * MiB, 7);
+      const offer = await offerFor(describeGlb(bytes));
+      await sendParts(offer, bytes);
+      const answers = await Promise.all(Array.from({ length: 20 }, () => complete(offer.uploadId)));
+      answers.push(await complete(offer.uploadId));
+      const key = { 'idempotency-key': randomUUID() };
+      answers.push(await complete(offer.uploadId, key));
+      const replayed = await complete(offer.uploadId, key);
+      assert.equal(replayed.headers.get('idempotency-replayed'), 'true');
+      answers.push(replayed);
+      for (const { status, body } of answers) {
+        assert.equal(status, 201, JSON.stringify(body));
+        assert.deepEqual(body, answers[0]?.body);
+      }
+      assert.deepEqual(await quota(), { used: bytes.length, reserved: 0 });
+      const events = await service.query(
+        "select 1 from audit_events where asset_id = $1 and action = 'asset.uploaded'",
+        [offer.uploadId],
+      );
+      assert.equal(events.length, 1);
+    });
+
+    test('a declared digest is verified, and kept', async () => {
+      const bytes = glb(6 * MiB, 8);
+      const offer = await offerFor({ ...describeGlb(bytes), sha256: sha256(bytes) });
+      await sendParts(offer, bytes);
+      const { status, body } = await complete(offer.uploadId);
+      assert.equal(status, 201);
+      assert.equal(body.sha256, sha256(bytes));
+      assert.match((await client.content(body.id)).headers.get('repr-digest') ?? '', /^sha-256=:/);
+    });
+
+    test('the digest of a file above 64 MiB is verified by a job, until which it is processing', async () => {
+      for (const [declared, state] of [
+        [undefined, 'ready'],
+        ['0'.repeat(64), 'rejected'],
+      ] as const) {
+        const bytes = glb(65 * MiB, 9);
+        const offer = await offerFor({ ...describeGlb(bytes), sha256: declared ?? sha256(bytes) });
+        await sendParts(offer, bytes);
+        const { status, body } = await complete(offer.uploadId);
+        assert.equal(status, 201, JSON.stringify(body));
+        assert.equal(body.state, 'processing');
+        const judged = await waitUntil(
+          async () => {
+            const found = await client.get(`/v1/assets/${offer.uploadId}`);
+            return found.body.state === 'processing' ? undefined : found.body;
+          },
+          { timeout: 30_000 },
+        );
+        assert.equal(judged?.state, state);
+        assert.equal(judged.reason, state === 'ready' ? undefined : 'digest-mismatch');
+        assert.equal((await client.content(offer.uploadId)).status, state === 'ready' ? 200 : 409);
+        assert.equal((await client.request('DELETE', `/v1/assets/${offer.uploadId}?permanent=true`)).status, 204);
+      }
+      await nothingLeft();
+    });
+
+    for (const [title, bytes, fields, status, type] of [
+      ['of another type', pdf(), { fileName: 'p.png', contentType: 'image/png' }, 415, 'declared-mismatch'],
+      [
+        'of no known type',
+        Buffer.alloc(3000, 'x'),
+        { fileName: 'p.png', contentType: 'image/png' },
+        415,
+        'undetected-type',
+      ],
+      [
+        'that are damaged',
+        png(3000).subarray(0, 2990),
+        { fileName: 'p.png', contentType: 'image/png' },
+        422,
+        'damaged-file',
+      ],
+      [
+        'with another digest',
+        png(3000),
+        { fileName: 'p.png', contentType: 'image/png', sha256: '0'.repeat(64) },
+        422,
+        'digest-mismatch',
+      ],
+    ] as const) {
+      test(`bytes ${title} are refused when completed, and nothing is left`, async () => {
+        const offer = await offerFor({ ...fields, size: bytes.length });
+        await sendParts(offer, Buffer.from(bytes));
+        const { status: found, body } = await complete(offer.uploadId);
+        assert.equal(found, status, JSON.stringify(body));
+        assert.equal(body.type, `urn:stowage:problem:${type}`);
+        assert.equal((await complete(offer.uploadId)).status, 404);
+        await nothingLeft();
+        const events = await service.query('select action from audit_events where owner_id = $1', [owner()]);
+        assert.deepEqual(events, [{ action: 'upload.refused' }]);
+      });
+    }
+
+    for (const [fields, status, type] of [
+      [{ fileName: '../p.png', size: 10, contentType: 'image/png' }, 400, 'invalid-name'],
+      [{ fileName: 'p.png', size: 10, contentType: 'nonsense' }, 400, 'invalid-parameter'],
+      [{ fileName: 'p.png', size: -1, contentType: 'image/png' }, 400, 'invalid-parameter'],
+      [{ fileName: 'p.png', size: 1.5, contentType: 'image/png' }, 400, 'invalid-parameter'],
+      [{ fileName: 'p.png', contentType: 'image/png' }, 400, 'invalid-parameter'],
+      [{ fileName: 'p.png', size: 10, contentType: 'image/png', extra: 1 }, 400, 'invalid-parameter'],
+      [{ fileName: 'p.png', size: 10, contentType: 'image/png', assetType: 'none' }, 400, 'invalid-parameter'],
+      [{ fileName: 'p.png', size: 0, contentType: 'image/png' }, 422, 'empty-file'],
+      [{ fileName: 'p.png', size: 11 * MiB, contentType: 'image/png' }, 413, 'too-large'],
+      [{ fileName: 'p.png', size: 10, contentType: 'application/zip' }, 415, 'type-not-allowed'],
+      [{ fileName: 'p.pdf', size: 10, contentType: 'image/png' }, 415, 'extension-mismatch'],
+      [{ fileName: 'p.png', size: 10, contentType: 'image/png', assetType: 'video' }, 415, 'type-not-allowed'],
+      [{ fileName: 'm.glb', size: 201 * MiB, contentType: 'model/gltf-binary' }, 403, 'quota-exceeded'],
+    ] as const) {
+      test(`${JSON.stringify(fields)} is ${status} ${type} before anything is signed`, async () => {
+        const { status: found, body } = await create(fields);
+        assert.equal(found, status, JSON.stringify(body));
+        assert.equal(body.type, `urn:stowage:problem:${type}`);
+        await nothingLeft();
+      });
+    }
+
+    test('cancelling leaves nothing; a complete upload cannot be cancelled', async () => {
+      const bytes = glb(12 * MiB, 10);
+      const offer = await offerFor(describeGlb(bytes));
+      await sendParts({ ...offer, parts: offer.parts.slice(0, 2) }, bytes);
+      const cancel = (id: string) => client.request('DELETE', `/v1/uploads/${id}`);
+      assert.equal((await cancel(offer.uploadId)).status, 204);
+      assert.equal((await cancel(offer.uploadId)).status, 404);
+      assert.equal((await complete(offer.uploadId)).status, 404);
+      await nothingLeft();
+      const other = await offerFor(describeGlb(bytes));
+      await sendParts(other, bytes);
+      await complete(other.uploadId);
+      const { status, body } = await cancel(other.uploadId);
+      assert.equal(status, 409);
+      assert.equal(body.type, 'urn:stowage:problem:wrong-state');
+    });
+
+    test('somebody else can neither see, sign, complete nor cancel it', async () => {
+      const offer = await offerFor({ fileName: 'p.png', size: 3000, contentType: 'image/png' });
+      const stranger = new Client(service.url, 'stranger');
+      for (const id of [offer.uploadId, randomUUID()]) {
+        const answers = [
+          await stranger.get(`/v1/uploads/${id}`),
+          await stranger.send('POST', `/v1/uploads/${id}/parts`, { partNumbers: [1] }),
+          await stranger.request('POST', `/v1/uploads/${id}/complete`),
+          await stranger.request('DELETE', `/v1/uploads/${id}`),
+        ];
+        for (const { status, body } of answers) {
+          assert.equal(status, 404);
+          assert.equal(body.detail, 'There is no upload with this id.');
+        }
+      }
+      // An asset that came by another door is no upload.
+      const { body } = await client.raw(png(300));
+      assert.equal((await complete(body.id)).status, 404);
+    });
+
+    test('the same request under the same key is the same upload', async () => {
+      const key = { 'idempotency-key': randomUUID() };
+      const fields = { fileName: 'p.png', size: 3000, contentType: 'image/png' };
+      const first = await create(fields, key);
+      const again = await create(fields, key);
+      assert.equal(again.headers.get('idempotency-replayed'), 'true');
+      assert.deepEqual(again.body, first.body);
+      assert.equal((await create({ ...fields, size: 3001 }, key)).status, 422);
+      assert.deepEqual(await quota(), { used: 0, reserved: 3000 });
+    });
+
+    test('an expired upload is 410, then reaped with its reservation', async () => {
+      const bytes = png(3000, 11);
+      const offer = await offerFor({ fileName: 'p.png', size: 3000, contentType: 'image/png' });
+      await sendParts(offer, bytes);
+      await service.service.reconcile({});
+      assert.deepEqual(await quota(), { used: 0, reserved: 3000 });
+      await service.query("update multipart_uploads set expires_at = now() - interval '1 s' where asset_id = $1", [
+        offer.uploadId,
+      ]);
+      for (const { status, body } of [
+        await complete(offer.uploadId),
+        await client.send('POST', `/v1/uploads/${offer.uploadId}/parts`, { partNumbers: [1] }),
+      ]) {
+        assert.equal(status, 410);
+        assert.equal(body.type, 'urn:stowage:problem:upload-expired');
+      }
+      await service.query("update assets set lease_expires_at = now() - interval '1 s' where id = $1", [
+        offer.uploadId,
+      ]);
+      await service.service.reconcile({});
+      await nothingLeft();
+    });
+
+    test('of 200 that race for the room of 100 exactly 100 are begun', async () => {
+      const size = 2 * MiB;
+      const answers = await Promise.all(
+        Array.from({ length: 200 }, () => create({ fileName: 'p.png', size, contentType: 'image/png' })),
+      );
+      const statuses = answers.map(({ status }) => status);
+      assert.equal(statuses.filter((status) => status === 201).length, 100, statuses.join());
+      assert.equal(statuses.filter((status) => status === 403).length, 100);
+      assert.deepEqual(await quota(), { used: 0, reserved: 200 * MiB });
+    });
+
+    test('complete against cancel against the reaper: an asset with its bytes, or nothing', async () => {
+      for (let round = 0; round < 10; round++) {
+        const bytes = png(3000, round);
+        const offer = await offerFor({ fileName: 'p.png', size: 3000, contentType: 'image/png' });
+        await sendParts(offer, bytes);
+        if (round % 3 === 0)
+          await service.query("update assets set lease_expires_at = now() - interval '1 s' where id = $1", [
+            offer.uploadId,
+          ]);
+        const [completed, cancelled] = await Promise.all([
+          complete(offer.uploadId),
+          client.request('DELETE', `/v1/uploads/${offer.uploadId}`),
+          service.service.reconcile({}),
+        ]);
+        assert.ok([201, 404, 409].includes(completed.status), `${completed.status} ${JSON.stringify(completed.body)}`);
+        assert.ok([204, 404, 409].includes(cancelled.status), `${cancelled.status} ${JSON.stringify(cancelled.body)}`);
+        assert.ok(!(completed.status === 201 && cancelled.status === 204));
+        if (completed.status === 201) {
+          assert.ok((await client.content(offer.uploadId)).body.equals(bytes));
+          await client.request('DELETE', `/v1/assets/${offer.uploadId}?permanent=true`);
+        }
+      }
+      await nothingLeft();
+    });
+  });
+}
