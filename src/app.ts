@@ -26,6 +26,8 @@ import { DirectIntake } from './intake/direct-intake.ts';
 import { DirectUploadsRepository } from './intake/direct-uploads-repository.ts';
 import { Intake } from './intake/intake.ts';
 import { extensionFits } from './intake/media-types.ts';
+import { ResumableIntake } from './intake/resumable-intake.ts';
+import { ResumableUploadsRepository } from './intake/resumable-uploads-repository.ts';
 import type { UploadPolicies } from './intake/upload-policies.ts';
 import { UploadsRepository } from './intake/uploads-repository.ts';
 import type { JobContext, JobQueue } from './jobs/queue.ts';
@@ -48,6 +50,7 @@ import { directDoor, diskPartRoute } from './uploads/direct.ts';
 import { uploadAnswer } from './uploads/door.ts';
 import { formDoors } from './uploads/form.ts';
 import { rawDoor } from './uploads/raw.ts';
+import { resumableDoor } from './uploads/resumable.ts';
 
 /** Signs of life of an upload within its lease. */
 const LEASE_RENEWALS = 4;
@@ -220,6 +223,25 @@ export async function buildApp(resources: Resources): Promise<Service> {
       lease: config.UPLOAD_LEASE / 1000,
       onTrouble: onError,
     });
+    const resumable = new ResumableIntake({
+      uploads,
+      agreements: new ResumableUploadsRepository(database),
+      quotas,
+      store,
+      jobs,
+      buffers,
+      admission,
+      policies,
+      keyPrefix: config.S3_KEY_PREFIX,
+      wait: config.UPLOAD_WAIT,
+      expiry: config.RESUMABLE_EXPIRY,
+      lease: config.UPLOAD_LEASE / 1000,
+      renewal: config.UPLOAD_LEASE / LEASE_RENEWALS,
+      minimumRate: config.MIN_UPLOAD_RATE,
+      rateWindow: config.BODY_TIMEOUT,
+      onTrouble: onError,
+    });
+    await app.register(async (scope) => resumableDoor(scope as App, { ...door, resumable, largest: policies.largest }));
     directDoor(app, { ...door, direct, database: database.database });
     if (store instanceof DiskObjectStore) {
       const parts = {
@@ -306,6 +328,11 @@ function corsOptions(origins: string[]) {
       'Upload-Offset',
       'Upload-Length',
       'Upload-Expires',
+      'Tus-Resumable',
+      'Tus-Version',
+      'Tus-Extension',
+      'Tus-Max-Size',
+      'Asset-Id',
       'RateLimit-Limit',
       'RateLimit-Remaining',
       'RateLimit-Reset',

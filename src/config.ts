@@ -335,6 +335,12 @@ export const settings = {
     '2m',
     'An upload that gives no sign of life for this long is abandoned, and settled by the reaper.',
   ),
+  RESUMABLE_EXPIRY: setting(
+    'Lifecycle',
+    duration.refine((ms) => ms >= 60_000 && ms <= 30 * 24 * 3_600_000, 'must be 1m to 30d'),
+    '24h',
+    'How long a resumable upload is kept after its last request, with its reservation of quota.',
+  ),
   TRASH_RETENTION_DAYS: setting('Lifecycle', count, '30', 'Days after which the trash is deleted for good.'),
   RECONCILE_GRACE: setting(
     'Lifecycle',

@@ -118,6 +118,43 @@ export const multipartUploads = pgTable('multipart_uploads', {
   expiresAt: moment('expires_at').notNull(),
 });
 
+/** Uploads by tus: how far they are, and the bytes that do not fill a part yet. Gone with the record. */
+export const resumableUploads = pgTable('resumable_uploads', {
+  assetId: uuid('asset_id')
+    .primaryKey()
+    .references(() => assets.id, { onDelete: 'cascade' }),
+  /** Absent until the first part is sent. */
+  storeUploadId: text('store_upload_id'),
+  partSize: bigint('part_size', { mode: 'number' }).notNull(),
+  /** Bytes of the file; absent until the client says so. */
+  size: bigint('size', { mode: 'number' }),
+  /** Bytes that are safe: all parts and the tail. */
+  position: bigint('position', { mode: 'number' }).notNull().default(0),
+  /** What came after the last whole part. */
+  tail: bytea('tail'),
+  /** The one request that may write; a newer one takes over. */
+  holder: uuid('holder'),
+  declaredType: text('declared_type'),
+  assetType: text('asset_type'),
+  /** Told by the bytes when the first part was sent. */
+  mediaType: text('media_type'),
+  policy: text('policy'),
+  expiresAt: moment('expires_at').notNull(),
+});
+
+export const resumableParts = pgTable(
+  'resumable_parts',
+  {
+    assetId: uuid('asset_id')
+      .notNull()
+      .references(() => resumableUploads.assetId, { onDelete: 'cascade' }),
+    partNumber: integer('part_number').notNull(),
+    etag: text('etag').notNull(),
+    size: bigint('size', { mode: 'number' }).notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.assetId, table.partNumber] })],
+);
+
 /** Append-only (a trigger refuses UPDATE and DELETE): who did what to which asset, one row per change of state. */
 export const auditEvents = pgTable(
   'audit_events',

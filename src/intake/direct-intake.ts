@@ -423,15 +423,16 @@ const refusals = new Set([
 ]);
 
 /**
- * Reads an object once and compares all of it: digest and structure.
+ * Reads an object once and judges all of it: digest, if one was declared, and structure.
+ * @returns the digest
  * @throws Problem digest-mismatch, damaged-file
  */
 export async function verifyBytes(
   store: ObjectStore,
   key: string,
-  { sha256, mediaType }: { sha256: Buffer; mediaType: string },
+  { sha256, mediaType }: { sha256?: Buffer | undefined; mediaType: string },
   signal?: AbortSignal,
-): Promise<void> {
+): Promise<Buffer> {
   const body = await store.get(key, signal ? { signal } : {});
   if (!body) throw new ObjectStoreUnavailable('the object is not there');
   const hash = createHash('sha256');
@@ -441,9 +442,10 @@ export async function verifyBytes(
     structure.update(chunk);
   }
   const found = hash.digest();
-  if (!found.equals(sha256)) throw digestMismatch(found);
+  if (sha256 && !found.equals(sha256)) throw digestMismatch(found);
   const fault = structure.end();
   if (fault !== undefined) throw damaged(fault);
+  return found;
 }
 
 /** Equal parts but the last; at most as many as S3 takes. */

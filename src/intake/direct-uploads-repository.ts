@@ -122,17 +122,18 @@ export class DirectUploadsRepository {
   /** Ends the processing of an asset. One that was deleted meanwhile stays so. */
   async judge(
     id: string,
-    verdict: { state: 'ready' } | { state: 'rejected'; reason: string },
+    verdict: { state: 'ready'; sha256: Buffer } | { state: 'rejected'; reason: string },
     actor: Actor,
     fence: (transaction: Executor) => Promise<void>,
   ): Promise<void> {
     const isReady = verdict.state === 'ready';
     const reason = isReady ? null : verdict.reason;
+    const sha256 = isReady ? verdict.sha256 : null;
     await this.#handle.transact(async (transaction) => {
       await fence(transaction);
       await transaction.execute(sql`
         with judged as (
-          update assets set state = ${verdict.state}, reason = ${reason}, version = version + 1, updated_at = now()
+          update assets set state = ${verdict.state}, reason = ${reason}, sha256 = coalesce(${sha256}::bytea, sha256), version = version + 1, updated_at = now()
           where id = ${id} and state = 'processing' returning id, owner_id
         )
         ${auditFrom('judged', isReady ? 'asset.verified' : 'asset.rejected', actor, sql`jsonb_build_object('reason', ${reason}::text)`)}`);

@@ -1,6 +1,6 @@
 /**
- * Compares the bytes of a large direct upload with the digest that was declared for it. Until then the asset is
- * `processing`; afterwards it is `ready`, or `rejected` with the reason, and its owner may delete it.
+ * Reads back what could not be judged on its way: large direct uploads whose digest was declared, and resumable uploads
+ * that came in several requests. Until then the asset is `processing`; afterwards it is `ready`, or `rejected` with the reason, and its owner may delete it.
  */
 import { systemActor } from '../database/audit.ts';
 import { verifyBytes } from '../intake/direct-intake.ts';
@@ -15,14 +15,15 @@ export async function verifyAsset(
   { id: jobId, signal, fence }: JobContext,
 ): Promise<void> {
   const asset = await agreements.findProcessing(assetId);
-  if (!asset?.sha256) return;
+  if (!asset) return;
   const actor = systemActor('verifier', jobId);
+  let sha256: Buffer;
   try {
-    await verifyBytes(store, asset.objectKey, { sha256: asset.sha256, mediaType: asset.mediaType }, signal);
+    sha256 = await verifyBytes(store, asset.objectKey, asset, signal);
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     await agreements.judge(assetId, { state: 'rejected', reason: error.type }, actor, fence);
     return;
   }
-  await agreements.judge(assetId, { state: 'ready' }, actor, fence);
+  await agreements.judge(assetId, { state: 'ready', sha256 }, actor, fence);
 }

@@ -14,7 +14,13 @@ import { launch, type Running } from '../support/processes.ts';
 import { s3Skip } from '../support/s3.ts';
 import { type Prepared, Rig, type Scenario } from './rig.ts';
 
-const scenarioNames = ['an upload by one request', 'an upload in parts', 'a direct upload', 'a deletion'];
+const scenarioNames = [
+  'an upload by one request',
+  'an upload in parts',
+  'a direct upload',
+  'a resumable upload',
+  'a deletion',
+];
 
 describe('killed at any moment', { skip: s3Skip(), timeout: 900_000 }, () => {
   let rig: Rig;

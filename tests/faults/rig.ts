@@ -127,6 +127,7 @@ export class Rig {
       { name: 'an upload by one request', make: () => this.#uploading(png(4000, 1)) },
       { name: 'an upload in parts', make: () => this.#uploading(glb(11 * MiB, 2)) },
       { name: 'a direct upload', make: () => this.#direct(glb(11 * MiB, 3)) },
+      { name: 'a resumable upload', make: () => this.#resumable(glb(11 * MiB, 4)) },
       { name: 'a deletion', make: () => this.#deleting() },
     ];
   }
@@ -153,10 +154,13 @@ export class Rig {
       const offer = await client.send('POST', '/v1/uploads', fields, { 'idempotency-key': keys.create });
       if (offer.status !== 201) throw new Refused(offer.status, offer.body);
       const id = String(offer.body['uploadId']);
-      if ((await client.get(`/v1/uploads/${id}`)).body['partCount'] !== undefined)
-        await sendParts(offer.body['parts'] as PartLink[], Number(offer.body['partSize']), file);
       const headers = { 'idempotency-key': keys.complete };
-      const { status, body } = await client.request('POST', `/v1/uploads/${id}/complete`, { headers });
+      const complete = () => client.request('POST', `/v1/uploads/${id}/complete`, { headers });
+      let { status, body } = await complete();
+      if (body.type === 'urn:stowage:problem:upload-incomplete') {
+        await sendParts(offer.body['parts'] as PartLink[], Number(offer.body['partSize']), file);
+        ({ status, body } = await complete());
+      }
       if (status !== 201) throw new Refused(status, body);
       this.#journal.write({ event: 'stored', owner, id: body.id, sha256: digest(file), size: file.length });
     };
@@ -166,6 +170,46 @@ export class Rig {
         await insist(() => act(this.survivor.url));
         const { body } = await new Client(this.survivor.url, owner).get('/v1/assets');
         assert.equal(body.data.length, 1, 'the same request has made two assets');
+      },
+    };
+  }
+
+  /** In three requests; after a break it asks how far it is, and goes on, or begins anew where there is nothing to go on with. */
+  #resumable(file: Buffer<ArrayBuffer>): Scenario {
+    const owner = `owner-${randomUUID()}`;
+    const tus = { 'tus-resumable': '1.0.0' };
+    let path: string | undefined;
+    const act = async (url: string) => {
+      const client = new Client(url, owner);
+      if (path === undefined) {
+        const name = Buffer.from('m.glb').toString('base64');
+        const headers = { ...tus, 'upload-length': String(file.length), 'upload-metadata': `filename ${name}` };
+        const created = await client.request('POST', '/v1/resumable', { headers });
+        if (created.status !== 201) throw new Refused(created.status, created.body);
+        path = created.headers.get('location') ?? '';
+      }
+      const seen = await client.request('HEAD', path, { headers: tus });
+      if (seen.status !== 200) throw new Refused(seen.status, seen.body);
+      let offset = Number(seen.headers.get('upload-offset'));
+      for (const end of [100_000, 6 * MiB, file.length]) {
+        if (end <= offset) continue;
+        const headers = { ...tus, 'content-type': 'application/offset+octet-stream', 'upload-offset': String(offset) };
+        const { status, body } = await client.request('PATCH', path, { headers, body: file.subarray(offset, end) });
+        if (status !== 204) throw new Refused(status, body);
+        offset = end;
+      }
+      const id = path.split('/').at(-1) ?? '';
+      this.#journal.write({ event: 'stored', owner, id, sha256: digest(file), size: file.length });
+    };
+    return {
+      act,
+      again: async () => {
+        await insist(() => act(this.survivor.url));
+        await waitUntil(async () => {
+          const { body } = await new Client(this.survivor.url, owner).get('/v1/assets');
+          assert.equal(body.data.length, 1, 'the same upload has made two assets');
+          return body.data[0]?.state === 'ready';
+        });
       },
     };
   }
@@ -210,14 +254,15 @@ export class Rig {
 
   /** The reaper and the reconciler go over what was left, and the clients send again; then the promises must hold. */
   async settle(left: { scenario: Scenario; prepared: Prepared | undefined }[]): Promise<void> {
-    // Direct uploads live as long as their links.
-    const direct = 'exists (select from multipart_uploads where asset_id = id)';
-    const live = `select 1 from assets where state = 'uploading' and lease_expires_at >= now() and not ${direct} limit 1`;
+    // Uploads in several requests live longer.
+    const inSeveral =
+      '(exists (select from multipart_uploads where asset_id = id) or exists (select from resumable_uploads where asset_id = id))';
+    const live = `select 1 from assets where state = 'uploading' and lease_expires_at >= now() and not ${inSeveral} limit 1`;
     await waitUntil(async () => (await this.survivor.query(live)).length === 0, { timeout: 20_000 });
     await this.#mend();
     for (const { scenario, prepared } of left) await scenario.again(prepared);
     await this.survivor.query(
-      `update assets set lease_expires_at = now() - interval '1 s' where state = 'uploading' and ${direct}`,
+      `update assets set lease_expires_at = now() - interval '1 s' where state = 'uploading' and ${inSeveral}`,
     );
     await this.#mend();
     await this.nothingDeleting(30_000);

@@ -9,7 +9,7 @@ export type Fault =
   | 'stall';
 
 export class TcpProxy {
-  readonly #target: { host: string; port: number };
+  #target: { host: string; port: number } = { host: '', port: 0 };
   readonly #server = createServer((client) => this.#accept(client));
   readonly #pairs = new Set<{ client: Socket; upstream: Socket }>();
   #fault: Fault = 'none';
@@ -18,7 +18,12 @@ export class TcpProxy {
   port = 0;
 
   constructor(target: string) {
-    const { hostname, port } = new URL(target);
+    this.target = target;
+  }
+
+  /** Where connections that are accepted from now on lead. */
+  set target(url: string) {
+    const { hostname, port } = new URL(url);
     this.#target = { host: hostname, port: Number(port) };
   }
 
