@@ -7,7 +7,7 @@ import helmet from '@fastify/helmet';
 import { sql } from 'drizzle-orm';
 import Fastify, { type FastifyBaseLogger, LogController } from 'fastify';
 import { AssetsRepository } from './assets/assets-repository.ts';
-import { downloadRoutes } from './assets/download-routes.ts';
+import { downloadRoutes, type Publicly } from './assets/download-routes.ts';
 import { assetRoutes } from './assets/routes.ts';
 import type { Config } from './config.ts';
 import type { DatabaseHandle } from './database/client.ts';
@@ -174,6 +174,7 @@ export async function buildApp(resources: Resources): Promise<Service> {
     bodyLimit: JSON_BODY,
     routerOptions: { maxParamLength: LONGEST_PARAMETER },
     keepAliveTimeout: KEEP_ALIVE,
+    trustProxy: config.TRUST_PROXY.length > 0 ? config.TRUST_PROXY : false,
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     exposeHeadRoutes: true,
@@ -210,6 +211,10 @@ export async function buildApp(resources: Resources): Promise<Service> {
     const door = { intake, uploadLimit, idempotency, stopping: stopping.signal };
     await app.register(async (scope) => formDoors(scope as App, door));
     await app.register(async (scope) => rawDoor(scope as App, door));
+    // Links of the disk store lead back to the service, wherever its clients find it.
+    const followsProxy = store.kind === 'disk' && config.PUBLIC_URL === undefined && config.TRUST_PROXY.length > 0;
+    const publicly: Publicly = (request, url) =>
+      followsProxy ? new URL(url.replace(/^https?:\/\/[^/]*/, ''), `${request.protocol}://${request.host}`).href : url;
     const agreements = new DirectUploadsRepository(database);
     const direct = new DirectIntake({
       uploads,
@@ -242,7 +247,7 @@ export async function buildApp(resources: Resources): Promise<Service> {
       onTrouble: onError,
     });
     await app.register(async (scope) => resumableDoor(scope as App, { ...door, resumable, largest: policies.largest }));
-    directDoor(app, { ...door, direct, database: database.database });
+    directDoor(app, { ...door, publicly, direct, database: database.database });
     if (store instanceof DiskObjectStore) {
       const parts = {
         store,
@@ -255,7 +260,13 @@ export async function buildApp(resources: Resources): Promise<Service> {
       await app.register(async (scope) => diskPartRoute(scope as App, parts));
     }
     assetRoutes(app, { assets, idempotency, extensionFits });
-    downloadRoutes(app, { assets, store, linkLife: config.LINK_TTL / 1000, onSent: (bytes) => metrics.sent(bytes) });
+    downloadRoutes(app, {
+      assets,
+      store,
+      linkLife: config.LINK_TTL / 1000,
+      onSent: (bytes) => metrics.sent(bytes),
+      publicly,
+    });
     quotaRoutes(app, { quotas, assets, idempotency });
     jobRoutes(app, { jobs });
   }

@@ -54,6 +54,21 @@ const list = z.string().transform((text) =>
 const httpUrl = z
   .url({ protocol: /^https?$/, error: 'must be an http:// or https:// URL' })
   .transform((text) => text.replace(/\/+$/, ''));
+/** What the trust of Fastify knows (npm proxy-addr): names, addresses and subnets; a flag that trusts everybody is none. */
+const proxies = list.refine(
+  (entries) =>
+    entries.every((entry) => {
+      const [address = '', bits = '0', ...more] = entry.split('/');
+      if (['loopback', 'linklocal', 'uniquelocal'].includes(entry)) return true;
+      return (
+        more.length === 0 &&
+        isIP(address) !== 0 &&
+        /^\d{1,3}$/.test(bits) &&
+        Number(bits) <= (isIP(address) === 4 ? 32 : 128)
+      );
+    }),
+  'must be addresses or subnets such as 10.0.0.0/8, or loopback, linklocal, uniquelocal',
+);
 const optional = <Schema extends z.ZodType<unknown, string>>(schema: Schema) => schema.optional();
 /** HMAC keys shorter than the digest weaken it (RFC 7518 section 3.2). */
 const secret = z.string().refine((text) => Buffer.byteLength(text) >= 32, 'must have at least 32 bytes');
@@ -93,6 +108,12 @@ export const settings = {
     optional(httpUrl),
     undefined,
     'Where clients reach the service, for links; default http://HOST:PORT.',
+  ),
+  TRUST_PROXY: setting(
+    'Service',
+    proxies,
+    '',
+    'Proxies whose X-Forwarded-For, -Proto and -Host are believed: addresses or subnets, separated by commas, or loopback, linklocal, uniquelocal.',
   ),
   DATA_DIR: setting(
     'Service',

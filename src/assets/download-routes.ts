@@ -1,5 +1,6 @@
 /** The ways out: a link to the object store, the bytes through the service, and the links of the disk store. */
 import { createHash } from 'node:crypto';
+import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { LONGEST_LINK } from '../config.ts';
 import type { AuditAction } from '../database/audit.ts';
@@ -17,12 +18,16 @@ import { conditionalHeaders, deliver } from './delivery.ts';
 import { inTrash, required } from './routes.ts';
 import { dispositionOf, isSafeInline } from './serving.ts';
 
+/** A link as the client of this request can follow it. */
+export type Publicly = (request: FastifyRequest, url: string) => string;
+
 export interface DownloadRoutesOptions {
   assets: AssetsRepository;
   store: ObjectStore;
   /** Seconds that a link lives when the caller names none. */
   linkLife: number;
   onSent: (bytes: number) => void;
+  publicly: Publicly;
 }
 
 const tags = ['Downloads'];
@@ -56,7 +61,7 @@ const contentResponseHeaders = z.object({
   'Accept-Ranges': z.string(),
 });
 
-export function downloadRoutes(app: App, { assets, store, linkLife, onSent }: DownloadRoutesOptions): void {
+export function downloadRoutes(app: App, { assets, store, linkLife, onSent, publicly }: DownloadRoutesOptions): void {
   app.get(
     '/v1/assets/:id/download',
     {
@@ -95,16 +100,17 @@ export function downloadRoutes(app: App, { assets, store, linkLife, onSent }: Do
     },
     async (request, reply) => {
       const { params, query } = request;
-      const expiresIn = query.expiresIn ?? linkLife;
+      const expiresIn = Math.min(query.expiresIn ?? linkLife, await store.longestLink());
       const how = { expiresIn, ...(query.disposition !== undefined && { disposition: query.disposition }) };
       const asset = await handOut(request, params.id, 'asset.link-issued', how);
       const expiresAt = new Date(Date.now() + expiresIn * 1000);
-      const url = await store.presignGet(asset.objectKey, {
+      const signed = await store.presignGet(asset.objectKey, {
         expiresIn,
         contentType: asset.mediaType,
         contentDisposition: dispositionFor(asset, query.disposition),
         cacheControl: asset.cacheControl,
       });
+      const url = publicly(request, signed);
       reply.header('cache-control', 'no-store');
       if (query.redirect) return reply.redirect(url, 302);
       return { url, expiresAt: expiresAt.toISOString(), asset: toDocument(asset) };

@@ -2,8 +2,10 @@
  * The direct door: the client sends the bytes straight to the object store, part by part, by links that are signed here.
  * With the disk store the links lead back to this service.
  */
+import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { type Asset, assetDocument } from '../assets/asset.ts';
+import type { Publicly } from '../assets/download-routes.ts';
 import type { Executor } from '../database/client.ts';
 import { actorOf } from '../http/authentication.ts';
 import { wantBody } from '../http/body-guard.ts';
@@ -97,10 +99,13 @@ const signedDocument = z.object({ parts: z.array(partLink), expiresAt: timestamp
 export interface DirectDoorOptions extends DoorOptions {
   direct: DirectIntake;
   database: Executor;
+  publicly: Publicly;
 }
 
 export function directDoor(app: App, options: DirectDoorOptions): void {
-  const { direct, intake, uploadLimit, idempotency } = options;
+  const { direct, intake, uploadLimit, idempotency, publicly } = options;
+  const linksFor = (request: FastifyRequest, links: PartLink[]) =>
+    links.map(({ partNumber, url, size }) => ({ partNumber, url: publicly(request, url), headers: {}, size }));
 
   app.post(
     '/v1/uploads',
@@ -156,7 +161,7 @@ export function directDoor(app: App, options: DirectDoorOptions): void {
           const answerOf = (offer: Offer) => ({
             status: 201,
             headers: { ...headers, location: `/v1/uploads/${offer.upload.id}` },
-            body: toOffer(offer),
+            body: { ...toOffer(offer), parts: linksFor(request, offer.links) },
           });
           const arrival = {
             actor: actorOf(request),
@@ -246,7 +251,7 @@ export function directDoor(app: App, options: DirectDoorOptions): void {
     },
     async (request) => {
       const { links, expiresAt } = await direct.sign(request.caller.id, request.params.id, request.body.partNumbers);
-      return { parts: links.map(toLink), expiresAt: expiresAt.toISOString() };
+      return { parts: linksFor(request, links), expiresAt: expiresAt.toISOString() };
     },
   );
 
@@ -310,20 +315,9 @@ export function directDoor(app: App, options: DirectDoorOptions): void {
   );
 }
 
-function toOffer({ upload, partCount, links }: Offer): z.input<typeof offerDocument> {
+function toOffer({ upload, partCount }: Offer): Omit<z.input<typeof offerDocument>, 'parts'> {
   const { id, partSize, expiresAt } = upload;
-  return {
-    uploadId: id,
-    method: 'PUT',
-    partSize,
-    partCount,
-    parts: links.map(toLink),
-    expiresAt: expiresAt.toISOString(),
-  };
-}
-
-function toLink({ partNumber, url, size }: PartLink): z.input<typeof partLink> {
-  return { partNumber, url, headers: {}, size };
+  return { uploadId: id, method: 'PUT', partSize, partCount, expiresAt: expiresAt.toISOString() };
 }
 
 export interface PartRouteOptions {

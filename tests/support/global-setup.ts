@@ -19,6 +19,7 @@ import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { startEmbeddedPostgres } from '../../src/database/embedded-postgres.ts';
+import { providePrograms } from './programs.ts';
 import { requireS3Settings, s3SkipReason } from './s3.ts';
 
 const cephScript = fileURLToPath(new URL('ceph-rgw.sh', import.meta.url));
@@ -36,6 +37,8 @@ export async function globalSetup(): Promise<void> {
     await globalTeardown();
     throw outcome.reason;
   }
+  // After Ceph, which may be installed too: there is one installer at a time.
+  providePrograms();
 }
 
 export async function globalTeardown(): Promise<void> {

@@ -51,6 +51,7 @@ describe('README.md', () => {
       'README.md',
       'docs/architecture.md',
       'docs/problems.md',
+      'docs/proxies.md',
       'docs/reliability.md',
       'docs/uploads.md',
     ]) {

@@ -1,0 +1,140 @@
+/** Behind a real nginx, configured as docs/proxies.md says. */
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import * as tus from 'tus-js-client';
+import { Client } from '../support/client.ts';
+import { glb, png } from '../support/files.ts';
+import { programPath, programSkip } from '../support/programs.ts';
+import { startService, type TestService } from '../support/service.ts';
+import { waitUntil } from '../support/wait-until.ts';
+
+const MiB = 1024 * 1024;
+const page = readFileSync(new URL('../../docs/proxies.md', import.meta.url), 'utf8');
+const [, snippet = ''] = /```nginx\n([\s\S]*?)```/.exec(page) ?? [];
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  await once(server.close(), 'close');
+  return address && typeof address === 'object' ? address.port : 0;
+}
+
+describe('behind nginx', { skip: programSkip('nginx'), timeout: 60_000 }, () => {
+  let service: TestService;
+  let nginx: ChildProcess;
+  let directory: string;
+  let url: string;
+  let client: Client;
+  before(async () => {
+    service = await startService({ env: { TRUST_PROXY: 'loopback', DEFAULT_QUOTA: '2GiB', REQUESTS_PER_MINUTE: '0' } });
+    directory = mkdtempSync(join(tmpdir(), 'stowage-nginx-'));
+    const port = await freePort();
+    const server = snippet
+      .replace('listen 8080', `listen 127.0.0.1:${port}`)
+      .replace('127.0.0.1:3000', new URL(service.url).host);
+    const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
+      (name) => `${name}_temp_path ${join(directory, name)};`,
+    );
+    const configuration = join(directory, 'nginx.conf');
+    writeFileSync(
+      configuration,
+      `daemon off; pid ${join(directory, 'pid')}; error_log ${join(directory, 'error.log')};
+       events {} http { access_log off; ${temporary.join(' ')} ${server} }`,
+    );
+    nginx = spawn(programPath('nginx'), ['-c', configuration, '-p', directory, '-e', join(directory, 'error.log')], {
+      stdio: 'ignore',
+    });
+    url = `http://127.0.0.1:${port}`;
+    client = new Client(url);
+    await waitUntil(async () => (await fetch(`${url}/livez`)).ok);
+  });
+  after(async () => {
+    nginx.kill('SIGQUIT');
+    await once(nginx, 'exit');
+    await service.close();
+    rmSync(directory, { recursive: true, force: true });
+  });
+
+  test('links and Location lead back through it', async () => {
+    const { body, headers } = await client.upload(png(3000));
+    assert.equal(headers.get('location'), `/v1/assets/${body.id}`);
+    const link = await client.get(`/v1/assets/${body.id}/download`);
+    assert.ok(String(link.body['url']).startsWith(`${url}/v1/links/`), String(link.body['url']));
+    assert.equal((await (await fetch(String(link.body['url']))).arrayBuffer()).byteLength, 3000);
+    const offer = await client.send('POST', '/v1/uploads', { fileName: 'p.png', size: 3000, contentType: 'image/png' });
+    const [part] = offer.body['parts'] as { url: string }[];
+    assert.ok(part);
+    assert.ok(part.url.startsWith(`${url}/v1/links/parts/`));
+    assert.equal((await fetch(part.url, { method: 'PUT', body: png(3000) })).status, 204);
+    assert.equal((await client.request('POST', `/v1/uploads/${offer.body['uploadId']}/complete`)).status, 201);
+  });
+
+  test('header fields of somebody who is no proxy are not believed', async () => {
+    const stranger = await startService({ env: { TRUST_PROXY: '192.0.2.1' } });
+    try {
+      const direct = new Client(stranger.url);
+      const { body } = await direct.raw(png(300));
+      const { body: link } = await direct.get(`/v1/assets/${body.id}/download`, { 'x-forwarded-host': 'evil.example' });
+      assert.ok(String(link['url']).startsWith(stranger.url), String(link['url']));
+    } finally {
+      await stranger.close();
+    }
+  });
+
+  test('a large body streams through: the service has bytes before the client has sent all', async () => {
+    const bytes = glb(300 * MiB, 1);
+    let seen = 0;
+    const halfway = Promise.withResolvers<void>();
+    const body = new ReadableStream<Uint8Array>({
+      async pull(controller) {
+        if (seen >= bytes.length) return controller.close();
+        // Half of it is held back until parts are in the service's buffers.
+        if (seen === bytes.length / 2)
+          await waitUntil(async () => {
+            const text = await service.service.metrics.registry.metrics();
+            return /stowage_part_buffer_bytes [1-9]/.test(text);
+          }).then(() => halfway.resolve(), halfway.reject);
+        const end = seen + MiB;
+        controller.enqueue(bytes.subarray(seen, end));
+        seen = end;
+      },
+    });
+    const answer = await fetch(`${url}/v1/assets/raw/m.glb`, {
+      method: 'PUT',
+      headers: client.headers,
+      body,
+      duplex: 'half',
+    } as RequestInit);
+    await halfway.promise;
+    assert.equal(answer.status, 201);
+    const { id } = (await answer.json()) as { id: string };
+    assert.ok((await client.content(id)).body.equals(bytes));
+  });
+
+  test('a file that is too large is 413, and the client gets to read it', async () => {
+    const { status, body } = await client.raw(Buffer.alloc(12 * MiB), { name: 'p.png', type: 'image/png' });
+    assert.equal(status, 413);
+    assert.equal(body.type, 'urn:stowage:problem:too-large');
+  });
+
+  test('tus goes through it', async () => {
+    const bytes = glb(40 * MiB, 2);
+    const id = await new Promise<string>((resolve, reject) => {
+      new tus.Upload(bytes, {
+        endpoint: `${url}/v1/resumable`,
+        metadata: { filename: 'm.glb' },
+        headers: client.headers,
+        onError: reject,
+        onSuccess: ({ lastResponse }) => resolve(lastResponse.getHeader('asset-id') ?? ''),
+      }).start();
+    });
+    assert.ok((await client.content(id)).body.equals(bytes));
+  });
+});
