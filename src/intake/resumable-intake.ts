@@ -320,6 +320,7 @@ class Leg {
       return await this.#finish();
     } catch (error) {
       if (error instanceof Superseded || signal.reason instanceof Superseded) throw takenOver();
+      if (error instanceof NoSuchUpload) return await this.#afterCompletion();
       throw error;
     } finally {
       clearInterval(watch);
@@ -501,6 +502,15 @@ class Leg {
     const policy = policyNamed(policies, judged.policy);
     const { mediaType } = judged;
     return { size, sha256, mediaType, assetType: policy.assetType, cacheControl: policy.cacheControl };
+  }
+
+  /** The store has no such upload any more: the process that completed it died before it was written down. */
+  async #afterCompletion(): Promise<Standing> {
+    const { size = 0, judged } = this.#upload;
+    if (!judged) throw new Error('an upload with parts was not judged');
+    await this.#requireWhole(undefined);
+    const { assetType, cacheControl } = policyNamed(this.#options.policies, judged.policy);
+    return complete(await this.#settle({ size, mediaType: judged.mediaType, assetType, cacheControl }));
   }
 
   /** Without a digest a job reads it back. */

@@ -36,7 +36,10 @@ function faultsOf({ kind, text }: Step, times: number): (S3Fault | SqlFault)[] {
   return text === 'commit' ? ['answer lost'] : [];
 }
 
-describe('a single fault', { skip: s3Skip(), timeout: 600_000 }, () => {
+/** Milliseconds for a scenario, on a machine that is busy with other tests. */
+const LIMIT = 600_000;
+
+describe('a single fault', { skip: s3Skip(), timeout: 3 * LIMIT }, () => {
   let rig: Rig;
   let service: TestService;
   before(async () => {
@@ -104,7 +107,7 @@ describe('a single fault', { skip: s3Skip(), timeout: 600_000 }, () => {
   }
 
   for (const name of scenarioNames) {
-    test(`${name}, at each of its steps`, async (context) => {
+    test(`${name}, at each of its steps`, { timeout: LIMIT }, async (context) => {
       await open(context);
       const make = rig.scenarios().find((scenario) => scenario.name === name)?.make;
       assert.ok(make);

@@ -1,0 +1,5 @@
+/** Client of Stowage. `upload` is written by hand; everything else is generated from openapi.yaml. */
+
+export { createClient, createConfig } from './generated/client/index.ts';
+export * from './generated/index.ts';
+export { type Door, UploadFailed, type UploadOptions, upload } from './upload.ts';
