@@ -12,9 +12,10 @@ const KiB = 1024;
 const MiB = 1024 * KiB;
 const GiB = 1024 * MiB;
 
-/** S3 API, "Multipart upload limits": the smallest part that is not the last, and the largest number of parts. */
+/** S3 API, "Amazon S3 multipart upload limits": the smallest part that is not the last. */
 export const SMALLEST_PART = 5 * MiB;
-export const MOST_PARTS = 10_000;
+/** Bytes; S3 API, "Amazon S3 multipart upload limits". */
+const LARGEST_OBJECT = 5 * 1024 ** 4;
 /** SigV4: the longest life of a presigned URL, in seconds. */
 export const LONGEST_LINK = 7 * 24 * 60 * 60;
 
@@ -440,9 +441,8 @@ function contradictions(config: Partial<Config>): string[] {
   } = config;
   if (PART_SIZE && UPLOAD_MEMORY && UPLOAD_MEMORY < PART_SIZE)
     faults.push('UPLOAD_MEMORY must hold at least one part of PART_SIZE');
-  if (PART_SIZE && MAX_FILE_SIZE && MAX_FILE_SIZE > PART_SIZE * MOST_PARTS) {
-    faults.push(`MAX_FILE_SIZE must be at most PART_SIZE times ${MOST_PARTS}, the most parts of S3`);
-  }
+  if (MAX_FILE_SIZE && MAX_FILE_SIZE > LARGEST_OBJECT)
+    faults.push('MAX_FILE_SIZE must be at most 5TiB, the largest object of S3');
   if (UPLOADS_PER_CALLER && UPLOADS_AT_ONCE && UPLOADS_PER_CALLER > UPLOADS_AT_ONCE)
     faults.push('UPLOADS_PER_CALLER must be at most UPLOADS_AT_ONCE');
   if (S3_REQUEST_TIMEOUT && S3_DEADLINE && S3_REQUEST_TIMEOUT > S3_DEADLINE)

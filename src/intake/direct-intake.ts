@@ -25,7 +25,13 @@ import { Problem, unavailable } from '../problems.ts';
 import type { QuotasRepository } from '../quotas/quotas-repository.ts';
 import { erase } from '../storage/erase.ts';
 import { objectKey } from '../storage/object-key.ts';
-import { NoSuchUpload, type ObjectStore, ObjectStoreUnavailable, type UploadedPart } from '../storage/object-store.ts';
+import {
+  MOST_PARTS,
+  NoSuchUpload,
+  type ObjectStore,
+  ObjectStoreUnavailable,
+  type UploadedPart,
+} from '../storage/object-store.ts';
 import type { DirectUpload, DirectUploadsRepository } from './direct-uploads-repository.ts';
 import {
   damaged,
@@ -45,8 +51,6 @@ import type { UploadPolicies } from './upload-policies.ts';
 import type { Also, UploadsRepository } from './uploads-repository.ts';
 
 const MiB = 1024 * 1024;
-/** S3 API, "Amazon S3 multipart upload limits". */
-const MOST_PARTS = 10_000;
 /** Parts signed with the first answer. */
 const FIRST_LINKS = 20;
 /** Seconds. Links live for as long as a slow client needs for the whole file, within these. */
@@ -261,6 +265,8 @@ export class DirectIntake {
     }
     if (size === 0) throw emptyFile();
     refuseBeyond(limitFor(policies, assetType, mediaType), size);
+    // Parts that come through this process are no larger than its buffers.
+    if (this.#options.store.kind === 'disk') refuseBeyond(this.#options.partSize * MOST_PARTS, size);
     if (!extensionFits(checked.name, mediaType))
       throw new Problem('extension-mismatch', {
         detail: `The extension of the name does not belong to ${mediaType}. Name the file by what it is.`,

@@ -25,7 +25,12 @@ import { type Database, isDatabaseUnavailable } from '../database/client.ts';
 import { ClientGone, Problem, RETRY_SOON, unavailable } from '../problems.ts';
 import type { QuotasRepository } from '../quotas/quotas-repository.ts';
 import { objectKey } from '../storage/object-key.ts';
-import { type ObjectAttributes, type ObjectStore, ObjectStoreUnavailable } from '../storage/object-store.ts';
+import {
+  MOST_PARTS,
+  type ObjectAttributes,
+  type ObjectStore,
+  ObjectStoreUnavailable,
+} from '../storage/object-store.ts';
 import { ObjectWriter, OutcomeUnknown } from '../storage/object-writer.ts';
 import { NoBufferFree, type PartBuffers } from '../storage/part-buffers.ts';
 import type { Admission } from './admission.ts';
@@ -111,7 +116,7 @@ export class Intake {
 
   /** Bytes a file may have, by what the client says of it. @throws Problem when no policy would allow it */
   limitFor(assetType: string | undefined, declaredType: string | undefined): number {
-    return limitFor(this.policies, assetType, declaredType);
+    return atMost(this.#options, limitFor(this.policies, assetType, declaredType));
   }
 
   /**
@@ -278,7 +283,7 @@ class Upload {
     this.#createdAt = (options.now ?? (() => new Date()))();
     this.id = uuidv7({ msecs: this.#createdAt.getTime() });
     this.#policy = arrival.assetType === undefined ? undefined : policyNamed(options.policies, arrival.assetType);
-    this.#limit = limitFor(options.policies, arrival.assetType, arrival.declaredType);
+    this.#limit = atMost(options, limitFor(options.policies, arrival.assetType, arrival.declaredType));
     this.#key = objectKey({
       prefix: options.keyPrefix,
       ownerId: arrival.ownerId,
@@ -419,7 +424,7 @@ class Upload {
     const { mediaType, policy } = await judgeType(this.#options.policies, claims, head);
     this.#mediaType = mediaType;
     this.#policy = policy;
-    this.#limit = policy.maxBytes;
+    this.#limit = atMost(this.#options, policy.maxBytes);
     this.#refuseBeyondLimit(this.#arrival.size ?? head.length);
     this.#structure = structureCheck(mediaType);
     this.#checkStructure(head);
@@ -494,6 +499,11 @@ class Upload {
       },
     };
   }
+}
+
+/** What comes through this process comes in parts of the size of its buffers. */
+function atMost({ buffers }: IntakeOptions, bytes: number): number {
+  return Math.min(bytes, buffers.partSize * MOST_PARTS);
 }
 
 export function incompleteBody(): Problem {

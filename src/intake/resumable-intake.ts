@@ -25,7 +25,13 @@ import { Problem, RETRY_SOON, unavailable } from '../problems.ts';
 import type { QuotasRepository } from '../quotas/quotas-repository.ts';
 import { erase } from '../storage/erase.ts';
 import { objectKey } from '../storage/object-key.ts';
-import { NoSuchUpload, type ObjectStore, ObjectStoreUnavailable, type UploadedPart } from '../storage/object-store.ts';
+import {
+  MOST_PARTS,
+  NoSuchUpload,
+  type ObjectStore,
+  ObjectStoreUnavailable,
+  type UploadedPart,
+} from '../storage/object-store.ts';
 import { NoBufferFree, type PartBuffer, type PartBuffers } from '../storage/part-buffers.ts';
 import type { Admission } from './admission.ts';
 import {
@@ -124,7 +130,7 @@ export class ResumableIntake {
         errors: [{ parameter: 'Upload-Metadata', detail: `filename: ${checked.detail}` }],
       });
     if (size === 0) throw emptyFile();
-    refuseBeyond(limitFor(policies, assetType, declaredType), size ?? 1);
+    refuseBeyond(Math.min(limitFor(policies, assetType, declaredType), buffers.partSize * MOST_PARTS), size ?? 1);
     const createdAt = new Date();
     const id = uuidv7({ msecs: createdAt.getTime() });
     const key = { prefix: keyPrefix, ownerId, assetId: id, ...(projectId !== undefined && { projectId }) };
@@ -219,7 +225,9 @@ export class ResumableIntake {
       throw new Problem('invalid-parameter', { detail, errors: [{ parameter: 'Upload-Length', detail }] });
     }
     if (declared === 0) throw emptyFile();
-    refuseBeyond(limitFor(this.#options.policies, upload.assetType, upload.declaredType), declared);
+    const { policies, buffers } = this.#options;
+    const limit = limitFor(policies, upload.assetType, upload.declaredType);
+    refuseBeyond(Math.min(limit, buffers.partSize * MOST_PARTS), declared);
     return { ...upload, size: declared };
   }
 
@@ -560,8 +568,9 @@ class Leg {
   }
 
   #refuseBeyond(position: number): void {
-    const { policies } = this.#options;
+    const { policies, buffers } = this.#options;
     const { size, assetType, declaredType, judged } = this.#upload;
+    refuseBeyond(buffers.partSize * MOST_PARTS, position);
     if (size !== undefined && position > size) {
       const detail = `The file has ${size} bytes, and this is more.`;
       throw new Problem('too-large', { detail });

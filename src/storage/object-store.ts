@@ -90,6 +90,9 @@ export interface ObjectStore {
   close(): Promise<void>;
 }
 
+/** Parts of one object; S3 API, "Amazon S3 multipart upload limits". */
+export const MOST_PARTS = 10_000;
+
 /** What the store keeps beside the bytes and sends along with them. */
 export interface ObjectAttributes {
   contentType: string;

@@ -2,9 +2,11 @@
 import assert from 'node:assert/strict';
 import { createHash, randomUUID } from 'node:crypto';
 import { after, before, beforeEach, describe, test } from 'node:test';
+import fc from 'fast-check';
+import { partSizeFor } from '../../src/intake/direct-intake.ts';
 import { Client } from '../support/client.ts';
 import { glb, pdf, png } from '../support/files.ts';
-import { contentsOf } from '../support/s3.ts';
+import { contentsOf, s3Skip } from '../support/s3.ts';
 import { startService, storeKinds, type TestService } from '../support/service.ts';
 import { waitUntil } from '../support/wait-until.ts';
 
@@ -20,6 +22,45 @@ interface Offer {
   parts: { partNumber: number; url: string; headers: Record<string, string>; size: number }[];
   expiresAt: string;
 }
+
+test('parts are equal, as many as S3 takes, and no smaller than they have to be', () => {
+  const least = 8 * MiB;
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 5 * 1024 ** 4 }), (size) => {
+      const partSize = partSizeFor(size, least);
+      assert.ok(partSize >= least && partSize % MiB === 0);
+      assert.ok(Math.ceil(size / partSize) <= 10_000);
+      assert.ok(partSize === least || Math.ceil(size / (partSize - MiB)) > 10_000);
+    }),
+  );
+});
+
+test('a file of 5 TiB may go straight to S3, but not through the service or onto its disk', {
+  skip: s3Skip(),
+}, async (context) => {
+  const TiB = 1024 ** 4;
+  const options = {
+    policies: { model: { mediaTypes: ['model/gltf-binary'], maxBytes: 5 * TiB } },
+    env: { MAX_FILE_SIZE: '5TiB', DEFAULT_QUOTA: '100TiB', PART_SIZE: '5MiB' },
+  };
+  const fields = { fileName: 'm.glb', size: 5 * TiB, contentType: 'model/gltf-binary' };
+  const onS3 = await startService({ ...options, store: 's3' });
+  context.after(() => onS3.close());
+  const offer = await new Client(onS3.url).send('POST', '/v1/uploads', fields);
+  assert.equal(offer.status, 201, JSON.stringify(offer.body));
+  assert.equal(offer.body['partSize'], 525 * MiB);
+  assert.equal(offer.body['partCount'], Math.ceil((5 * TiB) / (525 * MiB)));
+  const onDisk = await startService(options);
+  context.after(() => onDisk.close());
+  assert.equal((await new Client(onDisk.url).send('POST', '/v1/uploads', fields)).status, 413);
+  const tooMuch = {
+    'upload-length': String(5 * TiB),
+    'upload-metadata': 'filename bS5nbGI=',
+    'tus-resumable': '1.0.0',
+  };
+  for (const { url } of [onS3, onDisk])
+    assert.equal((await new Client(url).request('POST', '/v1/resumable', { headers: tooMuch })).status, 413);
+});
 
 for (const { store, skip } of storeKinds) {
   describe(`direct uploads, on ${store}`, { skip, timeout: 120_000 }, () => {

@@ -68,7 +68,7 @@ describe('configuration', () => {
 
   const contradictions: [string, Record<string, string>, string][] = [
     ['a memory smaller than one part', { UPLOAD_MEMORY: '6MiB', PART_SIZE: '8MiB' }, 'UPLOAD_MEMORY'],
-    ['files of more than 10,000 parts', { MAX_FILE_SIZE: '100GiB' }, 'MAX_FILE_SIZE'],
+    ['files that S3 does not take', { MAX_FILE_SIZE: '6TiB' }, 'MAX_FILE_SIZE'],
     ['more uploads per caller than in all', { UPLOADS_PER_CALLER: '9', UPLOADS_AT_ONCE: '8' }, 'UPLOADS_PER_CALLER'],
     ['one try longer than all tries', { S3_REQUEST_TIMEOUT: '50s', S3_DEADLINE: '40s' }, 'S3_REQUEST_TIMEOUT'],
     [

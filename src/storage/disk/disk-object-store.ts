@@ -41,6 +41,7 @@ import {
   type CallOptions,
   type LinkOptions,
   type ListedObject,
+  MOST_PARTS,
   NoSuchUpload,
   type ObjectAttributes,
   type ObjectBody,
@@ -56,7 +57,6 @@ const READ_CHUNK = 256 * 1024;
 const LONGEST_TOKEN = 8192;
 /** As S3 has it; below the 4,096 bytes of a path. */
 const LONGEST_KEY = 1024;
-const MOST_PARTS = 10_000;
 /** Leftovers of a crash are removed when they are older; a younger file may be another instance's. Milliseconds. */
 const STALE_TEMPORARY = 24 * 3600 * 1000;
 /** Deletions beside a new object may take its parents away while they are empty, but hardly as often as this in a row. */
