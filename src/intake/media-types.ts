@@ -166,14 +166,18 @@ function isLatePdf(start: Buffer): boolean {
   return at !== -1 && !/<[a-z!?]/i.test(start.toString('latin1', 0, at));
 }
 
-async function detectByMagic(head: Uint8Array): Promise<string | undefined> {
+async function detectByMagic(head: Uint8Array, isLastTry = false): Promise<string | undefined> {
   try {
     return (await fileTypeFromTokenizer(impatient(fromBuffer(head))))?.mime;
-  } catch {
+  } catch (error) {
+    // A process that was held up for a moment is not the fault of the file.
+    if (error instanceof TooSlow && !isLastTry) return detectByMagic(head, true);
     // Whatever breaks the detection is not a file of a known type.
     return undefined;
   }
 }
+
+class TooSlow extends Error {}
 
 /** A loop inside the detection would never yield to a timer, but it reads: so each read looks at the clock. */
 function impatient(tokenizer: ITokenizer): ITokenizer {
@@ -183,7 +187,7 @@ function impatient(tokenizer: ITokenizer): ITokenizer {
       const value: unknown = Reflect.get(target, name, target);
       if (typeof value !== 'function') return value;
       return (...parameters: unknown[]) => {
-        if (performance.now() > deadline) throw new Error('detection takes too long');
+        if (performance.now() > deadline) throw new TooSlow('detection takes too long');
         return Reflect.apply(value, target, parameters);
       };
     },

@@ -84,7 +84,11 @@ async function dropBucket(client: S3Client, Bucket: string): Promise<void> {
   try {
     await abortUploads(client, Bucket);
     for await (const { Contents = [] } of paginateListObjectsV2({ client }, { Bucket })) {
-      await Promise.all(Contents.map(({ Key }) => client.send(new DeleteObjectCommand({ Bucket, Key }))));
+      // Not all at once: the server asks to slow down.
+      for (let begin = 0; begin < Contents.length; begin += 50)
+        await Promise.all(
+          Contents.slice(begin, begin + 50).map(({ Key }) => client.send(new DeleteObjectCommand({ Bucket, Key }))),
+        );
     }
     await client.send(new DeleteBucketCommand({ Bucket }));
   } finally {
