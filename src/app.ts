@@ -227,6 +227,7 @@ export async function buildApp(resources: Resources): Promise<Service> {
       partSize: config.PART_SIZE,
       lease: config.UPLOAD_LEASE / 1000,
       onTrouble: onError,
+      onOutcome: (outcome, bytes) => metrics.upload(outcome, bytes),
     });
     const resumable = new ResumableIntake({
       uploads,
@@ -245,6 +246,7 @@ export async function buildApp(resources: Resources): Promise<Service> {
       minimumRate: config.MIN_UPLOAD_RATE,
       rateWindow: config.BODY_TIMEOUT,
       onTrouble: onError,
+      onOutcome: (outcome, bytes) => metrics.upload(outcome, bytes),
     });
     await app.register(async (scope) => resumableDoor(scope as App, { ...door, resumable, largest: policies.largest }));
     directDoor(app, { ...door, publicly, direct, database: database.database });

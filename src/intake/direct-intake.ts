@@ -99,6 +99,7 @@ export interface DirectIntakeOptions {
   /** Seconds for which an upload is kept after its links have expired, or while it is being completed. */
   lease: number;
   onTrouble: (message: string, error: unknown) => void;
+  onOutcome?: (outcome: 'stored' | 'refused', bytes: number) => void;
   now?: () => Date;
 }
 
@@ -219,12 +220,16 @@ export class DirectIntake {
       return await asProblems(async () => {
         if (!(await agreements.keep(id, lease))) throw uploadNotFound();
         if (!(await this.#isWhole(upload))) await this.#makeWhole(upload);
-        return await this.#settle(upload, await this.#judgeBytes(upload), actor, also);
+        const asset = await this.#settle(upload, await this.#judgeBytes(upload), actor, also);
+        this.#options.onOutcome?.('stored', asset.size);
+        return asset;
       });
     } catch (error) {
       const isRefusal = error instanceof Problem && refusals.has(error.type);
-      if (isRefusal) await this.#end(id, upload.objectKey, actor, 'upload.refused', error);
-      else {
+      if (isRefusal) {
+        this.#options.onOutcome?.('refused', upload.size);
+        await this.#end(id, upload.objectKey, actor, 'upload.refused', error);
+      } else {
         // Somebody else may have completed or ended it meanwhile; then that is the answer.
         const now = await this.#find(ownerId, id);
         if ('asset' in now) return now.asset;

@@ -105,6 +105,7 @@ export interface ResumableIntakeOptions {
   minimumRate: number;
   rateWindow: number;
   onTrouble: (message: string, error: unknown) => void;
+  onOutcome?: (outcome: 'stored' | 'refused', bytes: number) => void;
 }
 
 /** Another request has taken the upload over. */
@@ -188,9 +189,15 @@ export class ResumableIntake {
     this.#holders.set(id, superseded);
     try {
       const signal = AbortSignal.any([continuation.signal, superseded.signal]);
-      return await asProblems(() => new Leg(this.#options, upload, { ...continuation, signal }, superseded).run());
+      const leg = new Leg(this.#options, upload, { ...continuation, signal }, superseded);
+      const standing = await asProblems(() => leg.run());
+      if (standing.asset) this.#options.onOutcome?.('stored', standing.size);
+      return standing;
     } catch (error) {
-      if (error instanceof Problem && refusals.has(error.type)) await this.#end(upload, continuation.actor, error);
+      if (error instanceof Problem && refusals.has(error.type)) {
+        this.#options.onOutcome?.('refused', upload.position);
+        await this.#end(upload, continuation.actor, error);
+      }
       throw error;
     } finally {
       if (this.#holders.get(id) === superseded) this.#holders.delete(id);

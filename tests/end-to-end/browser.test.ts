@@ -47,15 +47,8 @@ describe('in a browser, on a page of another origin', {
     const address = server.address();
     // Another host name, too: localhost against 127.0.0.1.
     origin = `http://localhost:${address && typeof address === 'object' ? address.port : 0}`;
-    const env = {
-      CORS_ORIGINS: origin,
-      PART_SIZE: '5MiB',
-      DEFAULT_QUOTA: '2GiB',
-      REQUESTS_PER_MINUTE: '0',
-      UPLOADS_PER_HOUR: '0',
-    };
-    service = await startService({ store: 's3', env });
-    other = await startService({ env, beside: service });
+    service = await startService({ store: 's3', env: environment() });
+    other = await startService({ env: environment(), beside: service });
     await setUpBucket(s3Options(service.config), {
       keyPrefix: '',
       corsOrigins: service.config.CORS_ORIGINS,
@@ -70,6 +63,14 @@ describe('in a browser, on a page of another origin', {
     await service.close();
     server.closeAllConnections();
     server.close();
+  });
+
+  const environment = () => ({
+    CORS_ORIGINS: origin,
+    PART_SIZE: '5MiB',
+    DEFAULT_QUOTA: '2GiB',
+    REQUESTS_PER_MINUTE: '0',
+    UPLOADS_PER_HOUR: '0',
   });
 
   async function open(): Promise<Page> {
@@ -107,17 +108,16 @@ describe('in a browser, on a page of another origin', {
       files.set(`/${name}.glb`, bytes);
       const page = await open();
       const proxy = await new TcpProxy(service.url).listen();
-      let restarted: TestService | undefined;
       let cuts = 0;
       await page.exposeFunction('cut', async () => {
         cuts += 1;
         proxy.fault = 'refuse';
-        if (cuts === 3)
-          restarted = await startService({
-            env: { ...other.place, CORS_ORIGINS: origin, PART_SIZE: '5MiB', DEFAULT_QUOTA: '2GiB' },
-            beside: service,
-          });
-        proxy.target = cuts % 2 === 0 ? service.url : (restarted ?? other).url;
+        // The one that has the upload right now.
+        if (cuts === 2) {
+          await other.close();
+          other = await startService({ env: environment(), beside: service });
+        }
+        proxy.target = cuts % 2 === 0 ? service.url : other.url;
         proxy.fault = 'none';
       });
       const cutAt = [7, 43, 84, 130, 185].map((each) => each * MiB);
@@ -129,7 +129,6 @@ describe('in a browser, on a page of another origin', {
       await comesBack(id, bytes);
       await page.close();
       await proxy.close();
-      await restarted?.close();
     });
   }
 });

@@ -196,3 +196,17 @@ describe('an S3 server that does not answer', () => {
     await store.close();
   });
 });
+
+test('a link is never good for longer than the temporary credentials that sign it', async () => {
+  const withCredentials = (expiration?: Date) =>
+    new S3ObjectStore(
+      optionsFor('any', {
+        credentials: { accessKeyId: 'a', secretAccessKey: 'b', ...(expiration && { expiration }) },
+      }),
+    );
+  const week = 7 * 24 * 3600;
+  assert.equal(await withCredentials().longestLink(), week);
+  assert.equal(await withCredentials(new Date(Date.now() + 2 * week * 1000)).longestLink(), week);
+  const seconds = await withCredentials(new Date(Date.now() + 600_000)).longestLink();
+  assert.ok(seconds > 590 && seconds <= 600, String(seconds));
+});

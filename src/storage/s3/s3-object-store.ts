@@ -61,7 +61,7 @@ export interface S3Options {
   /** The endpoint as clients reach it, for links. */
   publicEndpoint?: string;
   /** Absent: the SDK's default credential chain. */
-  credentials?: { accessKeyId: string; secretAccessKey: string };
+  credentials?: { accessKeyId: string; secretAccessKey: string; expiration?: Date };
   forcePathStyle: boolean;
   storageClass?: string;
   encryption: { mode: 'none' } | { mode: 'AES256' } | { mode: 'aws:kms'; keyId?: string };
