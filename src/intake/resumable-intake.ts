@@ -325,7 +325,8 @@ class Leg {
     try {
       const taken = await agreements.take(id, this.#holder, {
         position: this.#position,
-        ...(size !== undefined && { size }),
+        // An upload that looks complete would be taken for an asset; so a length that ends it is not written down before.
+        ...(size !== undefined && size > this.#position && { size }),
         lease,
         expiresAt: this.#expiresAt,
       });

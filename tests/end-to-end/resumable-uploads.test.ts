@@ -242,6 +242,19 @@ for (const { store, skip } of storeKinds) {
       assert.deepEqual([quota.body['used'], quota.body['reserved']], [bytes.length, 0]);
     });
 
+    test('a length that ends the upload may be told when all bytes are there', async () => {
+      const bytes = glb(7 * MiB, 15);
+      const path = await begin(undefined, { filename: 'm.glb' });
+      assert.equal((await send(client, path, 0, bytes)).status, 204);
+      assert.equal((await standing(path)).headers.get('asset-id'), null);
+      const last = await send(elsewhere, path, bytes.length, Buffer.alloc(0), {
+        'upload-length': String(bytes.length),
+      });
+      assert.equal(last.status, 204, JSON.stringify(last.body));
+      assert.equal(last.headers.get('asset-id'), idOf(path));
+      assert.equal((await ready(idOf(path)))?.sha256, sha256(bytes));
+    });
+
     test('the first bytes may come with the creation', async () => {
       const bytes = png(3000, 8);
       const whole = await create(bytes.length, { filename: 'p.png' }, {}, bytes);
