@@ -31,7 +31,7 @@ const { UploadFailed, upload }: ClientPackage = await import(`${'../../clients/t
 interface UploadOptions {
   baseUrl: string;
   headers?: Record<string, string>;
-  door?: 'raw' | 'direct' | 'resumable';
+  door?: 'form' | 'direct' | 'resumable';
   projectId?: string;
   metadata?: Record<string, string>;
   retries?: number;
@@ -106,6 +106,7 @@ describe('upload(file) in Node', { skip: s3Skip(), timeout: 120_000 }, () => {
   for (const [title, bytes, name, type, door] of [
     ['a small file in one request', png(5000, 1), 'p.png', 'image/png', undefined],
     ['a large one by direct parts', glb(27 * MiB, 2), 'm.glb', 'model/gltf-binary', undefined],
+    ['a large one without a type by tus', glb(12 * MiB, 8), 'm.glb', '', undefined],
     ['one by tus, when it is told to', glb(12 * MiB, 3), 'm.glb', 'model/gltf-binary', 'resumable'],
   ] as const) {
     test(`brings ${title}, tells the progress, and gives the asset`, async () => {
@@ -160,7 +161,7 @@ describe('upload(file) in Node', { skip: s3Skip(), timeout: 120_000 }, () => {
     assert.equal((await client.get('/v1/quota')).body['reserved'], 0);
   });
 
-  for (const door of ['raw', 'direct', 'resumable'] as const) {
+  for (const door of ['form', 'direct', 'resumable'] as const) {
     test(`tells why a file was refused, by ${door}`, async () => {
       const refused = upload(fileOf(pdf(), 'p.png', 'image/png'), optionsFor('somebody', { door }));
       await assert.rejects(refused, (error) => error instanceof UploadFailed && error.status === 415);
@@ -224,7 +225,7 @@ describe('upload(file) in a browser', { skip: s3Skip() || programSkip('chromium'
     });
     const page = await browser.newPage();
     await page.goto(origin);
-    for (const door of ['raw', 'direct', 'resumable']) {
+    for (const door of ['form', 'direct', 'resumable']) {
       const { id, steps } = await page.evaluate(
         async ([baseUrl, chosen]) => {
           const file = new File([await (await fetch('/file')).blob()], 'm.glb', { type: 'model/gltf-binary' });
@@ -233,7 +234,7 @@ describe('upload(file) in a browser', { skip: s3Skip() || programSkip('chromium'
             count += 1;
           };
           const { upload: send } = window as unknown as { upload: ClientPackage['upload'] };
-          const asset = await send(file, { baseUrl, door: chosen as 'raw', onProgress });
+          const asset = await send(file, { baseUrl, door: chosen as 'form', onProgress });
           return { id: asset.id, steps: count };
         },
         [service.url, door] as const,

@@ -6,10 +6,10 @@
 import { Upload as TusUpload } from 'tus-js-client';
 import { createClient, createConfig } from './generated/client/index.ts';
 import type { Asset, PartLink, Problem, UploadOffer } from './generated/index.ts';
-import { completeUpload, createUpload, getAsset, signUploadParts, uploadRawAsset } from './generated/index.ts';
+import { completeUpload, createUpload, getAsset, signUploadParts, uploadAsset } from './generated/index.ts';
 
-/** `raw`: one request through the service. `direct`: parts to the bucket. `resumable`: tus. */
-export type Door = 'raw' | 'direct' | 'resumable';
+/** `form`: one request through the service. `direct`: parts to the bucket. `resumable`: tus. */
+export type Door = 'form' | 'direct' | 'resumable';
 
 export interface UploadOptions {
   /** Of the service, such as https://files.example.com */
@@ -72,8 +72,8 @@ const NODE_CHUNK = 32 * MiB;
  */
 export async function upload(file: Blob, options: UploadOptions): Promise<Asset> {
   const job = new Job(file, options);
-  const door = options.door ?? (file.size <= (options.smallUpTo ?? SMALL) ? 'raw' : 'direct');
-  if (door === 'raw') return job.raw();
+  const door = options.door ?? job.suitable;
+  if (door === 'form') return job.form();
   if (door === 'resumable') return job.resumable();
   try {
     return await job.direct();
@@ -107,21 +107,27 @@ class Job {
     this.#client = createClient(createConfig({ baseUrl: options.baseUrl, headers: options.headers ?? {} }));
   }
 
+  /** By size; a direct upload is judged by its type before there are bytes, so it needs one. */
+  get suitable(): Door {
+    if (this.#file.size <= (this.#options.smallUpTo ?? SMALL)) return 'form';
+    return this.#type === '' ? 'resumable' : 'direct';
+  }
+
   /** The same request under the same key: stored once, however often it is sent. */
-  async raw(): Promise<Asset> {
+  async form(): Promise<Asset> {
     const { projectId, assetType, metadata } = this.#options;
     const key = crypto.randomUUID();
     const asset = await this.#insist(() =>
-      uploadRawAsset({
+      uploadAsset({
         client: this.#client,
-        path: { fileName: this.#name },
-        query: {
+        headers: { 'idempotency-key': key },
+        // Fields are sent in this order, and the file must come last.
+        body: {
           ...(projectId !== undefined && { projectId }),
           ...(assetType !== undefined && { assetType }),
           ...(metadata && { metadata: JSON.stringify(metadata) }),
+          file: new File([this.#file], this.#name, { type: this.#type }),
         },
-        headers: { 'idempotency-key': key, 'content-type': this.#type } as { 'idempotency-key': string },
-        body: this.#file,
         signal: this.#signal,
       }),
     );
@@ -180,7 +186,7 @@ class Job {
       headers,
       metadata: {
         filename: this.#name,
-        filetype: this.#type,
+        ...(this.#type !== '' && { filetype: this.#type }),
         ...(projectId !== undefined && { projectId }),
         ...(assetType !== undefined && { assetType }),
         ...(metadata && { metadata: JSON.stringify(metadata) }),
@@ -326,7 +332,7 @@ class Job {
   }
 
   get #type(): string {
-    return this.#options.contentType ?? (this.#file.type || 'application/octet-stream');
+    return this.#options.contentType ?? this.#file.type;
   }
 }
 
