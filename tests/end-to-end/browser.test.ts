@@ -11,7 +11,7 @@ import { s3Options } from '../../src/storage/open.ts';
 import { setUpBucket } from '../../src/storage/s3/bucket.ts';
 import { Client } from '../support/client.ts';
 import { glb } from '../support/files.ts';
-import { programPath, programSkip } from '../support/programs.ts';
+import { CHROMIUM_FLAGS, programPath, programSkip } from '../support/programs.ts';
 import { s3Skip } from '../support/s3.ts';
 import { startService, type TestService } from '../support/service.ts';
 import { TcpProxy } from '../support/tcp-proxy.ts';
@@ -55,7 +55,7 @@ describe('in a browser, on a page of another origin', {
       versioning: false,
     });
     client = new Client(service.url, 'local-user');
-    browser = await chromium.launch({ executablePath: programPath('chromium'), args: ['--no-sandbox'] });
+    browser = await chromium.launch({ executablePath: programPath('chromium'), args: CHROMIUM_FLAGS });
   });
   after(async () => {
     await browser.close();

@@ -20,7 +20,7 @@ import { setUpBucket } from '../../src/storage/s3/bucket.ts';
 import { S3Proxy } from '../faults/s3-proxy.ts';
 import { Client } from '../support/client.ts';
 import { glb, pdf, png } from '../support/files.ts';
-import { programPath, programSkip } from '../support/programs.ts';
+import { CHROMIUM_FLAGS, programPath, programSkip } from '../support/programs.ts';
 import { contentsOf, s3Settings, s3Skip } from '../support/s3.ts';
 import { startService, type TestService } from '../support/service.ts';
 import { waitUntil } from '../support/wait-until.ts';
@@ -216,7 +216,7 @@ describe('upload(file) in a browser', { skip: s3Skip() || programSkip('chromium'
     const origin = `http://localhost:${address && typeof address === 'object' ? address.port : 0}`;
     const service = await startService({ store: 's3', env: { CORS_ORIGINS: origin, PART_SIZE: '5MiB' } });
     await setUpBucket(s3Options(service.config), { keyPrefix: '', corsOrigins: [origin], versioning: false });
-    const browser = await chromium.launch({ executablePath: programPath('chromium'), args: ['--no-sandbox'] });
+    const browser = await chromium.launch({ executablePath: programPath('chromium'), args: CHROMIUM_FLAGS });
     context.after(async () => {
       await browser.close();
       await service.close();

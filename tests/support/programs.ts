@@ -18,6 +18,8 @@ const programs = {
     paths: ['/usr/bin/chromium-headless-shell', '/usr/bin/chromium'],
   },
 } satisfies Record<string, Program>;
+/** As root, and where /dev/shm is small: in containers. */
+export const CHROMIUM_FLAGS = ['--no-sandbox', '--disable-dev-shm-usage'];
 export type ProgramName = keyof typeof programs;
 
 /** Called once, before all tests. Throws under CI=true when one cannot be had. */
