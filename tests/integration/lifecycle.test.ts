@@ -4,6 +4,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { AssetsRepository } from '../../src/assets/assets-repository.ts';
 import { loadUploadPolicies } from '../../src/intake/upload-policies.ts';
+import { UploadsRepository } from '../../src/intake/uploads-repository.ts';
 import { purgeAssets } from '../../src/jobs/purge-assets.ts';
 import { JobQueue } from '../../src/jobs/queue.ts';
 import { objectKey } from '../../src/storage/object-key.ts';
@@ -133,6 +134,26 @@ for (const { store, skip } of storeKinds) {
       await service.query('update assets set lease_expires_at = now() where id = $1', [id]);
       await service.service.reconcile({});
       await gone(id);
+    });
+
+    test('a live upload is not among the abandoned, and an asset can never be ended as an upload', async () => {
+      const jobs = new JobQueue({ database: service.database, work: false, onError: () => {} });
+      await jobs.start();
+      const uploads = new UploadsRepository({ database: service.database, jobs, defaultLimit: 1_000_000, lease: 60 });
+      const { id } = await abandoned(undefined, '1 hour');
+      assert.ok(!(await uploads.abandoned(1000)).some((upload) => upload.id === id));
+      const { body } = await new Client(service.url, `owner-${randomUUID()}`).raw(png(300));
+      const outcome = {
+        action: 'upload.aborted',
+        reason: 'test',
+        actor: { callerId: 'test', requestId: 'test' },
+      } as const;
+      assert.equal(await uploads.condemn(body.id, outcome), false);
+      assert.equal(await stateOf(body.id), 'ready');
+      assert.equal(await uploads.condemn(id, outcome, { onlyAbandoned: true }), false);
+      assert.equal(await uploads.condemn(id, outcome), true);
+      await gone(id);
+      await jobs.stop(1000);
     });
 
     test('the reaper comes by itself', async () => {
