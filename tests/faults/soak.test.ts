@@ -198,11 +198,10 @@ describe('a soak under faults', { skip: s3Skip(), timeout: LIMIT }, () => {
     async #upload(): Promise<void> {
       const kind = this.#random();
       const seed = Math.floor(this.#random() * 1e9);
-      const bytes =
-        kind < 0.8
-          ? png(100 + Math.floor(this.#random() * 200_000), seed)
-          : glb((1 + Math.floor(kind * 12)) * MiB, seed);
-      const name = kind < 0.8 ? 'p.png' : 'm.glb';
+      // A server in memory gives the room of deleted objects back late: ten minutes of this must fit into it.
+      const isLarge = kind >= 0.9;
+      const bytes = isLarge ? glb((6 + (seed % 3)) * MiB, seed) : png(100 + Math.floor(this.#random() * 200_000), seed);
+      const name = isLarge ? 'm.glb' : 'p.png';
       const sha256 = createHash('sha256').update(bytes).digest('hex');
       const response = await this.#insist('PUT', `/v1/assets/raw/${name}`, {
         body: bytes,
