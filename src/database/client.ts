@@ -85,9 +85,9 @@ async function transact<Result>(pool: Pool, work: (transaction: Executor) => Pro
 
 /** SQLSTATE classes and codes after which the statement may or may not have happened, or was never begun. */
 const unavailableCodes =
-  /^(08(00[0-7])|57P0[1-4]|53300|57014|25006|E(CONN(REFUSED|RESET|ABORTED)|PIPE|TIMEDOUT|HOSTUNREACH|NETUNREACH|NOTFOUND|AI_AGAIN))$/;
+  /^(08(00[0-7])|57P0[1-4]|53[0-9]{3}|58[0-9P][0-9]{2}|57014|25006|E(CONN(REFUSED|RESET|ABORTED)|PIPE|TIMEDOUT|HOSTUNREACH|NETUNREACH|NOTFOUND|AI_AGAIN))$/;
 const unavailableMessages =
-  /^(Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Connection ended)/;
+  /^(Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Client was closed|Connection ended)/;
 
 /** Whether the database is away or did not answer in time: a 503, and the outcome of the statement is unknown. */
 export function isDatabaseUnavailable(error: unknown): boolean {
