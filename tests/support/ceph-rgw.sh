@@ -104,7 +104,7 @@ auth allow insecure global id reclaim = false
 [osd]
 osd data = $directory/osd
 osd objectstore = memstore
-memstore device bytes = 4294967296
+memstore device bytes = ${CEPH_DEVICE_BYTES:-4294967296}
 [client.rgw]
 rgw data = $directory/rgw
 rgw frontends = beast endpoint=127.0.0.1:$port
