@@ -16,28 +16,26 @@ import { globalSetup, globalTeardown } from '../tests/support/global-setup.ts';
 import { createTestDatabase } from '../tests/support/postgres.ts';
 import { createTestBucket, requireS3Settings, type S3Settings, type TestBucket } from '../tests/support/s3.ts';
 import { waitUntil } from '../tests/support/wait-until.ts';
+import { cpuSecondsOf } from './processes.ts';
 
 export const KiB = 1024;
 export const MiB = 1024 * KiB;
 export const GiB = 1024 * MiB;
 
 const SECRET = 'a secret of the benchmark, longer than its digest';
-/** Of /proc/PID/stat (man 5 proc): sysconf(_SC_CLK_TCK), which is 100 on every Linux that Node runs on. */
-const TICKS_PER_SECOND = 100;
 const root = fileURLToPath(new URL('..', import.meta.url));
 
 /** A process that is looked at from outside. */
 export class Meter {
-  readonly #pid: number;
+  readonly pid: number;
 
   constructor(pid: number) {
-    this.#pid = pid;
+    this.pid = pid;
   }
 
   /** User and system time since it began. */
   cpuSeconds(): number {
-    const fields = readFileSync(`/proc/${this.#pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-    return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+    return cpuSecondsOf(this.pid);
   }
 
   /** Resident bytes now. */
@@ -51,11 +49,11 @@ export class Meter {
   }
 
   forgetPeak(): void {
-    writeFileSync(`/proc/${this.#pid}/clear_refs`, '5');
+    writeFileSync(`/proc/${this.pid}/clear_refs`, '5');
   }
 
   #status(field: string): number {
-    const text = readFileSync(`/proc/${this.#pid}/status`, 'utf8');
+    const text = readFileSync(`/proc/${this.pid}/status`, 'utf8');
     return Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(text)?.[1]) * KiB;
   }
 }

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { writePng } from '../files.ts';
 import type { Load, LoadOptions } from '../load.ts';
+import { cpuSeconds, type Part } from '../processes.ts';
 import type { Row } from '../report.ts';
 import { KiB, MiB, type Stage } from '../stage.ts';
 import { empty } from '../storage.ts';
@@ -23,6 +24,7 @@ export async function smallUploads(stage: Stage, { rounds, seconds, say }: CaseO
     const measured: number[] = [];
     const yardstick: number[] = [];
     for (let round = 0; round <= rounds; round++) {
+      const before = cpuSeconds([service.meter.pid]);
       const ours = await stage.run<Load>('load.ts', {
         url: `${service.url}/v1/assets/raw/small.png`,
         method: 'PUT',
@@ -31,6 +33,9 @@ export async function smallUploads(stage: Stage, { rounds, seconds, say }: CaseO
         connections: atOnce,
         seconds,
       } satisfies LoadOptions);
+      const spent = cpuSeconds([service.meter.pid]);
+      const per = (part: Part) =>
+        `${part} ${(((spent[part] - before[part]) * 1000) / ours.perSecond / seconds).toFixed(2)}`;
       await empty(bucket);
       const theirs = await stage.run<Rate>('yardsticks.ts', {
         kind: 'put',
@@ -44,7 +49,9 @@ export async function smallUploads(stage: Stage, { rounds, seconds, say }: CaseO
       if (round === 0) continue;
       measured.push(ours.perSecond);
       yardstick.push(theirs.perSecond);
-      say(`round ${round}: ${name} ${ours.perSecond.toFixed(0)}/s beside ${theirs.perSecond.toFixed(0)}/s`);
+      say(
+        `round ${round}: ${name} ${ours.perSecond.toFixed(0)}/s beside ${theirs.perSecond.toFixed(0)}/s; CPU ms each: ${per('service')}, ${per('Postgres')}, ${per('S3 server')}`,
+      );
     }
     rows.push({
       group: 'small uploads',

@@ -14,7 +14,7 @@
 import { createHash } from 'node:crypto';
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
-import { Readable, Transform } from 'node:stream';
+import { type Readable, Transform } from 'node:stream';
 import { crc32 } from 'node:zlib';
 import {
   AbortMultipartUploadCommand,
@@ -22,9 +22,7 @@ import {
   CreateMultipartUploadCommand,
   DeleteObjectCommand,
   DeleteObjectsCommand,
-  GetObjectCommand,
   HeadBucketCommand,
-  HeadObjectCommand,
   ListMultipartUploadsCommand,
   ListObjectsV2Command,
   ListPartsCommand,
@@ -35,9 +33,7 @@ import {
   type StorageClass,
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
-import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
-import type { BuildHandler } from '@smithy/types';
 import {
   type ByteRange,
   type CallOptions,
@@ -53,6 +49,7 @@ import {
   type PartAddress,
   type UploadedPart,
 } from '../object-store.ts';
+import { type S3Request, S3Requests, type S3Response, UNSIGNED_PAYLOAD } from './s3-requests.ts';
 
 export interface S3Options {
   bucket: string;
@@ -79,14 +76,16 @@ export interface S3Options {
 const TRIES = 4;
 /** Keys in one DeleteObjects. */
 const MOST_DELETED = 1000;
-const UNSIGNED = 'UNSIGNED-PAYLOAD';
+/** S3 API, "Working with object metadata": what is user-defined begins so. */
+const METADATA = 'x-amz-meta-';
 
 export class S3ObjectStore implements ObjectStore {
   readonly kind = 's3';
   readonly #client: S3Client;
-  readonly #signer: S3Client;
-  /** Adds no checksum of its own: it would be that of an empty body. */
-  readonly #linkSigner: S3Client;
+  readonly #publicClient: S3Client;
+  readonly #requests: S3Requests;
+  /** For links: where clients find the bucket. */
+  readonly #publicRequests: S3Requests;
   readonly #options: S3Options;
   readonly #bucket: string;
 
@@ -94,11 +93,10 @@ export class S3ObjectStore implements ObjectStore {
     this.#options = options;
     this.#bucket = options.bucket;
     this.#client = makeClient(options, options.endpoint);
-    this.#signer = options.publicEndpoint ? makeClient(options, options.publicEndpoint) : this.#client;
-    this.#linkSigner =
-      options.checksum === 'sdk'
-        ? makeClient({ ...options, checksum: 'crc32' }, options.publicEndpoint ?? options.endpoint)
-        : this.#signer;
+    this.#publicClient = options.publicEndpoint ? makeClient(options, options.publicEndpoint) : this.#client;
+    const { bucket, onRetries } = options;
+    this.#requests = new S3Requests({ client: this.#client, bucket, tries: TRIES, onRetries });
+    this.#publicRequests = new S3Requests({ client: this.#publicClient, bucket, tries: TRIES });
   }
 
   async put(
@@ -107,17 +105,18 @@ export class S3ObjectStore implements ObjectStore {
     attributes: ObjectAttributes,
     options: CallOptions & { sha256: Buffer },
   ): Promise<void> {
-    const input = {
-      Bucket: this.#bucket,
-      Key: key,
-      Body: body,
-      ContentLength: body.length,
-      ...this.#creation(attributes),
-    };
-    const command = new PutObjectCommand({ ...input, ...this.#checksum(body) });
-    if (this.#options.checksum !== 'sdk')
-      command.middlewareStack.add(knownPayloadHash(options.sha256.toString('hex')), atBuild);
-    await this.#callUndamaged('PutObject', options, (signal) => this.#client.send(command, { abortSignal: signal }));
+    if (this.#options.checksum === 'sdk') {
+      const input = { Bucket: this.#bucket, Key: key, Body: body, ContentLength: body.length };
+      const command = new PutObjectCommand({ ...input, ...this.#creation(attributes) });
+      await this.#callUndamaged('PutObject', () =>
+        this.#call('PutObject', options, (signal) => this.#client.send(command, { abortSignal: signal })),
+      );
+      return;
+    }
+    const headers = { ...this.#creationHeaders(attributes), ...this.#checksum(body) };
+    const request = { method: 'PUT', key, headers, body, payloadHash: options.sha256.toString('hex') } as const;
+    const answer = await this.#callUndamaged('PutObject', () => this.#exchange('PutObject', request, options));
+    answer.body.resume();
   }
 
   async createMultipartUpload(key: string, attributes: ObjectAttributes, options: CallOptions): Promise<string> {
@@ -134,23 +133,37 @@ export class S3ObjectStore implements ObjectStore {
     body: Buffer,
     options: CallOptions,
   ): Promise<UploadedPart> {
-    const command = new UploadPartCommand({
-      Bucket: this.#bucket,
-      Key: key,
-      UploadId: uploadId,
-      PartNumber: partNumber,
-      Body: body,
-      ContentLength: body.length,
-      ...this.#checksum(body),
-    });
-    if (this.#options.checksum === 'crc32') command.middlewareStack.add(knownPayloadHash(UNSIGNED), atBuild);
-    if (this.#options.checksum === 'sha256')
-      command.middlewareStack.add(knownPayloadHash(createHash('sha256').update(body).digest('hex')), atBuild);
-    const { ETag } = await this.#callUndamaged('UploadPart', options, (signal) =>
-      this.#client.send(command, { abortSignal: signal }),
-    );
+    const ETag =
+      this.#options.checksum === 'sdk'
+        ? await this.#uploadPartBySdk({ key, uploadId, partNumber }, body, options)
+        : await this.#uploadPart({ key, uploadId, partNumber }, body, options);
     if (ETag === undefined) throw new ObjectStoreUnavailable('UploadPart answered without an entity tag');
     return { partNumber, etag: ETag, size: body.length };
+  }
+
+  async #uploadPart({ key, uploadId, partNumber }: PartAddress, body: Buffer, options: CallOptions) {
+    const payloadHash =
+      this.#options.checksum === 'sha256' ? createHash('sha256').update(body).digest('hex') : UNSIGNED_PAYLOAD;
+    const request: S3Request = {
+      method: 'PUT',
+      key,
+      query: { partNumber: String(partNumber), uploadId },
+      headers: this.#checksum(body),
+      body,
+      payloadHash,
+    };
+    const answer = await this.#callUndamaged('UploadPart', () => this.#exchange('UploadPart', request, options));
+    answer.body.resume();
+    return answer.headers['etag'];
+  }
+
+  async #uploadPartBySdk({ key, uploadId, partNumber }: PartAddress, body: Buffer, options: CallOptions) {
+    const address = { Bucket: this.#bucket, Key: key, UploadId: uploadId, PartNumber: partNumber };
+    const command = new UploadPartCommand({ ...address, Body: body, ContentLength: body.length });
+    const answer = await this.#callUndamaged('UploadPart', () =>
+      this.#call('UploadPart', options, (signal) => this.#client.send(command, { abortSignal: signal })),
+    );
+    return answer.ETag;
   }
 
   async listParts(key: string, uploadId: string, options: CallOptions): Promise<UploadedPart[]> {
@@ -257,18 +270,17 @@ export class S3ObjectStore implements ObjectStore {
   }
 
   async head(key: string, options: CallOptions): Promise<ObjectHead | undefined> {
-    const command = new HeadObjectCommand({ Bucket: this.#bucket, Key: key });
     try {
-      const head = await this.#call('HeadObject', options, (signal) =>
-        this.#client.send(command, { abortSignal: signal }),
-      );
+      const { headers, body } = await this.#exchange('HeadObject', { method: 'HEAD', key }, options);
+      body.resume();
+      const metadata = Object.entries(headers).filter(([name]) => name.startsWith(METADATA));
       return {
-        size: head.ContentLength ?? 0,
-        lastModified: head.LastModified ?? new Date(0),
-        contentType: head.ContentType ?? 'application/octet-stream',
-        contentDisposition: head.ContentDisposition ?? 'attachment',
-        cacheControl: head.CacheControl ?? '',
-        metadata: head.Metadata ?? {},
+        size: Number(headers['content-length'] ?? 0),
+        lastModified: new Date(headers['last-modified'] ?? 0),
+        contentType: headers['content-type'] ?? 'application/octet-stream',
+        contentDisposition: headers['content-disposition'] ?? 'attachment',
+        cacheControl: headers['cache-control'] ?? '',
+        metadata: Object.fromEntries(metadata.map(([name, value]) => [name.slice(METADATA.length), value])),
       };
     } catch (error) {
       if (isMissing(error)) return undefined;
@@ -278,23 +290,19 @@ export class S3ObjectStore implements ObjectStore {
 
   async get(key: string, options: CallOptions & { range?: ByteRange }): Promise<ObjectBody | undefined> {
     const { range, signal: callerSignal } = options;
-    const command = new GetObjectCommand({
-      Bucket: this.#bucket,
-      Key: key,
-      ...(range && { Range: `bytes=${range.first}-${range.last}` }),
-    });
+    const headers: Record<string, string> = range ? { range: `bytes=${range.first}-${range.last}` } : {};
     try {
-      const answer = await this.#call('GetObject', options, (signal) =>
-        this.#client.send(command, { abortSignal: signal }),
-      );
-      if (!(answer.Body instanceof Readable) || answer.ContentLength === undefined) {
+      const answer = await this.#exchange('GetObject', { method: 'GET', key, headers }, options);
+      const length = Number(answer.headers['content-length'] ?? Number.NaN);
+      if (Number.isNaN(length)) {
+        answer.body.destroy();
         throw new ObjectStoreUnavailable('GetObject answered without a body of known length');
       }
-      if (range && answer.ContentLength !== range.last - range.first + 1) {
-        answer.Body.destroy();
+      if (range && length !== range.last - range.first + 1) {
+        answer.body.destroy();
         throw new ObjectStoreUnavailable('GetObject answered another range than the one asked for');
       }
-      return { stream: exactly(answer.ContentLength, answer.Body, callerSignal), length: answer.ContentLength };
+      return { stream: exactly(length, answer.body, callerSignal), length };
     } catch (error) {
       if (isMissing(error)) return undefined;
       throw error;
@@ -332,30 +340,22 @@ export class S3ObjectStore implements ObjectStore {
     return left;
   }
 
-  async presignGet(key: string, link: LinkOptions): Promise<string> {
-    const command = new GetObjectCommand({
-      Bucket: this.#bucket,
-      Key: key,
-      ResponseContentType: link.contentType,
-      ResponseContentDisposition: link.contentDisposition,
-      ResponseCacheControl: link.cacheControl,
-    });
-    return getSignedUrl(this.#signer, command, { expiresIn: link.expiresIn });
+  presignGet(key: string, link: LinkOptions): Promise<string> {
+    const query = {
+      'response-cache-control': link.cacheControl,
+      'response-content-disposition': link.contentDisposition,
+      'response-content-type': link.contentType,
+    };
+    return this.#publicRequests.presign({ method: 'GET', key, query }, link.expiresIn);
   }
 
-  async presignUploadPart(
+  presignUploadPart(
     { key, uploadId, partNumber }: PartAddress,
     { size, expiresIn }: { size: number; expiresIn: number },
   ): Promise<string> {
-    const command = new UploadPartCommand({
-      Bucket: this.#bucket,
-      Key: key,
-      UploadId: uploadId,
-      PartNumber: partNumber,
-      ContentLength: size,
-    });
+    const query = { partNumber: String(partNumber), uploadId };
     // Signed as a header field, so that a body of another length is refused by the server.
-    return getSignedUrl(this.#linkSigner, command, { expiresIn, signableHeaders: new Set(['content-length', 'host']) });
+    return this.#publicRequests.presign({ method: 'PUT', key, query }, expiresIn, { 'content-length': String(size) });
   }
 
   /** Signature Version 4 allows 7 days; a link ends with the temporary credentials that signed it. */
@@ -379,8 +379,7 @@ export class S3ObjectStore implements ObjectStore {
 
   async close(): Promise<void> {
     this.#client.destroy();
-    this.#signer.destroy();
-    this.#linkSigner.destroy();
+    this.#publicClient.destroy();
   }
 
   #creation({ contentType, contentDisposition, cacheControl, metadata }: ObjectAttributes) {
@@ -396,11 +395,46 @@ export class S3ObjectStore implements ObjectStore {
     };
   }
 
-  #checksum(body: Buffer): { ChecksumCRC32?: string } {
+  /** The same as header fields (S3 API, PutObject). */
+  #creationHeaders({ contentType, contentDisposition, cacheControl, metadata }: ObjectAttributes) {
+    const { storageClass, encryption } = this.#options;
+    const headers: Record<string, string> = {
+      'content-type': contentType,
+      'content-disposition': contentDisposition,
+      'cache-control': cacheControl,
+    };
+    for (const [name, value] of Object.entries(metadata)) headers[METADATA + name] = value;
+    if (storageClass !== undefined) headers['x-amz-storage-class'] = storageClass;
+    if (encryption.mode !== 'none') headers['x-amz-server-side-encryption'] = encryption.mode;
+    if (encryption.mode === 'aws:kms' && encryption.keyId !== undefined)
+      headers['x-amz-server-side-encryption-aws-kms-key-id'] = encryption.keyId;
+    return headers;
+  }
+
+  #checksum(body: Buffer): Record<string, string> {
     if (this.#options.checksum !== 'crc32') return {};
     const sum = Buffer.alloc(4);
     sum.writeUInt32BE(crc32(body));
-    return { ChecksumCRC32: sum.toString('base64') };
+    return { 'x-amz-checksum-crc32': sum.toString('base64') };
+  }
+
+  /** One request within its deadline, which ends with the head of the answer: a body may take its time. */
+  async #exchange(operation: string, request: S3Request, { signal }: CallOptions): Promise<S3Response> {
+    signal?.throwIfAborted();
+    const stop = new AbortController();
+    const onAbort = () => stop.abort(signal?.reason);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    const late = () => stop.abort(new ObjectStoreUnavailable(`${operation} took too long`));
+    const timer = setTimeout(late, this.#options.deadline);
+    try {
+      return await this.#requests.send(operation, request, stop.signal);
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw translate(operation, error);
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+    }
   }
 
   /** Runs one call within its deadline and turns its faults into those of the port. */
@@ -422,15 +456,11 @@ export class S3ObjectStore implements ObjectStore {
     }
   }
 
-  /** The same for calls with bytes: when these arrived as others, which the store noticed, they are sent again. */
-  async #callUndamaged<Output extends { $metadata: { attempts?: number } }>(
-    operation: string,
-    options: CallOptions,
-    send: (signal: AbortSignal) => Promise<Output>,
-  ): Promise<Output> {
+  /** Calls with bytes: when these arrived as others, which the store noticed, they are sent again. */
+  async #callUndamaged<Output>(operation: string, call: () => Promise<Output>): Promise<Output> {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.#call(operation, options, send);
+        return await call();
       } catch (error) {
         const cause = error instanceof Error ? error.cause : undefined;
         const isDamage = cause instanceof S3ServiceException && damages.has(cause.name);
@@ -471,19 +501,6 @@ export function makeClient(options: S3Options, endpoint: string | undefined): S3
     }),
   });
 }
-
-/** The signer takes `x-amz-content-sha256` as the digest of the body when it is there, instead of hashing the body. */
-const knownPayloadHash =
-  (payloadHash: string) =>
-  <Input extends object, Output extends object>(next: BuildHandler<Input, Output>): BuildHandler<Input, Output> =>
-  async (step) => {
-    const { request } = step;
-    if (request instanceof Object && 'headers' in request && request.headers instanceof Object) {
-      Object.assign(request.headers, { 'x-amz-content-sha256': payloadHash });
-    }
-    return next(step);
-  };
-const atBuild = { step: 'build', priority: 'low', name: 'knownPayloadHash' } as const;
 
 /** Seconds. */
 const LONGEST_LINK = 7 * 24 * 3600;
