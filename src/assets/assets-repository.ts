@@ -68,7 +68,10 @@ export class AssetsRepository {
 
   /** A visible asset of this owner, in the trash or not. */
   async find(ownerId: string, id: string): Promise<Asset | undefined> {
-    return this.#one(sql`select ${assetColumns} from assets where id = ${id} and owner_id = ${ownerId} and ${visible}`);
+    return this.#one(
+      sql`select ${assetColumns} from assets where id = ${id} and owner_id = ${ownerId} and ${visible}`,
+      'find-asset',
+    );
   }
 
   /**
@@ -82,13 +85,16 @@ export class AssetsRepository {
     actor: Actor,
     detail: Record<string, unknown>,
   ): Promise<Asset | undefined> {
-    return this.#one(sql`
+    return this.#one(
+      sql`
       with asset as (
         select * from assets where id = ${id} and owner_id = ${ownerId} and state = 'ready' and trashed_at is null
       ), audit as (
         ${auditFrom('asset', action, actor, sql`${JSON.stringify(detail)}::jsonb`)}
       )
-      select ${assetColumns} from asset`);
+      select ${assetColumns} from asset`,
+      'hand-out-asset',
+    );
   }
 
   /** One page in keyset order. `value` is what the sort compared, for the cursor of the next page. */
@@ -282,8 +288,8 @@ export class AssetsRepository {
     }));
   }
 
-  async #one(statement: SQL): Promise<Asset | undefined> {
-    const { rows } = await this.#database.execute<AssetRow>(statement);
+  async #one(statement: SQL, name?: string): Promise<Asset | undefined> {
+    const { rows } = await this.#database.execute<AssetRow>(statement, name);
     return rows[0] && toAsset(rows[0]);
   }
 }

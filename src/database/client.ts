@@ -2,12 +2,20 @@
  * The pool of connections and its faults. Every wait has an end: for a connection, for a statement, for an answer.
  * Nobody holds a connection while bytes flow: repositories run one statement, or one short transaction, and let go.
  */
-import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres';
-import { Pool } from 'pg';
+import type { SQL } from 'drizzle-orm';
+import { PgDialect } from 'drizzle-orm/pg-core';
+import { Pool, type PoolClient, type QueryResult, type QueryResultRow, types } from 'pg';
 
-export type Database = NodePgDatabase;
 /** What runs statements: the pool, or one transaction. */
-export type Executor = Pick<Database, 'execute'>;
+export interface Executor {
+  /**
+   * Moments come as text, `bigint` too.
+   * @param name of a statement that is run often: each connection has it parsed and planned once (PostgreSQL
+   *   documentation, PREPARE). The same name must always stand for the same text.
+   */
+  execute<Row extends QueryResultRow>(statement: SQL, name?: string): Promise<QueryResult<Row>>;
+}
+export type Database = Executor;
 /** Runs `work` in one transaction, which commits when it resolves. */
 export type Transact = <Result>(work: (transaction: Executor) => Promise<Result>) => Promise<Result>;
 
@@ -17,6 +25,8 @@ export interface DatabaseOptions {
   connections: number;
   /** Milliseconds for a connection and for a statement each. */
   timeout: number;
+  /** Whether statements that are run often are prepared; some connection poolers cannot have that. */
+  prepare?: boolean;
   onError: (error: Error) => void;
 }
 
@@ -28,7 +38,7 @@ export interface DatabaseHandle {
   close(): Promise<void>;
 }
 
-export function openDatabase({ url, connections, timeout, onError }: DatabaseOptions): DatabaseHandle {
+export function openDatabase({ url, connections, timeout, prepare = true, onError }: DatabaseOptions): DatabaseHandle {
   const pool = new Pool({
     connectionString: url,
     max: connections,
@@ -47,9 +57,9 @@ export function openDatabase({ url, connections, timeout, onError }: DatabaseOpt
     if (!closing) onError(error);
   });
   return {
-    database: drizzle(pool),
+    database: executor(pool, prepare),
     pool,
-    transact: (work) => transact(pool, work),
+    transact: (work) => transact(pool, prepare, work),
     close: () => {
       closing = true;
       return pool.end();
@@ -57,7 +67,34 @@ export function openDatabase({ url, connections, timeout, onError }: DatabaseOpt
   };
 }
 
-async function transact<Result>(pool: Pool, work: (transaction: Executor) => Promise<Result>): Promise<Result> {
+const dialect = new PgDialect();
+/** Types of PostgreSQL (pg_type.h) that are left as text: date, timestamp, timestamptz, interval. */
+const leftAsText = new Set<number>([
+  types.builtins.DATE,
+  types.builtins.TIMESTAMP,
+  types.builtins.TIMESTAMPTZ,
+  types.builtins.INTERVAL,
+]);
+const asText = (text: string) => text;
+const typeParsers = {
+  getTypeParser: (id: number, format?: 'text' | 'binary') =>
+    leftAsText.has(id) ? asText : types.getTypeParser(id, format as 'text'),
+};
+
+function executor(connection: Pool | PoolClient, prepare: boolean): Executor {
+  return {
+    execute: (statement, name) => {
+      const { sql: text, params: values } = dialect.sqlToQuery(statement);
+      return connection.query({ text, values, types: typeParsers, ...(prepare && name !== undefined && { name }) });
+    },
+  };
+}
+
+async function transact<Result>(
+  pool: Pool,
+  prepare: boolean,
+  work: (transaction: Executor) => Promise<Result>,
+): Promise<Result> {
   const client = await pool.connect();
   // A connection that breaks between two statements would otherwise end the process; the next statement tells.
   const ignore = () => {};
@@ -65,7 +102,7 @@ async function transact<Result>(pool: Pool, work: (transaction: Executor) => Pro
   let unusable = false;
   try {
     await client.query('begin');
-    const result = await work(drizzle(client));
+    const result = await work(executor(client, prepare));
     await client.query('commit');
     return result;
   } catch (error) {

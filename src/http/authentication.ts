@@ -48,6 +48,10 @@ const SUBJECT_LENGTH = 255;
 const KEY_SET_DEADLINE = 5000;
 const KEY_SET_COOLDOWN = 30_000;
 const KEY_SET_AGE = 600_000;
+/** How long a token that was verified is believed without looking again, within its own life. Milliseconds. */
+const BELIEVED = 60_000;
+/** Tokens that are remembered at once. */
+const REMEMBERED = 10_000;
 /** Seconds since 1970 at the end of the year 9999; what lies beyond is no date. */
 const LAST_DATE = 253_402_300_799;
 
@@ -97,6 +101,7 @@ function bearer(
     ...(issuer !== undefined && { issuer }),
     ...(audience !== undefined && { audience }),
   };
+  const known = new KnownTokens();
   return async (request) => {
     const token = /^Bearer +([A-Za-z0-9_=-]+\.[A-Za-z0-9_=-]+\.[A-Za-z0-9_=-]*)$/i.exec(
       request.headers.authorization ?? '',
@@ -108,13 +113,45 @@ function bearer(
         sent ? 'invalid_request' : undefined,
       );
     }
+    const seen = known.callerOf(token);
+    if (seen) return seen;
     try {
       const { payload } = await jwtVerify(token, findKey, checks);
-      return toCaller(payload);
+      const caller = toCaller(payload);
+      known.remember(token, caller, ((payload.exp ?? 0) + clockSkew / 1000) * 1000);
+      return caller;
     } catch (error) {
       throw refusal(error);
     }
   };
+}
+
+/**
+ * Callers by their whole token, signature included: clients send the same token with every request, and verifying it
+ * costs as much as all else that a download link takes. A key that was withdrawn is believed a minute longer; a key set
+ * is fetched every ten minutes anyway.
+ */
+export class KnownTokens {
+  readonly #callers = new Map<string, { caller: Caller; until: number }>();
+
+  callerOf(token: string): Caller | undefined {
+    const known = this.#callers.get(token);
+    if (!known) return undefined;
+    if (Date.now() < known.until) return known.caller;
+    this.#callers.delete(token);
+    return undefined;
+  }
+
+  /** @param expiry milliseconds since 1970 */
+  remember(token: string, caller: Caller, expiry: number): void {
+    // The first of a Map is the one that came first.
+    if (this.#callers.size >= REMEMBERED)
+      for (const [oldest] of this.#callers) {
+        this.#callers.delete(oldest);
+        break;
+      }
+    this.#callers.set(token, { caller, until: Math.min(expiry, Date.now() + BELIEVED) });
+  }
 }
 
 function secretKey(secret: string): JWTVerifyGetKey {

@@ -56,12 +56,15 @@ export class UploadLimit {
    */
   async count(callerId: string): Promise<UploadCount> {
     if (this.#perHour === 0) return { headers: {} };
-    const { rows } = await this.#database.execute<{ uploads: number; seconds: number }>(sql`
+    const { rows } = await this.#database.execute<{ uploads: number; seconds: number }>(
+      sql`
       insert into upload_counts as counted (caller_id, window_ends_at, uploads) values (${callerId}, now() + make_interval(secs => ${HOUR}), 1)
       on conflict (caller_id) do update set
         uploads = case when counted.window_ends_at <= now() then 1 else counted.uploads + 1 end,
         window_ends_at = case when counted.window_ends_at <= now() then excluded.window_ends_at else counted.window_ends_at end
-      returning uploads, ceil(extract(epoch from window_ends_at - now()))::integer as seconds`);
+      returning uploads, ceil(extract(epoch from window_ends_at - now()))::integer as seconds`,
+      'count-upload',
+    );
     const { uploads = 1, seconds = HOUR } = rows[0] ?? {};
     const headers = {
       'ratelimit-limit': String(this.#perHour),

@@ -95,7 +95,7 @@ export class UploadsRepository {
     return retryStatement(PATIENCE_BEFORE, async (attempt) => {
       try {
         return await this.#run(also, async (executor) => {
-          const begun = (await executor.execute(statement)).rowCount === 1;
+          const begun = (await executor.execute(statement, 'begin-upload')).rowCount === 1;
           if (begun) await also?.(executor, id);
           return begun;
         });
@@ -118,7 +118,8 @@ export class UploadsRepository {
           asset_type = ${stored.assetType}, cache_control = ${stored.cacheControl}`
       : sql``;
     const { rows } = await retryStatement(PATIENCE_BEFORE, () =>
-      this.#database.execute<{ live: boolean; extended: boolean }>(sql`
+      this.#database.execute<{ live: boolean; extended: boolean }>(
+        sql`
         with live as (
           select id, owner_id, greatest(${total}::bigint - reserved_bytes, 0) as step from assets
           where id = ${id} and state = 'uploading' for update
@@ -131,7 +132,9 @@ export class UploadsRepository {
           update assets set reserved_bytes = reserved_bytes + step, lease_expires_at = ${this.#leaseEnd()}${seal}
           from granted where assets.id = granted.id returning assets.id
         )
-        select exists (select from live) as live, exists (select from extended) as extended`),
+        select exists (select from live) as live, exists (select from extended) as extended`,
+        stored ? 'seal-upload' : 'extend-upload',
+      ),
     );
     if (rows[0]?.extended) return 'extended';
     return rows[0]?.live ? 'no-room' : 'ended';
@@ -141,6 +144,7 @@ export class UploadsRepository {
   async renew(id: string): Promise<void> {
     await this.#database.execute(
       sql`update assets set lease_expires_at = ${this.#leaseEnd()} where id = ${id} and state = 'uploading'`,
+      'renew-upload',
     );
   }
 
@@ -175,7 +179,7 @@ export class UploadsRepository {
       select ${assetColumns} from settled`;
     return retryStatement(PATIENCE_AFTER, async () => {
       const settled = await this.#run(also, async (executor) => {
-        const { rows } = await executor.execute<AssetRow>(statement);
+        const { rows } = await executor.execute<AssetRow>(statement, 'settle-upload');
         const asset = rows[0] && toAsset(rows[0]);
         if (asset) await also?.(executor, asset);
         return asset;

@@ -45,6 +45,7 @@ export class QuotasRepository {
   async get(ownerId: string): Promise<Quota> {
     const { rows } = await this.#database.database.execute<QuotaRow>(
       sql`select limit_bytes, used_bytes, reserved_bytes, file_count from quotas where owner_id = ${ownerId}`,
+      'get-quota',
     );
     return this.#toQuota(rows[0]);
   }
