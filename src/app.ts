@@ -1,16 +1,16 @@
 /**
  * Composes the application: every plugin and route group there is, in the order in which a request meets them. What
- * runs the process (configuration, listening, signals) is in main.ts.
+ * runs the process (configuration, listening, signals) is in process.ts.
  */
 import cors from '@fastify/cors';
 import helmet from '@fastify/helmet';
-import { sql } from 'drizzle-orm';
 import Fastify, { type FastifyBaseLogger, LogController } from 'fastify';
 import { AssetsRepository } from './assets/assets-repository.ts';
 import { downloadRoutes, type Publicly } from './assets/download-routes.ts';
 import { assetRoutes } from './assets/routes.ts';
 import type { Config } from './config.ts';
 import type { DatabaseHandle } from './database/client.ts';
+import { sql } from './database/sql.ts';
 import { type AuthenticationOptions, authenticate } from './http/authentication.ts';
 import { guardBodies } from './http/body-guard.ts';
 import { documentation } from './http/documentation.ts';
@@ -74,7 +74,7 @@ export interface Resources {
   store: ObjectStore;
   logger: FastifyBaseLogger;
   version: string;
-  /** Told by main.ts when the store retried, once metrics are there. */
+  /** Told by process.ts when the store retried, once metrics are there. */
   onRetries?: (listener: (operation: string, retries: number) => void) => void;
   /** Validates every answer against its schema: for tests. */
   checkAnswers?: boolean;
@@ -93,7 +93,7 @@ export interface Service {
   closeWork(): Promise<void>;
   /** Settles abandoned uploads and compares the object store with the records, now and here. */
   reconcile(request: ReconcileRequest): Promise<{ outcome: ReconcileOutcome; report: ReconcileReport }>;
-  writeOpenApi(): object;
+  writeOpenApi(): Promise<object>;
 }
 
 export async function buildApp(resources: Resources): Promise<Service> {

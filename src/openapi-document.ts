@@ -31,7 +31,7 @@ export async function openApiDocument(): Promise<string> {
   });
   try {
     await service.app.ready();
-    return openApiYaml(service.writeOpenApi());
+    return await openApiYaml(await service.writeOpenApi());
   } finally {
     await service.app.close();
     await database.close();

@@ -1,6 +1,5 @@
 /** What is asked for most: links, lists, bytes. */
 import { join } from 'node:path';
-import { PgDialect } from 'drizzle-orm/pg-core';
 import { listStatement } from '../../src/assets/assets-repository.ts';
 import { curl, headerArguments } from '../curl.ts';
 import { writeMovie, writePng } from '../files.ts';
@@ -41,9 +40,8 @@ export async function lists(stage: Stage, options: CaseOptions): Promise<Row[]> 
   const databaseUrl = await stage.database();
   await seedAssets(databaseUrl, 'bench', 1_000_000);
   const service = await stage.service({ databaseUrl });
-  const { sql: text, params: values } = new PgDialect().sqlToQuery(
-    listStatement({ ownerId: 'bench', trashed: false, sort: 'createdAt', order: 'desc', limit: 51 }),
-  );
+  const statement = listStatement({ ownerId: 'bench', trashed: false, sort: 'createdAt', order: 'desc', limit: 51 });
+  const { text, values } = statement.render();
   const row = await compare(options, 'GET /v1/assets, 50 of 1 000 000, 32 at once', {
     ours: () =>
       stage.run<Load>('load.ts', {

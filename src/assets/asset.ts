@@ -1,8 +1,8 @@
 /** The asset: a stored file with its record. This is its one shape in memory, in SQL and in the API. */
 import { createHash } from 'node:crypto';
-import { sql } from 'drizzle-orm';
 import { z } from 'zod';
 import type { AssetState } from '../database/schema.ts';
+import { sql } from '../database/sql.ts';
 import { binaryDigest, bytesCount, timestamp } from '../http/schema-types.ts';
 
 export interface Asset {

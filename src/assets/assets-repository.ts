@@ -2,10 +2,11 @@
  * The catalogue of assets in SQL. Every statement names the owner, so a foreign asset is never even read. A change of
  * state is one statement, guarded by the state it starts from, with its audit row inside.
  */
-import { type SQL, sql } from 'drizzle-orm';
+
 import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
 import type { Database, DatabaseHandle, Executor } from '../database/client.ts';
 import { retryStatement } from '../database/retry.ts';
+import { type SQL, sql } from '../database/sql.ts';
 import type { JobQueue } from '../jobs/queue.ts';
 import { type Asset, type AssetRow, assetColumns, toAsset } from './asset.ts';
 
@@ -228,7 +229,7 @@ export class AssetsRepository {
       select id, (${visible} and asset_type = ${assetType} and created_at < ${cutoff.toISOString()}::timestamptz) as matches
       from assets where id > ${after}::uuid and id < ${firstIdAt(cutoff)}::uuid order by id limit ${limit}`);
     const ids = rows.filter(({ matches }) => matches).map(({ id }) => id);
-    const condition = sql`id in (select id from assets where id = any(${sql.param(ids)}::uuid[]) and asset_type = ${assetType} for update skip locked)`;
+    const condition = sql`id in (select id from assets where id = any(${ids}::uuid[]) and asset_type = ${assetType} for update skip locked)`;
     const deleted = ids.length === 0 ? 0 : await this.#deleteBatch(condition, 'asset.expired', actor, fence);
     return { looked: rows.length, deleted, last: rows.at(-1)?.id ?? after };
   }

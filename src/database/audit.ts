@@ -2,8 +2,9 @@
  * The audit trail. A change of state and its row are written by one statement, so there is never one without the other:
  * repositories append `auditFrom(...)` as the last part of the statement that changes something.
  */
-import { type SQL, sql } from 'drizzle-orm';
+
 import type { Database } from './client.ts';
+import { type SQL, sql } from './sql.ts';
 
 export const auditActions = [
   'asset.uploaded',

@@ -2,9 +2,9 @@
  * The pool of connections and its faults. Every wait has an end: for a connection, for a statement, for an answer.
  * Nobody holds a connection while bytes flow: repositories run one statement, or one short transaction, and let go.
  */
-import type { SQL } from 'drizzle-orm';
-import { PgDialect } from 'drizzle-orm/pg-core';
+
 import { Pool, type PoolClient, type QueryResult, type QueryResultRow, types } from 'pg';
+import type { SQL } from './sql.ts';
 
 /** What runs statements: the pool, or one transaction. */
 export interface Executor {
@@ -14,6 +14,8 @@ export interface Executor {
    *   documentation, PREPARE). The same name must always stand for the same text.
    */
   execute<Row extends QueryResultRow>(statement: SQL, name?: string): Promise<QueryResult<Row>>;
+  /** The same for text that comes from elsewhere: what pg-boss asks of a transaction. */
+  executeSql(text: string, values?: unknown[]): Promise<{ rows: QueryResultRow[] }>;
 }
 export type Database = Executor;
 /** Runs `work` in one transaction, which commits when it resolves. */
@@ -67,7 +69,6 @@ export function openDatabase({ url, connections, timeout, prepare = true, onErro
   };
 }
 
-const dialect = new PgDialect();
 /** Types of PostgreSQL (pg_type.h) that are left as text: date, timestamp, timestamptz, interval. */
 const leftAsText = new Set<number>([
   types.builtins.DATE,
@@ -84,9 +85,10 @@ const typeParsers = {
 function executor(connection: Pool | PoolClient, prepare: boolean): Executor {
   return {
     execute: (statement, name) => {
-      const { sql: text, params: values } = dialect.sqlToQuery(statement);
+      const { text, values } = statement.render();
       return connection.query({ text, values, types: typeParsers, ...(prepare && name !== undefined && { name }) });
     },
+    executeSql: (text, values) => connection.query(text, values),
   };
 }
 

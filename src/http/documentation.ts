@@ -1,7 +1,6 @@
 /** The contract over HTTP: `/openapi.json`, `/openapi.yaml`, and `/docs`, a reference page that needs nothing from elsewhere. */
 import { createHash } from 'node:crypto';
 import Fastify, { type FastifyInstance } from 'fastify';
-import { stringify } from 'yaml';
 import { Problem } from '../problems.ts';
 import type { App, useZod } from './openapi.ts';
 
@@ -10,7 +9,7 @@ by short-lived links. Every error is a problem document (RFC 9457) whose \`type\
 RFC 3339 in UTC, ids are UUIDv7.`;
 
 /** Call after all routes are registered. @returns a function that writes the OpenAPI document */
-export function documentation(app: App, write: ReturnType<typeof useZod>, version: string): () => object {
+export function documentation(app: App, write: ReturnType<typeof useZod>, version: string): () => Promise<object> {
   const writeOpenApi = () =>
     write({
       openapi: '3.1.0',
@@ -31,18 +30,19 @@ export function documentation(app: App, write: ReturnType<typeof useZod>, versio
   let yaml: string | undefined;
   const open = { config: { public: true } } as const;
   app.get('/openapi.json', open, async (_request, reply) => {
-    json ??= JSON.stringify(writeOpenApi());
+    json ??= JSON.stringify(await writeOpenApi());
     return reply.type('application/json').send(json);
   });
   app.get('/openapi.yaml', open, async (_request, reply) => {
-    yaml ??= openApiYaml(writeOpenApi());
+    yaml ??= await openApiYaml(await writeOpenApi());
     return reply.type('application/yaml').send(yaml);
   });
   referencePage(app, writeOpenApi);
   return writeOpenApi;
 }
 
-export function openApiYaml(document: object): string {
+export async function openApiYaml(document: object): Promise<string> {
+  const { stringify } = await import('yaml');
   return stringify(document, { lineWidth: 120, aliasDuplicateObjects: false });
 }
 
@@ -50,7 +50,7 @@ export function openApiYaml(document: object): string {
  * Scalar's page with everything off that would ask another host for something. It is 4 MB of script, so it is loaded
  * when somebody asks for it, into an application of its own whose answers are passed on.
  */
-function referencePage(app: App, writeOpenApi: () => object): void {
+function referencePage(app: App, writeOpenApi: () => Promise<object>): void {
   let loaded: Promise<FastifyInstance> | undefined;
   const load = async (): Promise<FastifyInstance> => {
     const { default: scalar } = await import('@scalar/fastify-api-reference');
@@ -58,7 +58,7 @@ function referencePage(app: App, writeOpenApi: () => object): void {
     await page.register(scalar, {
       routePrefix: '/docs',
       configuration: {
-        content: JSON.parse(JSON.stringify(writeOpenApi())),
+        content: JSON.parse(JSON.stringify(await writeOpenApi())),
         withDefaultFonts: false,
         telemetry: false,
         showDeveloperTools: 'never',

@@ -11,10 +11,10 @@
  * (quota, limits, faults) leaves the key free.
  */
 import { createHash, randomUUID } from 'node:crypto';
-import { sql } from 'drizzle-orm';
 import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
+import { sql } from '../database/sql.ts';
 import { Problem } from '../problems.ts';
 
 /** Signs of life within a lease. */

@@ -4,14 +4,13 @@
  */
 import type { FastifyInstance, FastifySchemaCompiler, FastifyTypeProvider } from 'fastify';
 import { z } from 'zod';
-import {
-  createDocument,
-  type ZodOpenApiHeadersObject,
-  type ZodOpenApiObject,
-  type ZodOpenApiPathsObject,
-  type ZodOpenApiRequestBodyObject,
-  type ZodOpenApiResponseObject,
-  type ZodOpenApiResponsesObject,
+import type {
+  ZodOpenApiHeadersObject,
+  ZodOpenApiObject,
+  ZodOpenApiPathsObject,
+  ZodOpenApiRequestBodyObject,
+  ZodOpenApiResponseObject,
+  ZodOpenApiResponsesObject,
 } from 'zod-openapi';
 import {
   Problem,
@@ -93,7 +92,7 @@ interface Operation {
 export function useZod(
   app: FastifyInstance,
   checkAnswers: boolean,
-): (base: Omit<ZodOpenApiObject, 'paths'>) => ReturnType<typeof createDocument> {
+): (base: Omit<ZodOpenApiObject, 'paths'>) => Promise<object> {
   const operations: Operation[] = [];
   app.addHook('onRoute', (route) => {
     for (const method of [route.method].flat()) {
@@ -118,7 +117,11 @@ export function useZod(
   app.setSerializerCompiler(({ schema }) =>
     checkAnswers && isZod(schema) ? (data) => JSON.stringify(schema.parse(data)) : (data) => JSON.stringify(data),
   );
-  return (base) => createDocument({ ...base, paths: pathsOf(operations) });
+  return async (base) => {
+    // Loaded when somebody asks for the document.
+    const { createDocument } = await import('zod-openapi');
+    return createDocument({ ...base, paths: pathsOf(operations) });
+  };
 }
 
 /** Names each fault by JSON Pointer in a body, by name elsewhere. */

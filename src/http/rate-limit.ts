@@ -3,9 +3,9 @@
  * Uploads are counted per caller over all instances, in one unlogged table, file by file: that is a rule of the product.
  */
 import rateLimit from '@fastify/rate-limit';
-import { sql } from 'drizzle-orm';
 import type { FastifyInstance } from 'fastify';
 import type { Database } from '../database/client.ts';
+import { sql } from '../database/sql.ts';
 import { Problem } from '../problems.ts';
 
 const HOUR = 3600;

@@ -1,9 +1,10 @@
 /** What was agreed on for a direct upload, beside its record: part size, declared type and digest, and until when. */
-import { sql } from 'drizzle-orm';
+
 import { type Asset, type AssetRow, assetColumns, toAsset } from '../assets/asset.ts';
 import { type Actor, auditFrom } from '../database/audit.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
 import type { AssetState } from '../database/schema.ts';
+import { sql } from '../database/sql.ts';
 
 export interface Agreement {
   size: number;

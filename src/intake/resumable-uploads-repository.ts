@@ -2,10 +2,11 @@
  * How far a resumable upload is. Every change is made by the one request that holds the upload, and says so: a request from
  * which another one took over changes nothing any more, wherever it runs. No lock is held in between.
  */
-import { sql } from 'drizzle-orm';
+
 import { type Asset, type AssetRow, assetColumns, toAsset } from '../assets/asset.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
 import type { AssetState } from '../database/schema.ts';
+import { sql } from '../database/sql.ts';
 import type { UploadedPart } from '../storage/object-store.ts';
 
 export interface NewResumable {

@@ -6,11 +6,12 @@
  * An upload whose bytes are all there and checked is sealed, before the object is made whole: the record then says what
  * the object must be, so that whoever finds the upload abandoned can finish it.
  */
-import { sql } from 'drizzle-orm';
+
 import { type Asset, type AssetRow, assetColumns, toAsset } from '../assets/asset.ts';
 import { type Actor, auditFrom } from '../database/audit.ts';
 import { type DatabaseHandle, type Executor, sqlState } from '../database/client.ts';
 import { retryStatement } from '../database/retry.ts';
+import { sql } from '../database/sql.ts';
 import type { JobQueue } from '../jobs/queue.ts';
 import { reserve } from '../quotas/quotas-repository.ts';
 

@@ -9,9 +9,10 @@
  *
  * Workers poll: every connection comes from a pool of ours with time limits, and none is pinned to listen.
  */
-import { sql } from 'drizzle-orm';
-import { fromDrizzle, type Job, type JobResult, PgBoss } from 'pg-boss';
+
+import { type Job, type JobResult, PgBoss } from 'pg-boss';
 import { type DatabaseHandle, type Executor, isDatabaseUnavailable } from '../database/client.ts';
+import { sql } from '../database/sql.ts';
 import { ObjectStoreUnavailable } from '../storage/object-store.ts';
 
 /** What each queue's jobs carry. */
@@ -169,7 +170,7 @@ export class JobQueue {
     { startAfter = 0 }: { startAfter?: number } = {},
   ): Promise<void> {
     await this.#boss.send(queue, data, {
-      db: fromDrizzle(transaction, sql),
+      db: transaction,
       ...(startAfter > 0 && { startAfter }),
     });
   }
@@ -180,7 +181,7 @@ export class JobQueue {
     await this.#boss.insert(
       queue,
       data.map((each) => ({ data: each })),
-      { db: fromDrizzle(transaction, sql) },
+      { db: transaction },
     );
   }
 
@@ -229,7 +230,7 @@ export class JobQueue {
 
   /** A renewed heartbeat locks the row of the job; pg-boss refuses it to anybody but the latest attempt. */
   async #fence<Name extends QueueName>(queue: Name, job: Job<JobData[Name]>, transaction: Executor): Promise<void> {
-    const answer: object = await this.#boss.touch(queue, job, { db: fromDrizzle(transaction, sql) });
+    const answer: object = await this.#boss.touch(queue, job, { db: transaction });
     if ('affected' in answer && answer.affected === 1) return;
     throw new LeaseLost(`the job ${queue} ${job.id} was given to another worker`);
   }
@@ -280,10 +281,7 @@ export class JobQueue {
       reason: string | null;
     }>(sql`
       select id, name, created_on::text as created_on, data, source_output ->> 'reason' as reason from pgboss.job
-      where name in (${sql.join(
-        names.map((name) => sql`${name}`),
-        sql`, `,
-      )}) and state in ('created', 'retry')
+      where name = any(${names}) and state in ('created', 'retry')
       order by created_on, id limit ${limit}`);
     return rows.map(({ id, name, created_on, data, reason }) => ({
       id,

@@ -4,9 +4,10 @@
  * pass the limit however many uploads begin at once. The SQL of granting is shared with the statement that begins an
  * upload; see `reserve`.
  */
-import { type SQL, sql } from 'drizzle-orm';
+
 import { type Actor, auditFrom } from '../database/audit.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
+import { type SQL, sql } from '../database/sql.ts';
 
 export interface Quota {
   /** Bytes, all of them. */

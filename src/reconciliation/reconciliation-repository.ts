@@ -1,7 +1,8 @@
 /** What a reconciliation asks of the database: the listing of the object store against the records, and the quotas. */
-import { type SQL, sql } from 'drizzle-orm';
+
 import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
+import { type SQL, sql } from '../database/sql.ts';
 import type { JobQueue } from '../jobs/queue.ts';
 import type { ListedObject } from '../storage/object-store.ts';
 
@@ -53,12 +54,11 @@ export class ReconciliationRepository {
   /** Writes down a page of the listing. */
   async note(runId: string, objects: (ListedObject & { assetId: string })[]): Promise<void> {
     if (objects.length === 0) return;
-    const column = (values: unknown[]) => sql.param(values);
     await this.#execute(sql`
       insert into reconcile_objects (run_id, key, asset_id, size, last_modified)
-      select ${runId}::uuid, * from unnest(${column(objects.map(({ key }) => key))}::text[],
-        ${column(objects.map(({ assetId }) => assetId))}::uuid[], ${column(objects.map(({ size }) => size))}::bigint[],
-        ${column(objects.map(({ lastModified }) => lastModified.toISOString()))}::timestamptz[])
+      select ${runId}::uuid, * from unnest(${objects.map(({ key }) => key)}::text[],
+        ${objects.map(({ assetId }) => assetId)}::uuid[], ${objects.map(({ size }) => size)}::bigint[],
+        ${objects.map(({ lastModified }) => lastModified.toISOString())}::timestamptz[])
       on conflict do nothing`);
   }
 
@@ -92,7 +92,7 @@ export class ReconciliationRepository {
   /** Of these ids, those that have a record, in whatever state; or an upload in progress. */
   async withRecord(ids: string[], state?: 'uploading'): Promise<Set<string>> {
     const { rows } = await this.#execute<{ id: string }>(
-      sql`select id from assets where id = any(${sql.param(ids)}::uuid[]) ${state ? sql`and state = ${state}` : sql``}`,
+      sql`select id from assets where id = any(${ids}::uuid[]) ${state ? sql`and state = ${state}` : sql``}`,
     );
     return new Set(rows.map(({ id }) => id));
   }

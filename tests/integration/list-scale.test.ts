@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { sql } from 'drizzle-orm';
 import { type ListQuery, listStatement } from '../../src/assets/assets-repository.ts';
 import { type DatabaseHandle, openDatabase } from '../../src/database/client.ts';
+import { sql } from '../../src/database/sql.ts';
 import { prepareDatabase } from '../../src/prepare-database.ts';
 import { createTestDatabase } from '../support/postgres.ts';
 

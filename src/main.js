@@ -1,7 +1,7 @@
 /**
  * The entry. Node strips types at run time and keeps what it compiled: with the cache, the next start is faster and the
- * compiler's 60 MB are never loaded. That must be said before anything else is imported; the process itself is in
- * process.ts.
+ * compiler is never loaded, which would take 15 MiB for good. That must be said before anything else is imported, and by
+ * a file that has no types itself; the process is in process.ts.
  */
 import { enableCompileCache } from 'node:module';
 
