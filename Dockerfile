@@ -12,6 +12,7 @@ LABEL org.opencontainers.image.title="Stowage" \
       org.opencontainers.image.licenses="MIT"
 ENV NODE_ENV=production \
     NODE_COMPILE_CACHE=/app/compile-cache \
+    MALLOC_ARENA_MAX=2 \
     HOST=0.0.0.0 \
     PORT=3000
 WORKDIR /app
@@ -31,4 +32,4 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=4s --start-period=30s \
   CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT}/livez`).then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
 # Not by npm, which would stand between the signals and the service. The flags are those of `npm start`.
-CMD ["node", "--max-semi-space-size=1", "src/main.js"]
+CMD ["node", "--max-semi-space-size=2", "src/main.js"]

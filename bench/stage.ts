@@ -122,11 +122,12 @@ export class Stage {
     const { endpoint, region, accessKeyId, secretAccessKey } = this.s3;
     const policies = join(this.directory, 'policies.json');
     writeFileSync(policies, JSON.stringify({ video: { mediaTypes: ['video/mp4'], maxBytes: 5 * GiB } }));
-    const [command = '', ...args] = startCommand();
-    const child = spawn(command === 'node' ? process.execPath : command, args, {
+    const { variables, args } = startCommand();
+    const child = spawn(process.execPath, args, {
       cwd: root,
       env: {
         PATH: process.env['PATH'] ?? '',
+        ...variables,
         HOST: '127.0.0.1',
         PORT: String(port),
         DATABASE_URL: databaseUrl,
@@ -210,10 +211,12 @@ export class Stage {
   }
 }
 
-/** The command of `npm start`, without its `exec`. */
-function startCommand(): string[] {
+/** What `npm start` runs: `NAME=value exec node ...`. */
+function startCommand(): { variables: Record<string, string>; args: string[] } {
   const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: { start: string } };
-  return scripts.start.split(' ').filter((word) => word !== 'exec');
+  const [before = '', after = ''] = scripts.start.split('exec node ');
+  const variables = Object.fromEntries([...before.matchAll(/(\w+)=(\S+)/g)].map(([, name, value]) => [name, value]));
+  return { variables, args: after.split(' ') };
 }
 
 export async function freePort(): Promise<number> {
