@@ -1,15 +1,20 @@
 /** Who spends the processor: CPU time of the processes of this machine, by the part they play. */
 import { readdirSync, readFileSync } from 'node:fs';
 
-/** Of /proc/PID/stat (man 5 proc): sysconf(_SC_CLK_TCK), which is 100 on every Linux that Node runs on. */
-const TICKS_PER_SECOND = 100;
-
 export type Part = 'service' | 'Postgres' | 'S3 server';
 
-/** Seconds of user and system time of one process. */
+/**
+ * Seconds of user and system time of one process, by the scheduler's own clock (Linux, Documentation/scheduler/sched-stats):
+ * /proc/PID/stat counts ticks, which are wrong by a factor of two for a process that sleeps and wakes in their rhythm.
+ * Threads that have ended are missing; those of Node and Ceph live as long as their process.
+ */
 export function cpuSecondsOf(pid: number | string): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)?.split(' ') ?? [];
-  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+  let nanoseconds = 0;
+  for (const thread of readdirSync(`/proc/${pid}/task`)) {
+    const [spent] = readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ');
+    nanoseconds += Number(spent);
+  }
+  return nanoseconds / 1e9;
 }
 
 /** Seconds so far. Processes that have ended are missing: connections of Postgres must stay open in between. */

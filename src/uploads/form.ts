@@ -5,6 +5,7 @@
  * The parser is lenient where a storage must not be: it cuts files at its limit, drops second files, skips parts it
  * cannot read, and ends quietly on forms that are no forms. Every one of these is turned into a refusal here.
  */
+
 import type { IncomingMessage } from 'node:http';
 import { Writable } from 'node:stream';
 import multipart, { type Multipart, type MultipartFile } from '@fastify/multipart';
@@ -14,6 +15,7 @@ import { type AssetDocument, assetDocument } from '../assets/asset.ts';
 import { baseName } from '../assets/file-name.ts';
 import { actorOf } from '../http/authentication.ts';
 import { wantBody } from '../http/body-guard.ts';
+import { free } from '../http/chunks.ts';
 import { asProblem } from '../http/error-handler.ts';
 import { idempotencyHeader, sendAnswer } from '../http/idempotency.ts';
 import { type App, invalid } from '../http/openapi.ts';
@@ -316,7 +318,10 @@ class Form {
   /** The bytes of one file among several. */
   async *fileOf(file: MultipartFile): AsyncGenerator<Buffer> {
     try {
-      for await (const chunk of file.file.iterator({ destroyOnReturn: false })) yield chunk as Buffer;
+      for await (const chunk of file.file.iterator({ destroyOnReturn: false })) {
+        yield chunk as Buffer;
+        free(chunk as Buffer);
+      }
     } catch (error) {
       throw this.#fault(error);
     }

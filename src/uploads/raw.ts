@@ -5,6 +5,7 @@ import { assetDocument } from '../assets/asset.ts';
 import { entityTagHeader } from '../assets/routes.ts';
 import { actorOf } from '../http/authentication.ts';
 import { wantBody } from '../http/body-guard.ts';
+import { free } from '../http/chunks.ts';
 import { parseDigest } from '../http/digest-fields.ts';
 import { idempotencyHeader, sendAnswer } from '../http/idempotency.ts';
 import type { App } from '../http/openapi.ts';
@@ -102,7 +103,10 @@ export async function* bodyOf(request: IncomingMessage, want: () => void): Async
   want();
   try {
     // Ending the loop early must not destroy the socket: the answer is yet to come.
-    for await (const chunk of request.iterator({ destroyOnReturn: false })) yield chunk as Buffer;
+    for await (const chunk of request.iterator({ destroyOnReturn: false })) {
+      yield chunk as Buffer;
+      free(chunk as Buffer);
+    }
   } catch (error) {
     throw request.socket.destroyed ? new ClientGone('the client has gone', { cause: error }) : incompleteBody();
   }
