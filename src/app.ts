@@ -147,6 +147,9 @@ export async function buildApp(resources: Resources): Promise<Service> {
     onEvent: (message: string, detail: object) => logger.info(detail, message),
     onError,
   };
+  // A disk gains nothing from more, and memory is saved.
+  const partsInFlight =
+    store.kind === 'disk' ? Math.min(DISK_PARTS_IN_FLIGHT, config.PARTS_IN_FLIGHT) : config.PARTS_IN_FLIGHT;
   const intake = new Intake({
     database: database.database,
     uploads,
@@ -156,9 +159,7 @@ export async function buildApp(resources: Resources): Promise<Service> {
     admission,
     policies,
     keyPrefix: config.S3_KEY_PREFIX,
-    // A disk gains nothing from more, and memory is saved.
-    partsInFlight:
-      store.kind === 'disk' ? Math.min(DISK_PARTS_IN_FLIGHT, config.PARTS_IN_FLIGHT) : config.PARTS_IN_FLIGHT,
+    partsInFlight,
     wait: config.UPLOAD_WAIT,
     minimumRate: config.MIN_UPLOAD_RATE,
     rateWindow: config.BODY_TIMEOUT,
@@ -239,6 +240,7 @@ export async function buildApp(resources: Resources): Promise<Service> {
       admission,
       policies,
       keyPrefix: config.S3_KEY_PREFIX,
+      partsInFlight,
       wait: config.UPLOAD_WAIT,
       expiry: config.RESUMABLE_EXPIRY,
       lease: config.UPLOAD_LEASE / 1000,

@@ -5,6 +5,7 @@ import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import { curl, headerArguments } from '../curl.ts';
 import type { DirectOptions } from '../direct-upload.ts';
 import { writeMovie } from '../files.ts';
+import { cpuSeconds } from '../processes.ts';
 import { type Row, Samples } from '../report.ts';
 import { fresh, GiB, type Stage } from '../stage.ts';
 import { empty } from '../storage.ts';
@@ -60,18 +61,24 @@ export async function largeUploads(stage: Stage, { rounds, say }: CaseOptions): 
   };
   const seconds = new Samples();
   const cpu = new Samples();
+  const stored = new Samples();
   // The first pass warms up the compiler and the connections.
   for (let round = 0; round <= rounds; round++) {
     for (const [way, send] of Object.entries(ways)) {
       const { meter } = way === 'pipe' ? pipe : service;
-      const before = meter.cpuSeconds();
+      const before = cpuSeconds([meter.pid]);
       const took = await send();
-      const spent = meter.cpuSeconds() - before;
+      const after = cpuSeconds([meter.pid]);
+      const spent = after.service - before.service;
+      const storing = after['S3 server'] - before['S3 server'];
       await empty(bucket);
       if (round === 0) continue;
       seconds.add(way, took);
       cpu.add(way, spent);
-      say(`round ${round}: ${way} ${took.toFixed(2)} s, ${spent.toFixed(2)} CPU s`);
+      stored.add(way, storing);
+      say(
+        `round ${round}: ${way} ${took.toFixed(2)} s, ${spent.toFixed(2)} CPU s, S3 server ${storing.toFixed(2)} CPU s`,
+      );
     }
   }
   await service.stop();
@@ -103,5 +110,13 @@ export async function largeUploads(stage: Stage, { rounds, say }: CaseOptions): 
     cost('form', 1.4),
     cost('direct'),
     cost('resumable'),
+    ...['presigned', 'raw', 'direct'].map(
+      (way): Row => ({
+        group: 'large uploads',
+        what: `1 GiB, ${way}: CPU of the S3 server`,
+        unit: 's',
+        measured: stored.of(way),
+      }),
+    ),
   ];
 }

@@ -94,6 +94,7 @@ export interface ResumableIntakeOptions {
   admission: Admission;
   policies: UploadPolicies;
   keyPrefix: string;
+  partsInFlight: number;
   /** Milliseconds to wait for a place and a buffer. */
   wait: number;
   /** Milliseconds for which an upload is kept after its last request. */
@@ -286,7 +287,8 @@ class Leg {
   #filled = 0;
   #partNumber: number;
   /** The part on its way, and the buffer it is in. */
-  #underWay: { buffer: PartBuffer; sent: Promise<void> } | undefined;
+  /** Parts on their way, in their order: sent when the store has it, done when the position has passed it. */
+  readonly #underWay: { buffer: PartBuffer; sent: Promise<unknown>; done: Promise<void> }[] = [];
   /** With a checksum nothing counts before all of it is verified. */
   #unverified: UploadedPart[] = [];
   #position: number;
@@ -340,8 +342,8 @@ class Leg {
       throw error;
     } finally {
       clearInterval(watch);
-      await this.#underWay?.sent.catch(() => {});
-      this.#underWay?.buffer.release();
+      await Promise.allSettled(this.#underWay.flatMap(({ sent, done }) => [sent, done]));
+      for (const { buffer } of this.#underWay) buffer.release();
       this.#buffer?.release();
     }
   }
@@ -385,39 +387,48 @@ class Leg {
     }
   }
 
-  /** Sends the full buffer as a part, once the one before has arrived. */
+  /** Sends the full buffer as a part. Several are on their way at once; the position passes them in their order. */
   async #send(): Promise<void> {
-    const { store, buffers } = this.#options;
+    const { store } = this.#options;
     const { objectKey: key, partSize } = this.#upload;
     const buffer = this.#owned();
     const size = this.#filled;
     const uploadId = await this.#storeUpload();
     this.#superseded.signal.throwIfAborted();
-    await this.#arrived();
     const partNumber = ++this.#partNumber;
     const position = (partNumber - 1) * partSize + size;
     await this.#extend(position);
-    const sent = store
-      .uploadPart({ key, uploadId, partNumber }, buffer.memory.subarray(0, size), { signal: this.#superseded.signal })
-      .then((part) => this.#advance({ position, parts: [part], tail: undefined }));
-    sent.catch(() => {});
-    this.#underWay = { buffer, sent };
+    const address = { key, uploadId, partNumber };
+    const sent = store.uploadPart(address, buffer.memory.subarray(0, size), { signal: this.#superseded.signal });
+    const before = this.#underWay.at(-1)?.done;
+    const done = Promise.all([sent, before]).then(([part]) =>
+      this.#advance({ position, parts: [part], tail: undefined }),
+    );
+    done.catch(() => {});
+    this.#underWay.push({ buffer, sent, done });
     this.#buffer = undefined;
     this.#filled = 0;
-    const next = buffers.tryAcquire(partSize);
-    if (next) this.#buffer = next;
-    else this.#buffer = await this.#arrived();
+    this.#buffer = await this.#nextBuffer();
   }
 
-  /** Waits for the part on its way. @returns its buffer, when nobody else gives it back */
-  async #arrived(): Promise<PartBuffer | undefined> {
-    const underWay = this.#underWay;
-    if (!underWay) return undefined;
-    await underWay.sent;
-    this.#underWay = undefined;
-    if (!this.#buffer) return underWay.buffer;
-    underWay.buffer.release();
-    return undefined;
+  /** A free one, else that of the first part on its way: who holds memory never waits for memory. */
+  async #nextBuffer(): Promise<PartBuffer> {
+    const { buffers, partsInFlight } = this.#options;
+    const free = this.#underWay.length < partsInFlight ? buffers.tryAcquire(this.#upload.partSize) : undefined;
+    return free ?? this.#firstArrived();
+  }
+
+  /** Waits for the first part on its way. @returns its buffer */
+  async #firstArrived(): Promise<PartBuffer> {
+    const [first] = this.#underWay;
+    if (!first) throw new Error('no part is on its way');
+    await first.done;
+    this.#underWay.shift();
+    return first.buffer;
+  }
+
+  async #allArrived(): Promise<void> {
+    while (this.#underWay.length > 0) (await this.#firstArrived()).release();
   }
 
   /** Of the store; begun with the first part, when the type is known. */
@@ -494,7 +505,7 @@ class Leg {
     const { store, agreements, policies } = this.#options;
     const { id, objectKey: key, storeUploadId: uploadId = '', size = 0, judged, partSize } = this.#upload;
     if (!judged) throw new Error('an upload with parts was not judged');
-    await this.#arrived();
+    await this.#allArrived();
     if (this.#filled > 0) {
       const address = { key, uploadId, partNumber: this.#partNumber + 1 };
       const bytes = this.#owned().memory.subarray(0, this.#filled);
@@ -549,7 +560,7 @@ class Leg {
 
   /** Writes down all that came: parts and tail. */
   async #keep(): Promise<void> {
-    await this.#arrived();
+    await this.#allArrived();
     const parts = this.#unverified;
     const tail = Buffer.from(this.#owned().memory.subarray(0, this.#filled));
     await this.#extend(this.#position);

@@ -8,6 +8,7 @@ import { reset } from '../support/sockets.ts';
 
 const QUERY = 'Q'.charCodeAt(0);
 const PARSE = 'P'.charCodeAt(0);
+const BIND = 'B'.charCodeAt(0);
 const SYNC = 'S'.charCodeAt(0);
 const READY_FOR_QUERY = 'Z'.charCodeAt(0);
 
@@ -84,6 +85,8 @@ export class PostgresProxy {
       queue = queue.then(work).catch(resetBoth);
     };
     let group: Buffer[] = [];
+    /** Texts of prepared statements, by their names. */
+    const prepared = new Map<string, string>();
     client.on('data', (chunk) => {
       for (const { type, message } of asked.read(chunk)) {
         if (type === undefined) {
@@ -91,7 +94,12 @@ export class PostgresProxy {
           continue;
         }
         group.push(message);
-        if (type === PARSE) parsed = nameless(message);
+        if (type === PARSE) {
+          const [name, statement] = texts(message, 2);
+          parsed = statement ?? '';
+          prepared.set(name ?? '', parsed);
+        }
+        if (type === BIND && parsed === '') parsed = prepared.get(texts(message, 2)[1] ?? '') ?? '';
         if (type === QUERY) parsed = message.toString('utf8', 5, message.length - 1);
         if (type !== QUERY && type !== SYNC && parsed !== '') continue;
         const whole = Buffer.concat(group);
@@ -125,10 +133,15 @@ export class PostgresProxy {
   }
 }
 
-/** The text of a Parse message, behind the name of the statement. */
-function nameless(message: Buffer): string {
-  const begin = message.indexOf(0, 5) + 1;
-  return message.toString('utf8', begin, message.indexOf(0, begin));
+/** The first strings of a message, each of which ends with a zero: of Parse a name and a text, of Bind a portal and a name. */
+function texts(message: Buffer, count: number): string[] {
+  const found: string[] = [];
+  for (let begin = 5; found.length < count; ) {
+    const end = message.indexOf(0, begin);
+    found.push(message.toString('utf8', begin, end));
+    begin = end + 1;
+  }
+  return found;
 }
 
 /** Cuts a stream of bytes into messages: a type and a length, but for the first of a client, which has no type. */
