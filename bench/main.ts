@@ -14,11 +14,13 @@ import { writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
 import type { Case } from './cases/case.ts';
+import { counts } from './cases/counts.ts';
 import { growth } from './cases/growth.ts';
 import { instances } from './cases/instances.ts';
 import { largeUploads } from './cases/large-uploads.ts';
 import { latency } from './cases/latency.ts';
 import { memory } from './cases/memory.ts';
+import { pages } from './cases/pages.ts';
 import { content, links, lists } from './cases/reads.ts';
 import { smallUploads } from './cases/small-uploads.ts';
 import { type Judged, judge, table } from './report.ts';
@@ -34,7 +36,11 @@ const cases: Record<string, Case> = {
   latency,
   growth,
   instances,
+  counts,
+  pages,
 };
+/** What does not depend on the machine. */
+const shortCases = ['counts', 'pages', 'memory'];
 
 const { values } = parseArgs({
   options: {
@@ -46,7 +52,9 @@ const { values } = parseArgs({
     short: { type: 'boolean', default: false },
   },
 });
-const names = values.only?.split(',') ?? Object.keys(cases);
+const { short } = values;
+const names = values.only?.split(',') ?? (short ? shortCases : Object.keys(cases));
+const rounds = short ? 1 : Number(values.rounds);
 const unknown = names.filter((name) => !(name in cases));
 if (unknown.length > 0) {
   console.error(`There is no ${unknown.join(', ')}. There are ${Object.keys(cases).join(', ')}.`);
@@ -59,12 +67,18 @@ try {
   for (const name of names) {
     const run = cases[name];
     const say = (text: string) => console.error(`${name}: ${text}`);
-    const options = { rounds: Number(values.rounds), seconds: Number(values.seconds), say };
+    const options = { rounds, short, seconds: Number(values.seconds), say };
     if (run) rows.push(...(await run(stage, options)).map(judge));
   }
 } finally {
   await stage.close();
 }
 const machine = `${availableParallelism()} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / GiB)} GiB, Node ${process.version}, ${new Date().toISOString().slice(0, 10)}`;
-console.log(`${machine}\n\nMedian of ${values.rounds} rounds (smallest–largest).\n\n${table(rows)}`);
+console.log(`${machine}\n\nMedian of ${rounds} rounds (smallest–largest).\n\n${table(rows)}`);
+const missed = rows.filter(({ met }) => met === false);
 if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ machine, rows }, undefined, 2)}\n`);
+// A measured time may miss its aim on a machine that is busy; a count may not.
+if (short && missed.length > 0) {
+  console.error(`\nRisen: ${missed.map(({ what }) => what).join('; ')}.`);
+  process.exitCode = 1;
+}

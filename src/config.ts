@@ -205,6 +205,12 @@ export const settings = {
     '5s',
     'Longest wait for a connection or a statement.',
   ),
+  DATABASE_PREPARE: setting(
+    'Database',
+    flag,
+    'true',
+    'Prepare the statements of every request once per connection; false for a pooler that cannot have that.',
+  ),
 
   S3_BUCKET: setting(
     'Object store',

@@ -59,6 +59,7 @@ async function start({ config, policies }: Startup): Promise<void> {
     url,
     connections: config.DATABASE_POOL,
     timeout: config.DATABASE_TIMEOUT,
+    prepare: config.DATABASE_PREPARE,
     // The error carries the whole client with it.
     onError: ({ message }) => logger.warn({ reason: message }, 'a connection to the database broke'),
   });
@@ -67,6 +68,7 @@ async function start({ config, policies }: Startup): Promise<void> {
     url,
     connections: BACKGROUND_CONNECTIONS,
     timeout: BACKGROUND_TIMEOUT,
+    prepare: config.DATABASE_PREPARE,
     onError: ({ message }) => logger.warn({ reason: message }, 'a connection to the database broke'),
   });
   closers.push(() => background.close());

@@ -6,6 +6,8 @@ export interface CaseOptions {
   rounds: number;
   /** Seconds of a measured rate. */
   seconds: number;
+  /** Only what takes little time. */
+  short: boolean;
   /** Told what is going on. */
   say: (text: string) => void;
 }

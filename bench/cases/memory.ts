@@ -21,11 +21,12 @@ const loads = [
   { what: 'one form of 4 GiB', count: 1, size: 4 * GiB },
 ];
 
-export async function memory(stage: Stage, { rounds, say }: CaseOptions): Promise<Row[]> {
+export async function memory(stage: Stage, { rounds, short, say }: CaseOptions): Promise<Row[]> {
+  const chosen = short ? loads.slice(0, 2) : loads;
   const idle: number[] = [];
   const peaks = new Samples();
   for (let round = 1; round <= rounds; round++) {
-    for (const { what, count, size } of loads) {
+    for (const { what, count, size } of chosen) {
       const file = join(stage.directory, `memory-${size}.mp4`);
       writeMovie(file, size, 'hole');
       const service = await stage.service();
@@ -58,7 +59,7 @@ export async function memory(stage: Stage, { rounds, say }: CaseOptions): Promis
       measured: idle,
       aim: { compare: '<=', value: IDLE_AIM / MiB },
     },
-    ...loads.map(
+    ...chosen.map(
       ({ what }): Row => ({
         group: 'memory',
         what: `peak of resident memory, ${what}`,

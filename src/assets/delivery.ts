@@ -6,6 +6,7 @@
 import type { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
+import { freeing } from '../http/chunks.ts';
 import { Problem, unavailable } from '../problems.ts';
 import { type ObjectStore, ObjectStoreUnavailable } from '../storage/object-store.ts';
 import { parseRange } from './byte-range.ts';
@@ -96,7 +97,7 @@ export async function deliver(request: FastifyRequest, reply: FastifyReply, deli
   }
   watch(body.stream, reply);
   reply.raw.once('finish', () => delivery.onSent?.(length));
-  return reply.send(body.stream);
+  return reply.send(freeing(body.stream));
 }
 
 /** Gives up whoever keeps the other waiting. Only one is waited for at a time: the client while it does not drain. */

@@ -1,3 +1,6 @@
+/** The memory of what is passed on. */
+import type { Readable, Writable } from 'node:stream';
+
 /**
  * Frees the memory of a chunk that nobody needs any more, at once instead of at the next collection of garbage. A body
  * comes in chunks of 64 KiB that are copied into part buffers; left to the collector they cost two seconds of processor
@@ -6,4 +9,19 @@
 export function free(chunk: Uint8Array<ArrayBufferLike>): void {
   const { buffer } = chunk;
   if (buffer instanceof ArrayBuffer && chunk.byteLength === buffer.byteLength) buffer.transfer(0);
+}
+
+/** The stream, such that what it is piped into frees each chunk as soon as it has been written. */
+export function freeing(stream: Readable): Readable {
+  return Object.assign(stream, {
+    pipe<Destination extends Writable>(destination: Destination): Destination {
+      stream.on('data', (chunk: Buffer) => {
+        if (destination.destroyed || destination.write(chunk, () => free(chunk))) return;
+        stream.pause();
+        destination.once('drain', () => stream.resume());
+      });
+      stream.once('end', () => destination.end());
+      return destination;
+    },
+  });
 }

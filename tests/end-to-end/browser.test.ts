@@ -94,7 +94,8 @@ describe('in a browser, on a page of another origin', {
     ] as const);
     await comesBack(id, bytes);
     assert.equal(progress.at(-1), bytes.length);
-    assert.ok(progress.length > 13, `${progress.length} steps of progress`);
+    // At least one for each of the parts; browsers report no more of those that are quick.
+    assert.ok(progress.length >= 13, `${progress.length} steps of progress`);
     assert.ok(progress.every((sent, index) => index === 0 || sent >= (progress[index - 1] ?? 0)));
     await page.close();
   });

@@ -272,7 +272,7 @@ describe('a service whose Postgres and S3 fail', { skip: s3Skip(), timeout: 240_
 
   test('when the answer to the statement that settles is lost, the asset is there exactly once', async () => {
     let lost = 0;
-    postgres.passAnswer = (asked) => !(asked.includes('settled as') && lost++ === 0);
+    postgres.passAnswer = (asked) => !(asked.includes('settle-upload') && lost++ === 0);
     const bytes = png(1000, 4);
     const { status, body } = await client.raw(bytes);
     assert.equal(lost >= 1, true);
@@ -292,7 +292,7 @@ describe('a service whose Postgres and S3 fail', { skip: s3Skip(), timeout: 240_
 
   test('when the answer to the statement that begins is lost, the quota is reserved once', async () => {
     let lost = 0;
-    postgres.passAnswer = (asked) => !(asked.includes('with reserved as') && lost++ === 0);
+    postgres.passAnswer = (asked) => !(asked.includes('begin-upload') && lost++ === 0);
     assert.equal((await client.raw(png(1000))).status, 201);
     assert.equal(lost >= 1, true);
     assert.deepEqual(

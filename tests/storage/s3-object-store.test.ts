@@ -156,6 +156,15 @@ describe('an S3 server that does not answer', () => {
     attempts.push(Date.now());
     request.resume();
     if (request.url?.includes('stall')) return;
+    if (request.url?.includes('missing')) {
+      response.writeHead(404).end('<Error><Code>NoSuchKey</Code></Error>');
+      return;
+    }
+    if (request.url?.includes('slow')) {
+      response.writeHead(200, { 'content-length': '2' }).write('a');
+      setTimeout(() => response.end('b'), 500);
+      return;
+    }
     response.statusCode = attempts.length % 3 === 0 ? 200 : 503;
     response.end();
   });
@@ -173,6 +182,22 @@ describe('an S3 server that does not answer', () => {
   test('a stall ends by the deadline, as unavailable', async () => {
     const store = new S3ObjectStore(optionsFor('bucket', { endpoint, requestTimeout: 200, deadline: 1000 }));
     await assert.rejects(store.head('stall', {}), ObjectStoreUnavailable);
+    await store.close();
+  });
+
+  test('the deadline is for the head of an answer: a body may take its time', async () => {
+    const store = new S3ObjectStore(optionsFor('bucket', { endpoint, requestTimeout: 200, deadline: 250 }));
+    const body = await store.get('slow', {});
+    assert.equal(Buffer.concat((await body?.stream.toArray()) ?? []).toString(), 'ab');
+    await store.close();
+  });
+
+  test('what is missing or refused leaves no connection behind', async () => {
+    const store = new S3ObjectStore(optionsFor('bucket', { endpoint, sockets: 2, connectTimeout: 200 }));
+    for (let times = 0; times < 5; times++) {
+      assert.equal(await store.head('missing', {}), undefined);
+      assert.equal(await store.get('missing', {}), undefined);
+    }
     await store.close();
   });
 

@@ -6,6 +6,7 @@
 #   ceph-rgw.sh run   DIRECTORY [PORT [MONITOR_PORT]]   start; stop at the end of standard input, so that the server ends
 #                                                       with whoever holds the other end of the pipe
 #
+# CEPH_DEVICE_BYTES is how much memory the objects may take, 4 GiB by default.
 # PORT is 7480 by default, MONITOR_PORT the one after it. Installs the Debian packages if they are missing and it can.
 # All files are in DIRECTORY, which must be new, empty, or left behind by an earlier run.
 set -euo pipefail

@@ -82,6 +82,7 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
     url: databaseUrl,
     connections: config.DATABASE_POOL,
     timeout: config.DATABASE_TIMEOUT,
+    prepare: config.DATABASE_PREPARE,
     onError: () => {},
   });
   closers.push(() => database.close());

@@ -77,6 +77,30 @@ describe('part buffers', () => {
     assert.equal(buffers.inUse, 0);
   });
 
+  test('of every size they are used again, and dropped where the budget wants it', async () => {
+    const buffers = new PartBuffers(2 * PART, PART);
+    for (const size of [1, 5000, 20_000, 50_000, PART]) {
+      const first = await buffers.acquire(size, 0, never);
+      first.release();
+      const second = await buffers.acquire(size, 0, never);
+      assert.equal(second.memory, first.memory, `${size} bytes`);
+      second.release();
+    }
+    // Whatever is kept, the whole budget can be had.
+    const all = await Promise.all([buffers.acquire(PART, 0, never), buffers.acquire(PART, 0, never)]);
+    for (const { memory } of all) assert.equal(memory.length, PART);
+  });
+
+  test('no more than a fourth is lost to sizes that come up again', async () => {
+    const large = 1024 * 1024;
+    await fc.assert(
+      fc.asyncProperty(fc.integer({ min: 1, max: large }), async (size) => {
+        const { memory } = await new PartBuffers(large, large).acquire(size, 0, never);
+        assert.ok(memory.length >= size && memory.length <= Math.max(4096, size * 1.25 + 4096));
+      }),
+    );
+  });
+
   test('giving back twice counts once', async () => {
     const buffers = new PartBuffers(2 * PART, PART);
     const [one, other] = [await buffers.acquire(PART, 0, never), await buffers.acquire(PART, 0, never)];

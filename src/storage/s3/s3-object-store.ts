@@ -14,7 +14,7 @@
 import { createHash } from 'node:crypto';
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
-import { type Readable, Transform } from 'node:stream';
+import { Readable } from 'node:stream';
 import { crc32 } from 'node:zlib';
 import {
   AbortMultipartUploadCommand,
@@ -74,6 +74,8 @@ export interface S3Options {
 }
 
 const TRIES = 4;
+/** Bytes of an object that wait for whoever reads it. */
+const READ_AHEAD = 256 * 1024;
 /** Keys in one DeleteObjects. */
 const MOST_DELETED = 1000;
 /** S3 API, "Working with object metadata": what is user-defined begins so. */
@@ -302,7 +304,7 @@ export class S3ObjectStore implements ObjectStore {
         answer.body.destroy();
         throw new ObjectStoreUnavailable('GetObject answered another range than the one asked for');
       }
-      return { stream: exactly(length, answer.body, callerSignal), length };
+      return { stream: new Exactly(length, answer.body, callerSignal), length };
     } catch (error) {
       if (isMissing(error)) return undefined;
       throw error;
@@ -530,22 +532,37 @@ function isMissing(error: unknown): boolean {
 }
 
 /** Passes the bytes on and fails when fewer or more than `length` come, so that a cut answer never looks whole. */
-function exactly(length: number, source: Readable, signal: AbortSignal | undefined): Readable {
-  let seen = 0;
-  const counted = new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      seen += chunk.length;
-      done(seen > length ? new ObjectStoreUnavailable('the object is longer than announced') : null, chunk);
-    },
-    flush(done) {
-      done(seen < length ? new ObjectStoreUnavailable('the object ended early') : null);
-    },
-  });
-  source.on('error', (cause) => counted.destroy(new ObjectStoreUnavailable('the object store broke off', { cause })));
-  source.on('close', () => {
-    if (!source.readableEnded) counted.destroy(new ObjectStoreUnavailable('the object store broke off'));
-  });
-  counted.on('close', () => source.destroy());
-  if (signal) signal.addEventListener('abort', () => counted.destroy(), { once: true });
-  return source.pipe(counted);
+class Exactly extends Readable {
+  readonly #source: Readable;
+  #seen = 0;
+
+  constructor(length: number, source: Readable, signal: AbortSignal | undefined) {
+    super({ highWaterMark: READ_AHEAD });
+    this.#source = source;
+    const broke = (cause?: unknown) =>
+      this.destroy(new ObjectStoreUnavailable('the object store broke off', cause === undefined ? {} : { cause }));
+    source.on('data', (chunk: Buffer) => {
+      this.#seen += chunk.length;
+      if (this.#seen > length) this.destroy(new ObjectStoreUnavailable('the object is longer than announced'));
+      else if (!this.push(chunk)) source.pause();
+    });
+    source.on('end', () => {
+      if (this.#seen < length) this.destroy(new ObjectStoreUnavailable('the object ended early'));
+      else this.push(null);
+    });
+    source.on('error', broke);
+    source.on('close', () => {
+      if (!source.readableEnded) broke();
+    });
+    signal?.addEventListener('abort', () => this.destroy(), { once: true });
+  }
+
+  override _read(): void {
+    this.#source.resume();
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    this.#source.destroy();
+    done(error);
+  }
 }

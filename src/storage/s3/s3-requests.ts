@@ -82,7 +82,7 @@ export class S3Requests {
       try {
         const answer = await this.#try(request, signal);
         if (answer.statusCode < 300) return { headers: answer.headers, body: answer.body as Readable };
-        fault = await refusal(operation, request.method, answer, attempt);
+        fault = await refusal(operation, answer, attempt);
       } catch (error) {
         signal.throwIfAborted();
         fault = error;
@@ -192,14 +192,10 @@ export class S3Requests {
 }
 
 /** What the server says, as the SDK would. */
-async function refusal(
-  operation: string,
-  method: string,
-  answer: HttpResponse,
-  attempts: number,
-): Promise<S3ServiceException> {
+async function refusal(operation: string, answer: HttpResponse, attempts: number): Promise<S3ServiceException> {
   const { statusCode, headers } = answer;
-  const text = method === 'HEAD' ? '' : await start(answer.body as Readable);
+  // Read to its end even where there is nothing to read: only then is the connection free again.
+  const text = await start(answer.body as Readable);
   const code = /<Code>([^<]{1,200})<\/Code>/.exec(text)?.[1];
   return new S3ServiceException({
     name: code ?? (statusCode === 404 ? 'NotFound' : `Status${statusCode}`),

@@ -1,0 +1,90 @@
+/**
+ * The cost of growth without a clock: pages of Postgres that an operation touches, in a table of few assets and of many.
+ * An index that is one level higher costs a page more; a scan would cost a thousand of them.
+ */
+import { randomBytes } from 'node:crypto';
+import { v7 as uuidv7 } from 'uuid';
+import { AssetsRepository } from '../../src/assets/assets-repository.ts';
+import { openDatabase } from '../../src/database/client.ts';
+import { UploadsRepository } from '../../src/intake/uploads-repository.ts';
+import { QuotasRepository } from '../../src/quotas/quotas-repository.ts';
+import type { Row } from '../report.ts';
+import { seedAssets } from '../seed.ts';
+import type { Stage } from '../stage.ts';
+import type { CaseOptions } from './case.ts';
+
+const sizes = [10_000, 100_000];
+const REPEATS = 50;
+const OWNER = 'bench';
+
+export async function pages(stage: Stage, { say }: CaseOptions): Promise<Row[]> {
+  const touched = await Promise.all(
+    sizes.map(async (count) => {
+      const databaseUrl = await stage.database();
+      await seedAssets(databaseUrl, OWNER, count);
+      return pagesOf(databaseUrl);
+    }),
+  );
+  const [few, many] = touched;
+  if (!few || !many) return [];
+  return Object.entries(many).map(([name, count]) => {
+    say(`${name}: ${few[name]} and ${count} pages`);
+    return {
+      group: 'growth',
+      what: `${name}: pages touched with 100 000 assets`,
+      unit: '',
+      measured: [count],
+      yardstick: [few[name] ?? Number.NaN],
+      beside: 'with 10 000',
+      // A third, or two levels of an index where there are few pages at all.
+      aim: { compare: '<=', value: Math.max(1.3, ((few[name] ?? 0) + 2) / (few[name] ?? 1)) },
+    };
+  });
+}
+
+async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
+  // One connection, so that its statistics are those of the database.
+  const database = openDatabase({ url: databaseUrl, connections: 1, timeout: 10_000, onError: () => {} });
+  const jobs = { send: async () => {}, sendAll: async () => {}, wake: () => {} };
+  const uploads = new UploadsRepository({ database, jobs, defaultLimit: 2 ** 50, lease: 120 });
+  const assets = new AssetsRepository(database, jobs);
+  const quotas = new QuotasRepository(database, 2 ** 50);
+  const actor = { callerId: OWNER, requestId: 'pages' };
+  const list = { ownerId: OWNER, trashed: false, sort: 'createdAt', order: 'desc', limit: 51 } as const;
+  const { rows } = await database.pool.query<{ id: string }>('select id from assets offset 5000 limit 1');
+  const operations: Record<string, () => Promise<unknown>> = {
+    'list, first page': () => assets.list(list),
+    'list, a page far down': () =>
+      assets.list({ ...list, order: 'asc', after: { value: new Date(1_700_008_000_000).toISOString(), id: uuidv7() } }),
+    quota: () => quotas.get(OWNER),
+    record: () => assets.find(OWNER, rows[0]?.id ?? ''),
+    'upload commit': async () => {
+      const id = uuidv7();
+      const facts = { size: 1024, mediaType: 'image/png', assetType: 'image', cacheControl: 'private' };
+      const stored = { ...facts, sha256: randomBytes(32) };
+      const upload = { id, ownerId: OWNER, name: 'a.png', objectKey: id, metadata: {}, createdAt: new Date() };
+      await uploads.begin(upload, stored.size, { stored });
+      await uploads.settle(id, stored, actor);
+    },
+  };
+  const pages = async (): Promise<number> => {
+    // PostgreSQL documentation, "The Cumulative Statistics System".
+    await database.pool.query('select pg_stat_force_next_flush()');
+    const { rows } = await database.pool.query<{ pages: string }>(
+      'select blks_hit + blks_read as pages from pg_stat_database where datname = current_database()',
+    );
+    return Number(rows[0]?.pages);
+  };
+  const found: Record<string, number> = {};
+  for (const [name, operation] of Object.entries(operations)) {
+    // Plans and catalogues are in memory then.
+    for (let repeat = 0; repeat < 10; repeat++) await operation();
+    await pages();
+    const before = await pages();
+    const asking = (await pages()) - before;
+    for (let repeat = 0; repeat < REPEATS; repeat++) await operation();
+    found[name] = Math.round(((await pages()) - before - 2 * asking) / REPEATS);
+  }
+  await database.close();
+  return found;
+}

@@ -1,0 +1,49 @@
+import assert from 'node:assert/strict';
+import { Readable, Writable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { describe, test } from 'node:test';
+import { free, freeing } from '../../src/http/chunks.ts';
+
+describe('chunks', () => {
+  test('one that is all of its memory is freed; one that shares it is left as it is', () => {
+    const alone = Buffer.allocUnsafeSlow(65_536).fill(1);
+    free(alone);
+    assert.equal(alone.length, 0);
+    const whole = Buffer.allocUnsafeSlow(65_536).fill(2);
+    for (const part of [whole.subarray(0, 10), whole.subarray(10), whole.subarray(1)]) {
+      free(part);
+      assert.ok(part.length > 0 && part.every((byte) => byte === 2));
+    }
+    const pooled = Buffer.from('small');
+    free(pooled);
+    assert.equal(pooled.toString(), 'small');
+  });
+
+  test('what is piped arrives whole at a destination that is slow, and is freed behind it', async () => {
+    const chunks = Array.from({ length: 50 }, (_, index) => Buffer.allocUnsafeSlow(1000).fill(index));
+    const arrived: number[] = [];
+    const slow = new Writable({
+      highWaterMark: 1500,
+      write(chunk: Buffer, _encoding, done) {
+        arrived.push(chunk.length, chunk[0] ?? -1);
+        setImmediate(done);
+      },
+    });
+    freeing(Readable.from(chunks)).pipe(slow);
+    await new Promise((finished) => slow.once('finish', finished));
+    assert.deepEqual(
+      arrived,
+      chunks.flatMap((_, index) => [1000, index]),
+    );
+    assert.ok(chunks.every((chunk) => chunk.length === 0));
+  });
+
+  test('a destination that is gone is written to no more', async () => {
+    const source = freeing(Readable.from([Buffer.allocUnsafeSlow(10), Buffer.allocUnsafeSlow(10)]));
+    const gone = new Writable({ write: (_chunk, _encoding, done) => done() });
+    gone.destroy();
+    source.pipe(gone);
+    await assert.rejects(pipeline(Readable.from(['x']), gone));
+    assert.equal(gone.writableLength, 0);
+  });
+});
