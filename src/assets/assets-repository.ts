@@ -100,7 +100,10 @@ export class AssetsRepository {
 
   /** One page in keyset order. `value` is what the sort compared, for the cursor of the next page. */
   async list(query: ListQuery): Promise<{ asset: Asset; value: string }[]> {
-    const { rows } = await this.#database.execute<AssetRow & { sort_value: string }>(listStatement(query));
+    const { rows } = await this.#database.execute<AssetRow & { sort_value: string }>(
+      listStatement(query),
+      listName(query),
+    );
     return rows.map((row) => ({ asset: toAsset(row), value: row.sort_value }));
   }
 
@@ -351,5 +354,24 @@ export function listStatement(query: ListQuery): SQL {
   }
   return sql`select ${assetColumns}, (${expression})::text as sort_value from assets
     where ${sql.join(conditions, sql` and `)}
-    order by ${expression} ${direction}, id ${direction} limit ${query.limit}`;
+    order by ${expression} ${direction}, id ${direction} limit ${isUsual(query) ? sql.raw(String(USUAL_LIMIT)) : query.limit}`;
+}
+
+/** A page of 50, and the one more that tells whether others follow. */
+const USUAL_LIMIT = 51;
+
+/**
+ * What nearly all pages are. Such a statement is prepared, which makes lists half as fast again: its limit is written
+ * out, so the plan that serves every owner is the one over the index of its order. With filters the best plan depends on
+ * the values, and there would be too many statements.
+ */
+function isUsual({ limit, projectId, assetType, mediaType, state, name }: ListQuery): boolean {
+  const filters = [projectId, assetType, mediaType, state, name];
+  return limit === USUAL_LIMIT && filters.every((filter) => filter === undefined);
+}
+
+function listName(query: ListQuery): string | undefined {
+  if (!isUsual(query)) return undefined;
+  const { sort, order, trashed, after } = query;
+  return `list-${sort}-${order}${trashed ? '-trashed' : ''}${after ? '-after' : ''}`;
 }

@@ -90,4 +90,40 @@ describe(`a list of ${ASSETS} assets`, { timeout: 5 * MINUTES }, () => {
       );
     });
   }
+
+  /** One plan for every owner and every cursor, as a prepared statement has in the end. */
+  async function genericPlanOf(query: ListQuery): Promise<Plan> {
+    const { text, values } = listStatement(query).render();
+    const client = await database.pool.connect();
+    try {
+      await client.query('set plan_cache_mode = force_generic_plan');
+      await client.query(`prepare usual as ${text}`);
+      const literals = values.map((value) => client.escapeLiteral(String(value)));
+      const { rows } = await client.query(`explain (analyze, format json) execute usual(${literals.join(', ')})`);
+      return rows[0]['QUERY PLAN'][0].Plan;
+    } finally {
+      client.release(true);
+    }
+  }
+
+  for (const trashed of [false, true])
+    for (const sort of trashed ? (['createdAt'] as const) : (['createdAt', 'name', 'size'] as const))
+      for (const order of ['asc', 'desc'] as const)
+        for (const far of [false, true])
+          test(`the prepared page by ${sort} ${order}${trashed ? ' of the trash' : ''}${far ? ', far down' : ''} is one index scan too`, async () => {
+            const after = { value: after50k[sort], id };
+            const limit = await genericPlanOf({
+              ownerId: 'big',
+              trashed,
+              sort,
+              order,
+              limit: 51,
+              ...(far && { after }),
+            });
+            assert.equal(limit['Node Type'], 'Limit');
+            const [scan] = limit.Plans ?? [];
+            assert.equal(scan?.['Node Type'], 'Index Scan', JSON.stringify(limit));
+            assert.ok(scan['Actual Rows'] <= 51);
+            assert.ok((scan['Rows Removed by Filter'] ?? 0) <= 51);
+          });
 });
