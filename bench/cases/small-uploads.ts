@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { writePng } from '../files.ts';
 import type { Load, LoadOptions } from '../load.ts';
 import { cpuSeconds, type Part } from '../processes.ts';
-import type { Row } from '../report.ts';
+import { type Row, Samples } from '../report.ts';
 import { KiB, MiB, type Stage } from '../stage.ts';
 import { empty } from '../storage.ts';
 import type { Rate, YardstickOptions } from '../yardsticks.ts';
@@ -14,6 +14,8 @@ const sizes = [
   { name: '1 MiB', size: MiB, atOnce: 16, aim: 0.8 },
 ];
 
+const parts: Part[] = ['service', 'Postgres', 'S3 server'];
+
 export async function smallUploads(stage: Stage, { rounds, seconds, say }: CaseOptions): Promise<Row[]> {
   const service = await stage.service();
   const { bucket } = service;
@@ -23,6 +25,7 @@ export async function smallUploads(stage: Stage, { rounds, seconds, say }: CaseO
     writePng(bodyFile, size);
     const measured: number[] = [];
     const yardstick: number[] = [];
+    const cost = new Samples();
     for (let round = 0; round <= rounds; round++) {
       const before = cpuSeconds([service.meter.pid]);
       const ours = await stage.run<Load>('load.ts', {
@@ -34,8 +37,7 @@ export async function smallUploads(stage: Stage, { rounds, seconds, say }: CaseO
         seconds,
       } satisfies LoadOptions);
       const spent = cpuSeconds([service.meter.pid]);
-      const per = (part: Part) =>
-        `${part} ${(((spent[part] - before[part]) * 1000) / ours.perSecond / seconds).toFixed(2)}`;
+      const perUpload = (part: Part) => ((spent[part] - before[part]) * 1000) / ours.perSecond / seconds;
       await empty(bucket);
       const theirs = await stage.run<Rate>('yardsticks.ts', {
         kind: 'put',
@@ -47,11 +49,10 @@ export async function smallUploads(stage: Stage, { rounds, seconds, say }: CaseO
       } satisfies YardstickOptions);
       await empty(bucket);
       if (round === 0) continue;
+      for (const part of parts) cost.add(part, perUpload(part));
       measured.push(ours.perSecond);
       yardstick.push(theirs.perSecond);
-      say(
-        `round ${round}: ${name} ${ours.perSecond.toFixed(0)}/s beside ${theirs.perSecond.toFixed(0)}/s; CPU ms each: ${per('service')}, ${per('Postgres')}, ${per('S3 server')}`,
-      );
+      say(`round ${round}: ${name} ${ours.perSecond.toFixed(0)}/s beside ${theirs.perSecond.toFixed(0)}/s`);
     }
     rows.push({
       group: 'small uploads',
@@ -62,6 +63,13 @@ export async function smallUploads(stage: Stage, { rounds, seconds, say }: CaseO
       beside: 'PutObject by the SDK',
       aim: { compare: '>=', value: aim },
     });
+    for (const part of parts)
+      rows.push({
+        group: 'small uploads',
+        what: `upload of ${name}: CPU, ${part}`,
+        unit: 'ms',
+        measured: cost.of(part),
+      });
   }
   await service.stop();
   return rows;

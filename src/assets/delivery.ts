@@ -6,8 +6,8 @@
 import type { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { freeing } from '../http/chunks.ts';
 import { Problem, unavailable } from '../problems.ts';
+import { freeing } from '../storage/chunks.ts';
 import { type ObjectStore, ObjectStoreUnavailable } from '../storage/object-store.ts';
 import { parseRange } from './byte-range.ts';
 import { evaluateRead, rangeApplies } from './preconditions.ts';

@@ -15,12 +15,12 @@ import { type AssetDocument, assetDocument } from '../assets/asset.ts';
 import { baseName } from '../assets/file-name.ts';
 import { actorOf } from '../http/authentication.ts';
 import { wantBody } from '../http/body-guard.ts';
-import { free } from '../http/chunks.ts';
 import { asProblem } from '../http/error-handler.ts';
 import { idempotencyHeader, sendAnswer } from '../http/idempotency.ts';
 import { type App, invalid } from '../http/openapi.ts';
 import { binary } from '../http/schema-types.ts';
 import { ClientGone, Problem, type ProblemDocument, problemDocument } from '../problems.ts';
+import { free } from '../storage/chunks.ts';
 import {
   audited,
   contentLength,

@@ -5,13 +5,13 @@ import { assetDocument } from '../assets/asset.ts';
 import { entityTagHeader } from '../assets/routes.ts';
 import { actorOf } from '../http/authentication.ts';
 import { wantBody } from '../http/body-guard.ts';
-import { free } from '../http/chunks.ts';
 import { parseDigest } from '../http/digest-fields.ts';
 import { idempotencyHeader, sendAnswer } from '../http/idempotency.ts';
 import type { App } from '../http/openapi.ts';
 import { binary } from '../http/schema-types.ts';
 import { incompleteBody } from '../intake/intake.ts';
 import { ClientGone, Problem } from '../problems.ts';
+import { free } from '../storage/chunks.ts';
 import {
   audited,
   contentLength,

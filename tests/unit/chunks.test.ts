@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { describe, test } from 'node:test';
-import { free, freeing } from '../../src/http/chunks.ts';
+import { free, freeing } from '../../src/storage/chunks.ts';
 
 describe('chunks', () => {
   test('one that is all of its memory is freed; one that shares it is left as it is', () => {

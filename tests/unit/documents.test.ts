@@ -50,6 +50,7 @@ describe('README.md', () => {
     for (const document of [
       'README.md',
       'docs/architecture.md',
+      'docs/performance.md',
       'docs/problems.md',
       'docs/proxies.md',
       'docs/reliability.md',

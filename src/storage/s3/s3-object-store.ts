@@ -12,7 +12,7 @@
  * Bodies are whole buffers, so that the SDK can send them again: up to three retries with exponential backoff and jitter.
  */
 import { createHash } from 'node:crypto';
-import { Agent as HttpAgent } from 'node:http';
+import { Agent as HttpAgent, type IncomingMessage } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import { Readable } from 'node:stream';
 import { crc32 } from 'node:zlib';
@@ -34,6 +34,7 @@ import {
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
+import { free } from '../chunks.ts';
 import {
   type ByteRange,
   type CallOptions,
@@ -533,10 +534,10 @@ function isMissing(error: unknown): boolean {
 
 /** Passes the bytes on and fails when fewer or more than `length` come, so that a cut answer never looks whole. */
 class Exactly extends Readable {
-  readonly #source: Readable;
+  readonly #source: IncomingMessage;
   #seen = 0;
 
-  constructor(length: number, source: Readable, signal: AbortSignal | undefined) {
+  constructor(length: number, source: IncomingMessage, signal: AbortSignal | undefined) {
     super({ highWaterMark: READ_AHEAD });
     this.#source = source;
     const broke = (cause?: unknown) =>
@@ -551,6 +552,12 @@ class Exactly extends Readable {
       else this.push(null);
     });
     source.on('error', broke);
+    // Of what the socket reads the parser makes copies; ours is the last to hear of it.
+    const { socket } = source;
+    const forget = () => socket.off('data', free);
+    socket.on('data', free);
+    source.once('end', forget);
+    source.once('close', forget);
     source.on('close', () => {
       if (!source.readableEnded) broke();
     });

@@ -6,7 +6,7 @@
  *
  * S3 API, "Authenticating Requests (AWS Signature Version 4)" and "Error responses".
  */
-import type { Readable } from 'node:stream';
+import type { IncomingMessage } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { HeadBucketCommand, type S3Client, S3ServiceException } from '@aws-sdk/client-s3';
 import { getEndpointFromInstructions } from '@smithy/core/endpoints';
@@ -27,7 +27,7 @@ export interface S3Request {
 export interface S3Response {
   /** Names in lower case. */
   headers: Record<string, string>;
-  body: Readable;
+  body: IncomingMessage;
 }
 
 export const UNSIGNED_PAYLOAD = 'UNSIGNED-PAYLOAD';
@@ -81,7 +81,7 @@ export class S3Requests {
       let fault: unknown;
       try {
         const answer = await this.#try(request, signal);
-        if (answer.statusCode < 300) return { headers: answer.headers, body: answer.body as Readable };
+        if (answer.statusCode < 300) return { headers: answer.headers, body: answer.body as IncomingMessage };
         fault = await refusal(operation, answer, attempt);
       } catch (error) {
         signal.throwIfAborted();
@@ -195,7 +195,7 @@ export class S3Requests {
 async function refusal(operation: string, answer: HttpResponse, attempts: number): Promise<S3ServiceException> {
   const { statusCode, headers } = answer;
   // Read to its end even where there is nothing to read: only then is the connection free again.
-  const text = await start(answer.body as Readable);
+  const text = await start(answer.body as IncomingMessage);
   const code = /<Code>([^<]{1,200})<\/Code>/.exec(text)?.[1];
   return new S3ServiceException({
     name: code ?? (statusCode === 404 ? 'NotFound' : `Status${statusCode}`),
@@ -211,7 +211,7 @@ async function refusal(operation: string, answer: HttpResponse, attempts: number
 }
 
 /** The first bytes of a body as text, all of it read so that the connection can be used again. */
-async function start(body: Readable): Promise<string> {
+async function start(body: IncomingMessage): Promise<string> {
   let text = '';
   for await (const chunk of body) if (text.length < LARGEST_ERROR) text += String(chunk);
   return text;
