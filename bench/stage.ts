@@ -2,7 +2,7 @@
  * What every measurement stands on: the Postgres and the S3 server that the tests use, and the service as a process of
  * its own, started as `npm start` starts it. Nothing is measured in this process; see load.ts and yardsticks.ts.
  */
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -92,6 +92,8 @@ export class Stage {
     // The largest upload must fit, beside those that are not yet collected as garbage.
     process.env['CEPH_DEVICE_BYTES'] ??= String(14 * GiB);
     await globalSetup();
+    // As `npm start` does, or the first process would have the TypeScript compiler in its memory.
+    execFileSync(process.execPath, [join(root, 'scripts/compile.ts')], { stdio: 'ignore' });
     return new Stage(profiles);
   }
 
