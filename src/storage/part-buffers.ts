@@ -108,7 +108,7 @@ export class PartBuffers {
   }
 
   #rounded(capacity: number): number {
-    const granules = Math.ceil(capacity / GRANULE);
+    const granules = Math.ceil(Math.min(capacity, this.partSize) / GRANULE);
     const step = 2 ** Math.max(0, Math.floor(Math.log2(granules)) - 2);
     return Math.min(this.partSize, Math.max(1, Math.ceil(granules / step) * step) * GRANULE);
   }
