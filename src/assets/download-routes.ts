@@ -185,8 +185,14 @@ export function downloadRoutes(app: App, { assets, store, linkLife, onSent, publ
     action: AuditAction,
     how: Record<string, unknown>,
   ): Promise<Asset> {
-    const asset = await assets.handOut(request.caller.id, id, action, actorOf(request), how);
-    return asset ?? servable(await required(assets.find(request.caller.id, id)));
+    const handOnce = () => assets.handOut(request.caller.id, id, action, actorOf(request), how);
+    const asset = await handOnce();
+    if (asset) return asset;
+    servable(await required(assets.find(request.caller.id, id)));
+    // It has become servable in between; nothing is handed out without its audit row.
+    const second = await handOnce();
+    if (!second) throw assetNotFound();
+    return second;
   }
 }
 

@@ -289,6 +289,9 @@ class Leg {
   /** The part on its way, and the buffer it is in. */
   /** Parts on their way, in their order: sent when the store has it, done when the position has passed it. */
   readonly #underWay: { buffer: PartBuffer; sent: Promise<unknown>; done: Promise<void> }[] = [];
+  #lastDone: Promise<void> = Promise.resolve();
+  /** Takes over the buffer of the next part that is done. */
+  #handOver: PromiseWithResolvers<PartBuffer> | undefined;
   /** With a checksum nothing counts before all of it is verified. */
   #unverified: UploadedPart[] = [];
   #position: number;
@@ -334,6 +337,8 @@ class Leg {
       });
       if (!taken) throw elsewhere((await this.#now()).position);
       this.#filled = taken.tail.copy(this.#buffer.memory);
+      // The tail belongs to the next part, even where it is as long as one.
+      this.#partNumber = Math.floor((this.#position - this.#filled) / partSize);
       await this.#takeIn();
       return await this.#finish();
     } catch (error) {
@@ -400,35 +405,45 @@ class Leg {
     await this.#extend(position);
     const address = { key, uploadId, partNumber };
     const sent = store.uploadPart(address, buffer.memory.subarray(0, size), { signal: this.#superseded.signal });
-    const before = this.#underWay.at(-1)?.done;
-    const done = Promise.all([sent, before]).then(([part]) =>
+    const done = Promise.all([sent, this.#lastDone]).then(([part]) =>
       this.#advance({ position, parts: [part], tail: undefined }),
     );
-    done.catch(() => {});
+    this.#lastDone = done;
     this.#underWay.push({ buffer, sent, done });
+    done.then(
+      () => this.#arrived(),
+      (error) => this.#handOver?.reject(error),
+    );
     this.#buffer = undefined;
     this.#filled = 0;
     this.#buffer = await this.#nextBuffer();
+  }
+
+  /** The first part on its way is done: its buffer goes to whoever waits for one, or back. */
+  #arrived(): void {
+    const first = this.#underWay.shift();
+    const handOver = this.#handOver;
+    this.#handOver = undefined;
+    if (!first) return;
+    if (handOver) handOver.resolve(first.buffer);
+    else first.buffer.release();
   }
 
   /** A free one, else that of the first part on its way: who holds memory never waits for memory. */
   async #nextBuffer(): Promise<PartBuffer> {
     const { buffers, partsInFlight } = this.#options;
     const free = this.#underWay.length < partsInFlight ? buffers.tryAcquire(this.#upload.partSize) : undefined;
-    return free ?? this.#firstArrived();
+    if (free) return free;
+    const handOver = Promise.withResolvers<PartBuffer>();
+    this.#handOver = handOver;
+    // A part that failed meanwhile will hand nothing over.
+    this.#lastDone.catch(handOver.reject);
+    return handOver.promise;
   }
 
-  /** Waits for the first part on its way. @returns its buffer */
-  async #firstArrived(): Promise<PartBuffer> {
-    const [first] = this.#underWay;
-    if (!first) throw new Error('no part is on its way');
-    await first.done;
-    this.#underWay.shift();
-    return first.buffer;
-  }
-
+  /** In their order, so the last one is the end of all. */
   async #allArrived(): Promise<void> {
-    while (this.#underWay.length > 0) (await this.#firstArrived()).release();
+    await this.#lastDone;
   }
 
   /** Of the store; begun with the first part, when the type is known. */

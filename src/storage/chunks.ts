@@ -1,12 +1,17 @@
 /** The memory of what is passed on. */
 import type { Readable, Writable } from 'node:stream';
 
+/** Bytes; more than a form parser holds back to find its boundary. */
+const SMALL = 4096;
+
 /**
  * Frees the memory of a chunk that nobody needs any more, at once instead of at the next collection of garbage. A body
  * comes in chunks of 64 KiB that are copied into part buffers; left to the collector they cost two seconds of processor
- * time per GiB, and 64 MiB. Does nothing unless the chunk is all there is of its memory, as other chunks may share it.
+ * time per GiB, and 64 MiB. Does nothing unless the chunk is all there is of its memory, as other chunks may share it; and
+ * nothing to small ones, which a parser may have handed out of memory that it goes on using.
  */
 export function free(chunk: Uint8Array<ArrayBufferLike>): void {
+  if (chunk.byteLength < SMALL) return;
   const { buffer } = chunk;
   if (buffer instanceof ArrayBuffer && chunk.byteLength === buffer.byteLength) buffer.transfer(0);
 }

@@ -178,6 +178,23 @@ for (const { store, skip } of storeKinds) {
       assert.ok((await client.content(idOf(path))).body.equals(bytes));
     });
 
+    test('requests that end exactly where parts do, and one that breaks off behind it, become the same bytes', async () => {
+      const bytes = glb(28 * MiB, 14);
+      const path = await begin(bytes.length, { filename: 'm.glb' });
+      let offset = 0;
+      for (const length of [5 * MiB, 10 * MiB]) {
+        const chunk = bytes.subarray(offset, offset + length);
+        assert.equal((await send(client, path, offset, chunk)).status, 204);
+        offset += length;
+      }
+      await sendAndBreak(path, offset, bytes.subarray(offset, offset + 5 * MiB + 1000), bytes.length - offset);
+      offset += 5 * MiB + 1000;
+      await waitUntil(async () => (await standing(path)).offset === offset);
+      assert.equal((await send(elsewhere, path, offset, bytes.subarray(offset))).status, 204);
+      assert.equal((await ready(idOf(path)))?.sha256, sha256(bytes));
+      assert.ok((await client.content(idOf(path))).body.equals(bytes));
+    });
+
     test('a request that breaks off loses nothing that came', async () => {
       const bytes = glb(14 * MiB, 5);
       const path = await begin(bytes.length, { filename: 'm.glb' });

@@ -5,7 +5,7 @@ import { describe, test } from 'node:test';
 import { free, freeing } from '../../src/storage/chunks.ts';
 
 describe('chunks', () => {
-  test('one that is all of its memory is freed; one that shares it is left as it is', () => {
+  test('one that is all of its memory is freed; one that shares it, or is small, is left as it is', () => {
     const alone = Buffer.allocUnsafeSlow(65_536).fill(1);
     free(alone);
     assert.equal(alone.length, 0);
@@ -14,16 +14,17 @@ describe('chunks', () => {
       free(part);
       assert.ok(part.length > 0 && part.every((byte) => byte === 2));
     }
-    const pooled = Buffer.from('small');
-    free(pooled);
-    assert.equal(pooled.toString(), 'small');
+    // A parser may go on using what it handed out.
+    const small = Buffer.allocUnsafeSlow(100).fill(3);
+    free(small);
+    assert.equal(small.length, 100);
   });
 
   test('what is piped arrives whole at a destination that is slow, and is freed behind it', async () => {
-    const chunks = Array.from({ length: 50 }, (_, index) => Buffer.allocUnsafeSlow(1000).fill(index));
+    const chunks = Array.from({ length: 50 }, (_, index) => Buffer.allocUnsafeSlow(10_000).fill(index));
     const arrived: number[] = [];
     const slow = new Writable({
-      highWaterMark: 1500,
+      highWaterMark: 15_000,
       write(chunk: Buffer, _encoding, done) {
         arrived.push(chunk.length, chunk[0] ?? -1);
         setImmediate(done);
@@ -33,7 +34,7 @@ describe('chunks', () => {
     await new Promise((finished) => slow.once('finish', finished));
     assert.deepEqual(
       arrived,
-      chunks.flatMap((_, index) => [1000, index]),
+      chunks.flatMap((_, index) => [10_000, index]),
     );
     assert.ok(chunks.every((chunk) => chunk.length === 0));
   });

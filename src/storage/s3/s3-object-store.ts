@@ -99,7 +99,9 @@ export class S3ObjectStore implements ObjectStore {
     this.#publicClient = options.publicEndpoint ? makeClient(options, options.publicEndpoint) : this.#client;
     const { bucket, onRetries } = options;
     this.#requests = new S3Requests({ client: this.#client, bucket, tries: TRIES, onRetries });
-    this.#publicRequests = new S3Requests({ client: this.#publicClient, bucket, tries: TRIES });
+    this.#publicRequests = options.publicEndpoint
+      ? new S3Requests({ client: this.#publicClient, bucket, tries: TRIES })
+      : this.#requests;
   }
 
   async put(
@@ -554,14 +556,17 @@ class Exactly extends Readable {
     source.on('error', broke);
     // Of what the socket reads the parser makes copies; ours is the last to hear of it.
     const { socket } = source;
-    const forget = () => socket.off('data', free);
-    socket.on('data', free);
+    const freeIt = (chunk: Buffer) => free(chunk);
+    const forget = () => socket.off('data', freeIt);
+    socket.on('data', freeIt);
     source.once('end', forget);
     source.once('close', forget);
     source.on('close', () => {
       if (!source.readableEnded) broke();
     });
-    signal?.addEventListener('abort', () => this.destroy(), { once: true });
+    const onAbort = () => this.destroy();
+    signal?.addEventListener('abort', onAbort, { once: true });
+    this.once('close', () => signal?.removeEventListener('abort', onAbort));
   }
 
   override _read(): void {

@@ -6,7 +6,7 @@
  *
  * S3 API, "Authenticating Requests (AWS Signature Version 4)" and "Error responses".
  */
-import type { IncomingMessage } from 'node:http';
+import type { ClientRequest, IncomingMessage } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { HeadBucketCommand, type S3Client, S3ServiceException } from '@aws-sdk/client-s3';
 import { getEndpointFromInstructions } from '@smithy/core/endpoints';
@@ -83,6 +83,9 @@ export class S3Requests {
         const answer = await this.#try(request, signal);
         if (answer.statusCode < 300) return { headers: answer.headers, body: answer.body as IncomingMessage };
         fault = await refusal(operation, answer, attempt);
+        // An answer may come before all of the body was sent; the caller wants its memory back.
+        const { req } = answer.body as IncomingMessage & { req: ClientRequest };
+        if (!req.writableFinished) req.destroy();
       } catch (error) {
         signal.throwIfAborted();
         fault = error;
