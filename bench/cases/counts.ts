@@ -125,6 +125,9 @@ const operations: [name: string, statements: number, requests: number, Operation
   ],
 ];
 
+/** What docs/performance.md says of them. */
+export const limits = operations.map(([name, statements, requests]) => ({ name, statements, requests }));
+
 export async function counts(stage: Stage, { say }: CaseOptions): Promise<Row[]> {
   const straight = await stage.database();
   const database = await new PostgresProxy(straight).listen();

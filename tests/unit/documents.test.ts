@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { parse } from 'yaml';
+import { limits } from '../../bench/cases/counts.ts';
 import { withConfiguration } from '../../scripts/readme-configuration.ts';
 import { environmentExample, loadConfig, settings } from '../../src/config.ts';
 import { loadUploadPolicies } from '../../src/intake/upload-policies.ts';
@@ -140,6 +141,18 @@ describe('compose.yaml', () => {
       for (const volume of service.volumes ?? []) assert.ok((volume.split(':')[0] ?? '') in compose.volumes, volume);
     }
   });
+});
+
+test('docs/performance.md says of each request what the short benchmark holds it to', () => {
+  const rows = [...read('docs/performance.md').matchAll(/^\| ([^|]+) \| (\d+) \| (\d+) \|$/gm)];
+  assert.deepEqual(
+    rows.map(([, name, statements, requests]) => ({
+      name,
+      statements: Number(statements),
+      requests: Number(requests),
+    })),
+    limits,
+  );
 });
 
 describe('Dockerfile', () => {
