@@ -59,6 +59,11 @@ export class PartBuffers {
     return this.#inUse;
   }
 
+  /** Bytes that are out, or kept to be used again. */
+  get allocated(): number {
+    return this.#inUse + this.#spareBytes;
+  }
+
   /** Whether uploads are waiting for memory; then those that hold it must move faster. */
   get contended(): boolean {
     return this.#waiters.size > 0;

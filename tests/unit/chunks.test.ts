@@ -39,6 +39,22 @@ describe('chunks', () => {
     assert.ok(chunks.every((chunk) => chunk.length === 0));
   });
 
+  test('a destination that does not take more is not read for', async () => {
+    let read = 0;
+    const source = new Readable({
+      highWaterMark: 10_000,
+      read() {
+        read += 1;
+        this.push(Buffer.allocUnsafeSlow(10_000));
+      },
+    });
+    // Never says that it is done.
+    freeing(source).pipe(new Writable({ highWaterMark: 30_000, write: () => {} }));
+    for (let turn = 0; turn < 100; turn++) await new Promise((next) => setImmediate(next));
+    assert.ok(read <= 8, `${read} chunks were read`);
+    source.destroy();
+  });
+
   test('a destination that is gone is written to no more', async () => {
     const source = freeing(Readable.from([Buffer.allocUnsafeSlow(10), Buffer.allocUnsafeSlow(10)]));
     const gone = new Writable({ write: (_chunk, _encoding, done) => done() });

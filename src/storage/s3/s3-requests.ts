@@ -79,9 +79,11 @@ export class S3Requests {
     const { tries, onRetries } = this.#options;
     for (let attempt = 1; ; attempt++) {
       let fault: unknown;
+      let date: string | undefined;
       try {
         const answer = await this.#try(request, signal);
         if (answer.statusCode < 300) return { headers: answer.headers, body: answer.body as IncomingMessage };
+        date = answer.headers['date'];
         fault = await refusal(operation, answer, attempt);
         // An answer may come before all of the body was sent; the caller wants its memory back.
         const { req } = answer.body as IncomingMessage & { req: ClientRequest };
@@ -90,7 +92,7 @@ export class S3Requests {
         signal.throwIfAborted();
         fault = error;
       }
-      if (attempt === tries || !this.#mayPass(fault)) throw fault;
+      if (attempt === tries || !this.#mayPass(fault, date)) throw fault;
       onRetries?.(operation, 1);
       await delay(Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1)) * (0.5 + Math.random() / 2), undefined, {
         signal,
@@ -183,10 +185,11 @@ export class S3Requests {
     return new Date(Date.now() + this.#clockOffset);
   }
 
-  #mayPass(fault: unknown): boolean {
+  /** @param date as the server has it, when it answered */
+  #mayPass(fault: unknown, date: string | undefined): boolean {
     if (!(fault instanceof S3ServiceException)) return true;
     if (fault.name === 'RequestTimeTooSkewed') {
-      const serverTime = Date.parse(fault.$response?.headers['date'] ?? '');
+      const serverTime = Date.parse(date ?? '');
       if (Number.isNaN(serverTime)) return false;
       this.#clockOffset = serverTime - Date.now();
     }
@@ -209,7 +212,6 @@ async function refusal(operation: string, answer: HttpResponse, attempts: number
       attempts,
       ...(headers['x-amz-request-id'] !== undefined && { requestId: headers['x-amz-request-id'] }),
     },
-    $response: answer,
   });
 }
 
