@@ -17,7 +17,10 @@ const fastifyProblems: Record<string, [ProblemType, string]> = {
   FST_ERR_CTP_EMPTY_TYPE: ['unsupported-media-type', 'Name the Content-Type of the body.'],
   FST_ERR_CTP_BODY_TOO_LARGE: ['too-large', 'A JSON body may have at most 64 KiB.'],
   FST_ERR_CTP_EMPTY_JSON_BODY: ['malformed-request', 'The body is empty, but its Content-Type says JSON.'],
-  FST_ERR_CTP_INVALID_JSON_BODY: ['malformed-request', 'The body is not valid JSON.'],
+  FST_ERR_CTP_INVALID_JSON_BODY: [
+    'malformed-request',
+    'The body is not JSON, or names a field __proto__ or constructor.',
+  ],
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: [
     'incomplete-body',
     'The body does not have the length that Content-Length says.',

@@ -2,11 +2,12 @@
 import { z } from 'zod';
 
 /** Bytes: an integer that JavaScript holds exactly. */
+const WHOLE_BYTES = 'must be a whole number of bytes';
 export const bytesCount = z
-  .number()
-  .int()
-  .min(0)
-  .max(Number.MAX_SAFE_INTEGER)
+  .number({ error: WHOLE_BYTES })
+  .int({ error: WHOLE_BYTES })
+  .min(0, { error: WHOLE_BYTES })
+  .max(Number.MAX_SAFE_INTEGER, { error: WHOLE_BYTES })
   .meta({
     override: { type: 'integer', format: 'int64', minimum: 0, maximum: Number.MAX_SAFE_INTEGER },
     description: 'Bytes',
