@@ -5,36 +5,28 @@
 import cors from '@fastify/cors';
 import helmet from '@fastify/helmet';
 import Fastify, { type FastifyBaseLogger, LogController } from 'fastify';
-import { AssetsRepository } from './assets/assets-repository.ts';
-import { downloadRoutes, type Publicly } from './assets/download-routes.ts';
+import { downloadRoutes, type ToPublicUrl } from './assets/downloads.ts';
+import { AssetsRepository } from './assets/repository.ts';
 import { assetRoutes } from './assets/routes.ts';
 import type { Config } from './config.ts';
 import type { DatabaseHandle } from './database/client.ts';
 import { sql } from './database/sql.ts';
+import { Admission } from './http/admission.ts';
 import { type AuthenticationOptions, authenticate } from './http/authentication.ts';
 import { guardBodies } from './http/body-guard.ts';
 import { documentation } from './http/documentation.ts';
 import { answerParserError, installErrorHandler, rememberRoutes } from './http/error-handler.ts';
 import { healthRoutes } from './http/health.ts';
-import { Idempotency, type UploadFate } from './http/idempotency.ts';
 import { Metrics, metricsRoute } from './http/metrics.ts';
 import { type App, useZod } from './http/openapi.ts';
 import { limitRequests, UploadLimit } from './http/rate-limit.ts';
 import { logRequests, requestIdOf } from './http/request-log.ts';
-import { Admission } from './intake/admission.ts';
-import { DirectIntake } from './intake/direct-intake.ts';
-import { DirectUploadsRepository } from './intake/direct-uploads-repository.ts';
-import { Intake } from './intake/intake.ts';
-import { extensionFits } from './intake/media-types.ts';
-import { ResumableIntake } from './intake/resumable-intake.ts';
-import { ResumableUploadsRepository } from './intake/resumable-uploads-repository.ts';
-import type { UploadPolicies } from './intake/upload-policies.ts';
-import { UploadsRepository } from './intake/uploads-repository.ts';
+import { Idempotency, type UploadFate } from './idempotency/idempotency.ts';
 import type { JobContext, JobQueue } from './jobs/queue.ts';
 import { jobRoutes } from './jobs/routes.ts';
 import { reap, startWorkers } from './jobs/workers.ts';
 import { Problem, RETRY_SOON } from './problems.ts';
-import { QuotasRepository } from './quotas/quotas-repository.ts';
+import { QuotasRepository } from './quotas/repository.ts';
 import { quotaRoutes } from './quotas/routes.ts';
 import {
   type ReconcileOutcome,
@@ -42,21 +34,29 @@ import {
   type ReconcileRequest,
   reconcile,
 } from './reconciliation/reconciler.ts';
-import { ReconciliationRepository } from './reconciliation/reconciliation-repository.ts';
+import { ReconciliationRepository } from './reconciliation/repository.ts';
 import { DiskObjectStore } from './storage/disk/disk-object-store.ts';
 import type { ObjectStore } from './storage/object-store.ts';
 import { PartBuffers } from './storage/part-buffers.ts';
-import { directDoor, diskPartRoute } from './uploads/direct.ts';
-import { uploadAnswer } from './uploads/door.ts';
-import { formDoors } from './uploads/form.ts';
-import { rawDoor } from './uploads/raw.ts';
-import { resumableDoor } from './uploads/resumable.ts';
+import { DirectIntake } from './uploads/direct-intake.ts';
+import { DirectUploadsRepository } from './uploads/direct-uploads-repository.ts';
+import { Intake } from './uploads/intake.ts';
+import { UploadsRepository } from './uploads/repository.ts';
+import { ResumableIntake } from './uploads/resumable-intake.ts';
+import { ResumableUploadsRepository } from './uploads/resumable-uploads-repository.ts';
+import { directDoor, diskPartRoute } from './uploads/routes/direct.ts';
+import { formDoors } from './uploads/routes/form.ts';
+import { rawDoor } from './uploads/routes/raw.ts';
+import { resumableDoor } from './uploads/routes/resumable.ts';
+import { uploadAnswer } from './uploads/routes/upload-request.ts';
+import { extensionFits } from './validation/media-types.ts';
+import type { UploadPolicies } from './validation/upload-policies.ts';
 
 /** Signs of life of an upload within its lease. */
 const LEASE_RENEWALS = 4;
 const JSON_BODY = 64 * 1024;
 const DISK_PARTS_IN_FLIGHT = 2;
-const LONGEST_PARAMETER = 8192;
+const MAX_PARAMETER = 8192;
 /** Larger socket reads cost fewer turns of the event loop per MiB. */
 const SOCKET_CHUNK = 256 * 1024;
 /** Longer than the idle time-out of common load balancers (60 s), so that they close first. Milliseconds. */
@@ -164,7 +164,7 @@ export async function buildApp(resources: Resources): Promise<Service> {
     minimumRate: config.MIN_UPLOAD_RATE,
     rateWindow: config.BODY_TIMEOUT,
     leaseRenewal: config.UPLOAD_LEASE / LEASE_RENEWALS,
-    onTrouble: onError,
+    onError: onError,
     onOutcome: (outcome, bytes) => metrics.upload(outcome, bytes),
   });
 
@@ -173,7 +173,7 @@ export async function buildApp(resources: Resources): Promise<Service> {
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: requestIdOf,
     bodyLimit: JSON_BODY,
-    routerOptions: { maxParamLength: LONGEST_PARAMETER },
+    routerOptions: { maxParamLength: MAX_PARAMETER },
     keepAliveTimeout: KEEP_ALIVE,
     trustProxy: config.TRUST_PROXY.length > 0 ? config.TRUST_PROXY : false,
     return503OnClosing: false,
@@ -214,7 +214,7 @@ export async function buildApp(resources: Resources): Promise<Service> {
     await app.register(async (scope) => rawDoor(scope as App, door));
     // Links of the disk store lead back to the service, wherever its clients find it.
     const followsProxy = store.kind === 'disk' && config.PUBLIC_URL === undefined && config.TRUST_PROXY.length > 0;
-    const publicly: Publicly = (request, url) =>
+    const toPublicUrl: ToPublicUrl = (request, url) =>
       followsProxy ? new URL(url.replace(/^https?:\/\/[^/]*/, ''), `${request.protocol}://${request.host}`).href : url;
     const agreements = new DirectUploadsRepository(database);
     const direct = new DirectIntake({
@@ -227,7 +227,7 @@ export async function buildApp(resources: Resources): Promise<Service> {
       keyPrefix: config.S3_KEY_PREFIX,
       partSize: config.PART_SIZE,
       lease: config.UPLOAD_LEASE / 1000,
-      onTrouble: onError,
+      onError: onError,
       onOutcome: (outcome, bytes) => metrics.upload(outcome, bytes),
     });
     const resumable = new ResumableIntake({
@@ -247,11 +247,11 @@ export async function buildApp(resources: Resources): Promise<Service> {
       renewal: config.UPLOAD_LEASE / LEASE_RENEWALS,
       minimumRate: config.MIN_UPLOAD_RATE,
       rateWindow: config.BODY_TIMEOUT,
-      onTrouble: onError,
+      onError: onError,
       onOutcome: (outcome, bytes) => metrics.upload(outcome, bytes),
     });
     await app.register(async (scope) => resumableDoor(scope as App, { ...door, resumable, largest: policies.largest }));
-    directDoor(app, { ...door, publicly, direct, database: database.database });
+    directDoor(app, { ...door, toPublicUrl, direct, database: database.database });
     if (store instanceof DiskObjectStore) {
       const parts = {
         store,
@@ -269,7 +269,7 @@ export async function buildApp(resources: Resources): Promise<Service> {
       store,
       linkLife: config.LINK_TTL / 1000,
       onSent: (bytes) => metrics.sent(bytes),
-      publicly,
+      toPublicUrl,
     });
     quotaRoutes(app, { quotas, assets, idempotency });
     jobRoutes(app, { jobs });

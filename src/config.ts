@@ -13,11 +13,11 @@ const MiB = 1024 * KiB;
 const GiB = 1024 * MiB;
 
 /** S3 API, "Amazon S3 multipart upload limits": the smallest part that is not the last. */
-export const SMALLEST_PART = 5 * MiB;
+export const MIN_PART = 5 * MiB;
 /** Bytes; S3 API, "Amazon S3 multipart upload limits". */
-const LARGEST_OBJECT = 5 * 1024 ** 4;
+const MAX_OBJECT = 5 * 1024 ** 4;
 /** SigV4: the longest life of a presigned URL, in seconds. */
-export const LONGEST_LINK = 7 * 24 * 60 * 60;
+export const MAX_LINK = 7 * 24 * 60 * 60;
 
 const units: Record<string, number> = { '': 1, B: 1, KIB: KiB, MIB: MiB, GIB: GiB, TIB: 1024 * GiB };
 
@@ -309,7 +309,7 @@ export const settings = {
   UPLOAD_MEMORY: setting('Limits', bytes, '256MiB', 'Budget of all part buffers of the process.'),
   PART_SIZE: setting(
     'Limits',
-    bytes.refine((n) => n >= SMALLEST_PART, 'must be at least 5MiB, the smallest part of S3'),
+    bytes.refine((n) => n >= MIN_PART, 'must be at least 5MiB, the smallest part of S3'),
     '8MiB',
     'Size of one part buffer and of one part in S3.',
   ),
@@ -379,7 +379,7 @@ export const settings = {
 
   LINK_TTL: setting(
     'Links',
-    duration.refine((ms) => ms >= 1000 && ms <= LONGEST_LINK * 1000, 'must be 1s to 7d'),
+    duration.refine((ms) => ms >= 1000 && ms <= MAX_LINK * 1000, 'must be 1s to 7d'),
     '1h',
     'Life of a download link when the caller names none, at most 7d.',
   ),
@@ -447,7 +447,7 @@ function contradictions(config: Partial<Config>): string[] {
   } = config;
   if (PART_SIZE && UPLOAD_MEMORY && UPLOAD_MEMORY < PART_SIZE)
     faults.push('UPLOAD_MEMORY must hold at least one part of PART_SIZE');
-  if (MAX_FILE_SIZE && MAX_FILE_SIZE > LARGEST_OBJECT)
+  if (MAX_FILE_SIZE && MAX_FILE_SIZE > MAX_OBJECT)
     faults.push('MAX_FILE_SIZE must be at most 5TiB, the largest object of S3');
   if (UPLOADS_PER_CALLER && UPLOADS_AT_ONCE && UPLOADS_PER_CALLER > UPLOADS_AT_ONCE)
     faults.push('UPLOADS_PER_CALLER must be at most UPLOADS_AT_ONCE');

@@ -5,9 +5,9 @@ import { buildApp } from './app.ts';
 import { loadConfig } from './config.ts';
 import { openDatabase } from './database/client.ts';
 import { openApiYaml } from './http/documentation.ts';
-import { loadUploadPolicies } from './intake/upload-policies.ts';
 import { JobQueue } from './jobs/queue.ts';
 import { DiskObjectStore } from './storage/disk/disk-object-store.ts';
+import { loadUploadPolicies } from './validation/upload-policies.ts';
 import { readVersion } from './version.ts';
 
 export async function openApiDocument(): Promise<string> {

@@ -86,7 +86,7 @@ async function start({ config, policies }: Startup): Promise<void> {
   });
   closers.push(() => store.close());
 
-  await lookAround(background, store, config, logger);
+  await preflightChecks(background, store, config, logger);
   service = await buildApp({
     config,
     policies,
@@ -113,7 +113,12 @@ async function start({ config, policies }: Startup): Promise<void> {
  * What `npm run doctor` looks at, as far as it is quick. A database that is too old ends the start; an object store that
  * cannot be used is told, and may come later: until then the service is not ready.
  */
-async function lookAround(database: DatabaseHandle, store: ObjectStore, config: Config, logger: Logger): Promise<void> {
+async function preflightChecks(
+  database: DatabaseHandle,
+  store: ObjectStore,
+  config: Config,
+  logger: Logger,
+): Promise<void> {
   const quick = [...databaseChecks(database.pool), ...storeChecks(store, config.S3_KEY_PREFIX)].filter(
     ({ name }) => name === 'database version' || name === 'object store reachable',
   );

@@ -1,7 +1,7 @@
 /** What comes before anything large is loaded: a faulty configuration ends the process at once, with all its faults. */
 import { existsSync } from 'node:fs';
 import { type Config, ConfigError, loadConfig } from './config.ts';
-import { loadUploadPolicies, PolicyError, type UploadPolicies } from './intake/upload-policies.ts';
+import { loadUploadPolicies, PolicyError, type UploadPolicies } from './validation/upload-policies.ts';
 
 export interface Startup {
   config: Config;

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { openDatabase } from '../../src/database/client.ts';
-import { UploadsRepository } from '../../src/intake/uploads-repository.ts';
+import { UploadsRepository } from '../../src/uploads/repository.ts';
 import { median, type Row, Samples } from '../report.ts';
 import { seedAssets } from '../seed.ts';
 import type { Stage } from '../stage.ts';

@@ -4,10 +4,10 @@
  */
 import { randomBytes } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
-import { AssetsRepository } from '../../src/assets/assets-repository.ts';
+import { AssetsRepository } from '../../src/assets/repository.ts';
 import { openDatabase } from '../../src/database/client.ts';
-import { UploadsRepository } from '../../src/intake/uploads-repository.ts';
-import { QuotasRepository } from '../../src/quotas/quotas-repository.ts';
+import { QuotasRepository } from '../../src/quotas/repository.ts';
+import { UploadsRepository } from '../../src/uploads/repository.ts';
 import type { Row } from '../report.ts';
 import { seedAssets } from '../seed.ts';
 import type { Stage } from '../stage.ts';

@@ -1,6 +1,6 @@
 /** What is asked for most: links, lists, bytes. */
 import { join } from 'node:path';
-import { listStatement } from '../../src/assets/assets-repository.ts';
+import { listStatement } from '../../src/assets/repository.ts';
 import { curl, headerArguments } from '../curl.ts';
 import { writeMovie, writePng } from '../files.ts';
 import type { Load, LoadOptions } from '../load.ts';

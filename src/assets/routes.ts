@@ -2,15 +2,15 @@
 import { z } from 'zod';
 import type { Executor } from '../database/client.ts';
 import { actorOf } from '../http/authentication.ts';
-import { type Answer, type Idempotency, idempotencyHeader, once, sendAnswer } from '../http/idempotency.ts';
 import type { App } from '../http/openapi.ts';
 import { decodeCursor, encodeCursor } from '../http/paging.ts';
 import { assetId, assetType, flag, metadata, projectId } from '../http/schema-types.ts';
+import { type Answer, type Idempotency, idempotencyHeader, once, sendAnswer } from '../idempotency/idempotency.ts';
 import { assetNotFound, Problem } from '../problems.ts';
+import { checkFileName } from '../validation/file-name.ts';
 import { type Asset, assetDocument, recordTag, toDocument } from './asset.ts';
-import type { AssetsRepository, ListQuery } from './assets-repository.ts';
-import { checkFileName } from './file-name.ts';
 import { matchesIfMatch } from './preconditions.ts';
+import type { AssetsRepository, ListQuery } from './repository.ts';
 
 export interface AssetRoutesOptions {
   assets: AssetsRepository;

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { isDatabaseUnavailable, sqlState } from './client.ts';
 
 const FIRST_PAUSE = 50;
-const LONGEST_PAUSE = 2000;
+const MAX_PAUSE = 2000;
 
 /**
  * Runs a statement again after a lost connection, a deadlock or a serialization failure, with growing pauses, until
@@ -19,7 +19,7 @@ export async function retryStatement<Result>(
     try {
       return await statement(attempt);
     } catch (error) {
-      const pause = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** attempt) * (0.5 + Math.random() / 2);
+      const pause = Math.min(MAX_PAUSE, FIRST_PAUSE * 2 ** attempt) * (0.5 + Math.random() / 2);
       if (!isRepeatable(error) || performance.now() + pause > deadline) throw error;
       await delay(pause, undefined, { signal, ref: true });
     }

@@ -49,9 +49,9 @@ const KEY_SET_DEADLINE = 5000;
 const KEY_SET_COOLDOWN = 30_000;
 const KEY_SET_AGE = 600_000;
 /** How long a token that was verified is believed without looking again, within its own life. Milliseconds. */
-const BELIEVED = 60_000;
+const TOKEN_TTL = 60_000;
 /** Tokens that are remembered at once. */
-const REMEMBERED = 10_000;
+const MAX_TOKENS = 10_000;
 /** Seconds since 1970 at the end of the year 9999; what lies beyond is no date. */
 const LAST_DATE = 253_402_300_799;
 
@@ -101,7 +101,7 @@ function bearer(
     ...(issuer !== undefined && { issuer }),
     ...(audience !== undefined && { audience }),
   };
-  const known = new KnownTokens();
+  const known = new TokenCache();
   return async (request) => {
     const token = /^Bearer +([A-Za-z0-9_=-]+\.[A-Za-z0-9_=-]+\.[A-Za-z0-9_=-]*)$/i.exec(
       request.headers.authorization ?? '',
@@ -131,7 +131,7 @@ function bearer(
  * costs as much as all else that a download link takes. A key that was withdrawn is believed a minute longer; a key set
  * is fetched every ten minutes anyway.
  */
-export class KnownTokens {
+export class TokenCache {
   readonly #callers = new Map<string, { caller: Caller; until: number }>();
 
   callerOf(token: string): Caller | undefined {
@@ -145,12 +145,12 @@ export class KnownTokens {
   /** @param expiry milliseconds since 1970 */
   remember(token: string, caller: Caller, expiry: number): void {
     // The first of a Map is the one that came first.
-    if (this.#callers.size >= REMEMBERED)
+    if (this.#callers.size >= MAX_TOKENS)
       for (const [oldest] of this.#callers) {
         this.#callers.delete(oldest);
         break;
       }
-    this.#callers.set(token, { caller, until: Math.min(expiry, Date.now() + BELIEVED) });
+    this.#callers.set(token, { caller, until: Math.min(expiry, Date.now() + TOKEN_TTL) });
   }
 }
 

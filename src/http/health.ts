@@ -24,7 +24,7 @@ interface Health {
 }
 
 export function healthRoutes(app: FastifyInstance, options: HealthOptions): void {
-  const probe = { config: { public: true, uncounted: true, quiet: true } } as const;
+  const probe = { config: { public: true, rateLimit: false, logRequests: false } } as const;
   const look = cached(options);
 
   app.get('/livez', probe, async (_request, reply) => reply.type('text/plain').send('ok\n'));

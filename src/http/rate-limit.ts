@@ -10,14 +10,10 @@ import { Problem } from '../problems.ts';
 
 const HOUR = 3600;
 
-declare module 'fastify' {
-  interface FastifyContextConfig {
-    /** Not counted: probes. */
-    uncounted?: boolean;
-  }
-}
-
-/** @param perMinute requests of one caller; 0 for no limit */
+/**
+ * Routes with `rateLimit: false` in their configuration are not counted.
+ * @param perMinute requests of one caller; 0 for no limit
+ */
 export async function limitRequests(app: FastifyInstance, perMinute: number): Promise<void> {
   if (perMinute === 0) return;
   await app.register(rateLimit, {
@@ -26,7 +22,6 @@ export async function limitRequests(app: FastifyInstance, perMinute: number): Pr
     enableDraftSpec: true,
     keyGenerator: (request) =>
       request.routeOptions.config.public || request.is404 ? `address ${request.ip}` : `caller ${request.caller.id}`,
-    allowList: (request) => request.routeOptions.config.uncounted === true,
     errorResponseBuilder: (_request, context) =>
       new Problem('too-many-requests', {
         detail: `At most ${context.max} requests a minute. Slow down.`,

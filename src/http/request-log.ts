@@ -9,8 +9,8 @@ import type { Metrics } from './metrics.ts';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** Not logged: probes. */
-    quiet?: boolean;
+    /** `false`: not logged, as probes are. */
+    logRequests?: boolean;
   }
 }
 
@@ -36,7 +36,7 @@ export function logRequests(app: FastifyInstance, metrics: Metrics): void {
       const seconds = reply.elapsedTime / 1000;
       const finished = reply.raw.writableFinished;
       metrics.request(operation, finished ? reply.statusCode : 499, seconds);
-      if (config.quiet) return;
+      if (config.logRequests === false) return;
       const caller = Object.getOwnPropertyDescriptor(request, 'caller')?.value?.id;
       const trace = TRACE_PARENT.exec(String(request.headers.traceparent ?? ''))?.[1];
       const { id } = request.params instanceof Object && 'id' in request.params ? request.params : { id: undefined };

@@ -35,8 +35,8 @@ interface QueueSettings {
   /** When it is enqueued by itself (cron, UTC); then there is never more than one of it. */
   schedule?: string;
   /** Jobs that one worker runs at once. */
-  atOnce: number;
-  /** Seconds between looks. */
+  concurrency: number;
+  /** Polling interval, seconds. */
   poll: number;
 }
 
@@ -44,16 +44,16 @@ const MINUTE = 60;
 const HOUR = 3600;
 
 export const queues: Record<QueueName, QueueSettings> = {
-  'delete-object': { retries: 16, firstPause: 2, longestPause: 900, limit: 10 * MINUTE, atOnce: 16, poll: 0.5 },
+  'delete-object': { retries: 16, firstPause: 2, longestPause: 900, limit: 10 * MINUTE, concurrency: 16, poll: 0.5 },
   // Reads a large file back.
-  'verify-asset': { retries: 16, firstPause: 2, longestPause: 900, limit: 6 * HOUR, atOnce: 2, poll: 0.5 },
+  'verify-asset': { retries: 16, firstPause: 2, longestPause: 900, limit: 6 * HOUR, concurrency: 2, poll: 0.5 },
   'reap-uploads': {
     retries: 3,
     firstPause: 5,
     longestPause: 60,
     limit: HOUR,
     schedule: '* * * * *',
-    atOnce: 1,
+    concurrency: 1,
     poll: 5,
   },
   'purge-assets': {
@@ -62,7 +62,7 @@ export const queues: Record<QueueName, QueueSettings> = {
     longestPause: 600,
     limit: 6 * HOUR,
     schedule: '17 * * * *',
-    atOnce: 1,
+    concurrency: 1,
     poll: 5,
   },
   reconcile: {
@@ -71,7 +71,7 @@ export const queues: Record<QueueName, QueueSettings> = {
     longestPause: 900,
     limit: 24 * HOUR,
     schedule: '41 3 * * *',
-    atOnce: 1,
+    concurrency: 1,
     poll: 5,
   },
 };
@@ -190,11 +190,11 @@ export class JobQueue {
     queue: Name,
     run: (data: JobData[Name], context: JobContext) => Promise<void>,
   ): Promise<void> {
-    const { atOnce, poll } = queues[queue];
+    const { concurrency, poll } = queues[queue];
     const worker = await this.#boss.work<JobData[Name], unknown, { perJobResults: true }>(
       queue,
       {
-        batchSize: Math.max(2, atOnce),
+        batchSize: Math.max(2, concurrency),
         burstWhenBatchFull: true,
         perJobResults: true,
         pollingIntervalSeconds: poll,

@@ -1,17 +1,18 @@
 /** Which job does what: reading this tells all work that happens after the answer. */
-import type { AssetsRepository } from '../assets/assets-repository.ts';
-import type { Idempotency } from '../http/idempotency.ts';
-import type { DirectUploadsRepository } from '../intake/direct-uploads-repository.ts';
-import type { UploadPolicies } from '../intake/upload-policies.ts';
-import type { UploadsRepository } from '../intake/uploads-repository.ts';
+
+import { deleteObject } from '../assets/jobs/delete-object.ts';
+import { purgeAssets } from '../assets/jobs/purge-assets.ts';
+import type { AssetsRepository } from '../assets/repository.ts';
+import type { Idempotency } from '../idempotency/idempotency.ts';
 import { type ReconcilerOptions, reconcile } from '../reconciliation/reconciler.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
-import { uploadAnswer } from '../uploads/door.ts';
-import { deleteObject } from './delete-object.ts';
-import { purgeAssets } from './purge-assets.ts';
+import type { DirectUploadsRepository } from '../uploads/direct-uploads-repository.ts';
+import { type Reaped, reapUploads } from '../uploads/jobs/reap-uploads.ts';
+import { verifyAsset } from '../uploads/jobs/verify-asset.ts';
+import type { UploadsRepository } from '../uploads/repository.ts';
+import { uploadAnswer } from '../uploads/routes/upload-request.ts';
+import type { UploadPolicies } from '../validation/upload-policies.ts';
 import type { JobContext, JobQueue } from './queue.ts';
-import { type Reaped, reapUploads } from './reap-uploads.ts';
-import { verifyAsset } from './verify-asset.ts';
 
 export interface WorkersOptions {
   jobs: JobQueue;

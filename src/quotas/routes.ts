@@ -1,11 +1,11 @@
 /** Quotas and statistics over HTTP. */
 import { z } from 'zod';
-import type { AssetsRepository } from '../assets/assets-repository.ts';
+import type { AssetsRepository } from '../assets/repository.ts';
 import { actorOf } from '../http/authentication.ts';
-import { type Idempotency, idempotencyHeader, once, sendAnswer } from '../http/idempotency.ts';
 import type { App } from '../http/openapi.ts';
 import { bytesCount } from '../http/schema-types.ts';
-import type { Quota, QuotasRepository } from './quotas-repository.ts';
+import { type Idempotency, idempotencyHeader, once, sendAnswer } from '../idempotency/idempotency.ts';
+import type { Quota, QuotasRepository } from './repository.ts';
 
 const quotaDocument = z
   .object({

@@ -18,14 +18,14 @@ import type { DatabaseHandle } from '../database/client.ts';
 import { exclusively } from '../database/exclusively.ts';
 import { assetIdOf } from '../storage/object-key.ts';
 import type { ListedObject, ObjectStore } from '../storage/object-store.ts';
-import { holds } from '../storage/verify.ts';
-import type { ReconciliationRepository, StoredRecord } from './reconciliation-repository.ts';
+import { objectMatches } from '../storage/verify.ts';
+import type { ReconciliationRepository, StoredRecord } from './repository.ts';
 
 const LOCK = 7_083_201_991;
 const BATCH = 500;
 /** Up to so many deletions are never too many: in a small bucket, one object is more than 1 %. */
 const ALWAYS_ALLOWED = 10;
-const MOST_DELETED = 1000;
+const MAX_DELETED = 1000;
 const SHARE_DELETED = 0.01;
 const FIRST_ID = '00000000-0000-0000-0000-000000000000';
 
@@ -215,9 +215,9 @@ class Run {
         this.#signal.throwIfAborted();
         const head = await store.head(record.objectKey, { signal: this.#signal });
         if (head?.size !== record.size) lost.push(record);
-        if (lost.length > MOST_DELETED) break;
+        if (lost.length > MAX_DELETED) break;
       }
-      if (batch.length < BATCH || lost.length > MOST_DELETED) break;
+      if (batch.length < BATCH || lost.length > MAX_DELETED) break;
     }
     this.report.newlyLostAssets = lost.length;
     if (lost.length === 0) return;
@@ -234,7 +234,7 @@ class Run {
   async #markFound(): Promise<void> {
     const { records, store } = this.#options;
     for (const record of await records.reappeared(this.#id)) {
-      if (!(await holds(store, record.objectKey, record, { signal: this.#signal }))) continue;
+      if (!(await objectMatches(store, record.objectKey, record, { signal: this.#signal }))) continue;
       this.report.foundAssets += 1;
       if (!this.#dry) await records.mark(record.id, 'lost', 'ready', this.#actor);
     }
@@ -271,7 +271,7 @@ class Run {
   }
 
   #isTooMuch(count: number): boolean {
-    const rule = Math.min(MOST_DELETED, Math.max(ALWAYS_ALLOWED, Math.floor(this.report.objects * SHARE_DELETED)));
+    const rule = Math.min(MAX_DELETED, Math.max(ALWAYS_ALLOWED, Math.floor(this.report.objects * SHARE_DELETED)));
     return count > (this.#request.mostDeleted ?? rule);
   }
 

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 
 /** Below the 255 bytes of a file name on disk. */
-const LONGEST_SEGMENT = 200;
+const MAX_SEGMENT = 200;
 
 export interface KeyParts {
   /** Empty, or ends with a slash. */
@@ -29,7 +29,7 @@ export function escapeSegment(id: string): string {
     const char = String.fromCharCode(byte);
     escaped += /[A-Za-z0-9_-]/.test(char) ? char : `~${byte.toString(16).padStart(2, '0')}`;
   }
-  return escaped.length <= LONGEST_SEGMENT ? escaped : `~~${createHash('sha256').update(id).digest('hex')}`;
+  return escaped.length <= MAX_SEGMENT ? escaped : `~~${createHash('sha256').update(id).digest('hex')}`;
 }
 
 /** The asset whose original or derivative has this key; undefined for keys that are not made like ours. */

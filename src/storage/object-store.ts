@@ -91,7 +91,7 @@ export interface ObjectStore {
 }
 
 /** Parts of one object; S3 API, "Amazon S3 multipart upload limits". */
-export const MOST_PARTS = 10_000;
+export const MAX_PARTS = 10_000;
 
 /** What the store keeps beside the bytes and sends along with them. */
 export interface ObjectAttributes {

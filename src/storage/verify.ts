@@ -6,7 +6,7 @@ import type { CallOptions, ObjectStore } from './object-store.ts';
  * Compares the size and, by reading the bytes back, the SHA-256 if it is known: for the rare cases in which nobody is left who knows.
  * @throws ObjectStoreUnavailable when nobody can tell
  */
-export async function holds(
+export async function objectMatches(
   store: ObjectStore,
   key: string,
   expected: { size: number; sha256?: Buffer | undefined },

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { createHash, randomUUID } from 'node:crypto';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import fc from 'fast-check';
-import { partSizeFor } from '../../src/intake/direct-intake.ts';
+import { partSizeFor } from '../../src/uploads/direct-intake.ts';
 import { Client } from '../support/client.ts';
 import { glb, pdf, png } from '../support/files.ts';
 import { contentsOf, s3Skip } from '../support/s3.ts';

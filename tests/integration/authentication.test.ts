@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { createServer, type Server } from 'node:http';
 import { after, before, describe, test } from 'node:test';
 import { exportJWK, generateKeyPair, type JWTPayload, SignJWT, UnsecuredJWT } from 'jose';
-import { KnownTokens } from '../../src/http/authentication.ts';
+import { TokenCache } from '../../src/http/authentication.ts';
 import { Client } from '../support/client.ts';
 import { png } from '../support/files.ts';
 import { startService, type TestService } from '../support/service.ts';
@@ -229,7 +229,7 @@ describe('tokens that were verified', () => {
 
   test('are believed for a minute, and never beyond their own end', (context) => {
     context.mock.timers.enable({ apis: ['Date'], now: 1_000_000 });
-    const known = new KnownTokens();
+    const known = new TokenCache();
     known.remember('long', caller, 10_000_000);
     known.remember('short', caller, 1_005_000);
     assert.equal(known.callerOf('long'), caller);
@@ -243,7 +243,7 @@ describe('tokens that were verified', () => {
   });
 
   test('are bounded in number: the oldest is forgotten', () => {
-    const known = new KnownTokens();
+    const known = new TokenCache();
     for (let index = 0; index <= 10_000; index++) known.remember(`token ${index}`, caller, Date.now() + 60_000);
     assert.equal(known.callerOf('token 0'), undefined);
     assert.equal(known.callerOf('token 1'), caller);

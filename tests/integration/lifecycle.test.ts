@@ -2,12 +2,12 @@
 import assert from 'node:assert/strict';
 import { createHash, randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
-import { AssetsRepository } from '../../src/assets/assets-repository.ts';
-import { loadUploadPolicies } from '../../src/intake/upload-policies.ts';
-import { UploadsRepository } from '../../src/intake/uploads-repository.ts';
-import { purgeAssets } from '../../src/jobs/purge-assets.ts';
+import { purgeAssets } from '../../src/assets/jobs/purge-assets.ts';
+import { AssetsRepository } from '../../src/assets/repository.ts';
 import { JobQueue } from '../../src/jobs/queue.ts';
 import { objectKey } from '../../src/storage/object-key.ts';
+import { UploadsRepository } from '../../src/uploads/repository.ts';
+import { loadUploadPolicies } from '../../src/validation/upload-policies.ts';
 import { Client } from '../support/client.ts';
 import { glb, pdf, png } from '../support/files.ts';
 import { type ServiceOptions, startService, storeKinds, type TestService } from '../support/service.ts';
@@ -148,10 +148,10 @@ for (const { store, skip } of storeKinds) {
         reason: 'test',
         actor: { callerId: 'test', requestId: 'test' },
       } as const;
-      assert.equal(await uploads.condemn(body.id, outcome), false);
+      assert.equal(await uploads.markForDeletion(body.id, outcome), false);
       assert.equal(await stateOf(body.id), 'ready');
-      assert.equal(await uploads.condemn(id, outcome, { onlyAbandoned: true }), false);
-      assert.equal(await uploads.condemn(id, outcome), true);
+      assert.equal(await uploads.markForDeletion(id, outcome, { onlyAbandoned: true }), false);
+      assert.equal(await uploads.markForDeletion(id, outcome), true);
       await gone(id);
       await jobs.stop(1000);
     });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { type ListQuery, listStatement } from '../../src/assets/assets-repository.ts';
+import { type ListQuery, listStatement } from '../../src/assets/repository.ts';
 import { type DatabaseHandle, openDatabase } from '../../src/database/client.ts';
 import { sql } from '../../src/database/sql.ts';
 import { prepareDatabase } from '../../src/prepare-database.ts';

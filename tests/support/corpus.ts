@@ -4,8 +4,8 @@
  */
 import { readFileSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
-import { classify } from '../../src/intake/media-types.ts';
-import { structureCheck } from '../../src/intake/structure.ts';
+import { classify } from '../../src/validation/media-types.ts';
+import { structureCheck } from '../../src/validation/structure.ts';
 import { glb, pdf, png } from './files.ts';
 
 export interface ValidFile {

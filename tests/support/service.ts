@@ -6,11 +6,11 @@ import { pino } from 'pino';
 import { buildApp, type Service } from '../../src/app.ts';
 import { type Config, loadConfig } from '../../src/config.ts';
 import { type DatabaseHandle, openDatabase } from '../../src/database/client.ts';
-import { loadUploadPolicies } from '../../src/intake/upload-policies.ts';
 import { JobQueue } from '../../src/jobs/queue.ts';
 import { prepareDatabase } from '../../src/prepare-database.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { openObjectStore } from '../../src/storage/open.ts';
+import { loadUploadPolicies } from '../../src/validation/upload-policies.ts';
 import { createTestDatabase } from './postgres.ts';
 import { createTestBucket, s3Settings, s3Skip, type TestBucket } from './s3.ts';
 

@@ -7,8 +7,8 @@ import { parse } from 'yaml';
 import { limits } from '../../bench/cases/counts.ts';
 import { withConfiguration } from '../../scripts/readme-configuration.ts';
 import { environmentExample, loadConfig, settings } from '../../src/config.ts';
-import { loadUploadPolicies } from '../../src/intake/upload-policies.ts';
 import { problemsByStatus, problemTitle } from '../../src/problems.ts';
+import { loadUploadPolicies } from '../../src/validation/upload-policies.ts';
 
 const root = new URL('../../', import.meta.url);
 const read = (path: string) => readFileSync(new URL(path, root), 'utf8');

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { baseName, checkFileName, extensionOf } from '../../src/assets/file-name.ts';
+import { baseName, checkFileName, extensionOf } from '../../src/validation/file-name.ts';
 
 /** What is wrong with the name, as the client is told; fails when nothing is. */
 function detailOf(name: string): string {

@@ -7,7 +7,7 @@ import {
   detectMediaType,
   extensionFits,
   normaliseMediaType,
-} from '../../src/intake/media-types.ts';
+} from '../../src/validation/media-types.ts';
 import { fixture, hostileFiles, judge, validFiles } from '../support/corpus.ts';
 
 describe('valid files', () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { structureCheck } from '../../src/intake/structure.ts';
+import { structureCheck } from '../../src/validation/structure.ts';
 import { fixture, hostileFiles, judge, validFiles } from '../support/corpus.ts';
 
 function cut(bytes: Buffer, at: number[]): Buffer[] {

@@ -41,7 +41,7 @@ import {
   type CallOptions,
   type LinkOptions,
   type ListedObject,
-  MOST_PARTS,
+  MAX_PARTS,
   NoSuchUpload,
   type ObjectAttributes,
   type ObjectBody,
@@ -54,9 +54,9 @@ import {
 } from '../object-store.ts';
 
 const READ_CHUNK = 256 * 1024;
-const LONGEST_TOKEN = 8192;
+const MAX_TOKEN = 8192;
 /** As S3 has it; below the 4,096 bytes of a path. */
-const LONGEST_KEY = 1024;
+const MAX_KEY = 1024;
 /** Leftovers of a crash are removed when they are older; a younger file may be another instance's. Milliseconds. */
 const STALE_TEMPORARY = 24 * 3600 * 1000;
 /** Deletions beside a new object may take its parents away while they are empty, but hardly as often as this in a row. */
@@ -80,7 +80,7 @@ const partSchema = z.object({
 });
 const linkSchema = z.tuple([z.string(), z.number(), z.string(), z.string(), z.string()]);
 /** Seconds; as with S3. */
-const LONGEST_LINK = 7 * 24 * 3600;
+const MAX_LINK = 7 * 24 * 3600;
 /** Tells the two kinds of link apart: neither can be used for the other. */
 const PART_LINK = 'PUT part';
 const partLinkSchema = z.tuple([z.literal(PART_LINK), z.string(), z.number(), z.string(), z.number(), z.number()]);
@@ -167,8 +167,7 @@ export class DiskObjectStore implements ObjectStore {
 
   async uploadPart(address: PartAddress, body: Buffer, options: CallOptions): Promise<UploadedPart> {
     const { uploadId, partNumber } = address;
-    if (!Number.isInteger(partNumber) || partNumber < 1 || partNumber > MOST_PARTS)
-      throw new Error('not a part number');
+    if (!Number.isInteger(partNumber) || partNumber < 1 || partNumber > MAX_PARTS) throw new Error('not a part number');
     return this.#runInUpload(options, () =>
       this.#inTurn(`${uploadId}/${partNumber}`, () => this.#writePart(address, body, options)),
     );
@@ -350,7 +349,7 @@ export class DiskObjectStore implements ObjectStore {
   }
 
   async longestLink(): Promise<number> {
-    return LONGEST_LINK;
+    return MAX_LINK;
   }
 
   /** Reads the token of a link for a part. Never throws, whatever the token is. */
@@ -537,7 +536,7 @@ export class DiskObjectStore implements ObjectStore {
 
   /** @throws for keys that are not ours: they could lead out of the directory, or be taken for a sidecar */
   #pathOf(key: string): string {
-    const segments = key.length <= LONGEST_KEY ? key.split('/') : [];
+    const segments = key.length <= MAX_KEY ? key.split('/') : [];
     const isSafe = (segment: string) =>
       /^[A-Za-z0-9_~.-]{1,240}$/.test(segment) && !/^\.+$/.test(segment) && !segment.endsWith('.json');
     if (segments.length === 0 || !segments.every(isSafe)) throw new Error('not an object key');
@@ -546,7 +545,7 @@ export class DiskObjectStore implements ObjectStore {
 
   /** What a token of ours says; undefined for any other. */
   #contentOf(token: string): unknown {
-    if (token.length > LONGEST_TOKEN) return undefined;
+    if (token.length > MAX_TOKEN) return undefined;
     const [payload = '', signature = '', ...rest] = token.split('.');
     const [given, expected] = [Buffer.from(signature), Buffer.from(this.#sign(payload))];
     if (rest.length > 0 || given.length !== expected.length || !timingSafeEqual(given, expected)) return undefined;

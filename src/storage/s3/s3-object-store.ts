@@ -78,7 +78,7 @@ const TRIES = 4;
 /** Bytes of an object that wait for whoever reads it. */
 const READ_AHEAD = 256 * 1024;
 /** Keys in one DeleteObjects. */
-const MOST_DELETED = 1000;
+const MAX_DELETED = 1000;
 /** S3 API, "Working with object metadata": what is user-defined begins so. */
 const METADATA = 'x-amz-meta-';
 
@@ -325,8 +325,8 @@ export class S3ObjectStore implements ObjectStore {
 
   async deleteAll(keys: string[], options: CallOptions): Promise<string[]> {
     const left: string[] = [];
-    for (let first = 0; first < keys.length; first += MOST_DELETED) {
-      const some = keys.slice(first, first + MOST_DELETED);
+    for (let first = 0; first < keys.length; first += MAX_DELETED) {
+      const some = keys.slice(first, first + MAX_DELETED);
       const command = new DeleteObjectsCommand({
         Bucket: this.#bucket,
         Delete: { Objects: some.map((Key) => ({ Key })), Quiet: true },
@@ -366,8 +366,8 @@ export class S3ObjectStore implements ObjectStore {
   /** Signature Version 4 allows 7 days; a link ends with the temporary credentials that signed it. */
   async longestLink(): Promise<number> {
     const { expiration } = await this.#client.config.credentials();
-    if (!expiration) return LONGEST_LINK;
-    return Math.max(1, Math.min(LONGEST_LINK, Math.floor((expiration.getTime() - Date.now()) / 1000)));
+    if (!expiration) return MAX_LINK;
+    return Math.max(1, Math.min(MAX_LINK, Math.floor((expiration.getTime() - Date.now()) / 1000)));
   }
 
   async check(options: CallOptions): Promise<void> {
@@ -508,7 +508,7 @@ export function makeClient(options: S3Options, endpoint: string | undefined): S3
 }
 
 /** Seconds. */
-const LONGEST_LINK = 7 * 24 * 3600;
+const MAX_LINK = 7 * 24 * 3600;
 
 /** What stores answer when the bytes that arrived are not the ones that were signed; the SDK gives up on them. */
 const damages = new Set(['BadDigest', 'XAmzContentSHA256Mismatch', 'XAmzContentChecksumMismatch']);

@@ -33,10 +33,10 @@ export interface S3Response {
 export const UNSIGNED_PAYLOAD = 'UNSIGNED-PAYLOAD';
 const EMPTY_PAYLOAD = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
 /** Of an error document; they are small. Bytes. */
-const LARGEST_ERROR = 64 * 1024;
+const MAX_ERROR = 64 * 1024;
 /** Milliseconds: before the second try, and at most; half of it is left to chance. */
 const FIRST_PAUSE = 100;
-const LONGEST_PAUSE = 5000;
+const MAX_PAUSE = 5000;
 
 /** What may pass by itself (S3 API, "Error responses"): faults of the server, and requests to slow down. */
 const passingStatus = new Set([429, 500, 502, 503, 504]);
@@ -94,7 +94,7 @@ export class S3Requests {
       }
       if (attempt === tries || !this.#mayPass(fault, date)) throw fault;
       onRetries?.(operation, 1);
-      await delay(Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1)) * (0.5 + Math.random() / 2), undefined, {
+      await delay(Math.min(MAX_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1)) * (0.5 + Math.random() / 2), undefined, {
         signal,
       });
     }
@@ -218,7 +218,7 @@ async function refusal(operation: string, answer: HttpResponse, attempts: number
 /** The first bytes of a body as text, all of it read so that the connection can be used again. */
 async function start(body: IncomingMessage): Promise<string> {
   let text = '';
-  for await (const chunk of body) if (text.length < LARGEST_ERROR) text += String(chunk);
+  for await (const chunk of body) if (text.length < MAX_ERROR) text += String(chunk);
   return text;
 }
 

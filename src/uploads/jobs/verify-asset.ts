@@ -2,12 +2,12 @@
  * Reads back what could not be judged on its way: large direct uploads whose digest was declared, and resumable uploads
  * that came in several requests. Until then the asset is `processing`; afterwards it is `ready`, or `rejected` with the reason, and its owner may delete it.
  */
-import { systemActor } from '../database/audit.ts';
-import { verifyBytes } from '../intake/direct-intake.ts';
-import type { DirectUploadsRepository } from '../intake/direct-uploads-repository.ts';
-import { Problem } from '../problems.ts';
-import type { ObjectStore } from '../storage/object-store.ts';
-import type { JobContext, JobData } from './queue.ts';
+import { systemActor } from '../../database/audit.ts';
+import type { JobContext, JobData } from '../../jobs/queue.ts';
+import { Problem } from '../../problems.ts';
+import type { ObjectStore } from '../../storage/object-store.ts';
+import { verifyBytes } from '../direct-intake.ts';
+import type { DirectUploadsRepository } from '../direct-uploads-repository.ts';
 
 export async function verifyAsset(
   { agreements, store }: { agreements: DirectUploadsRepository; store: ObjectStore },

@@ -2,10 +2,11 @@
  * Deletes for good what its time has come for: the trash after TRASH_RETENTION_DAYS, and assets whose upload policy has
  * `expireAfterDays`. In small batches, each one short transaction with an audit row and a job per asset.
  */
-import type { AssetsRepository } from '../assets/assets-repository.ts';
-import { systemActor } from '../database/audit.ts';
-import type { UploadPolicies } from '../intake/upload-policies.ts';
-import type { JobContext } from './queue.ts';
+
+import { systemActor } from '../../database/audit.ts';
+import type { JobContext } from '../../jobs/queue.ts';
+import type { UploadPolicies } from '../../validation/upload-policies.ts';
+import type { AssetsRepository } from '../repository.ts';
 
 const BATCH = 500;
 const DAY = 24 * 3600 * 1000;

@@ -13,7 +13,7 @@ import { type DatabaseHandle, type Executor, sqlState } from '../database/client
 import { retryStatement } from '../database/retry.ts';
 import { sql } from '../database/sql.ts';
 import type { JobQueue } from '../jobs/queue.ts';
-import { reserve } from '../quotas/quotas-repository.ts';
+import { reserve } from '../quotas/repository.ts';
 
 const UNIQUE_VIOLATION = '23505';
 /** How long a lost connection is borne before bytes are stored, and after; milliseconds. */
@@ -211,7 +211,7 @@ export class UploadsRepository {
    * can make it an asset any more. Only then may its bytes be removed, by the job that is enqueued or sooner.
    * @returns whether the upload is ended; false when it became an asset, is ended already, or, where that was asked, lives
    */
-  async condemn(
+  async markForDeletion(
     id: string,
     outcome: EndedUpload,
     { onlyAbandoned = false, also }: { onlyAbandoned?: boolean; also?: (transaction: Executor) => Promise<void> } = {},

@@ -16,24 +16,26 @@ import { createHash, type Hash, randomUUID } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import type { Asset } from '../assets/asset.ts';
 import { contentDisposition } from '../assets/content-disposition.ts';
-import { checkFileName } from '../assets/file-name.ts';
 import { dispositionOf } from '../assets/serving.ts';
 import type { Actor } from '../database/audit.ts';
 import { isDatabaseUnavailable } from '../database/client.ts';
+import type { Admission } from '../http/admission.ts';
 import type { JobQueue } from '../jobs/queue.ts';
 import { Problem, RETRY_SOON, unavailable } from '../problems.ts';
-import type { QuotasRepository } from '../quotas/quotas-repository.ts';
+import type { QuotasRepository } from '../quotas/repository.ts';
 import { erase } from '../storage/erase.ts';
 import { objectKey } from '../storage/object-key.ts';
 import {
-  MOST_PARTS,
+  MAX_PARTS,
   NoSuchUpload,
   type ObjectStore,
   ObjectStoreUnavailable,
   type UploadedPart,
 } from '../storage/object-store.ts';
 import { NoBufferFree, type PartBuffer, type PartBuffers } from '../storage/part-buffers.ts';
-import type { Admission } from './admission.ts';
+import { checkFileName } from '../validation/file-name.ts';
+import { type StructureCheck, structureCheck } from '../validation/structure.ts';
+import type { UploadPolicies } from '../validation/upload-policies.ts';
 import {
   damaged,
   emptyFile,
@@ -43,12 +45,10 @@ import {
   policyNamed,
   quotaExceeded,
   refuseBeyond,
-} from './judgement.ts';
+} from '../validation/validate.ts';
 import { metered } from './metered-source.ts';
+import type { UploadsRepository } from './repository.ts';
 import type { ResumableUpload, ResumableUploadsRepository } from './resumable-uploads-repository.ts';
-import { type StructureCheck, structureCheck } from './structure.ts';
-import type { UploadPolicies } from './upload-policies.ts';
-import type { UploadsRepository } from './uploads-repository.ts';
 
 export interface ResumableArrival {
   actor: Actor;
@@ -105,7 +105,7 @@ export interface ResumableIntakeOptions {
   renewal: number;
   minimumRate: number;
   rateWindow: number;
-  onTrouble: (message: string, error: unknown) => void;
+  onError: (message: string, error: unknown) => void;
   onOutcome?: (outcome: 'stored' | 'refused', bytes: number) => void;
 }
 
@@ -132,7 +132,7 @@ export class ResumableIntake {
         errors: [{ parameter: 'Upload-Metadata', detail: `filename: ${checked.detail}` }],
       });
     if (size === 0) throw emptyFile();
-    refuseBeyond(Math.min(limitFor(policies, assetType, declaredType), buffers.partSize * MOST_PARTS), size ?? 1);
+    refuseBeyond(Math.min(limitFor(policies, assetType, declaredType), buffers.partSize * MAX_PARTS), size ?? 1);
     const createdAt = new Date();
     const id = uuidv7({ msecs: createdAt.getTime() });
     const key = { prefix: keyPrefix, ownerId, assetId: id, ...(projectId !== undefined && { projectId }) };
@@ -213,7 +213,7 @@ export class ResumableIntake {
       throw new Problem('wrong-state', { detail: 'The upload is complete. Delete the asset instead.' });
     this.#holders.get(id)?.abort(new Superseded());
     const outcome = { action: 'upload.aborted' as const, reason: 'cancelled', actor };
-    if (!(await asProblems(() => this.#options.uploads.condemn(id, outcome)))) throw uploadNotFound();
+    if (!(await asProblems(() => this.#options.uploads.markForDeletion(id, outcome)))) throw uploadNotFound();
     await this.#eraseNow(found.upload);
   }
 
@@ -235,7 +235,7 @@ export class ResumableIntake {
     if (declared === 0) throw emptyFile();
     const { policies, buffers } = this.#options;
     const limit = limitFor(policies, upload.assetType, upload.declaredType);
-    refuseBeyond(Math.min(limit, buffers.partSize * MOST_PARTS), declared);
+    refuseBeyond(Math.min(limit, buffers.partSize * MAX_PARTS), declared);
     return { ...upload, size: declared };
   }
 
@@ -255,19 +255,19 @@ export class ResumableIntake {
   async #end(upload: ResumableUpload, actor: Actor, cause: Problem): Promise<void> {
     try {
       const outcome = { action: 'upload.refused' as const, reason: cause.type, actor };
-      if (await this.#options.uploads.condemn(upload.id, outcome)) await this.#eraseNow(upload);
+      if (await this.#options.uploads.markForDeletion(upload.id, outcome)) await this.#eraseNow(upload);
     } catch (error) {
-      this.#options.onTrouble('a resumable upload was left to the end of its lease', error);
+      this.#options.onError('a resumable upload was left to the end of its lease', error);
     }
   }
 
   async #eraseNow({ id, objectKey: key }: ResumableUpload): Promise<void> {
-    const { store, uploads, onTrouble } = this.#options;
+    const { store, uploads, onError } = this.#options;
     try {
       await erase(store, key, {});
       await uploads.forget(id);
     } catch (error) {
-      onTrouble('the bytes of an ended upload are left to their job', error);
+      onError('the bytes of an ended upload are left to their job', error);
     }
   }
 }
@@ -534,7 +534,7 @@ class Leg {
     const parts = [...kept, ...this.#unverified].sort((a, b) => a.partNumber - b.partNumber);
     if (parts.reduce((sum, part) => sum + part.size, 0) !== size || parts.length !== Math.ceil(size / partSize))
       throw new Error('the parts of a resumable upload are not the file');
-    if (!(await agreements.holds(id, this.#holder))) throw new Superseded();
+    if (!(await agreements.isHeldBy(id, this.#holder))) throw new Superseded();
     try {
       await store.completeMultipartUpload(key, uploadId, parts, {});
     } catch (error) {
@@ -604,7 +604,7 @@ class Leg {
   #refuseBeyond(position: number): void {
     const { policies, buffers } = this.#options;
     const { size, assetType, declaredType, judged } = this.#upload;
-    refuseBeyond(buffers.partSize * MOST_PARTS, position);
+    refuseBeyond(buffers.partSize * MAX_PARTS, position);
     if (size !== undefined && position > size) {
       const detail = `The file has ${size} bytes, and this is more.`;
       throw new Problem('too-large', { detail });
@@ -647,11 +647,11 @@ class Leg {
 
   /** Another instance may have taken over while nothing is written. */
   #watch(): void {
-    this.#options.agreements.holds(this.#upload.id, this.#holder).then(
+    this.#options.agreements.isHeldBy(this.#upload.id, this.#holder).then(
       (isOurs) => {
         if (!isOurs) this.#superseded.abort(new Superseded());
       },
-      (error) => this.#options.onTrouble('it could not be seen who holds an upload', error),
+      (error) => this.#options.onError('it could not be seen who holds an upload', error),
     );
   }
 }

@@ -29,7 +29,7 @@ function linearizedLength(start: Buffer): number {
   return Number(/\/L\s+(\d{1,15})\b/.exec(first)?.[1] ?? 0);
 }
 
-const LARGEST_JSON_START = 256;
+const MAX_JSON_START = 256;
 
 /** GLB, glTF 2.0 section 4: a header that knows the length of the file, a JSON chunk, and others. */
 export function* glb(position: Position): Checker {
@@ -45,7 +45,7 @@ export function* glb(position: Position): Checker {
       yield* skip(size);
       continue;
     }
-    const start = yield* take(Math.min(size, LARGEST_JSON_START));
+    const start = yield* take(Math.min(size, MAX_JSON_START));
     if (type !== 'JSON' || !/^\s*\{/.test(start.toString('latin1')))
       throw new Fault('The GLB does not begin with its description.');
     yield* skip(size - start.length);

@@ -5,12 +5,12 @@
  * job, what is left of its bytes. A live upload renews its lease, however slow it is, and is never touched.
  */
 
-import type { Asset } from '../assets/asset.ts';
-import { systemActor } from '../database/audit.ts';
-import type { AbandonedUpload, Also, UploadsRepository } from '../intake/uploads-repository.ts';
-import type { ObjectStore } from '../storage/object-store.ts';
-import { holds } from '../storage/verify.ts';
-import type { JobContext } from './queue.ts';
+import type { Asset } from '../../assets/asset.ts';
+import { systemActor } from '../../database/audit.ts';
+import type { JobContext } from '../../jobs/queue.ts';
+import type { ObjectStore } from '../../storage/object-store.ts';
+import { objectMatches } from '../../storage/verify.ts';
+import type { AbandonedUpload, Also, UploadsRepository } from '../repository.ts';
 
 const BATCH = 100;
 const AT_ONCE = 8;
@@ -57,7 +57,7 @@ async function reap(
 ): Promise<keyof Reaped> {
   const actor = systemActor('reaper', jobId);
   try {
-    if (stored && (await holds(store, objectKey, stored, { signal }))) {
+    if (stored && (await objectMatches(store, objectKey, stored, { signal }))) {
       const asset = await uploads.settle(id, stored, actor, async (transaction, settled) => {
         await fence(transaction);
         await finished?.(transaction, settled);
@@ -65,7 +65,7 @@ async function reap(
       if (asset) return 'finished';
     }
     const outcome = { action: 'upload.aborted' as const, reason: 'abandoned', actor };
-    await uploads.condemn(id, outcome, { onlyAbandoned: true, also: fence });
+    await uploads.markForDeletion(id, outcome, { onlyAbandoned: true, also: fence });
     return 'ended';
   } catch (error) {
     signal.throwIfAborted();

@@ -4,15 +4,15 @@
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { recordTag } from '../assets/asset.ts';
-import { actorOf } from '../http/authentication.ts';
-import { wantBody } from '../http/body-guard.ts';
-import type { App } from '../http/openapi.ts';
-import { assetId, assetType, binary, metadata, projectId } from '../http/schema-types.ts';
-import type { BodyChecksum, ResumableIntake, Standing } from '../intake/resumable-intake.ts';
-import { Problem, type ProblemType } from '../problems.ts';
-import { audited, contentLength, type DoorOptions, intakeProblems, interest } from './door.ts';
+import { recordTag } from '../../assets/asset.ts';
+import { actorOf } from '../../http/authentication.ts';
+import { wantBody } from '../../http/body-guard.ts';
+import type { App } from '../../http/openapi.ts';
+import { assetId, assetType, binary, metadata, projectId } from '../../http/schema-types.ts';
+import { Problem, type ProblemType } from '../../problems.ts';
+import type { BodyChecksum, ResumableIntake, Standing } from '../resumable-intake.ts';
 import { bodyOf } from './raw.ts';
+import { audited, contentLength, type DoorOptions, intakeProblems, requestSignal } from './upload-request.ts';
 
 const VERSION = '1.0.0';
 const EXTENSIONS = 'creation,creation-with-upload,creation-defer-length,expiration,termination,checksum';
@@ -124,7 +124,7 @@ export function resumableDoor(app: App, options: ResumableDoorOptions): void {
         params: byId,
       },
       config: {
-        uncounted: true,
+        rateLimit: false,
         success: { status: 200, description: 'In the header fields', headers: standingHeaders },
         problems: ['not-found', 'upload-expired', 'tus-version'],
       },
@@ -148,7 +148,7 @@ export function resumableDoor(app: App, options: ResumableDoorOptions): void {
       },
       config: {
         streamsBody: true,
-        uncounted: true,
+        rateLimit: false,
         requestBody: { ...chunk, required: true },
         success: { status: 204, description: 'The bytes are safe', headers: standingHeaders },
         problems: [
@@ -200,7 +200,7 @@ export function resumableDoor(app: App, options: ResumableDoorOptions): void {
       ...(size !== undefined && { size }),
       ...(checksum && { checksum }),
       source: contentLength(request) === 0 ? none() : bodyOf(request.raw, () => wantBody(request)),
-      signal: interest(reply, options.stopping),
+      signal: requestSignal(reply, options.stopping),
     });
   }
 }

@@ -7,7 +7,7 @@
  */
 import { fileTypeFromTokenizer, supportedMimeTypes } from 'file-type';
 import { fromBuffer, type ITokenizer } from 'strtok3';
-import { extensionOf } from '../assets/file-name.ts';
+import { extensionOf } from './file-name.ts';
 import { PDF_HEADER_WITHIN } from './structure/documents.ts';
 
 /** Milliseconds that detection may take; what is not known by then is undetected. */
@@ -168,7 +168,7 @@ function isLatePdf(start: Buffer): boolean {
 
 async function detectByMagic(head: Uint8Array, isLastTry = false): Promise<string | undefined> {
   try {
-    return (await fileTypeFromTokenizer(impatient(fromBuffer(head))))?.mime;
+    return (await fileTypeFromTokenizer(withDeadline(fromBuffer(head))))?.mime;
   } catch (error) {
     // A process that was held up for a moment is not the fault of the file.
     if (error instanceof TooSlow && !isLastTry) return detectByMagic(head, true);
@@ -180,7 +180,7 @@ async function detectByMagic(head: Uint8Array, isLastTry = false): Promise<strin
 class TooSlow extends Error {}
 
 /** A loop inside the detection would never yield to a timer, but it reads: so each read looks at the clock. */
-function impatient(tokenizer: ITokenizer): ITokenizer {
+function withDeadline(tokenizer: ITokenizer): ITokenizer {
   const deadline = performance.now() + DETECTION_TIME_LIMIT;
   return new Proxy(tokenizer, {
     get(target, name) {

@@ -79,7 +79,7 @@ export class AssetsRepository {
    * Finds an asset that may be handed out (ready, not in the trash) and records the hand-out, in one statement.
    * @returns undefined when there is none; `find` tells why
    */
-  async handOut(
+  async findForDownload(
     ownerId: string,
     id: string,
     action: AuditAction,

@@ -2,14 +2,14 @@
 import { createHash } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { type Asset, recordTag, toDocument } from '../assets/asset.ts';
-import { actorOf } from '../http/authentication.ts';
-import { asProblem } from '../http/error-handler.ts';
-import { type Answer, type Idempotency, idempotencyKey } from '../http/idempotency.ts';
-import type { UploadLimit } from '../http/rate-limit.ts';
-import { assetType, binaryDigest, metadata, projectId } from '../http/schema-types.ts';
-import type { Arrival, Intake } from '../intake/intake.ts';
-import { ClientGone, Problem, type ProblemType } from '../problems.ts';
+import { type Asset, recordTag, toDocument } from '../../assets/asset.ts';
+import { actorOf } from '../../http/authentication.ts';
+import { asProblem } from '../../http/error-handler.ts';
+import type { UploadLimit } from '../../http/rate-limit.ts';
+import { assetType, binaryDigest, metadata, projectId } from '../../http/schema-types.ts';
+import { type Answer, type Idempotency, idempotencyKey } from '../../idempotency/idempotency.ts';
+import { ClientGone, Problem, type ProblemType } from '../../problems.ts';
+import type { Arrival, Intake } from '../intake.ts';
 
 export interface DoorOptions {
   intake: Intake;
@@ -72,7 +72,7 @@ export function described(from: Description) {
 }
 
 /** Aborted as soon as nobody waits for the answer, or the service stops. */
-export function interest(reply: FastifyReply, stopping: AbortSignal): AbortSignal {
+export function requestSignal(reply: FastifyReply, stopping: AbortSignal): AbortSignal {
   const gone = new AbortController();
   reply.raw.once('close', () => {
     if (!reply.raw.writableFinished) gone.abort(new ClientGone('the client has gone'));

@@ -118,9 +118,9 @@ export function* ogg(): Checker {
 /** How far to look for the first frame, and how much to read there. */
 const FRAME_SEARCH = 64 * 1024;
 /** Bytes per frame, at most: 320 kbit/s at 32 kHz, or 448 kbit/s in layer I and II. */
-const LARGEST_FRAME = 2881;
+const MAX_FRAME = 2881;
 /** Padding and garbage between tag and sound that real encoders write. */
-const FRAME_WITHIN = FRAME_SEARCH - 3 * LARGEST_FRAME;
+const FRAME_WITHIN = FRAME_SEARCH - 3 * MAX_FRAME;
 
 /** MPEG audio: after any ID3v2 tags, two frames in a row that agree with each other. */
 export function* mpegAudio(): Checker {

@@ -4,13 +4,12 @@
  */
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { type Asset, assetDocument } from '../assets/asset.ts';
-import type { Publicly } from '../assets/download-routes.ts';
-import type { Executor } from '../database/client.ts';
-import { actorOf } from '../http/authentication.ts';
-import { wantBody } from '../http/body-guard.ts';
-import { idempotencyHeader, once, sendAnswer } from '../http/idempotency.ts';
-import type { App } from '../http/openapi.ts';
+import { type Asset, assetDocument } from '../../assets/asset.ts';
+import type { ToPublicUrl } from '../../assets/downloads.ts';
+import type { Executor } from '../../database/client.ts';
+import { actorOf } from '../../http/authentication.ts';
+import { wantBody } from '../../http/body-guard.ts';
+import type { App } from '../../http/openapi.ts';
 import {
   assetId,
   assetType,
@@ -20,18 +19,19 @@ import {
   metadata,
   projectId,
   timestamp,
-} from '../http/schema-types.ts';
-import type { DirectIntake, Offer, PartLink } from '../intake/direct-intake.ts';
-import { incompleteBody } from '../intake/intake.ts';
-import { metered } from '../intake/metered-source.ts';
-import { Problem, RETRY_SOON, unavailable } from '../problems.ts';
-import type { DiskObjectStore } from '../storage/disk/disk-object-store.ts';
-import { NoSuchUpload, ObjectStoreUnavailable } from '../storage/object-store.ts';
-import { NoBufferFree, type PartBuffers } from '../storage/part-buffers.ts';
-import { audited, type DoorOptions, interest, uploadAnswer } from './door.ts';
+} from '../../http/schema-types.ts';
+import { idempotencyHeader, once, sendAnswer } from '../../idempotency/idempotency.ts';
+import { Problem, RETRY_SOON, unavailable } from '../../problems.ts';
+import type { DiskObjectStore } from '../../storage/disk/disk-object-store.ts';
+import { NoSuchUpload, ObjectStoreUnavailable } from '../../storage/object-store.ts';
+import { NoBufferFree, type PartBuffers } from '../../storage/part-buffers.ts';
+import type { DirectIntake, Offer, PartLink } from '../direct-intake.ts';
+import { incompleteBody } from '../intake.ts';
+import { metered } from '../metered-source.ts';
 import { bodyOf, locationHeader } from './raw.ts';
+import { audited, type DoorOptions, requestSignal, uploadAnswer } from './upload-request.ts';
 
-const MOST_SIGNED = 1000;
+const MAX_SIGNED = 1000;
 const tags = ['Uploads'];
 const byId = z.object({ id: assetId });
 
@@ -99,13 +99,13 @@ const signedDocument = z.object({ parts: z.array(partLink), expiresAt: timestamp
 export interface DirectDoorOptions extends DoorOptions {
   direct: DirectIntake;
   database: Executor;
-  publicly: Publicly;
+  toPublicUrl: ToPublicUrl;
 }
 
 export function directDoor(app: App, options: DirectDoorOptions): void {
-  const { direct, intake, uploadLimit, idempotency, publicly } = options;
+  const { direct, intake, uploadLimit, idempotency, toPublicUrl } = options;
   const linksFor = (request: FastifyRequest, links: PartLink[]) =>
-    links.map(({ partNumber, url, size }) => ({ partNumber, url: publicly(request, url), headers: {}, size }));
+    links.map(({ partNumber, url, size }) => ({ partNumber, url: toPublicUrl(request, url), headers: {}, size }));
 
   app.post(
     '/v1/uploads',
@@ -232,7 +232,7 @@ export function directDoor(app: App, options: DirectDoorOptions): void {
                   .meta({ override: { type: 'integer', minimum: 1, maximum: 10_000 } }),
               )
               .min(1)
-              .max(MOST_SIGNED),
+              .max(MAX_SIGNED),
           })
           .meta({ id: 'PartsRequest' }),
         response: { 200: signedDocument },
@@ -362,7 +362,7 @@ export function diskPartRoute(app: App, options: PartRouteOptions): void {
         throw new Problem('not-found', { detail: 'This is no link of ours. Get a new one.' });
       if (permission === 'expired') throw new Problem('link-expired', { detail: 'Get a new link.' });
       const { size, ...address } = permission;
-      const signal = interest(reply, options.stopping);
+      const signal = requestSignal(reply, options.stopping);
       const buffer = await buffers.acquire(size, wait, signal).catch((error) => {
         if (!(error instanceof NoBufferFree)) throw error;
         throw new Problem('overloaded', {

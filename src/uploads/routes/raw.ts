@@ -1,17 +1,17 @@
 /** The raw door: the body is the file. `curl -T photo.jpg http://localhost:3000/v1/assets/raw/` */
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
-import { assetDocument } from '../assets/asset.ts';
-import { entityTagHeader } from '../assets/routes.ts';
-import { actorOf } from '../http/authentication.ts';
-import { wantBody } from '../http/body-guard.ts';
-import { parseDigest } from '../http/digest-fields.ts';
-import { idempotencyHeader, sendAnswer } from '../http/idempotency.ts';
-import type { App } from '../http/openapi.ts';
-import { binary } from '../http/schema-types.ts';
-import { incompleteBody } from '../intake/intake.ts';
-import { ClientGone, Problem } from '../problems.ts';
-import { free } from '../storage/chunks.ts';
+import { assetDocument } from '../../assets/asset.ts';
+import { entityTagHeader } from '../../assets/routes.ts';
+import { actorOf } from '../../http/authentication.ts';
+import { wantBody } from '../../http/body-guard.ts';
+import { parseDigest } from '../../http/digest-fields.ts';
+import type { App } from '../../http/openapi.ts';
+import { binary } from '../../http/schema-types.ts';
+import { idempotencyHeader, sendAnswer } from '../../idempotency/idempotency.ts';
+import { ClientGone, Problem } from '../../problems.ts';
+import { free } from '../../storage/chunks.ts';
+import { incompleteBody } from '../intake.ts';
 import {
   audited,
   contentLength,
@@ -19,9 +19,9 @@ import {
   described,
   description,
   intakeProblems,
-  interest,
   receiveOnce,
-} from './door.ts';
+  requestSignal,
+} from './upload-request.ts';
 
 export const locationHeader = entityTagHeader.extend({
   Location: z.string().meta({ description: 'Path of the record' }),
@@ -78,7 +78,7 @@ export function rawDoor(app: App, options: DoorOptions): void {
     (request, reply) =>
       audited(request, intake, async () => {
         const { caller, params, query, headers } = request;
-        const signal = interest(reply, options.stopping);
+        const signal = requestSignal(reply, options.stopping);
         const sha256 = declaredDigest(headers['repr-digest'], headers['content-digest'], query.sha256);
         const size = contentLength(request);
         const declaredType = headers['content-type'];

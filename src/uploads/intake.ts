@@ -18,22 +18,19 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { v7 as uuidv7 } from 'uuid';
 import type { Asset } from '../assets/asset.ts';
 import { contentDisposition } from '../assets/content-disposition.ts';
-import { checkFileName } from '../assets/file-name.ts';
 import { dispositionOf } from '../assets/serving.ts';
 import { type Actor, recordEvent } from '../database/audit.ts';
 import { type Database, isDatabaseUnavailable } from '../database/client.ts';
+import type { Admission } from '../http/admission.ts';
 import { ClientGone, Problem, RETRY_SOON, unavailable } from '../problems.ts';
-import type { QuotasRepository } from '../quotas/quotas-repository.ts';
+import type { QuotasRepository } from '../quotas/repository.ts';
 import { objectKey } from '../storage/object-key.ts';
-import {
-  MOST_PARTS,
-  type ObjectAttributes,
-  type ObjectStore,
-  ObjectStoreUnavailable,
-} from '../storage/object-store.ts';
+import { MAX_PARTS, type ObjectAttributes, type ObjectStore, ObjectStoreUnavailable } from '../storage/object-store.ts';
 import { ObjectWriter, OutcomeUnknown } from '../storage/object-writer.ts';
 import { NoBufferFree, type PartBuffers } from '../storage/part-buffers.ts';
-import type { Admission } from './admission.ts';
+import { checkFileName } from '../validation/file-name.ts';
+import { type StructureCheck, structureCheck } from '../validation/structure.ts';
+import type { UploadPolicies, UploadPolicy } from '../validation/upload-policies.ts';
 import {
   damaged,
   digestMismatch,
@@ -44,11 +41,9 @@ import {
   policyNamed,
   quotaExceeded,
   refuseBeyond,
-} from './judgement.ts';
+} from '../validation/validate.ts';
 import { metered } from './metered-source.ts';
-import { type StructureCheck, structureCheck } from './structure.ts';
-import type { UploadPolicies, UploadPolicy } from './upload-policies.ts';
-import type { Also, EndedUpload, StoredBytes, UploadsRepository } from './uploads-repository.ts';
+import type { Also, EndedUpload, StoredBytes, UploadsRepository } from './repository.ts';
 
 /** While uploads wait for memory, those that hold it must move at least this fast. Bytes per second. */
 const CONTENDED_RATE = 64 * 1024;
@@ -96,7 +91,7 @@ export interface IntakeOptions {
   minimumRate: number;
   rateWindow: number;
   /** Told of everything that must be looked at again but does not concern the client. */
-  onTrouble: (message: string, error: unknown) => void;
+  onError: (message: string, error: unknown) => void;
   onOutcome?: (outcome: 'stored' | 'refused' | 'aborted' | 'failed', bytes: number) => void;
   now?: () => Date;
 }
@@ -163,7 +158,7 @@ export class Intake {
         },
       });
     } catch (error) {
-      this.#options.onTrouble('a refused upload could not be written to the audit trail', error);
+      this.#options.onError('a refused upload could not be written to the audit trail', error);
     }
   }
 
@@ -181,7 +176,7 @@ export class Intake {
     const reason = problem instanceof Problem ? problem.type : 'client-gone';
     if (upload.stored || (problem instanceof Error && problem.cause instanceof OutcomeUnknown)) {
       upload.release();
-      this.#options.onTrouble('the outcome of an upload is unknown; its record is kept', problem);
+      this.#options.onError('the outcome of an upload is unknown; its record is kept', problem);
       this.#inBackground(() => this.#resolve(upload, { action: 'upload.aborted', reason, actor: arrival.actor }));
       return;
     }
@@ -201,11 +196,11 @@ export class Intake {
       reason,
       actor: arrival.actor,
     };
-    const end = () => (touchedStore ? this.#condemn(upload, outcome) : uploads.remove(upload.id, outcome));
+    const end = () => (touchedStore ? this.#markForDeletion(upload, outcome) : uploads.remove(upload.id, outcome));
     try {
       await end();
     } catch (error) {
-      this.#options.onTrouble('an upload could not be undone at once; trying on', error);
+      this.#options.onError('an upload could not be undone at once; trying on', error);
       this.#inBackground(end);
     }
   }
@@ -213,16 +208,16 @@ export class Intake {
   /** Looks whether the object was made after all, and finishes or ends the upload accordingly. */
   async #resolve(upload: Upload, outcome: EndedUpload): Promise<void> {
     if (upload.stored || (await upload.isWhole())) await upload.settleAgain();
-    else await this.#condemn(upload, outcome);
+    else await this.#markForDeletion(upload, outcome);
   }
 
   /**
    * First the record, then the bytes: until the record says `deleting`, the reaper may still finish the upload. A job
    * stands behind what is done here at once.
    */
-  async #condemn(upload: Upload, outcome: EndedUpload): Promise<void> {
+  async #markForDeletion(upload: Upload, outcome: EndedUpload): Promise<void> {
     const { uploads } = this.#options;
-    if ((await uploads.condemn(upload.id, outcome)) && (await upload.abandon()) === 'nothing-left')
+    if ((await uploads.markForDeletion(upload.id, outcome)) && (await upload.abandon()) === 'nothing-left')
       await uploads.forget(upload.id);
   }
 
@@ -241,10 +236,10 @@ export class Intake {
         return;
       } catch (error) {
         if (this.#closing.signal.aborted) break;
-        this.#options.onTrouble('an upload still cannot be undone', error);
+        this.#options.onError('an upload still cannot be undone', error);
       }
     }
-    this.#options.onTrouble('an upload was left to the end of its lease', undefined);
+    this.#options.onError('an upload was left to the end of its lease', undefined);
   }
 }
 
@@ -473,7 +468,7 @@ class Upload {
     this.#leaseRenewedAt = performance.now();
     this.#options.uploads
       .renew(this.id)
-      .catch((error) => this.#options.onTrouble('the lease of an upload could not be renewed', error));
+      .catch((error) => this.#options.onError('the lease of an upload could not be renewed', error));
   }
 
   #quotaExceeded(bytes: number): Promise<Problem> {
@@ -503,7 +498,7 @@ class Upload {
 
 /** What comes through this process comes in parts of the size of its buffers. */
 function atMost({ buffers }: IntakeOptions, bytes: number): number {
-  return Math.min(bytes, buffers.partSize * MOST_PARTS);
+  return Math.min(bytes, buffers.partSize * MAX_PARTS);
 }
 
 export function incompleteBody(): Problem {

@@ -1,6 +1,6 @@
 /** What intake judges a file by, whatever door it came through: the policy it falls under, its type, and its room in the quota. */
 import { Problem } from '../problems.ts';
-import type { QuotasRepository } from '../quotas/quotas-repository.ts';
+import type { QuotasRepository } from '../quotas/repository.ts';
 import { classify, normaliseMediaType } from './media-types.ts';
 import type { UploadPolicies, UploadPolicy } from './upload-policies.ts';
 

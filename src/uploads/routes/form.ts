@@ -11,16 +11,17 @@ import { Writable } from 'node:stream';
 import multipart, { type Multipart, type MultipartFile } from '@fastify/multipart';
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { type AssetDocument, assetDocument } from '../assets/asset.ts';
-import { baseName } from '../assets/file-name.ts';
-import { actorOf } from '../http/authentication.ts';
-import { wantBody } from '../http/body-guard.ts';
-import { asProblem } from '../http/error-handler.ts';
-import { idempotencyHeader, sendAnswer } from '../http/idempotency.ts';
-import { type App, invalid } from '../http/openapi.ts';
-import { binary } from '../http/schema-types.ts';
-import { ClientGone, Problem, type ProblemDocument, problemDocument } from '../problems.ts';
-import { free } from '../storage/chunks.ts';
+import { type AssetDocument, assetDocument } from '../../assets/asset.ts';
+import { actorOf } from '../../http/authentication.ts';
+import { wantBody } from '../../http/body-guard.ts';
+import { asProblem } from '../../http/error-handler.ts';
+import { type App, invalid } from '../../http/openapi.ts';
+import { binary } from '../../http/schema-types.ts';
+import { idempotencyHeader, sendAnswer } from '../../idempotency/idempotency.ts';
+import { ClientGone, Problem, type ProblemDocument, problemDocument } from '../../problems.ts';
+import { free } from '../../storage/chunks.ts';
+import { baseName } from '../../validation/file-name.ts';
+import { locationHeader } from './raw.ts';
 import {
   audited,
   contentLength,
@@ -29,17 +30,16 @@ import {
   described,
   description,
   intakeProblems,
-  interest,
   receiveOnce,
-} from './door.ts';
-import { locationHeader } from './raw.ts';
+  requestSignal,
+} from './upload-request.ts';
 
 /** Fields and part headers around the files, at most. Bytes. */
 const FORM_OVERHEAD = 512 * 1024;
 const FIELD_SIZE = 64 * 1024;
 export const BATCH_FILES = 10;
 /** RFC 2046 section 5.1.1. */
-const LONGEST_BOUNDARY = 70;
+const MAX_BOUNDARY = 70;
 const CHUNK = 256 * 1024;
 
 const uploadForm = description
@@ -114,7 +114,7 @@ export async function formDoors(app: App, options: DoorOptions): Promise<void> {
     },
     (request, reply) =>
       audited(request, intake, async () => {
-        const signal = interest(reply, stopping);
+        const signal = requestSignal(reply, stopping);
         const form = new Form(request, signal);
         const { fields, file } = await form.untilFile('file', description);
         if (!file)
@@ -153,7 +153,7 @@ export async function formDoors(app: App, options: DoorOptions): Promise<void> {
     },
     (request, reply) =>
       audited(request, intake, async () => {
-        const signal = interest(reply, stopping);
+        const signal = requestSignal(reply, stopping);
         const form = new Form(request, signal);
         const results: Result[] = [];
         let { fields, file } = await form.untilFile('files', batchDescription);
@@ -221,7 +221,7 @@ async function checkForm(request: FastifyRequest, limit: number): Promise<void> 
   const value = boundary?.[1] ?? boundary?.[2] ?? '';
   if (!/^[0-9A-Za-z'()+_,./:=? -]{1,70}$/.test(value) || value.endsWith(' ')) {
     throw new Problem('malformed-multipart', {
-      detail: `The Content-Type needs a boundary of 1 to ${LONGEST_BOUNDARY} characters (RFC 2046).`,
+      detail: `The Content-Type needs a boundary of 1 to ${MAX_BOUNDARY} characters (RFC 2046).`,
     });
   }
   const length = contentLength(request);

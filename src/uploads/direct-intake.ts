@@ -16,23 +16,25 @@ import { createHash } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import type { Asset } from '../assets/asset.ts';
 import { contentDisposition } from '../assets/content-disposition.ts';
-import { checkFileName } from '../assets/file-name.ts';
 import { dispositionOf } from '../assets/serving.ts';
 import type { Actor } from '../database/audit.ts';
 import { type Executor, isDatabaseUnavailable } from '../database/client.ts';
 import type { JobQueue } from '../jobs/queue.ts';
 import { Problem, unavailable } from '../problems.ts';
-import type { QuotasRepository } from '../quotas/quotas-repository.ts';
+import type { QuotasRepository } from '../quotas/repository.ts';
 import { erase } from '../storage/erase.ts';
 import { objectKey } from '../storage/object-key.ts';
 import {
-  MOST_PARTS,
+  MAX_PARTS,
   NoSuchUpload,
   type ObjectStore,
   ObjectStoreUnavailable,
   type UploadedPart,
 } from '../storage/object-store.ts';
-import type { DirectUpload, DirectUploadsRepository } from './direct-uploads-repository.ts';
+import { checkFileName } from '../validation/file-name.ts';
+import { extensionFits, normaliseMediaType } from '../validation/media-types.ts';
+import { structureCheck } from '../validation/structure.ts';
+import type { UploadPolicies } from '../validation/upload-policies.ts';
 import {
   damaged,
   digestMismatch,
@@ -44,18 +46,16 @@ import {
   policyNamed,
   quotaExceeded,
   refuseBeyond,
-} from './judgement.ts';
-import { extensionFits, normaliseMediaType } from './media-types.ts';
-import { structureCheck } from './structure.ts';
-import type { UploadPolicies } from './upload-policies.ts';
-import type { Also, UploadsRepository } from './uploads-repository.ts';
+} from '../validation/validate.ts';
+import type { DirectUpload, DirectUploadsRepository } from './direct-uploads-repository.ts';
+import type { Also, UploadsRepository } from './repository.ts';
 
 const MiB = 1024 * 1024;
 /** Parts signed with the first answer. */
 const FIRST_LINKS = 20;
 /** Seconds. Links live for as long as a slow client needs for the whole file, within these. */
-const SHORTEST_LINK = 15 * 60;
-const LONGEST_LINK = 7 * 24 * 3600;
+const MIN_LINK = 15 * 60;
+const MAX_LINK = 7 * 24 * 3600;
 /** Bytes per second of a slow client. */
 const SLOW_CLIENT = 256 * 1024;
 /** Files up to this size are compared with a declared digest at once; larger ones by a job. Bytes. */
@@ -98,7 +98,7 @@ export interface DirectIntakeOptions {
   partSize: number;
   /** Seconds for which an upload is kept after its links have expired, or while it is being completed. */
   lease: number;
-  onTrouble: (message: string, error: unknown) => void;
+  onError: (message: string, error: unknown) => void;
   onOutcome?: (outcome: 'stored' | 'refused', bytes: number) => void;
   now?: () => Date;
 }
@@ -244,7 +244,7 @@ export class DirectIntake {
     const ended =
       'upload' in found &&
       (await asProblems(() =>
-        this.#options.uploads.condemn(id, { action: 'upload.aborted', reason: 'cancelled', actor }),
+        this.#options.uploads.markForDeletion(id, { action: 'upload.aborted', reason: 'cancelled', actor }),
       ));
     if (!ended) {
       if ('upload' in found && !(await this.#options.agreements.find(ownerId, id))) throw uploadNotFound();
@@ -271,7 +271,7 @@ export class DirectIntake {
     if (size === 0) throw emptyFile();
     refuseBeyond(limitFor(policies, assetType, mediaType), size);
     // Parts that come through this process are no larger than its buffers.
-    if (this.#options.store.kind === 'disk') refuseBeyond(this.#options.partSize * MOST_PARTS, size);
+    if (this.#options.store.kind === 'disk') refuseBeyond(this.#options.partSize * MAX_PARTS, size);
     if (!extensionFits(checked.name, mediaType))
       throw new Problem('extension-mismatch', {
         detail: `The extension of the name does not belong to ${mediaType}. Name the file by what it is.`,
@@ -354,7 +354,7 @@ export class DirectIntake {
   }
 
   async #linkLife(size: number): Promise<number> {
-    const wanted = Math.min(LONGEST_LINK, Math.max(SHORTEST_LINK, Math.ceil(size / SLOW_CLIENT)));
+    const wanted = Math.min(MAX_LINK, Math.max(MIN_LINK, Math.ceil(size / SLOW_CLIENT)));
     return Math.min(wanted, await this.#options.store.longestLink());
   }
 
@@ -405,20 +405,20 @@ export class DirectIntake {
   ): Promise<void> {
     try {
       const reason = cause instanceof Problem ? cause.type : 'failed';
-      if (await this.#options.uploads.condemn(id, { action, reason, actor })) await this.#eraseNow(id, key);
+      if (await this.#options.uploads.markForDeletion(id, { action, reason, actor })) await this.#eraseNow(id, key);
     } catch (error) {
-      this.#options.onTrouble('a direct upload was left to the end of its lease', error);
+      this.#options.onError('a direct upload was left to the end of its lease', error);
     }
   }
 
   /** The job that was enqueued would do it a little later. */
   async #eraseNow(id: string, key: string): Promise<void> {
-    const { store, uploads, onTrouble } = this.#options;
+    const { store, uploads, onError } = this.#options;
     try {
       await erase(store, key, {});
       await uploads.forget(id);
     } catch (error) {
-      onTrouble('the bytes of an ended upload are left to their job', error);
+      onError('the bytes of an ended upload are left to their job', error);
     }
   }
 }
@@ -461,7 +461,7 @@ export async function verifyBytes(
 
 /** Equal parts but the last; at most as many as S3 takes. */
 export function partSizeFor(size: number, least: number): number {
-  return Math.max(least, Math.ceil(size / MOST_PARTS / MiB) * MiB);
+  return Math.max(least, Math.ceil(size / MAX_PARTS / MiB) * MiB);
 }
 
 function requireLive(upload: DirectUpload): DirectUpload {

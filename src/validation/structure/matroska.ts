@@ -10,9 +10,9 @@ const TRACK_ENTRY = 0xae;
 const TRACK_TYPE = 0x83;
 const VIDEO = 1;
 const AUDIO = 2;
-const LARGEST_HEADER = 4096;
+const MAX_HEADER = 4096;
 /** Tracks with the set-up of their codecs. */
-const LARGEST_TRACKS = 64 * 1024;
+const MAX_TRACKS = 64 * 1024;
 
 interface Element {
   id: number;
@@ -60,7 +60,7 @@ export function webm(audioOnly: boolean) {
       const child = yield* element();
       if (child.size !== Number.POSITIVE_INFINITY && position.offset + child.size > end)
         throw new Fault('The WebM has an element that runs past its end.');
-      if (child.id === TRACKS && child.size <= LARGEST_TRACKS) {
+      if (child.id === TRACKS && child.size <= MAX_TRACKS) {
         for (const type of yield* trackTypes(child.size)) tracks.add(type);
         if (audioOnly && tracks.has(VIDEO)) throw new Fault('The file holds a video track, so it is no audio file.');
       } else if (child.id === CLUSTER) {
@@ -83,7 +83,7 @@ export function webm(audioOnly: boolean) {
 
 function* header(position: Position): Generator<Request, void, Buffer> {
   const ebml = yield* element();
-  if (ebml.id !== EBML || ebml.size > LARGEST_HEADER) throw new Fault('The WebM has no header.');
+  if (ebml.id !== EBML || ebml.size > MAX_HEADER) throw new Fault('The WebM has no header.');
   const end = position.offset + ebml.size;
   let docType = '';
   while (position.offset < end) {

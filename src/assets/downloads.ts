@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { LONGEST_LINK } from '../config.ts';
+import { MAX_LINK } from '../config.ts';
 import type { AuditAction } from '../database/audit.ts';
 import { actorOf } from '../http/authentication.ts';
 import { formatDigest } from '../http/digest-fields.ts';
@@ -12,14 +12,14 @@ import { assetNotFound, Problem } from '../problems.ts';
 import { DiskObjectStore } from '../storage/disk/disk-object-store.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { type Asset, assetDocument, contentTag, toDocument } from './asset.ts';
-import type { AssetsRepository } from './assets-repository.ts';
 import { contentDisposition } from './content-disposition.ts';
 import { conditionalHeaders, deliver } from './delivery.ts';
+import type { AssetsRepository } from './repository.ts';
 import { inTrash, required } from './routes.ts';
 import { dispositionOf, isSafeInline } from './serving.ts';
 
 /** A link as the client of this request can follow it. */
-export type Publicly = (request: FastifyRequest, url: string) => string;
+export type ToPublicUrl = (request: FastifyRequest, url: string) => string;
 
 export interface DownloadRoutesOptions {
   assets: AssetsRepository;
@@ -27,7 +27,7 @@ export interface DownloadRoutesOptions {
   /** Seconds that a link lives when the caller names none. */
   linkLife: number;
   onSent: (bytes: number) => void;
-  publicly: Publicly;
+  toPublicUrl: ToPublicUrl;
 }
 
 const tags = ['Downloads'];
@@ -64,7 +64,10 @@ const contentResponseHeaders = z.object({
 /** Header fields that may make the answer another one than all the bytes. */
 const asksMore = Object.keys(conditionalHeaders.shape);
 
-export function downloadRoutes(app: App, { assets, store, linkLife, onSent, publicly }: DownloadRoutesOptions): void {
+export function downloadRoutes(
+  app: App,
+  { assets, store, linkLife, onSent, toPublicUrl }: DownloadRoutesOptions,
+): void {
   app.get(
     '/v1/assets/:id/download',
     {
@@ -78,12 +81,12 @@ export function downloadRoutes(app: App, { assets, store, linkLife, onSent, publ
         querystring: z.strictObject({
           expiresIn: z
             .string()
-            .regex(/^\d{1,6}$/, `must be 1 to ${LONGEST_LINK}`)
+            .regex(/^\d{1,6}$/, `must be 1 to ${MAX_LINK}`)
             .transform(Number)
-            .refine((n) => n >= 1 && n <= LONGEST_LINK, `must be 1 to ${LONGEST_LINK}`)
+            .refine((n) => n >= 1 && n <= MAX_LINK, `must be 1 to ${MAX_LINK}`)
             .optional()
             .meta({
-              override: { type: 'integer', minimum: 1, maximum: LONGEST_LINK },
+              override: { type: 'integer', minimum: 1, maximum: MAX_LINK },
               description: 'Seconds the link lives; at most 7 days',
               example: 3600,
             }),
@@ -104,8 +107,8 @@ export function downloadRoutes(app: App, { assets, store, linkLife, onSent, publ
     async (request, reply) => {
       const { params, query } = request;
       const expiresIn = Math.min(query.expiresIn ?? linkLife, await store.longestLink());
-      const how = { expiresIn, ...(query.disposition !== undefined && { disposition: query.disposition }) };
-      const asset = await handOut(request, params.id, 'asset.link-issued', how);
+      const detail = { expiresIn, ...(query.disposition !== undefined && { disposition: query.disposition }) };
+      const asset = await findForDownload(request, params.id, 'asset.link-issued', detail);
       const expiresAt = new Date(Date.now() + expiresIn * 1000);
       const signed = await store.presignGet(asset.objectKey, {
         expiresIn,
@@ -113,7 +116,7 @@ export function downloadRoutes(app: App, { assets, store, linkLife, onSent, publ
         contentDisposition: dispositionFor(asset, query.disposition),
         cacheControl: asset.cacheControl,
       });
-      const url = publicly(request, signed);
+      const url = toPublicUrl(request, signed);
       reply.header('cache-control', 'no-store');
       if (query.redirect) return reply.redirect(url, 302);
       return { url, expiresAt: expiresAt.toISOString(), asset: toDocument(asset) };
@@ -151,7 +154,7 @@ export function downloadRoutes(app: App, { assets, store, linkLife, onSent, publ
       // Without a condition or a range it is settled that bytes are handed out: found and recorded by one statement.
       const isPlain = request.method === 'GET' && !asksMore.some((name) => request.headers[name] !== undefined);
       const asset = isPlain
-        ? await handOut(request, params.id, 'asset.downloaded', {})
+        ? await findForDownload(request, params.id, 'asset.downloaded', {})
         : servable(await required(assets.find(caller.id, params.id)));
       return deliver(request, reply, {
         store,
@@ -168,7 +171,7 @@ export function downloadRoutes(app: App, { assets, store, linkLife, onSent, publ
         ...(!isPlain && {
           beforeBytes: async () => {
             const range = request.headers.range === undefined ? {} : { range: request.headers.range.slice(0, 100) };
-            await handOut(request, params.id, 'asset.downloaded', range);
+            await findForDownload(request, params.id, 'asset.downloaded', range);
           },
         }),
         onSent,
@@ -179,18 +182,18 @@ export function downloadRoutes(app: App, { assets, store, linkLife, onSent, publ
   if (store instanceof DiskObjectStore) diskLinkRoute(app, store, onSent);
 
   /** Finds the asset and writes the audit row in one statement; what is not served says why. */
-  async function handOut(
+  async function findForDownload(
     request: { caller: { id: string }; id: string },
     id: string,
     action: AuditAction,
-    how: Record<string, unknown>,
+    detail: Record<string, unknown>,
   ): Promise<Asset> {
-    const handOnce = () => assets.handOut(request.caller.id, id, action, actorOf(request), how);
-    const asset = await handOnce();
+    const findOnce = () => assets.findForDownload(request.caller.id, id, action, actorOf(request), detail);
+    const asset = await findOnce();
     if (asset) return asset;
     servable(await required(assets.find(request.caller.id, id)));
     // It has become servable in between; nothing is handed out without its audit row.
-    const second = await handOnce();
+    const second = await findOnce();
     if (!second) throw assetNotFound();
     return second;
   }

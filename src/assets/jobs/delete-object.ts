@@ -2,10 +2,11 @@
  * Removes the bytes of a record in state `deleting`, and then the record. The record came first (the asset is gone for
  * everybody and its quota is free), the bytes come after; so a crash in between leaves a record to go on from.
  */
-import type { AssetsRepository } from '../assets/assets-repository.ts';
-import { erase } from '../storage/erase.ts';
-import type { ObjectStore } from '../storage/object-store.ts';
-import type { JobContext, JobData } from './queue.ts';
+
+import type { JobContext, JobData } from '../../jobs/queue.ts';
+import { erase } from '../../storage/erase.ts';
+import type { ObjectStore } from '../../storage/object-store.ts';
+import type { AssetsRepository } from '../repository.ts';
 
 export async function deleteObject(
   { assets, store }: { assets: AssetsRepository; store: ObjectStore },

@@ -52,7 +52,7 @@ export function* rest(tail = 0): Generator<Request, Buffer, Buffer> {
 }
 
 /** Up to so many bytes a loop copies faster than a call. */
-const LARGEST_LOOP = 64;
+const MAX_LOOP = 64;
 const NOTHING = Buffer.alloc(0);
 const CUT = 'The file ends in the middle of its structure. It is cut, or not what it seems.';
 
@@ -143,7 +143,7 @@ export class Walker {
     // Copied, for the chunk belongs to somebody else once it was seen.
     if (this.#filled === 0) this.#held = Buffer.allocUnsafe(count);
     const taken = Math.min(count - this.#filled, bytes.length);
-    if (taken > LARGEST_LOOP) bytes.copy(this.#held, this.#filled, 0, taken);
+    if (taken > MAX_LOOP) bytes.copy(this.#held, this.#filled, 0, taken);
     else for (let at = 0; at < taken; at += 1) this.#held[this.#filled + at] = bytes[at] ?? 0;
     this.#filled += taken;
     this.position.offset += taken;

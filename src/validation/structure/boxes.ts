@@ -6,7 +6,7 @@ import { checkAvif } from './images.ts';
 import { type Checker, Fault, type Position, type Request, rest, skip, take, takeUpTo } from './walk.ts';
 
 /** A file type box lists brands, four bytes each; more than this is none. */
-const LARGEST_FILE_TYPE = 4096;
+const MAX_FILE_TYPE = 4096;
 
 interface Box {
   type: string;
@@ -61,7 +61,7 @@ function* nextBox(parent: Box, position: Position): Generator<Request, Box | und
 }
 
 function checkFileType(box: Box, position: Position): void {
-  if (box.type === 'ftyp' && box.end - position.offset > LARGEST_FILE_TYPE)
+  if (box.type === 'ftyp' && box.end - position.offset > MAX_FILE_TYPE)
     throw new Fault('The file type box is too large to be one.');
 }
 

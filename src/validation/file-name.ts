@@ -5,7 +5,7 @@
  * would not find its file under another name.
  */
 
-const LONGEST_NAME = 255;
+const MAX_NAME = 255;
 
 export type CheckedName = { ok: true; name: string } | { ok: false; detail: string };
 
@@ -33,10 +33,10 @@ export function checkFileName(given: string): CheckedName {
   const name = given.normalize('NFC');
   const bytes = Buffer.byteLength(name);
   if (bytes === 0) return { ok: false, detail: 'The file name is empty. Name the file.' };
-  if (bytes > LONGEST_NAME)
+  if (bytes > MAX_NAME)
     return {
       ok: false,
-      detail: `The file name has ${bytes} bytes of UTF-8; at most ${LONGEST_NAME} are kept. Shorten it.`,
+      detail: `The file name has ${bytes} bytes of UTF-8; at most ${MAX_NAME} are kept. Shorten it.`,
     };
   if (/^\.+$/.test(name)) return { ok: false, detail: 'The file name is made of dots. Name the file.' };
   if (/^\.[^.]*$/.test(name)) return { ok: false, detail: 'The file name is an extension only. Put a name before it.' };

@@ -134,7 +134,7 @@ export class ResumableUploadsRepository {
   }
 
   /** Whether this request may still write. */
-  async holds(id: string, holder: string): Promise<boolean> {
+  async isHeldBy(id: string, holder: string): Promise<boolean> {
     const { rowCount } = await this.#handle.database.execute(
       sql`select 1 from resumable_uploads join assets on id = asset_id
         where asset_id = ${id} and holder = ${holder} and state = 'uploading'`,
