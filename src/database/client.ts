@@ -5,9 +5,18 @@
 
 import { Pool, type PoolClient, type QueryResult, type QueryResultRow, types } from 'pg';
 import type { SQL } from './sql.ts';
+import type { Statement, Values } from './statements.ts';
 
 /** What runs statements: the pool, or one transaction. */
 export interface Executor {
+  /**
+   * Runs a compiled statement.
+   * @returns its rows, and how many rows it returned, or changed when it returns none
+   */
+  run<Name extends string, Row>(
+    statement: Statement<Name, Row>,
+    values: Values<Name>,
+  ): Promise<{ rows: Row[]; rowCount: number }>;
   /**
    * Moments come as text, `bigint` too.
    * @param name of a statement that is run often: each connection has it parsed and planned once (PostgreSQL
@@ -84,6 +93,16 @@ const typeParsers = {
 
 function executor(connection: Pool | PoolClient, prepare: boolean): Executor {
   return {
+    run: async ({ name, text, bind, decode }, values) => {
+      const { rows, rowCount } = await connection.query<unknown[]>({
+        text,
+        values: bind(values),
+        types: typeParsers,
+        rowMode: 'array',
+        ...(prepare && name !== undefined && { name }),
+      });
+      return { rows: rows.map(decode), rowCount: rowCount ?? 0 };
+    },
     execute: (statement, name) => {
       const { text, values } = statement.render();
       return connection.query({ text, values, types: typeParsers, ...(prepare && name !== undefined && { name }) });

@@ -1,0 +1,166 @@
+/**
+ * Statements are written with drizzle-orm over the tables and compiled once, when their module is loaded: the builder
+ * runs then and never again. What is left for a request is to fill in the values, and to turn rows into what the
+ * statement selects. So a statement costs as little as one written by hand, its rows are typed by the tables, and a column
+ * that was renamed is found by the type checker.
+ *
+ * The builder is given a session that runs nothing: it remembers text, parameters and columns. A compiled statement
+ * belongs to no connection, so the same one runs on any pool and in any transaction; see `Executor.run` in client.ts.
+ */
+import { Column, is, Param, Placeholder, type Query, SQL, sql } from 'drizzle-orm';
+import {
+  PgDatabase,
+  PgDialect,
+  PgPreparedQuery,
+  type PgQueryResultHKT,
+  PgSession,
+  type PreparedQueryConfig,
+} from 'drizzle-orm/pg-core';
+
+type Decode = (value: unknown) => unknown;
+/** The columns of a result in their order, as drizzle-orm's session is told them. */
+type Selected = Parameters<PgSession['prepareQuery']>[1];
+
+/** Text with $1, $2, ... (PostgreSQL documentation, PREPARE), how to fill it in, and how to read its rows. */
+export interface Statement<Name extends string, Row> {
+  /** Of the prepared statement: each connection has it parsed and planned once. Absent: planned for its values each time. */
+  readonly name: string | undefined;
+  readonly text: string;
+  /** The values in the order of the parameters. @throws when one is missing */
+  bind(values: Values<Name>): unknown[];
+  /** A row as an array in the order of the columns, as `pg` gives it with `rowMode: 'array'`. */
+  decode(row: unknown[]): Row;
+}
+
+/** What the parameters of a statement stand for. Absent is null; `undefined` is an error. */
+export type Values<Name extends string> = Readonly<Record<Name, unknown>>;
+
+/** A parameter, to be put where a value would be: into a condition, `values`, `set`, or a piece of `sql`. */
+export type Parameter<Name extends string> = (name: Name) => Placeholder<Name>;
+
+/** What the builder makes of select, insert, update and delete. */
+interface Compilable<Row> {
+  prepare(name: string): PgPreparedQuery<PreparedQueryConfig & { execute: Row[] | unknown }>;
+}
+/** The type of one row of a query; of one that returns nothing, `never`. */
+type RowOf<Made> = Made extends { prepare(name: string): { execute(): Promise<infer Result> } }
+  ? Result extends readonly (infer Row)[]
+    ? Row
+    : never
+  : Made extends SQL<infer Row>
+    ? Row
+    : never;
+
+class Prepared<T extends PreparedQueryConfig> extends PgPreparedQuery<T> {
+  readonly selected: Selected;
+
+  constructor(query: Query, selected: Selected) {
+    super(query, undefined, undefined);
+    this.selected = selected;
+  }
+
+  override execute(): Promise<T['execute']> {
+    throw new Error('a compiled statement is run by an Executor');
+  }
+}
+
+class CompilingSession extends PgSession {
+  override prepareQuery<T extends PreparedQueryConfig>(query: Query, selected: Selected): PgPreparedQuery<T> {
+    return new Prepared(query, selected);
+  }
+
+  override transaction(): never {
+    throw new Error('transactions are begun by DatabaseHandle.transact');
+  }
+}
+
+const dialect = new PgDialect();
+
+/** Where statements begin: `build.select(...)`, `build.with(...)`, `build.insert(...)`. It runs none of them. */
+export const build = new PgDatabase<PgQueryResultHKT, Record<string, never>>(
+  dialect,
+  new CompilingSession(dialect),
+  undefined,
+);
+
+export interface CompileOptions {
+  /** `false` where the best plan depends on the values, such as lists with filters. */
+  named?: boolean;
+}
+
+/**
+ * Compiles a statement, once, when its module is loaded.
+ * @param name of the prepared statement; must be of this statement alone
+ * @param make is called once, with what makes parameters of the names that it declares:
+ *   `(parameter: Parameter<'id' | 'ownerId'>) => build.select()...`
+ */
+export function compile<Name extends string, Made extends Compilable<unknown> | SQL>(
+  name: string,
+  make: (parameter: Parameter<Name>) => Made,
+  { named = true }: CompileOptions = {},
+): Statement<Name, RowOf<Made>> {
+  const made = make((parameter) => sql.placeholder(parameter));
+  const { query, selected } = is(made, SQL)
+    ? { query: dialect.sqlToQuery(made), selected: undefined }
+    : parts(made.prepare(name));
+  const binders = query.params.map(binder);
+  return {
+    name: named ? name : undefined,
+    text: query.sql,
+    bind: (values) => binders.map((bind) => bind(values)),
+    decode: selected ? decoder(selected) : decodeNothing,
+  };
+}
+
+function parts(prepared: unknown): { query: Query; selected: Selected } {
+  if (!(prepared instanceof Prepared)) throw new TypeError('statements are built with `build`');
+  return { query: prepared.getQuery(), selected: prepared.selected };
+}
+
+function binder(parameter: unknown): (values: Readonly<Record<string, unknown>>) => unknown {
+  const encoder = is(parameter, Param) ? parameter.encoder : undefined;
+  const placeholder = is(parameter, Param) ? parameter.value : parameter;
+  if (!is(placeholder, Placeholder)) {
+    const value = encoder ? encoder.mapToDriverValue(placeholder) : placeholder;
+    return () => value;
+  }
+  const { name } = placeholder;
+  return (values) => {
+    const value = values[name];
+    if (value === undefined) throw new TypeError(`the parameter ${name} has no value`);
+    return value === null || encoder === undefined ? value : encoder.mapToDriverValue(value);
+  };
+}
+
+/** Reads one row; what Postgres sends as text (bigint, timestamps) becomes what the column says. */
+function decoder<Row>(selected: NonNullable<Selected>): (row: unknown[]) => Row {
+  const columns = selected.map(({ path, field }) => {
+    if (path.length !== 1) throw new TypeError('columns are selected by one name each');
+    return { name: path[0] ?? '', read: reader(field) };
+  });
+  return (row) => {
+    const read: Record<string, unknown> = {};
+    for (let index = 0; index < columns.length; index++) {
+      const column = columns[index];
+      const value = row[index];
+      if (column) read[column.name] = value === null || !column.read ? value : column.read(value);
+    }
+    return read as Row;
+  };
+}
+
+/** How a value is read; undefined when it is taken as it is. */
+function reader(field: NonNullable<Selected>[number]['field']): Decode | undefined {
+  const source = is(field, SQL.Aliased) ? field.sql : field;
+  if (is(source, Column)) {
+    if (source.mapFromDriverValue === Column.prototype.mapFromDriverValue) return undefined;
+    return (value) => source.mapFromDriverValue(value);
+  }
+  if (!is(source, SQL)) return undefined;
+  const { decoder: own } = source as unknown as { decoder: { mapFromDriverValue: Decode } };
+  return (value) => own.mapFromDriverValue(value);
+}
+
+function decodeNothing(): never {
+  throw new TypeError('a statement that selects nothing has no rows to read');
+}
