@@ -4,7 +4,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { type ObjectStore, ObjectStoreUnavailable, type UploadedPart } from '../../src/storage/object-store.ts';
-import { ObjectWriter, OutcomeUnknown } from '../../src/storage/object-writer.ts';
+import { PartWriter, OutcomeUnknown } from '../../src/storage/part-writer.ts';
 import { PartBuffers } from '../../src/storage/part-buffers.ts';
 
 const PART = 64 * 1024;
@@ -91,8 +91,8 @@ function writer(
   buffers: PartBuffers,
   key = 'k',
   beforeSending: (bytes: number) => Promise<void> = async () => {},
-): ObjectWriter {
-  return new ObjectWriter({
+): PartWriter {
+  return new PartWriter({
     store: store as unknown as ObjectStore,
     buffers,
     key,
