@@ -3,12 +3,13 @@
  * state is one statement, guarded by the state it starts from, with its audit row inside.
  */
 
-import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
+import type { Actor, AuditAction } from '../database/audit.ts';
 import type { Database, DatabaseHandle, Executor } from '../database/client.ts';
 import { retryStatement } from '../database/retry.ts';
 import { type SQL, sql } from '../database/sql.ts';
+import { type AssetRow, assetColumns, auditFrom, toAsset } from '../database/sql-pieces.ts';
 import type { JobQueue } from '../jobs/queue.ts';
-import { type Asset, type AssetRow, assetColumns, toAsset } from './asset.ts';
+import type { Asset } from './asset.ts';
 
 /** Written out, not a parameter: the planner takes the partial indexes only when it sees the states. */
 const visible = sql.raw(`state in ('processing', 'ready', 'rejected', 'lost')`);

@@ -7,8 +7,9 @@
  * The builder is given a session that runs nothing: it remembers text, parameters and columns. A compiled statement
  * belongs to no connection, so the same one runs on any pool and in any transaction; see `Executor.run` in client.ts.
  */
-import { Column, is, Param, Placeholder, type Query, SQL, sql } from 'drizzle-orm';
+import { Column, type GetColumnData, is, Param, Placeholder, type Query, SQL, type SQLWrapper, sql } from 'drizzle-orm';
 import {
+  type PgColumn,
   PgDatabase,
   PgDialect,
   PgPreparedQuery,
@@ -36,7 +37,7 @@ export interface Statement<Name extends string, Row> {
 export type Values<Name extends string> = Readonly<Record<Name, unknown>>;
 
 /** A parameter, to be put where a value would be: into a condition, `values`, `set`, or a piece of `sql`. */
-export type Parameter<Name extends string> = (name: Name) => Placeholder<Name>;
+export type Parameter<Name extends string> = (name: Name) => Placeholder;
 
 /** What the builder makes of select, insert, update and delete. */
 interface Compilable<Row> {
@@ -164,3 +165,26 @@ function reader(field: NonNullable<Selected>[number]['field']): Decode | undefin
 function decodeNothing(): never {
   throw new TypeError('a statement that selects nothing has no rows to read');
 }
+
+/** A parameter of the type of a column, for where Postgres cannot tell its type: in the list of a select. */
+export function typed<C extends PgColumn>(parameter: Placeholder, column: C): SQL<GetColumnData<C>> {
+  return sql`${sql.param(parameter, column)}::${sql.raw(column.getSQLType())}`.mapWith(column);
+}
+
+/** In `on conflict do update`: what the row that was not inserted has in this column. */
+export function excluded(column: PgColumn): SQL {
+  return sql`excluded.${sql.identifier(column.name)}`;
+}
+
+/** `jsonb_build_object` of these columns and expressions. */
+export function jsonObject(fields: Readonly<Record<string, SQLWrapper>>): SQL {
+  const pairs = Object.entries(fields).map(([key, value]) => sql`${sql.raw(`'${key}'`)}, ${value}`);
+  return sql`jsonb_build_object(${sql.join(pairs, sql`, `)})`;
+}
+
+/** Seconds from now, by the clock of the database. */
+export function inSeconds(seconds: Placeholder | number): SQL {
+  return sql`now() + make_interval(secs => ${seconds})`;
+}
+
+export const now = sql`now()`;

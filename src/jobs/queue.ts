@@ -12,6 +12,7 @@
 
 import { type Job, type JobResult, PgBoss } from 'pg-boss';
 import { type DatabaseHandle, type Executor, isDatabaseUnavailable } from '../database/client.ts';
+import type { JobReference, SendOptions } from '../database/outbox.ts';
 import { sql } from '../database/sql.ts';
 import { ObjectStoreUnavailable } from '../storage/object-store.ts';
 
@@ -135,7 +136,7 @@ export interface JobQueueOptions {
 export class JobQueue {
   readonly #boss: PgBoss;
   readonly #options: JobQueueOptions;
-  readonly #workers = new Map<QueueName, string>();
+  readonly #workers = new Map<string, string>();
   #stopping: Promise<void> | undefined;
 
   constructor(options: JobQueueOptions) {
@@ -163,23 +164,37 @@ export class JobQueue {
   }
 
   /** Enqueues a job that exists only if the transaction commits. */
+  async send<Data extends object>(
+    transaction: Executor,
+    job: JobReference<Data>,
+    data: Data,
+    options?: SendOptions,
+  ): Promise<void>;
   async send<Name extends QueueName>(
     transaction: Executor,
     queue: Name,
     data: JobData[Name],
-    { startAfter = 0 }: { startAfter?: number } = {},
+    options?: SendOptions,
+  ): Promise<void>;
+  async send(
+    transaction: Executor,
+    job: JobReference<object> | QueueName,
+    data: object,
+    { startAfter = 0 }: SendOptions = {},
   ): Promise<void> {
-    await this.#boss.send(queue, data, {
+    await this.#boss.send(nameOf(job), data, {
       db: transaction,
       ...(startAfter > 0 && { startAfter }),
     });
   }
 
   /** Many jobs at once, in one statement. */
-  async sendAll<Name extends QueueName>(transaction: Executor, queue: Name, data: JobData[Name][]): Promise<void> {
+  async sendAll<Data extends object>(transaction: Executor, job: JobReference<Data>, data: Data[]): Promise<void>;
+  async sendAll<Name extends QueueName>(transaction: Executor, queue: Name, data: JobData[Name][]): Promise<void>;
+  async sendAll(transaction: Executor, job: JobReference<object> | QueueName, data: object[]): Promise<void> {
     if (data.length === 0) return;
     await this.#boss.insert(
-      queue,
+      nameOf(job),
       data.map((each) => ({ data: each })),
       { db: transaction },
     );
@@ -205,8 +220,8 @@ export class JobQueue {
   }
 
   /** Lets the worker of this process, if it has one, look now and not at its next turn. */
-  wake(queue: QueueName): void {
-    const worker = this.#workers.get(queue);
+  wake(job: JobReference<object> | QueueName): void {
+    const worker = this.#workers.get(nameOf(job));
     if (worker !== undefined) this.#boss.notifyWorker(worker);
   }
 
@@ -303,6 +318,8 @@ export class JobQueue {
     return this.#stopping;
   }
 }
+
+const nameOf = (job: JobReference<object> | QueueName) => (typeof job === 'string' ? job : job.name);
 
 /** A word for an administrator. */
 function reasonOf(error: unknown): string {

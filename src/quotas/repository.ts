@@ -5,9 +5,13 @@
  * upload; see `reserve`.
  */
 
-import { type Actor, auditFrom } from '../database/audit.ts';
+import { eq, exists, sql } from 'drizzle-orm';
+import type { Actor } from '../database/audit.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
-import { type SQL, sql } from '../database/sql.ts';
+import { sql as text } from '../database/sql.ts';
+import { auditFrom } from '../database/sql-pieces.ts';
+import { build, excluded, type Parameter, typed } from '../database/statements.ts';
+import { quotas } from '../database/tables/quotas.ts';
 
 export interface Quota {
   /** Bytes, all of them. */
@@ -18,16 +22,37 @@ export interface Quota {
 }
 
 /**
- * SQL that reserves `size` bytes and returns `owner_id`, or returns no row when there is no room. A first-time owner
- * gets a row; an owner without a limit of their own has `defaultLimit`.
+ * Reserves `size` bytes and returns the owner, or returns no row when there is no room. A first-time owner gets a row; an
+ * owner without a limit of their own has `defaultLimit`. For `build.$with('reserved').as(...)`.
  */
-export function reserve(ownerId: string, size: number, defaultLimit: number): SQL {
-  return sql`insert into quotas as quota (owner_id, reserved_bytes)
-    select ${ownerId}, ${size}::bigint
-    where ${size}::bigint <= ${defaultLimit}::bigint or exists (select from quotas where owner_id = ${ownerId})
-    on conflict (owner_id) do update set reserved_bytes = quota.reserved_bytes + excluded.reserved_bytes
-    where quota.used_bytes + quota.reserved_bytes + excluded.reserved_bytes <= coalesce(quota.limit_bytes, ${defaultLimit}::bigint)
-    returning owner_id`;
+export function reserve(p: Parameter<'ownerId' | 'size' | 'defaultLimit'>) {
+  const defaultLimit = sql`${p('defaultLimit')}::bigint`;
+  const isKnown = exists(
+    build
+      .select({ ownerId: quotas.ownerId })
+      .from(quotas)
+      .where(eq(quotas.ownerId, p('ownerId'))),
+  );
+  const first = build
+    .select({
+      ownerId: typed(p('ownerId'), quotas.ownerId).as('owner_id'),
+      limitBytes: sql`null::bigint`.as('limit_bytes'),
+      usedBytes: sql`0`.as('used_bytes'),
+      reservedBytes: typed(p('size'), quotas.reservedBytes).as('reserved_bytes'),
+      fileCount: sql`0`.as('file_count'),
+    })
+    .from(sql`(select) as one`)
+    .where(sql`${p('size')}::bigint <= ${defaultLimit} or ${isKnown}`);
+  return build
+    .insert(quotas)
+    .select(first)
+    .onConflictDoUpdate({
+      target: quotas.ownerId,
+      set: { reservedBytes: sql`${quotas.reservedBytes} + ${excluded(quotas.reservedBytes)}` },
+      setWhere: sql`${quotas.usedBytes} + ${quotas.reservedBytes} + ${excluded(quotas.reservedBytes)}
+        <= coalesce(${quotas.limitBytes}, ${defaultLimit})`,
+    })
+    .returning({ ownerId: quotas.ownerId });
 }
 
 type QuotaRow = { limit_bytes: string | null; used_bytes: string; reserved_bytes: string; file_count: string };
@@ -45,7 +70,7 @@ export class QuotasRepository {
   /** The quota of an owner; one who never stored anything has the default limit, all of it free. */
   async get(ownerId: string): Promise<Quota> {
     const { rows } = await this.#database.database.execute<QuotaRow>(
-      sql`select limit_bytes, used_bytes, reserved_bytes, file_count from quotas where owner_id = ${ownerId}`,
+      text`select limit_bytes, used_bytes, reserved_bytes, file_count from quotas where owner_id = ${ownerId}`,
       'get-quota',
     );
     return this.#toQuota(rows[0]);
@@ -61,7 +86,7 @@ export class QuotasRepository {
     actor: Actor,
     also: (transaction: Executor, quota: Quota) => Promise<void>,
   ): Promise<Quota> {
-    const statement = sql`
+    const statement = text`
       with previous as (
         select limit_bytes from quotas where owner_id = ${ownerId}
       ), changed as (
@@ -69,7 +94,7 @@ export class QuotasRepository {
         on conflict (owner_id) do update set limit_bytes = excluded.limit_bytes
         returning owner_id, null::uuid as id, limit_bytes, used_bytes, reserved_bytes, file_count
       ), audit as (
-        ${auditFrom('changed', 'quota.changed', actor, sql`jsonb_build_object('limit', limit_bytes, 'previousLimit', (select limit_bytes from previous))`)}
+        ${auditFrom('changed', 'quota.changed', actor, text`jsonb_build_object('limit', limit_bytes, 'previousLimit', (select limit_bytes from previous))`)}
       )
       select limit_bytes, used_bytes, reserved_bytes, file_count from changed`;
     return this.#database.transact(async (transaction) => {

@@ -1,8 +1,9 @@
 /** What a reconciliation asks of the database: the listing of the object store against the records, and the quotas. */
 
-import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
+import type { Actor, AuditAction } from '../database/audit.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
 import { type SQL, sql } from '../database/sql.ts';
+import { auditFrom } from '../database/sql-pieces.ts';
 import type { JobQueue } from '../jobs/queue.ts';
 import type { ListedObject } from '../storage/object-store.ts';
 

@@ -1,10 +1,11 @@
 /** What was agreed on for a direct upload, beside its record: part size, declared type and digest, and until when. */
 
-import { type Asset, type AssetRow, assetColumns, toAsset } from '../assets/asset.ts';
-import { type Actor, auditFrom } from '../database/audit.ts';
+import type { Asset } from '../assets/asset.ts';
+import type { Actor } from '../database/audit.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
-import type { AssetState } from '../database/schema.ts';
 import { sql } from '../database/sql.ts';
+import { type AssetRow, assetColumns, auditFrom, toAsset } from '../database/sql-pieces.ts';
+import type { AssetState } from '../database/tables/assets.ts';
 
 export interface Agreement {
   size: number;

@@ -7,13 +7,13 @@
  * the object must be, so that whoever finds the upload abandoned can finish it.
  */
 
-import { type Asset, type AssetRow, assetColumns, toAsset } from '../assets/asset.ts';
-import { type Actor, auditFrom } from '../database/audit.ts';
+import type { Asset } from '../assets/asset.ts';
+import type { Actor } from '../database/audit.ts';
 import { type DatabaseHandle, type Executor, sqlState } from '../database/client.ts';
 import { retryStatement } from '../database/retry.ts';
 import { sql } from '../database/sql.ts';
+import { type AssetRow, assetColumns, auditFrom, reserve, toAsset } from '../database/sql-pieces.ts';
 import type { JobQueue } from '../jobs/queue.ts';
-import { reserve } from '../quotas/repository.ts';
 
 const UNIQUE_VIOLATION = '23505';
 /** How long a lost connection is borne before bytes are stored, and after; milliseconds. */

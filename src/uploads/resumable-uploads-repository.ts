@@ -3,10 +3,11 @@
  * which another one took over changes nothing any more, wherever it runs. No lock is held in between.
  */
 
-import { type Asset, type AssetRow, assetColumns, toAsset } from '../assets/asset.ts';
+import type { Asset } from '../assets/asset.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
-import type { AssetState } from '../database/schema.ts';
 import { sql } from '../database/sql.ts';
+import { type AssetRow, assetColumns, toAsset } from '../database/sql-pieces.ts';
+import type { AssetState } from '../database/tables/assets.ts';
 import type { UploadedPart } from '../storage/object-store.ts';
 
 export interface NewResumable {
