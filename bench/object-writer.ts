@@ -18,8 +18,8 @@ import { Upload } from '@aws-sdk/lib-storage';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 import { isLoopback, loadConfig } from '../src/config.ts';
 import type { ObjectAttributes } from '../src/storage/object-store.ts';
-import { PartWriter } from '../src/storage/part-writer.ts';
 import { PartBuffers } from '../src/storage/part-buffers.ts';
+import { PartWriter } from '../src/storage/part-writer.ts';
 import { S3ObjectStore, type S3Options } from '../src/storage/s3/s3-object-store.ts';
 
 const MiB = 1024 * 1024;
@@ -123,6 +123,7 @@ async function byObjectWriter(store: S3ObjectStore, key: string): Promise<void> 
     buffers: new PartBuffers((PARTS_IN_FLIGHT + 1) * PART_SIZE, PART_SIZE),
     key,
     partsInFlight: PARTS_IN_FLIGHT,
+    signal: new AbortController().signal,
     attributes: () => attributes,
     beforeSending: async () => {},
   });

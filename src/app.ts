@@ -2,6 +2,7 @@
  * Composes the application: every plugin and route group there is, in the order in which a request meets them. What
  * runs the process (configuration, listening, signals) is in process.ts.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import cors from '@fastify/cors';
 import helmet from '@fastify/helmet';
 import Fastify, { type FastifyBaseLogger, LogController } from 'fastify';
@@ -10,6 +11,7 @@ import { AssetsRepository } from './assets/repository.ts';
 import { assetRoutes } from './assets/routes.ts';
 import type { Config } from './config.ts';
 import type { DatabaseHandle } from './database/client.ts';
+import type { Outbox } from './database/outbox.ts';
 import { sql } from './database/sql.ts';
 import { Admission } from './http/admission.ts';
 import { type AuthenticationOptions, authenticate } from './http/authentication.ts';
@@ -38,24 +40,21 @@ import { ReconciliationRepository } from './reconciliation/repository.ts';
 import { DiskObjectStore } from './storage/disk/disk-object-store.ts';
 import type { ObjectStore } from './storage/object-store.ts';
 import { PartBuffers } from './storage/part-buffers.ts';
-import { DirectIntake } from './uploads/direct-intake.ts';
-import { DirectUploadsRepository } from './uploads/direct-uploads-repository.ts';
+import { DirectUploads } from './uploads/direct-uploads.ts';
 import { Intake } from './uploads/intake.ts';
 import { UploadsRepository } from './uploads/repository.ts';
-import { ResumableIntake } from './uploads/resumable-intake.ts';
-import { ResumableUploadsRepository } from './uploads/resumable-uploads-repository.ts';
-import { directDoor, diskPartRoute } from './uploads/routes/direct.ts';
-import { formDoors } from './uploads/routes/form.ts';
-import { rawDoor } from './uploads/routes/raw.ts';
-import { resumableDoor } from './uploads/routes/resumable.ts';
+import { ResumableUploads } from './uploads/resumable-uploads.ts';
+import { directUploadRoutes } from './uploads/routes/direct.ts';
+import { diskPartRoute } from './uploads/routes/disk-parts.ts';
+import { formUploadRoutes } from './uploads/routes/form.ts';
+import { rawUploadRoute } from './uploads/routes/raw.ts';
+import { resumableUploadRoutes } from './uploads/routes/resumable.ts';
 import { uploadAnswer } from './uploads/routes/upload-request.ts';
+import { UploadSessionsRepository } from './uploads/session-repository.ts';
 import { extensionFits } from './validation/media-types.ts';
 import type { UploadPolicies } from './validation/upload-policies.ts';
 
-/** Signs of life of an upload within its lease. */
-const LEASE_RENEWALS = 4;
 const JSON_BODY = 64 * 1024;
-const DISK_PARTS_IN_FLIGHT = 2;
 const MAX_PARAMETER = 8192;
 /** Larger socket reads cost fewer turns of the event loop per MiB. */
 const SOCKET_CHUNK = 256 * 1024;
@@ -103,7 +102,8 @@ export async function buildApp(resources: Resources): Promise<Service> {
 
   const quotas = new QuotasRepository(database, config.DEFAULT_QUOTA);
   const assets = new AssetsRepository(database, jobs);
-  const uploadsOptions = { jobs, defaultLimit: config.DEFAULT_QUOTA, lease: config.UPLOAD_LEASE / 1000 };
+  const outbox = outboxOf(jobs);
+  const uploadsOptions = { outbox, defaultLimit: config.DEFAULT_QUOTA, lease: config.UPLOAD_LEASE / 1000 };
   const uploads = new UploadsRepository({ ...uploadsOptions, database });
   const uploadLimit = new UploadLimit(database.database, config.UPLOADS_PER_HOUR);
   const onError = (message: string, err: unknown) => logger.warn({ err }, message);
@@ -131,7 +131,6 @@ export async function buildApp(resources: Resources): Promise<Service> {
     jobs,
     assets: new AssetsRepository(background, jobs),
     uploads: new UploadsRepository({ ...uploadsOptions, database: background }),
-    agreements: new DirectUploadsRepository(background),
     store,
     policies,
     idempotency,
@@ -147,26 +146,26 @@ export async function buildApp(resources: Resources): Promise<Service> {
     onEvent: (message: string, detail: object) => logger.info(detail, message),
     onError,
   };
-  // A disk gains nothing from more, and memory is saved.
-  const partsInFlight =
-    store.kind === 'disk' ? Math.min(DISK_PARTS_IN_FLIGHT, config.PARTS_IN_FLIGHT) : config.PARTS_IN_FLIGHT;
-  const intake = new Intake({
+  const undoing = new Set<Promise<void>>();
+  const closing = new AbortController();
+  const context = {
+    config,
+    policies,
     database: database.database,
     uploads,
+    sessions: new UploadSessionsRepository(database),
     quotas,
     store,
     buffers,
     admission,
-    policies,
-    keyPrefix: config.S3_KEY_PREFIX,
-    partsInFlight,
-    wait: config.UPLOAD_WAIT,
-    minimumRate: config.MIN_UPLOAD_RATE,
-    rateWindow: config.BODY_TIMEOUT,
-    leaseRenewal: config.UPLOAD_LEASE / LEASE_RENEWALS,
-    onError: onError,
-    onOutcome: (outcome, bytes) => metrics.upload(outcome, bytes),
-  });
+    persist: (work: () => Promise<void>) => {
+      const trying = tryOn(work, closing.signal, onError).finally(() => undoing.delete(trying));
+      undoing.add(trying);
+    },
+    onError,
+    onOutcome: (outcome: string, bytes: number) => metrics.upload(outcome, bytes),
+  };
+  const intake = new Intake(context);
 
   const app = Fastify({
     loggerInstance: logger,
@@ -209,60 +208,19 @@ export async function buildApp(resources: Resources): Promise<Service> {
   guardBodies(app, config.BODY_TIMEOUT);
 
   if (config.ROLE !== 'worker') {
-    const door = { intake, uploadLimit, idempotency, stopping: stopping.signal };
-    await app.register(async (scope) => formDoors(scope as App, door));
-    await app.register(async (scope) => rawDoor(scope as App, door));
+    const door = { context, intake, uploadLimit, idempotency, stopping: stopping.signal };
+    await app.register(async (scope) => formUploadRoutes(scope as App, door));
+    await app.register(async (scope) => rawUploadRoute(scope as App, door));
     // Links of the disk store lead back to the service, wherever its clients find it.
     const followsProxy = store.kind === 'disk' && config.PUBLIC_URL === undefined && config.TRUST_PROXY.length > 0;
     const toPublicUrl: ToPublicUrl = (request, url) =>
       followsProxy ? new URL(url.replace(/^https?:\/\/[^/]*/, ''), `${request.protocol}://${request.host}`).href : url;
-    const agreements = new DirectUploadsRepository(database);
-    const direct = new DirectIntake({
-      uploads,
-      agreements,
-      quotas,
-      store,
-      jobs,
-      policies,
-      keyPrefix: config.S3_KEY_PREFIX,
-      partSize: config.PART_SIZE,
-      lease: config.UPLOAD_LEASE / 1000,
-      onError: onError,
-      onOutcome: (outcome, bytes) => metrics.upload(outcome, bytes),
-    });
-    const resumable = new ResumableIntake({
-      uploads,
-      agreements: new ResumableUploadsRepository(database),
-      quotas,
-      store,
-      jobs,
-      buffers,
-      admission,
-      policies,
-      keyPrefix: config.S3_KEY_PREFIX,
-      partsInFlight,
-      wait: config.UPLOAD_WAIT,
-      expiry: config.RESUMABLE_EXPIRY,
-      lease: config.UPLOAD_LEASE / 1000,
-      renewal: config.UPLOAD_LEASE / LEASE_RENEWALS,
-      minimumRate: config.MIN_UPLOAD_RATE,
-      rateWindow: config.BODY_TIMEOUT,
-      onError: onError,
-      onOutcome: (outcome, bytes) => metrics.upload(outcome, bytes),
-    });
-    await app.register(async (scope) => resumableDoor(scope as App, { ...door, resumable, largest: policies.largest }));
-    directDoor(app, { ...door, toPublicUrl, direct, database: database.database });
-    if (store instanceof DiskObjectStore) {
-      const parts = {
-        store,
-        buffers,
-        wait: config.UPLOAD_WAIT,
-        minimumRate: config.MIN_UPLOAD_RATE,
-        rateWindow: config.BODY_TIMEOUT,
-        stopping: stopping.signal,
-      };
-      await app.register(async (scope) => diskPartRoute(scope as App, parts));
-    }
+    const direct = new DirectUploads(context);
+    const resumable = new ResumableUploads(context);
+    await app.register(async (scope) => resumableUploadRoutes(scope as App, { ...door, resumable }));
+    directUploadRoutes(app, { ...door, toPublicUrl, direct, database: database.database });
+    if (store instanceof DiskObjectStore)
+      await app.register(async (scope) => diskPartRoute(scope as App, { context, store, stopping: stopping.signal }));
     assetRoutes(app, { assets, idempotency, extensionFits });
     downloadRoutes(app, {
       assets,
@@ -300,7 +258,8 @@ export async function buildApp(resources: Resources): Promise<Service> {
         new Problem('unavailable', { detail: 'The service is stopping. Send the file again.', retryAfter: RETRY_SOON }),
       ),
     closeWork: async () => {
-      await intake.close(UNDO_TIME);
+      await Promise.race([Promise.allSettled(undoing), delay(UNDO_TIME, undefined, { ref: false })]);
+      closing.abort();
       await jobs.stop(JOB_TIME);
     },
     reconcile: async (request) => {
@@ -366,4 +325,33 @@ function authenticationOptions(config: Config): AuthenticationOptions {
   if (secret !== undefined) return { mode: 'secret', key: { secret }, ...checks };
   if (url !== undefined) return { mode: 'keySet', key: { url, algorithms: config.AUTH_ALGORITHMS }, ...checks };
   return { mode: 'development' };
+}
+
+function outboxOf(jobs: JobQueue): Outbox {
+  return {
+    send: (transaction, job, data, options) => jobs.send(transaction, job, data, options),
+    sendAll: (transaction, job, data) => jobs.sendAll(transaction, job, data),
+    wake: () => {},
+    hasSubscribers: () => false,
+    publish: async () => {},
+  };
+}
+
+async function tryOn(
+  task: () => Promise<void>,
+  signal: AbortSignal,
+  onError: (message: string, error: unknown) => void,
+): Promise<void> {
+  const deadline = performance.now() + 10 * 60_000;
+  for (let pause = 500; performance.now() < deadline; pause = Math.min(10_000, 2 * pause)) {
+    try {
+      await delay(pause, undefined, { signal });
+      await task();
+      return;
+    } catch (error) {
+      if (signal.aborted) break;
+      onError('an upload still cannot be undone', error);
+    }
+  }
+  onError('an upload was left to the end of its lease', undefined);
 }

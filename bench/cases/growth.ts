@@ -67,8 +67,14 @@ export async function growth(stage: Stage, { rounds, say }: CaseOptions): Promis
 
 function operations(databaseUrl: string) {
   const database = openDatabase({ url: databaseUrl, connections: 2, timeout: 5000, onError: () => {} });
-  const jobs = { send: async () => {} };
-  const uploads = new UploadsRepository({ database, jobs, defaultLimit: 2 ** 50, lease: 120 });
+  const outbox = {
+    send: async () => {},
+    sendAll: async () => {},
+    wake: () => {},
+    hasSubscribers: () => false,
+    publish: async () => {},
+  };
+  const uploads = new UploadsRepository({ database, outbox, defaultLimit: 2 ** 50, lease: 120 });
   return {
     close: () => database.close(),
     /** The two statements of a small upload. */
@@ -82,7 +88,7 @@ function operations(databaseUrl: string) {
         assetType: 'image',
         cacheControl: 'private',
       };
-      await uploads.begin(upload, stored.size, { stored });
+      await uploads.begin(upload, stored.size, { seal: stored });
       await uploads.settle(id, stored, { callerId: 'bench', requestId: id });
     },
   };

@@ -6,7 +6,6 @@ import type { AssetsRepository } from '../assets/repository.ts';
 import type { Idempotency } from '../idempotency/idempotency.ts';
 import { type ReconcilerOptions, reconcile } from '../reconciliation/reconciler.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
-import type { DirectUploadsRepository } from '../uploads/direct-uploads-repository.ts';
 import { type Reaped, reapUploads } from '../uploads/jobs/reap-uploads.ts';
 import { verifyAsset } from '../uploads/jobs/verify-asset.ts';
 import type { UploadsRepository } from '../uploads/repository.ts';
@@ -18,7 +17,6 @@ export interface WorkersOptions {
   jobs: JobQueue;
   assets: AssetsRepository;
   uploads: UploadsRepository;
-  agreements: DirectUploadsRepository;
   store: ObjectStore;
   policies: UploadPolicies;
   idempotency: Idempotency;
@@ -45,9 +43,9 @@ export function reap(
 }
 
 export async function startWorkers(options: WorkersOptions): Promise<void> {
-  const { jobs, assets, agreements, store, policies, trashRetention, idempotency, reconciler, onEvent } = options;
+  const { jobs, assets, uploads, store, policies, trashRetention, idempotency, reconciler, onEvent } = options;
   await jobs.work('delete-object', (data, context) => deleteObject({ assets, store }, data, context));
-  await jobs.work('verify-asset', (data, context) => verifyAsset({ agreements, store }, data, context));
+  await jobs.work('verify-asset', (data, context) => verifyAsset({ uploads, store }, data, context));
   await jobs.work('reap-uploads', async (_data, context) => {
     const reaped = await reap(options, context);
     if (reaped.finished + reaped.ended + reaped.failed > 0) onEvent('abandoned uploads were settled', reaped);

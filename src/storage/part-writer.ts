@@ -313,10 +313,7 @@ export class PartWriter {
     }
   }
 
-  async #completeParts(
-    uploadId: string,
-    allParts: (own: UploadedPart[]) => Promise<UploadedPart[]>,
-  ): Promise<void> {
+  async #completeParts(uploadId: string, allParts: (own: UploadedPart[]) => Promise<UploadedPart[]>): Promise<void> {
     const { store, key, beforeSending } = this.#options;
     await beforeSending(this.length);
     if (this.#filled > 0) {

@@ -19,7 +19,14 @@ import type { Executor } from '../database/client.ts';
 import { Problem, unavailable } from '../problems.ts';
 import { MAX_PARTS, NoSuchUpload, ObjectStoreUnavailable, type UploadedPart } from '../storage/object-store.ts';
 import { completeObject, isWhole } from '../storage/part-writer.ts';
-import { emptyFile, FileValidation, limitFor, policyNamed, refuseBeyond, type ValidatedType } from '../validation/file-validation.ts';
+import {
+  emptyFile,
+  FileValidation,
+  limitFor,
+  policyNamed,
+  refuseBeyond,
+  type ValidatedType,
+} from '../validation/file-validation.ts';
 import { extensionFits, HEAD_SIZE, normaliseMediaType } from '../validation/media-types.ts';
 import { leaseOf, throughProcess, type UploadContext } from './context.ts';
 import { endFailedUpload, eraseEnded } from './ending.ts';
@@ -122,7 +129,10 @@ export class DirectUploads {
   }
 
   /** The upload and what has arrived of it. @throws Problem */
-  async find(ownerId: string, id: string): Promise<{ session: DirectSession; parts: UploadedPart[] } | { asset: Asset }> {
+  async find(
+    ownerId: string,
+    id: string,
+  ): Promise<{ session: DirectSession; parts: UploadedPart[] } | { asset: Asset }> {
     const found = await this.#find(ownerId, id);
     return 'asset' in found ? found : { session: found.session, parts: await this.#arrived(found.session) };
   }
@@ -238,7 +248,11 @@ export class DirectUploads {
     return signed;
   }
 
-  async #complete(session: DirectSession, actor: Actor, inTransaction: InTransaction<Asset> | undefined): Promise<Asset> {
+  async #complete(
+    session: DirectSession,
+    actor: Actor,
+    inTransaction: InTransaction<Asset> | undefined,
+  ): Promise<Asset> {
     const { sessions, store } = this.#context;
     const { id, objectKey, size, sha256 } = session;
     if (!(await sessions.keep(id, leaseOf(this.#context)))) throw uploadNotFound();
@@ -334,7 +348,9 @@ function incomplete(session: DirectSession, parts: UploadedPart[]): Problem {
   for (let partNumber = 1; partNumber <= partCountOf(session) && missing.length < 10; partNumber++)
     if (!arrived.has(partNumber)) missing.push(partNumber);
   const which =
-    missing.length > 0 ? ` Missing parts: ${missing.join(', ')}${missing.length === 10 ? ' and perhaps more' : ''}.` : '';
+    missing.length > 0
+      ? ` Missing parts: ${missing.join(', ')}${missing.length === 10 ? ' and perhaps more' : ''}.`
+      : '';
   return new Problem('upload-incomplete', {
     detail: `The parts do not make up the file yet.${which} Send them, then complete.`,
   });

@@ -46,7 +46,10 @@ export async function endFailedUpload(
 }
 
 /** For an upload whose record was ended by somebody else, after its object was made. Never throws. */
-export async function eraseEnded(context: UploadContext, { id, objectKey }: { id: string; objectKey: string }): Promise<void> {
+export async function eraseEnded(
+  context: UploadContext,
+  { id, objectKey }: { id: string; objectKey: string },
+): Promise<void> {
   try {
     await eraseAll(context, objectKey);
     await context.uploads.forget(id);

@@ -21,13 +21,7 @@ import { quotaExceeded } from '../quotas/quota-exceeded.ts';
 import { OutcomeUnknown, PartWriter } from '../storage/part-writer.ts';
 import { digestMismatch, emptyFile, FileValidation, limitFor, refuseBeyond } from '../validation/file-validation.ts';
 import { HEAD_SIZE } from '../validation/media-types.ts';
-import {
-  leaseRenewalOf,
-  meteredBody,
-  partsInFlightOf,
-  throughProcess,
-  type UploadContext,
-} from './context.ts';
+import { leaseRenewalOf, meteredBody, partsInFlightOf, throughProcess, type UploadContext } from './context.ts';
 import { endUpload, recordRefusal } from './ending.ts';
 import { incompleteBody } from './metered-source.ts';
 import { type NewFile, newUpload, objectAttributes } from './new-upload.ts';
@@ -298,9 +292,7 @@ class SingleUpload {
     const { uploads, onError } = this.#context;
     if (!this.begun || performance.now() - this.#leaseRenewedAt < leaseRenewalOf(this.#context) / 2) return;
     this.#leaseRenewedAt = performance.now();
-    uploads
-      .renew(this.record.id)
-      .catch((error) => onError('the lease of an upload could not be renewed', error));
+    uploads.renew(this.record.id).catch((error) => onError('the lease of an upload could not be renewed', error));
   }
 
   #quotaExceeded(bytes: number): Promise<Problem> {

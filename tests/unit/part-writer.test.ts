@@ -4,8 +4,8 @@ import { createHash, randomBytes } from 'node:crypto';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { type ObjectStore, ObjectStoreUnavailable, type UploadedPart } from '../../src/storage/object-store.ts';
-import { PartWriter, OutcomeUnknown } from '../../src/storage/part-writer.ts';
 import { PartBuffers } from '../../src/storage/part-buffers.ts';
+import { OutcomeUnknown, PartWriter } from '../../src/storage/part-writer.ts';
 
 const PART = 64 * 1024;
 const never = new AbortController().signal;
@@ -91,19 +91,21 @@ function writer(
   buffers: PartBuffers,
   key = 'k',
   beforeSending: (bytes: number) => Promise<void> = async () => {},
+  signal = never,
 ): PartWriter {
   return new PartWriter({
     store: store as unknown as ObjectStore,
     buffers,
     key,
     partsInFlight: 3,
+    signal,
     attributes,
     beforeSending,
   });
 }
 const digest = (bytes: Buffer) => createHash('sha256').update(bytes).digest();
 
-describe('the object writer', () => {
+describe('the part writer', () => {
   test('gives the bytes back however they were cut, with parts of equal size and a bounded number under way', async () => {
     await fc.assert(
       fc.asyncProperty(

@@ -1,6 +1,6 @@
 /**
  * Settles uploads whose lease ran out: the process that held them is dead, or cut off for good. It looks before it
- * judges. An upload that was sealed and whose object is there, with the right size and digest, is finished: only the last
+ * acts. An upload that was sealed and whose object is there, with the right size and digest, is finished: only the last
  * statement was missing. Everything else is ended: first the record, so that nobody can finish it any more, then, by a
  * job, what is left of its bytes. A live upload renews its lease, however slow it is, and is never touched.
  */
@@ -10,7 +10,7 @@ import { systemActor } from '../../database/audit.ts';
 import type { JobContext } from '../../jobs/queue.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { objectMatches } from '../../storage/verify.ts';
-import type { AbandonedUpload, Also, UploadsRepository } from '../repository.ts';
+import type { AbandonedUpload, InTransaction, UploadsRepository } from '../repository.ts';
 
 const BATCH = 100;
 const AT_ONCE = 8;
@@ -19,7 +19,7 @@ export interface ReaperOptions {
   uploads: UploadsRepository;
   store: ObjectStore;
   /** What belongs into the transaction that finishes an upload. */
-  finished?: Also<Asset>;
+  finished?: InTransaction<Asset>;
   onError: (message: string, error: unknown) => void;
 }
 
@@ -65,7 +65,7 @@ async function reap(
       if (asset) return 'finished';
     }
     const outcome = { action: 'upload.aborted' as const, reason: 'abandoned', actor };
-    await uploads.markForDeletion(id, outcome, { onlyAbandoned: true, also: fence });
+    await uploads.markForDeletion(id, outcome, { onlyAbandoned: true, inTransaction: fence });
     return 'ended';
   } catch (error) {
     signal.throwIfAborted();
