@@ -95,8 +95,8 @@ export class AppendRequest {
 
   async run(): Promise<UploadProgress> {
     const { config } = this.#context;
-    const { size, partSize } = this.#session;
-    await this.#writer.open(size ?? partSize, config.UPLOAD_WAIT, this.#signal);
+    const { size } = this.#session;
+    await this.#writer.open(size ?? Number.POSITIVE_INFINITY, config.UPLOAD_WAIT, this.#signal);
     const watch = setInterval(() => this.#watch(), leaseRenewalOf(this.#context));
     try {
       await this.#take();

@@ -216,8 +216,8 @@ for (const { store, skip } of storeKinds) {
       const [first, ...rest] = offer.parts;
       assert.ok(first);
       for (const [parts, missing] of [
-        [[], /Missing are 1, 2, 3\./],
-        [[first], /Missing are 2, 3\./],
+        [[], /Missing parts: 1, 2, 3\./],
+        [[first], /Missing parts: 2, 3\./],
       ] as const) {
         await sendParts({ parts: [...parts], partSize: offer.partSize }, bytes);
         const { status, body } = await complete(offer.uploadId);
