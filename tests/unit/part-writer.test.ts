@@ -235,4 +235,88 @@ describe('the part writer', () => {
     await subject.abandon();
     assert.equal(buffers.inUse, 0);
   });
+
+  test('goes on where others have stopped, wherever that was, and reports each part once and in order', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 1, max: PART * 5 }),
+        fc.array(fc.integer({ min: 0, max: PART * 3 }), { maxLength: 6 }),
+        fc.integer({ min: 1, max: 5 }),
+        async (size, requests, budget) => {
+          const [store, buffers, bytes] = [new MemoryStore(), new PartBuffers(budget * PART, PART), randomBytes(size)];
+          const noted: { part: UploadedPart; end: number }[] = [];
+          let [uploadId, tail, position]: [string | undefined, Buffer, number] = [undefined, Buffer.alloc(0), 0];
+          const resumed = async () => {
+            const subject = new PartWriter({
+              store: store as unknown as ObjectStore,
+              buffers,
+              key: 'k',
+              partsInFlight: 3,
+              signal: never,
+              attributes,
+              beforeSending: async () => {},
+              onBegun: async (id) => {
+                uploadId = id;
+              },
+              onPart: async (part, end) => void noted.push({ part, end }),
+            });
+            await subject.open(size, 0, never);
+            const parts = noted.length;
+            subject.resume({ uploadId, parts, bytes: position - tail.length, tail });
+            assert.equal(subject.length, position);
+            return subject;
+          };
+          for (const length of requests) {
+            const subject = await resumed();
+            await subject.write(bytes.subarray(position, position + length));
+            await subject.flush();
+            position = subject.length;
+            tail = Buffer.from(subject.tail);
+            await subject.close();
+            assert.equal(buffers.inUse, 0);
+          }
+          const last = await resumed();
+          await last.write(bytes.subarray(position));
+          await last.finish(digest(bytes), async (own) => [
+            ...noted.map(({ part }) => part).filter(({ partNumber }) => partNumber < (own[0]?.partNumber ?? 1e9)),
+            ...own,
+          ]);
+          assert.ok(store.objects.get('k')?.equals(bytes));
+          assert.deepEqual(
+            noted.map(({ part, end }) => [part.partNumber, end]),
+            noted.map((_, index) => [index + 1, (index + 1) * PART]),
+          );
+          assert.equal(buffers.inUse, 0);
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+
+  test('a part that cannot be noted ends the writing, and an upload that cannot be noted is aborted', async () => {
+    const [store, buffers] = [new MemoryStore(), new PartBuffers(8 * PART, PART)];
+    const options = {
+      store: store as unknown as ObjectStore,
+      buffers,
+      key: 'k',
+      partsInFlight: 3,
+      signal: never,
+      attributes,
+      beforeSending: async () => {},
+    };
+    const refuse = async () => {
+      throw new Error('superseded');
+    };
+    for (const refusal of [{ onPart: refuse }, { onBegun: refuse }]) {
+      const subject = new PartWriter({ ...options, ...refusal });
+      await subject.open(Number.POSITIVE_INFINITY, 0, never);
+      await assert.rejects(async () => {
+        await subject.write(randomBytes(5 * PART));
+        await subject.flush();
+      }, /superseded/);
+      await subject.close();
+      assert.equal(buffers.inUse, 0);
+      assert.equal(store.uploads.has('k'), !('onBegun' in refusal));
+    }
+  });
 });
