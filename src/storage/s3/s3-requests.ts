@@ -12,6 +12,7 @@ import { HeadBucketCommand, type S3Client, S3ServiceException } from '@aws-sdk/c
 import { getEndpointFromInstructions } from '@smithy/core/endpoints';
 import { HttpRequest, type HttpResponse } from '@smithy/core/protocols';
 import { SignatureV4 } from '@smithy/signature-v4';
+import { type Backoff, pauseAfter } from '../../backoff.ts';
 
 export interface S3Request {
   method: 'GET' | 'HEAD' | 'PUT';
@@ -34,15 +35,14 @@ export const UNSIGNED_PAYLOAD = 'UNSIGNED-PAYLOAD';
 const EMPTY_PAYLOAD = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
 /** Of an error document; they are small. Bytes. */
 const MAX_ERROR = 64 * 1024;
-/** Milliseconds: before the second try, and at most; half of it is left to chance. */
-const FIRST_PAUSE = 100;
-const MAX_PAUSE = 5000;
+/** Between tries of a request. */
+export const requestBackoff: Backoff = { first: 100, max: 5000 };
 
 /** What may pass by itself (S3 API, "Error responses"): faults of the server, and requests to slow down. */
 const passingStatus = new Set([429, 500, 502, 503, 504]);
 const passingCodes = new Set(['RequestTimeout', 'RequestTimeTooSkewed', 'SlowDown', 'InternalError']);
 
-interface Place {
+interface Endpoint {
   protocol: string;
   hostname: string;
   port?: number;
@@ -63,7 +63,7 @@ export interface S3RequestsOptions {
 
 export class S3Requests {
   readonly #options: S3RequestsOptions;
-  #place: Promise<Place> | undefined;
+  #endpoint: Promise<Endpoint> | undefined;
   /** Milliseconds by which the server's clock is ahead, once it complained. */
   #clockOffset = 0;
 
@@ -94,9 +94,7 @@ export class S3Requests {
       }
       if (attempt === tries || !this.#mayPass(fault, date)) throw fault;
       onRetries?.(operation, 1);
-      await delay(Math.min(MAX_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1)) * (0.5 + Math.random() / 2), undefined, {
-        signal,
-      });
+      await delay(pauseAfter(attempt, requestBackoff), undefined, { signal });
     }
   }
 
@@ -106,13 +104,13 @@ export class S3Requests {
     expiresIn: number,
     signedHeaders: Record<string, string> = {},
   ): Promise<string> {
-    const place = await this.#located();
-    const { protocol, host } = place;
-    const unsigned = this.#request(place, {
+    const endpoint = await this.#resolveEndpoint();
+    const { protocol, host } = endpoint;
+    const unsigned = this.#request(endpoint, {
       ...request,
       headers: { ...signedHeaders, 'x-amz-content-sha256': UNSIGNED_PAYLOAD },
     });
-    const { path, query = {} } = await place.signer.presign(unsigned, { expiresIn, signingDate: this.#now() });
+    const { path, query = {} } = await endpoint.signer.presign(unsigned, { expiresIn, signingDate: this.#now() });
     const pairs = Object.entries(query).map(
       ([name, value]) => `${percentEncoded(name)}=${percentEncoded(String(value))}`,
     );
@@ -120,18 +118,21 @@ export class S3Requests {
   }
 
   async #try(request: S3Request, signal: AbortSignal): Promise<HttpResponse> {
-    const place = await this.#located();
+    const endpoint = await this.#resolveEndpoint();
     const { headers, payloadHash = EMPTY_PAYLOAD } = request;
-    const unsigned = this.#request(place, { ...request, headers: { ...headers, 'x-amz-content-sha256': payloadHash } });
-    const signed = await place.signer.sign(unsigned, { signingDate: this.#now() });
+    const unsigned = this.#request(endpoint, {
+      ...request,
+      headers: { ...headers, 'x-amz-content-sha256': payloadHash },
+    });
+    const signed = await endpoint.signer.sign(unsigned, { signingDate: this.#now() });
     const { response } = await this.#options.client.config.requestHandler.handle(signed as HttpRequest, {
       abortSignal: signal,
     });
     return response as HttpResponse;
   }
 
-  #request(place: Place, { method, key, query = {}, headers = {}, body }: S3Request): HttpRequest {
-    const { protocol, hostname, port, path, host } = place;
+  #request(endpoint: Endpoint, { method, key, query = {}, headers = {}, body }: S3Request): HttpRequest {
+    const { protocol, hostname, port, path, host } = endpoint;
     return new HttpRequest({
       method,
       protocol,
@@ -144,16 +145,16 @@ export class S3Requests {
     });
   }
 
-  #located(): Promise<Place> {
-    this.#place ??= this.#locate().catch((error) => {
-      this.#place = undefined;
+  #resolveEndpoint(): Promise<Endpoint> {
+    this.#endpoint ??= this.#findEndpoint().catch((error) => {
+      this.#endpoint = undefined;
       throw error;
     });
-    return this.#place;
+    return this.#endpoint;
   }
 
   /** Where the bucket is and how requests to it are signed, by the rules of the SDK. */
-  async #locate(): Promise<Place> {
+  async #findEndpoint(): Promise<Endpoint> {
     const { client, bucket } = this.#options;
     const { config } = client;
     const { url, properties } = await getEndpointFromInstructions(
