@@ -9,8 +9,9 @@
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { HeadBucketCommand, type S3Client, S3ServiceException } from '@aws-sdk/client-s3';
+import { S3RequestPresigner } from '@aws-sdk/s3-request-presigner';
 import { getEndpointFromInstructions } from '@smithy/core/endpoints';
-import { HttpRequest, type HttpResponse } from '@smithy/core/protocols';
+import { buildQueryString, HttpRequest, type HttpResponse } from '@smithy/core/protocols';
 import { SignatureV4 } from '@smithy/signature-v4';
 import { type Backoff, pauseAfter } from '../../backoff.ts';
 
@@ -51,6 +52,7 @@ interface Endpoint {
   /** Of the header field Host. */
   host: string;
   signer: SignatureV4;
+  presigner: S3RequestPresigner;
 }
 
 export interface S3RequestsOptions {
@@ -105,16 +107,10 @@ export class S3Requests {
     signedHeaders: Record<string, string> = {},
   ): Promise<string> {
     const endpoint = await this.#resolveEndpoint();
-    const { protocol, host } = endpoint;
-    const unsigned = this.#request(endpoint, {
-      ...request,
-      headers: { ...signedHeaders, 'x-amz-content-sha256': UNSIGNED_PAYLOAD },
-    });
-    const { path, query = {} } = await endpoint.signer.presign(unsigned, { expiresIn, signingDate: this.#now() });
-    const pairs = Object.entries(query).map(
-      ([name, value]) => `${percentEncoded(name)}=${percentEncoded(String(value))}`,
-    );
-    return `${protocol}//${host}${path}?${pairs.join('&')}`;
+    // Whatever stands among the header fields is signed, but Content-Type; the body is not (UNSIGNED-PAYLOAD).
+    const unsigned = this.#request(endpoint, { ...request, headers: signedHeaders });
+    const { path, query } = await endpoint.presigner.presign(unsigned, { expiresIn, signingDate: this.#now() });
+    return `${endpoint.protocol}//${endpoint.host}${path}?${buildQueryString(query ?? {})}`;
   }
 
   async #try(request: S3Request, signal: AbortSignal): Promise<HttpResponse> {
@@ -164,21 +160,23 @@ export class S3Requests {
       config as unknown as Parameters<typeof getEndpointFromInstructions>[2],
     );
     const [scheme] = (properties?.['authSchemes'] ?? []) as { signingRegion?: string; signingName?: string }[];
+    const signing = {
+      service: scheme?.signingName ?? 's3',
+      region: scheme?.signingRegion ?? config.region,
+      credentials: config.credentials,
+      sha256: config.sha256,
+      // S3 signs the path as it stands.
+      uriEscapePath: false,
+      applyChecksum: false,
+    };
     return {
       protocol: url.protocol,
       hostname: url.hostname,
       ...(url.port !== '' && { port: Number(url.port) }),
       path: url.pathname.replace(/\/$/, ''),
       host: url.host,
-      signer: new SignatureV4({
-        service: scheme?.signingName ?? 's3',
-        region: scheme?.signingRegion ?? config.region,
-        credentials: config.credentials,
-        sha256: config.sha256,
-        // S3 signs the path as it stands.
-        uriEscapePath: false,
-        applyChecksum: false,
-      }),
+      signer: new SignatureV4(signing),
+      presigner: new S3RequestPresigner(signing),
     };
   }
 
