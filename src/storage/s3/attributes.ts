@@ -1,5 +1,5 @@
 /** The attributes of an object, and how it is kept, as S3 wants to hear them when an object is made (S3 API, PutObject). */
-import type { PutObjectCommandInput, ServerSideEncryption, StorageClass } from '@aws-sdk/client-s3';
+import type { PutObjectCommandInput, StorageClass } from '@aws-sdk/client-s3';
 import type { ObjectAttributes } from '../object-store.ts';
 import type { S3Options } from './client.ts';
 
@@ -12,14 +12,15 @@ type Keeping = Pick<S3Options, 'storageClass' | 'encryption'>;
 export function creationInput(
   { contentType, contentDisposition, cacheControl, metadata }: ObjectAttributes,
   { storageClass, encryption }: Keeping,
-): Partial<PutObjectCommandInput> {
+): Omit<PutObjectCommandInput, 'Bucket' | 'Key' | 'Body'> {
   return {
     ContentType: contentType,
     ContentDisposition: contentDisposition,
     CacheControl: cacheControl,
     Metadata: metadata,
+    // The SDK knows the classes of AWS; other servers have their own, and each refuses what it does not know.
     ...(storageClass !== undefined && { StorageClass: storageClass as StorageClass }),
-    ...(encryption.mode !== 'none' && { ServerSideEncryption: encryption.mode as ServerSideEncryption }),
+    ...(encryption.mode !== 'none' && { ServerSideEncryption: encryption.mode }),
     ...(encryption.mode === 'aws:kms' && encryption.keyId !== undefined && { SSEKMSKeyId: encryption.keyId }),
   };
 }

@@ -12,6 +12,7 @@
  * Bodies are whole buffers, so that the SDK can send them again: up to three retries with exponential backoff and jitter.
  */
 import { createHash } from 'node:crypto';
+import type { Readable } from 'node:stream';
 import { crc32 } from 'node:zlib';
 import {
   AbortMultipartUploadCommand,
@@ -40,7 +41,9 @@ import {
   ObjectStoreUnavailable,
   type OpenUpload,
   type PartAddress,
+  type StreamOptions,
   type UploadedPart,
+  type WrittenObject,
 } from '../object-store.ts';
 import { attributesFrom, creationHeaders, creationInput } from './attributes.ts';
 import { S3Calls } from './calls.ts';
@@ -48,6 +51,7 @@ import { makeClient, type S3Options, TRIES } from './client.ts';
 import { isMissing } from './faults.ts';
 import { LengthCheckedStream } from './length-checked-stream.ts';
 import { type S3Request, S3Requests, UNSIGNED_PAYLOAD } from './s3-requests.ts';
+import { uploadStream } from './stream-upload.ts';
 
 export type { S3Options } from './client.ts';
 
@@ -97,6 +101,17 @@ export class S3ObjectStore implements ObjectStore {
     const request = { method: 'PUT', key, headers, body, payloadHash: options.sha256.toString('hex') } as const;
     const answer = await this.#calls.undamaged('PutObject', () => this.#calls.request('PutObject', request, options));
     answer.body.resume();
+  }
+
+  putStream(
+    key: string,
+    source: () => Readable,
+    attributes: ObjectAttributes,
+    options: StreamOptions,
+  ): Promise<WrittenObject> {
+    const input = { Bucket: this.#bucket, Key: key, ...creationInput(attributes, this.#options) };
+    const target = { store: this, client: this.#client, calls: this.#calls };
+    return uploadStream(target, input, source, options);
   }
 
   async createMultipartUpload(key: string, attributes: ObjectAttributes, options: CallOptions): Promise<string> {
