@@ -3,8 +3,9 @@
  * stream into parts, or into one PutObject where there is but one, and sends two at a time. Around it stands what it
  * leaves open:
  *
- * - It copies: at the moment in which a part is cut, memory of four parts is taken (the one before, which the rest of its
+ * - It copies: at the moment in which a part is cut, memory of four parts is in use (the one before, which the rest of its
  *   bytes keeps; the one on its way; what was read; the part). That is taken out of the budget of the part buffers first.
+ *   Copies that are done with stay until the collector comes by: 10 to 60 MiB of the process, measured with 512 MiB.
  * - Its requests have no deadline and no signal, and its `abort` returns while they run on. So it is never aborted. Its
  *   requests go through `S3Calls`, and it is ended by failing the stream that it reads: then it waits for its requests.
  * - A lost answer to the last request it takes for a failure. Here the store is asked whether it has the bytes.
