@@ -200,11 +200,8 @@ export class PartBuffers {
   }
 
   #scheduleTrim(): void {
-    // Pushed back by every release.
-    if (this.#trim) {
-      this.#trim.refresh();
-      return;
-    }
+    // Put off by every release.
+    clearTimeout(this.#trim);
     this.#trim = setTimeout(() => {
       this.#spare.clear();
       this.#spareBytes = 0;

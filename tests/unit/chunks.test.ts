@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { describe, test } from 'node:test';
@@ -55,12 +56,16 @@ describe('chunks', () => {
     source.destroy();
   });
 
-  test('a destination that is gone is written to no more', async () => {
-    const source = freeing(Readable.from([Buffer.allocUnsafeSlow(10), Buffer.allocUnsafeSlow(10)]));
+  test('a destination that is gone is written to no more, and the source comes to its end', async (context) => {
+    const chunks = Array.from({ length: 3 }, () => Buffer.allocUnsafeSlow(10_000).fill(7));
+    const source = freeing(Readable.from(chunks));
     const gone = new Writable({ write: (_chunk, _encoding, done) => done() });
+    const write = context.mock.method(gone, 'write');
     gone.destroy();
     source.pipe(gone);
     await assert.rejects(pipeline(Readable.from(['x']), gone));
-    assert.equal(gone.writableLength, 0);
+    await once(source, 'end');
+    assert.equal(write.mock.callCount(), 0);
+    assert.ok(chunks.every((chunk) => chunk.length === 10_000 && chunk.every((byte) => byte === 7)));
   });
 });
