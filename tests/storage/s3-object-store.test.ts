@@ -373,12 +373,28 @@ describe('a stream of the service itself on S3 behind a bad network', { skip: s3
     for (const buffer of held) buffer.release();
   });
 
-  test('a small budget gets small parts, and what is known to be small takes little', async () => {
-    const small = new PartBuffers(3 * PART, 2 * PART);
-    await write(small, () => {
-      assert.equal(small.inUse, 3 * PART, 'all there is');
-      return source();
-    });
+  test('a small budget gets small parts', async () => {
+    const partsSent = async (budget: number, partSize: number) => {
+      const numbers = new Set<string>();
+      proxy.passAnswer = (request) => {
+        const number = /^PUT \S+partNumber=(\d+)/m.exec(request)?.[1];
+        if (number !== undefined) numbers.add(number);
+        return true;
+      };
+      const buffers = new PartBuffers(budget, partSize);
+      await write(buffers, () => {
+        assert.equal(buffers.inUse, Math.min(budget, 4 * partSize));
+        return source();
+      });
+      assert.equal(buffers.inUse, 0);
+      return numbers.size;
+    };
+    assert.equal(await partsSent(12 * PART, 3 * PART), 2);
+    assert.equal(await partsSent(6 * PART, 3 * PART), 3, 'a fourth of the budget each');
+    assert.equal(await partsSent(3 * PART, 2 * PART), 4, 'as small as S3 has them');
+  });
+
+  test('what is known to be small takes little memory', async () => {
     const buffers = memory();
     const content = bytes.subarray(0, 1000);
     const from = () => {

@@ -79,8 +79,6 @@ class StreamUpload {
   readonly #callerSignal: AbortSignal;
   readonly #stop = new AbortController();
   readonly #onAbort = () => this.#fail(this.#callerSignal.reason);
-  /** The first of all; the others follow from it. */
-  #failure: unknown;
   #begun = false;
   #uploadId: string | undefined;
   /** Whether the request that makes the object was sent: what it did is not undone. */
@@ -107,7 +105,8 @@ class StreamUpload {
     try {
       await upload.done();
     } catch (error) {
-      await this.#recover(this.#failure ?? error);
+      // What made us stop is the reason of everything that failed after it.
+      await this.#recover(this.#stop.signal.aborted ? this.#stop.signal.reason : error);
     } finally {
       this.#callerSignal.removeEventListener('abort', this.#onAbort);
       this.#body.destroy();
@@ -116,7 +115,6 @@ class StreamUpload {
   }
 
   #fail(reason: unknown): void {
-    this.#failure ??= reason;
     this.#stop.abort(reason);
     this.#body.destroy(reason instanceof Error ? reason : new Error(String(reason)));
   }
