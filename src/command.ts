@@ -7,7 +7,7 @@ import { pino } from 'pino';
 import { buildApp, type Service } from './app.ts';
 import type { Config } from './config.ts';
 import { openDatabase } from './database/client.ts';
-import { runningEmbeddedPostgres, startEmbeddedPostgres } from './database/embedded-postgres.ts';
+import { runningEmbeddedPostgres, startEmbeddedPostgres } from './database/embedded/embedded-postgres.ts';
 import { JobQueue } from './jobs/queue.ts';
 import { prepareDatabase } from './prepare-database.ts';
 import { secretIn } from './secrets.ts';

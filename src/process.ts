@@ -9,7 +9,7 @@ import { type Logger, pino } from 'pino';
 import { buildApp, type Service } from './app.ts';
 import type { Config } from './config.ts';
 import { type DatabaseHandle, openDatabase } from './database/client.ts';
-import { type EmbeddedPostgres, startEmbeddedPostgres } from './database/embedded-postgres.ts';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from './database/embedded/embedded-postgres.ts';
 import { examine } from './doctor/check.ts';
 import { databaseChecks } from './doctor/database-checks.ts';
 import { storeChecks } from './doctor/store-checks.ts';

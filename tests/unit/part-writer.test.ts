@@ -189,6 +189,31 @@ describe('the part writer', () => {
 
   for (const [call, size] of [
     ['put', 10],
+    ['create', PART + 5],
+  ] as const) {
+    test(`abandoned after the answer to ${call} was lost it removes what is there, and says that something may be left`, async () => {
+      const [store, buffers, bytes] = [new MemoryStore(), new PartBuffers(4 * PART, PART), randomBytes(size)];
+      store.after = (done) => {
+        if (done === call) throw new ObjectStoreUnavailable('lost');
+      };
+      store.before = (each) => {
+        if (each === 'head') throw new ObjectStoreUnavailable('away');
+      };
+      const subject = writer(store, buffers);
+      await subject.open(Number.POSITIVE_INFINITY, 0, never);
+      await assert.rejects(async () => {
+        await subject.write(bytes);
+        await subject.finish(digest(bytes));
+      }, ObjectStoreUnavailable);
+      // What was sent without an answer may take effect after the look.
+      assert.equal(await subject.abandon(), 'unsure');
+      assert.equal(store.objects.size + store.uploads.size, 0);
+      assert.equal(buffers.inUse, 0);
+    });
+  }
+
+  for (const [call, size] of [
+    ['put', 10],
     ['complete', PART * 2 + 1],
   ] as const) {
     test(`a lost answer to ${call} is settled by looking`, async () => {
