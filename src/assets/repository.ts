@@ -5,11 +5,12 @@
 
 import type { Actor, AuditAction } from '../database/audit.ts';
 import type { Database, DatabaseHandle, Executor } from '../database/client.ts';
+import type { Outbox } from '../database/outbox.ts';
 import { retryStatement } from '../database/retry.ts';
 import { type SQL, sql } from '../database/sql.ts';
 import { type AssetRow, assetColumns, auditFrom, toAsset } from '../database/sql-pieces.ts';
-import type { JobQueue } from '../jobs/queue.ts';
 import type { Asset } from './asset.ts';
+import { deleteObjectJob } from './jobs/delete-object.ts';
 
 /** Written out, not a parameter: the planner takes the partial indexes only when it sees the states. */
 const visible = sql.raw(`state in ('processing', 'ready', 'rejected', 'lost')`);
@@ -60,12 +61,12 @@ const DELETION_PATIENCE = 2000;
 export class AssetsRepository {
   readonly #handle: DatabaseHandle;
   readonly #database: Database;
-  readonly #jobs: Pick<JobQueue, 'send' | 'sendAll' | 'wake'>;
+  readonly #outbox: Outbox;
 
-  constructor(handle: DatabaseHandle, jobs: Pick<JobQueue, 'send' | 'sendAll' | 'wake'>) {
+  constructor(handle: DatabaseHandle, outbox: Outbox) {
     this.#handle = handle;
     this.#database = handle.database;
-    this.#jobs = jobs;
+    this.#outbox = outbox;
   }
 
   /** A visible asset of this owner, in the trash or not. */
@@ -199,14 +200,14 @@ export class AssetsRepository {
     const deleted = await retryStatement(DELETION_PATIENCE, (attempt) =>
       this.#handle.transact(async (transaction) => {
         const { rows } = await transaction.execute(deletion(condition, 'asset.deleted', actor));
-        if (rows.length > 0) await this.#jobs.send(transaction, 'delete-object', { assetId: id });
+        if (rows.length > 0) await this.#outbox.send(transaction, deleteObjectJob, { assetId: id });
         // An earlier commit took effect and only its answer was lost.
         else if (attempt === 1) return false;
         await also?.(transaction);
         return true;
       }),
     );
-    if (deleted) this.#jobs.wake('delete-object');
+    if (deleted) this.#outbox.wake(deleteObjectJob);
     return deleted;
   }
 
@@ -242,9 +243,9 @@ export class AssetsRepository {
     return this.#handle.transact(async (transaction) => {
       await fence(transaction);
       const { rows } = await transaction.execute<{ id: string }>(deletion(condition, action, actor));
-      await this.#jobs.sendAll(
+      await this.#outbox.sendAll(
         transaction,
-        'delete-object',
+        deleteObjectJob,
         rows.map(({ id }) => ({ assetId: id })),
       );
       return rows.length;

@@ -19,7 +19,7 @@ import { contentDisposition } from '../assets/content-disposition.ts';
 import { dispositionOf } from '../assets/serving.ts';
 import type { Actor } from '../database/audit.ts';
 import { type Executor, isDatabaseUnavailable } from '../database/client.ts';
-import type { JobQueue } from '../jobs/queue.ts';
+import type { Outbox } from '../database/outbox.ts';
 import { Problem, unavailable } from '../problems.ts';
 import type { QuotasRepository } from '../quotas/repository.ts';
 import { erase } from '../storage/erase.ts';
@@ -48,6 +48,7 @@ import {
   refuseBeyond,
 } from '../validation/validate.ts';
 import type { DirectUpload, DirectUploadsRepository } from './direct-uploads-repository.ts';
+import { verifyAssetJob } from './jobs/verify-asset.ts';
 import type { Also, UploadsRepository } from './repository.ts';
 
 const MiB = 1024 * 1024;
@@ -91,7 +92,7 @@ export interface DirectIntakeOptions {
   agreements: DirectUploadsRepository;
   quotas: QuotasRepository;
   store: ObjectStore;
-  jobs: Pick<JobQueue, 'send'>;
+  outbox: Outbox;
   policies: UploadPolicies;
   keyPrefix: string;
   /** Bytes; larger only where a file would have too many parts. */
@@ -366,12 +367,12 @@ export class DirectIntake {
     actor: Actor,
     also: Also<Asset> | undefined,
   ): Promise<Asset> {
-    const { uploads, jobs } = this.#options;
+    const { uploads, outbox } = this.#options;
     const { id, size, sha256 } = upload;
     const isPending = sha256 !== undefined && size > VERIFIED_AT_ONCE;
     const stored = { size, sha256, mediaType, assetType: policy.assetType, cacheControl: policy.cacheControl };
     const settled: Also<Asset> = async (transaction, asset) => {
-      if (isPending) await jobs.send(transaction, 'verify-asset', { assetId: id });
+      if (isPending) await outbox.send(transaction, verifyAssetJob, { assetId: id });
       await also?.(transaction, asset);
     };
     const asset = await uploads.settle(id, stored, actor, settled, isPending ? 'processing' : 'ready');

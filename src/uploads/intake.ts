@@ -14,11 +14,11 @@
  * does. What a failure leaves is undone only where the outcome is known; see `#undo`.
  */
 import { createHash } from 'node:crypto';
-import { setTimeout as delay } from 'node:timers/promises';
 import { v7 as uuidv7 } from 'uuid';
 import type { Asset } from '../assets/asset.ts';
 import { contentDisposition } from '../assets/content-disposition.ts';
 import { dispositionOf } from '../assets/serving.ts';
+import type { BackgroundTasks } from '../background-tasks.ts';
 import { type Actor, recordEvent } from '../database/audit.ts';
 import { type Database, isDatabaseUnavailable } from '../database/client.ts';
 import type { Admission } from '../http/admission.ts';
@@ -47,8 +47,6 @@ import type { Also, EndedUpload, StoredBytes, UploadsRepository } from './reposi
 
 /** While uploads wait for memory, those that hold it must move at least this fast. Bytes per second. */
 const CONTENDED_RATE = 64 * 1024;
-/** How long undoing is tried again while the database is away. Milliseconds. */
-const UNDO_PATIENCE = 10 * 60_000;
 
 /** One file on its way in. */
 export interface Arrival {
@@ -92,14 +90,14 @@ export interface IntakeOptions {
   rateWindow: number;
   /** Told of everything that must be looked at again but does not concern the client. */
   onError: (message: string, error: unknown) => void;
+  /** Undoes what cannot be undone at once. */
+  tasks: BackgroundTasks;
   onOutcome?: (outcome: 'stored' | 'refused' | 'aborted' | 'failed', bytes: number) => void;
   now?: () => Date;
 }
 
 export class Intake {
   readonly #options: IntakeOptions;
-  readonly #undoing = new Set<Promise<void>>();
-  readonly #closing = new AbortController();
 
   constructor(options: IntakeOptions) {
     this.#options = options;
@@ -162,12 +160,6 @@ export class Intake {
     }
   }
 
-  /** Waits until everything under way is undone, at most `patience` milliseconds. What is then left has a lease that ends. */
-  async close(patience: number): Promise<void> {
-    await Promise.race([Promise.allSettled(this.#undoing), delay(patience, undefined, { ref: false })]);
-    this.#closing.abort();
-  }
-
   /**
    * Leaves nothing behind, as far as it is known what there is. An outcome nobody knows is left as it is: the record
    * `uploading` names the key, and its lease ends.
@@ -177,7 +169,10 @@ export class Intake {
     if (upload.stored || (problem instanceof Error && problem.cause instanceof OutcomeUnknown)) {
       upload.release();
       this.#options.onError('the outcome of an upload is unknown; its record is kept', problem);
-      this.#inBackground(() => this.#resolve(upload, { action: 'upload.aborted', reason, actor: arrival.actor }));
+      this.#options.tasks.persist(
+        () => this.#resolve(upload, { action: 'upload.aborted', reason, actor: arrival.actor }),
+        'ending an upload',
+      );
       return;
     }
     const touchedStore = await upload.stop();
@@ -201,7 +196,7 @@ export class Intake {
       await end();
     } catch (error) {
       this.#options.onError('an upload could not be undone at once; trying on', error);
-      this.#inBackground(end);
+      this.#options.tasks.persist(end, 'ending an upload');
     }
   }
 
@@ -219,27 +214,6 @@ export class Intake {
     const { uploads } = this.#options;
     if ((await uploads.markForDeletion(upload.id, outcome)) && (await upload.abandon()) === 'nothing-left')
       await uploads.forget(upload.id);
-  }
-
-  /** Tries until it works, the service stops, or the lease of the upload has long ended. */
-  #inBackground(task: () => Promise<void>): void {
-    const trying = this.#tryOn(task).finally(() => this.#undoing.delete(trying));
-    this.#undoing.add(trying);
-  }
-
-  async #tryOn(task: () => Promise<void>): Promise<void> {
-    const deadline = performance.now() + UNDO_PATIENCE;
-    for (let pause = 500; performance.now() < deadline; pause = Math.min(10_000, 2 * pause)) {
-      try {
-        await delay(pause, undefined, { signal: this.#closing.signal });
-        await task();
-        return;
-      } catch (error) {
-        if (this.#closing.signal.aborted) break;
-        this.#options.onError('an upload still cannot be undone', error);
-      }
-    }
-    this.#options.onError('an upload was left to the end of its lease', undefined);
   }
 }
 

@@ -8,12 +8,13 @@
  */
 
 import type { Asset } from '../assets/asset.ts';
+import { deleteObjectJob } from '../assets/jobs/delete-object.ts';
 import type { Actor } from '../database/audit.ts';
 import { type DatabaseHandle, type Executor, sqlState } from '../database/client.ts';
+import type { Outbox } from '../database/outbox.ts';
 import { retryStatement } from '../database/retry.ts';
 import { sql } from '../database/sql.ts';
 import { type AssetRow, assetColumns, auditFrom, reserve, toAsset } from '../database/sql-pieces.ts';
-import type { JobQueue } from '../jobs/queue.ts';
 
 const UNIQUE_VIOLATION = '23505';
 /** How long a lost connection is borne before bytes are stored, and after; milliseconds. */
@@ -58,7 +59,7 @@ export interface AbandonedUpload {
 
 export interface UploadsRepositoryOptions {
   database: DatabaseHandle;
-  jobs: Pick<JobQueue, 'send'>;
+  outbox: Outbox;
   /** Bytes, of owners for whom no limit was set. */
   defaultLimit: number;
   /** Seconds after which an upload that is not heard of counts as abandoned. */
@@ -216,7 +217,7 @@ export class UploadsRepository {
     outcome: EndedUpload,
     { onlyAbandoned = false, also }: { onlyAbandoned?: boolean; also?: (transaction: Executor) => Promise<void> } = {},
   ): Promise<boolean> {
-    const { database, jobs } = this.#options;
+    const { database, outbox } = this.#options;
     return retryStatement(PATIENCE_BEFORE, () =>
       database.transact(async (transaction) => {
         await also?.(transaction);
@@ -234,7 +235,7 @@ export class UploadsRepository {
           )
           select id from upload`);
         if (rows.length === 0) return false;
-        await jobs.send(transaction, 'delete-object', { assetId: id }, { startAfter: LATE_REQUESTS });
+        await outbox.send(transaction, deleteObjectJob, { assetId: id }, { startAfter: LATE_REQUESTS });
         return true;
       }),
     );

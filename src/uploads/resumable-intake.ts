@@ -19,8 +19,8 @@ import { contentDisposition } from '../assets/content-disposition.ts';
 import { dispositionOf } from '../assets/serving.ts';
 import type { Actor } from '../database/audit.ts';
 import { isDatabaseUnavailable } from '../database/client.ts';
+import type { Outbox } from '../database/outbox.ts';
 import type { Admission } from '../http/admission.ts';
-import type { JobQueue } from '../jobs/queue.ts';
 import { Problem, RETRY_SOON, unavailable } from '../problems.ts';
 import type { QuotasRepository } from '../quotas/repository.ts';
 import { erase } from '../storage/erase.ts';
@@ -46,6 +46,7 @@ import {
   quotaExceeded,
   refuseBeyond,
 } from '../validation/validate.ts';
+import { verifyAssetJob } from './jobs/verify-asset.ts';
 import { metered } from './metered-source.ts';
 import type { UploadsRepository } from './repository.ts';
 import type { ResumableUpload, ResumableUploadsRepository } from './resumable-uploads-repository.ts';
@@ -89,7 +90,7 @@ export interface ResumableIntakeOptions {
   agreements: ResumableUploadsRepository;
   quotas: QuotasRepository;
   store: ObjectStore;
-  jobs: Pick<JobQueue, 'send'>;
+  outbox: Outbox;
   buffers: PartBuffers;
   admission: Admission;
   policies: UploadPolicies;
@@ -557,7 +558,7 @@ class Leg {
 
   /** Without a digest a job reads it back. */
   async #settle(stored: Parameters<UploadsRepository['settle']>[1]): Promise<Asset> {
-    const { uploads, jobs } = this.#options;
+    const { uploads, outbox } = this.#options;
     const { id } = this.#upload;
     const isKnown = stored.sha256 !== undefined;
     const asset = await uploads.settle(
@@ -565,7 +566,7 @@ class Leg {
       stored,
       this.#request.actor,
       async (transaction) => {
-        if (!isKnown) await jobs.send(transaction, 'verify-asset', { assetId: id });
+        if (!isKnown) await outbox.send(transaction, verifyAssetJob, { assetId: id });
       },
       isKnown ? 'ready' : 'processing',
     );

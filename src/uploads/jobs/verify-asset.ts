@@ -3,15 +3,18 @@
  * that came in several requests. Until then the asset is `processing`; afterwards it is `ready`, or `rejected` with the reason, and its owner may delete it.
  */
 import { systemActor } from '../../database/audit.ts';
-import type { JobContext, JobData } from '../../jobs/queue.ts';
+import type { JobReference } from '../../database/outbox.ts';
+import type { JobContext } from '../../jobs/job.ts';
 import { Problem } from '../../problems.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { verifyBytes } from '../direct-intake.ts';
 import type { DirectUploadsRepository } from '../direct-uploads-repository.ts';
 
+export const verifyAssetJob: JobReference<{ assetId: string }> = { name: 'verify-asset' };
+
 export async function verifyAsset(
   { agreements, store }: { agreements: DirectUploadsRepository; store: ObjectStore },
-  { assetId }: JobData['verify-asset'],
+  { assetId }: { assetId: string },
   { id: jobId, signal, fence }: JobContext,
 ): Promise<void> {
   const asset = await agreements.findProcessing(assetId);

@@ -5,11 +5,11 @@
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { type Asset, assetDocument } from '../../assets/asset.ts';
-import type { ToPublicUrl } from '../../assets/downloads.ts';
 import type { Executor } from '../../database/client.ts';
 import { actorOf } from '../../http/authentication.ts';
 import { wantBody } from '../../http/body-guard.ts';
 import type { App } from '../../http/openapi.ts';
+import type { ToPublicUrl } from '../../http/public-url.ts';
 import {
   assetId,
   assetType,

@@ -7,14 +7,16 @@ import { actorOf } from '../../http/authentication.ts';
 import { asProblem } from '../../http/error-handler.ts';
 import type { UploadLimit } from '../../http/rate-limit.ts';
 import { assetType, binaryDigest, metadata, projectId } from '../../http/schema-types.ts';
-import { type Answer, type Idempotency, idempotencyKey } from '../../idempotency/idempotency.ts';
+import { type Answer, type Fate, type Idempotency, idempotencyKey } from '../../idempotency/idempotency.ts';
 import { ClientGone, Problem, type ProblemType } from '../../problems.ts';
 import type { Arrival, Intake } from '../intake.ts';
+import type { UploadsRepository } from '../repository.ts';
 
 export interface DoorOptions {
   intake: Intake;
   uploadLimit: UploadLimit;
   idempotency: Idempotency;
+  uploads: UploadsRepository;
   /** Aborted when the service will not wait for uploads any longer. */
   stopping: AbortSignal;
 }
@@ -94,7 +96,7 @@ export function uploadAnswer(asset: Asset): Answer & { body: ReturnType<typeof t
  * @param place of the file in its request, where there are several
  */
 export async function receiveOnce(
-  { intake, uploadLimit, idempotency }: DoorOptions,
+  { intake, uploads, uploadLimit, idempotency }: DoorOptions,
   request: FastifyRequest,
   arrival: Arrival,
   place?: number,
@@ -111,7 +113,7 @@ export async function receiveOnce(
   const key = place === undefined ? named : `${named} ${place}`;
   const { fileName, projectId, assetType, metadata, declaredType, sha256, size } = arrival;
   const content = [fileName, projectId, assetType, metadata, declaredType, sha256?.toString('hex'), size];
-  const claim = await idempotency.claim(request.caller.id, key, ['upload', ...content]);
+  const claim = await idempotency.claim(request.caller.id, key, ['upload', ...content], (id) => fateOf(uploads, id));
   if (claim.kind === 'replay') {
     await requireSameBytes(arrival, claim.answer);
     return claim.answer;
@@ -127,6 +129,12 @@ export async function receiveOnce(
   } finally {
     claim.close();
   }
+}
+
+/** What became of an upload whose process may be dead. */
+async function fateOf(uploads: UploadsRepository, id: string): Promise<Fate> {
+  const fate = await uploads.fate(id);
+  return typeof fate === 'string' ? { state: fate } : { state: 'stored', answer: uploadAnswer(fate) };
 }
 
 /** A request is the same only if its file is. The body is read to its end, so that any client gets to its answer. */
