@@ -49,6 +49,8 @@ import { formDoors } from './uploads/routes/form.ts';
 import { rawDoor } from './uploads/routes/raw.ts';
 import { resumableDoor } from './uploads/routes/resumable.ts';
 import { uploadAnswer } from './uploads/routes/upload-request.ts';
+import { UsageRepository } from './usage/repository.ts';
+import { usageRoutes } from './usage/routes.ts';
 import { extensionFits } from './validation/media-types.ts';
 import type { UploadPolicies } from './validation/upload-policies.ts';
 
@@ -271,7 +273,8 @@ export async function buildApp(resources: Resources): Promise<Service> {
       onSent: (bytes) => metrics.sent(bytes),
       toPublicUrl,
     });
-    quotaRoutes(app, { quotas, assets, idempotency });
+    quotaRoutes(app, { quotas, idempotency });
+    usageRoutes(app, { usage: new UsageRepository(database.database) });
     jobRoutes(app, { jobs });
   }
   healthRoutes(app, {
