@@ -8,11 +8,13 @@ import { quotas } from './quotas/index.ts';
 import { reconciliation } from './reconciliation/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
 import { uploads } from './uploads/index.ts';
+import { usage } from './usage/index.ts';
 
 export const features: readonly Feature<Core>[] = [
   uploads,
   assets,
   quotas,
+  usage,
   administration,
   reconciliation,
   idempotency,

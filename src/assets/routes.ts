@@ -10,8 +10,9 @@ import { assetNotFound, Problem } from '../problems.ts';
 import { checkFileName } from '../validation/file-name.ts';
 import { extensionFits } from '../validation/media-types.ts';
 import { type Asset, assetDocument, recordTag, toDocument } from './asset.ts';
+import type { ListQuery } from './list.ts';
 import { matchesIfMatch } from './preconditions.ts';
-import type { AssetsRepository, ListQuery } from './repository.ts';
+import type { AssetsRepository } from './repository.ts';
 
 export interface AssetRoutesOptions {
   assets: AssetsRepository;
@@ -253,10 +254,10 @@ export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOption
         const current = await required(assets.find(caller.id, params.id));
         requireMatch(ifMatch, current);
         const version = ifMatch === undefined ? undefined : current.version;
-        const also = (transaction: Executor) => commit(transaction, gone);
+        const inTransaction = (transaction: Executor) => commit(transaction, gone);
         const done = query.permanent
-          ? await assets.delete(caller.id, params.id, version, actor, also)
-          : await assets.trash(caller.id, params.id, version, actor, also);
+          ? await assets.delete(caller.id, params.id, version, actor, inTransaction)
+          : await assets.trash(caller.id, params.id, version, actor, inTransaction);
         // Somebody was faster: deleted, or changed since it was read.
         if (!done) requireMatch(ifMatch, await required(assets.find(caller.id, params.id)));
         if (!done) throw assetNotFound();

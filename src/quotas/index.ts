@@ -1,5 +1,4 @@
 /** What an owner may store, and does. Who grants is the statement that begins an upload; see `reserve`. */
-import { AssetsRepository } from '../assets/repository.ts';
 import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
 import { quotaActions } from './audit.ts';
@@ -10,10 +9,9 @@ export const quotas: Feature<Core> = {
   name: 'quotas',
   tags: [{ name: 'Quotas', description: 'What an owner may store, and does' }],
   auditActions: quotaActions,
-  routes: (app, { database, outbox, config, idempotency }) =>
+  routes: (app, { database, config, idempotency }) =>
     quotaRoutes(app, {
       quotas: new QuotasRepository(database, config.DEFAULT_QUOTA),
-      assets: new AssetsRepository(database, outbox),
       idempotency,
     }),
 };
