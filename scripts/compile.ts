@@ -5,6 +5,12 @@
 import { enableCompileCache } from 'node:module';
 
 enableCompileCache();
-// An image is built without the configuration of those who will run it.
-if (process.env['NODE_ENV'] !== 'production') (await import('../src/startup.ts')).readConfiguration();
 await import('../src/process.ts');
+// An image is built without the configuration of those who will run it.
+if (process.env['NODE_ENV'] !== 'production') {
+  const [{ readConfiguration }, { features }] = await Promise.all([
+    import('../src/startup.ts'),
+    import('../src/app.ts'),
+  ]);
+  readConfiguration(features);
+}

@@ -2,6 +2,7 @@
  * `npm run doctor`: tries out the live configuration step by step and says of each step what was found. What it writes
  * lies under `doctor/` and is removed again. Exit code 1 when something that the service needs fails.
  */
+import { features } from '../src/app.ts';
 import { openCommandDatabase } from '../src/command.ts';
 import { openDatabase } from '../src/database/client.ts';
 import { type Check, examine } from '../src/doctor/check.ts';
@@ -24,7 +25,7 @@ async function report(checks: Check[]): Promise<void> {
 }
 
 // A faulty configuration ends the process here, with all its faults by name.
-const { config } = readConfiguration();
+const { config } = readConfiguration(features);
 console.log('ok       settings: valid');
 let close = async () => {};
 const databaseLooks: Check[] = [];

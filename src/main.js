@@ -6,7 +6,5 @@
 import { enableCompileCache } from 'node:module';
 
 enableCompileCache();
-const { readConfiguration } = await import('./startup.ts');
-const startup = readConfiguration();
 const { run } = await import('./process.ts');
-await run(startup);
+await run();

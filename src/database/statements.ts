@@ -182,6 +182,20 @@ export function jsonObject(fields: Readonly<Record<string, SQLWrapper>>): SQL {
   return sql`jsonb_build_object(${sql.join(pairs, sql`, `)})`;
 }
 
+/** That a column is one of the values of a parameter, which is an array. */
+export function isAnyOf(column: PgColumn, values: Placeholder): SQL {
+  return sql`${column} = any(${values}::${sql.raw(column.getSQLType())}[])`;
+}
+
+/**
+ * A limit that stands in the text: one plan then serves all values, and the planner knows how few rows are wanted. The
+ * builder makes a parameter of a number; a piece of SQL it takes as it is, though its types do not say so.
+ */
+export function writtenOut(limit: number): Placeholder {
+  if (!Number.isSafeInteger(limit)) throw new TypeError(`${limit} is no limit`);
+  return sql.raw(String(limit)) as unknown as Placeholder;
+}
+
 /** Seconds from now, by the clock of the database. */
 export function inSeconds(seconds: Placeholder | number): SQL {
   return sql`now() + make_interval(secs => ${seconds})`;

@@ -49,14 +49,13 @@ export interface Replay {
   answer: Answer;
 }
 
-/** What became of the upload of an attempt whose process died. */
-export type UploadFate = { state: 'running' | 'gone' } | { state: 'stored'; answer: Answer };
+/** What became of what a request had begun whose process died. */
+export type Fate = { state: 'running' | 'gone' } | { state: 'stored'; answer: Answer };
 
 export interface IdempotencyOptions {
   database: DatabaseHandle;
   /** Seconds after which a request that is not heard of counts as dead. */
   lease: number;
-  fateOf: (assetId: string) => Promise<UploadFate>;
   onError: (message: string, error: unknown) => void;
 }
 
@@ -100,9 +99,15 @@ export class Idempotency {
 
   /**
    * @param request everything that makes it the same request: operation, parameters, fields, digest or size
+   * @param fateOf looks what became of what an attempt named by `began`; without it, that counts as gone
    * @throws Problem idempotency-key-reused, request-in-progress
    */
-  async claim(callerId: string, key: string, request: unknown[]): Promise<Claim | Replay> {
+  async claim(
+    callerId: string,
+    key: string,
+    request: unknown[],
+    fateOf: (begunId: string) => Promise<Fate> = async () => ({ state: 'gone' }),
+  ): Promise<Claim | Replay> {
     const fingerprint = createHash('sha256').update(JSON.stringify(request)).digest();
     const claim = randomUUID();
     for (;;) {
@@ -124,7 +129,7 @@ export class Idempotency {
         });
       }
       if (row.live) throw inProgress();
-      const fate = row.asset_id === null ? { state: 'gone' as const } : await this.#options.fateOf(row.asset_id);
+      const fate = row.asset_id === null ? { state: 'gone' as const } : await fateOf(row.asset_id);
       if (fate.state === 'running') throw inProgress();
       if (!(await this.#takeOver(callerId, key, row.claim, claim))) continue;
       const mine = this.#claimOf(callerId, key, claim);

@@ -1,10 +1,11 @@
 /** What a reconciliation asks of the database: the listing of the object store against the records, and the quotas. */
 
+import { deleteObjectJob } from '../assets/jobs/delete-object.ts';
 import type { Actor, AuditAction } from '../database/audit.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
+import type { Outbox } from '../database/outbox.ts';
 import { type SQL, sql } from '../database/sql.ts';
 import { auditFrom } from '../database/sql-pieces.ts';
-import type { JobQueue } from '../jobs/queue.ts';
 import type { ListedObject } from '../storage/object-store.ts';
 
 const visible = sql.raw(`state in ('processing', 'ready', 'rejected', 'lost')`);
@@ -24,11 +25,11 @@ export interface LastRun {
 
 export class ReconciliationRepository {
   readonly #handle: DatabaseHandle;
-  readonly #jobs: Pick<JobQueue, 'sendAll'>;
+  readonly #outbox: Outbox;
 
-  constructor(handle: DatabaseHandle, jobs: Pick<JobQueue, 'sendAll'>) {
+  constructor(handle: DatabaseHandle, outbox: Outbox) {
     this.#handle = handle;
-    this.#jobs = jobs;
+    this.#outbox = outbox;
   }
 
   /** Begins a run; what a run that died has left of its listing goes. */
@@ -148,9 +149,9 @@ export class ReconciliationRepository {
           )
         limit 10000`);
       if (!dryRun)
-        await this.#jobs.sendAll(
+        await this.#outbox.sendAll(
           transaction,
-          'delete-object',
+          deleteObjectJob,
           rows.map(({ id }) => ({ assetId: id })),
         );
       return rows.length;

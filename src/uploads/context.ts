@@ -1,14 +1,11 @@
 /** What all uploads share, whatever route they came through. */
-import type { Config } from '../config.ts';
-import type { Database } from '../database/client.ts';
-import type { Admission } from '../http/admission.ts';
-import type { QuotasRepository } from '../quotas/repository.ts';
-import { MAX_PARTS, type ObjectStore } from '../storage/object-store.ts';
-import type { PartBuffers } from '../storage/part-buffers.ts';
-import type { UploadPolicies } from '../validation/upload-policies.ts';
+import type { Core } from '../core.ts';
+import type { DatabaseHandle } from '../database/client.ts';
+import { QuotasRepository } from '../quotas/repository.ts';
+import { MAX_PARTS } from '../storage/object-store.ts';
 import { metered } from './metered-source.ts';
-import type { UploadsRepository } from './repository.ts';
-import type { UploadSessionsRepository } from './session-repository.ts';
+import { UploadsRepository } from './repository.ts';
+import { UploadSessionsRepository } from './session-repository.ts';
 
 /** Signs of life of an upload within its lease. */
 const LEASE_RENEWALS = 4;
@@ -19,21 +16,33 @@ const CONTENDED_RATE = 64 * 1024;
 
 export type UploadOutcome = 'stored' | 'refused' | 'aborted' | 'failed';
 
-export interface UploadContext {
-  config: Config;
-  policies: UploadPolicies;
-  database: Database;
+type Shared = 'config' | 'policies' | 'database' | 'store' | 'buffers' | 'admission' | 'tasks' | 'onError';
+
+export interface UploadContext extends Pick<Core, Shared> {
   uploads: UploadsRepository;
   sessions: UploadSessionsRepository;
   quotas: QuotasRepository;
-  store: ObjectStore;
-  buffers: PartBuffers;
-  admission: Admission;
-  /** Does it in the background, again until it works, the service stops, or the lease of any upload has long ended. */
-  persist: (work: () => Promise<void>) => void;
-  /** Told of everything that must be looked at again but does not concern the client. */
-  onError: (message: string, error: unknown) => void;
-  onOutcome: (outcome: UploadOutcome, bytes: number) => void;
+  onOutcome(outcome: UploadOutcome, bytes: number): void;
+}
+
+/** The context of all uploads of a process. */
+export function uploadContext(core: Core): UploadContext {
+  const { config, policies, database, store, buffers, admission, tasks, onError } = core;
+  return {
+    ...{ config, policies, database, store, buffers, admission, tasks, onError },
+    uploads: uploadsRepository(core, database),
+    sessions: new UploadSessionsRepository(database),
+    quotas: new QuotasRepository(database, config.DEFAULT_QUOTA),
+    onOutcome: (outcome, bytes) => core.metrics.upload(outcome, bytes),
+  };
+}
+
+/** The records of uploads, on one of the pools. */
+export function uploadsRepository(
+  { config, outbox }: Pick<Core, 'config' | 'outbox'>,
+  database: DatabaseHandle,
+): UploadsRepository {
+  return new UploadsRepository({ database, outbox, defaultLimit: config.DEFAULT_QUOTA, lease: leaseOf({ config }) });
 }
 
 /** Seconds for which an upload counts as alive after a sign of life. */

@@ -72,7 +72,7 @@ export async function recordRefusal(
   name?: string,
 ): Promise<void> {
   try {
-    await recordEvent(database, {
+    await recordEvent(database.database, {
       action: 'upload.refused',
       actor,
       ownerId,

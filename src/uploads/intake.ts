@@ -85,13 +85,16 @@ export class Intake {
    * `uploading` names the key, and its lease ends.
    */
   async #undo(upload: SingleUpload, arrival: Arrival, problem: unknown, refused: boolean): Promise<void> {
-    const { uploads, persist, onError } = this.#context;
+    const { uploads, tasks, onError } = this.#context;
     const { actor } = arrival;
     const reason = problem instanceof Problem ? problem.type : 'client-gone';
     if (upload.stored || (problem instanceof Error && problem.cause instanceof OutcomeUnknown)) {
       await upload.close();
       onError('the outcome of an upload is unknown; its record is kept', problem);
-      persist(() => this.#resolve(upload, { action: 'upload.aborted', reason, actor }));
+      tasks.persist(
+        () => this.#resolve(upload, { action: 'upload.aborted', reason, actor }),
+        'settling an upload of unknown outcome',
+      );
       return;
     }
     const touchedStore = await upload.stop();
@@ -110,7 +113,7 @@ export class Intake {
       await end();
     } catch (error) {
       onError('an upload could not be undone at once; trying on', error);
-      persist(end);
+      tasks.persist(end, 'ending an upload');
     }
   }
 

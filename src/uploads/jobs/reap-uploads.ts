@@ -6,11 +6,14 @@
  */
 
 import type { Asset } from '../../assets/asset.ts';
+import type { Core } from '../../core.ts';
 import { systemActor } from '../../database/audit.ts';
-import type { JobContext } from '../../jobs/queue.ts';
+import type { JobContext } from '../../jobs/job.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { objectMatches } from '../../storage/verify.ts';
+import { uploadsRepository } from '../context.ts';
 import type { AbandonedUpload, InTransaction, UploadsRepository } from '../repository.ts';
+import { uploadAnswer } from '../routes/upload-request.ts';
 
 const BATCH = 100;
 const AT_ONCE = 8;
@@ -30,6 +33,25 @@ export interface Reaped {
   failed: number;
 }
 
+/** The reaper on what the service shares. */
+export function reap(core: Core, context: JobContext): Promise<Reaped> {
+  const { background, store, idempotency, onError } = core;
+  return reapUploads(
+    {
+      uploads: uploadsRepository(core, background),
+      store,
+      onError,
+      finished: (transaction, asset) => idempotency.completeUpload(transaction, asset.id, uploadAnswer(asset)),
+    },
+    context,
+  );
+}
+
+/** The same for a command, whose work belongs to no worker, so nobody can take it away. */
+export function reapOutsideOfJobs(core: Core): Promise<Reaped> {
+  return reap(core, { id: 'command', signal: new AbortController().signal, fence: async () => {} });
+}
+
 export async function reapUploads(options: ReaperOptions, context: JobContext): Promise<Reaped> {
   const reaped: Reaped = { finished: 0, ended: 0, failed: 0 };
   const seen = new Set<string>();
@@ -43,14 +65,14 @@ export async function reapUploads(options: ReaperOptions, context: JobContext): 
       Array.from({ length: AT_ONCE }, async () => {
         for (const upload of work) {
           context.signal.throwIfAborted();
-          reaped[await reap(options, upload, context)] += 1;
+          reaped[await settle(options, upload, context)] += 1;
         }
       }),
     );
   }
 }
 
-async function reap(
+async function settle(
   { uploads, store, finished, onError }: ReaperOptions,
   { id, objectKey, stored }: AbandonedUpload,
   { id: jobId, signal, fence }: JobContext,

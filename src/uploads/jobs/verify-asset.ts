@@ -5,7 +5,7 @@
  */
 import { systemActor } from '../../database/audit.ts';
 import type { JobReference } from '../../database/outbox.ts';
-import type { JobContext } from '../../jobs/queue.ts';
+import type { JobContext } from '../../jobs/job.ts';
 import { Problem } from '../../problems.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import type { UploadsRepository } from '../repository.ts';

@@ -5,10 +5,10 @@
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { type Asset, assetDocument } from '../../assets/asset.ts';
-import type { ToPublicUrl } from '../../assets/downloads.ts';
 import type { Executor } from '../../database/client.ts';
 import { actorOf } from '../../http/authentication.ts';
 import type { App } from '../../http/openapi.ts';
+import type { ToPublicUrl } from '../../http/public-url.ts';
 import {
   assetId,
   assetType,

@@ -7,12 +7,13 @@ import { actorOf } from '../../http/authentication.ts';
 import { asProblem } from '../../http/error-handler.ts';
 import type { UploadLimit } from '../../http/rate-limit.ts';
 import { assetType, binaryDigest, metadata, projectId } from '../../http/schema-types.ts';
-import { type Answer, type Idempotency, idempotencyKey } from '../../idempotency/idempotency.ts';
+import { type Answer, type Fate, type Idempotency, idempotencyKey } from '../../idempotency/idempotency.ts';
 import { ClientGone, Problem, type ProblemType } from '../../problems.ts';
 import { limitFor } from '../../validation/file-validation.ts';
 import { throughProcess, type UploadContext } from '../context.ts';
 import { recordRefusal } from '../ending.ts';
 import type { Arrival, Intake } from '../intake.ts';
+import type { UploadsRepository } from '../repository.ts';
 
 export interface UploadRouteOptions {
   context: UploadContext;
@@ -101,7 +102,7 @@ export function uploadAnswer(asset: Asset): Answer & { body: ReturnType<typeof t
  * @param index of the file in its request, where there are several
  */
 export async function receiveOnce(
-  { intake, uploadLimit, idempotency }: UploadRouteOptions,
+  { context, intake, uploadLimit, idempotency }: UploadRouteOptions,
   request: FastifyRequest,
   arrival: Arrival,
   index?: number,
@@ -118,7 +119,9 @@ export async function receiveOnce(
   const key = index === undefined ? named : `${named} ${index}`;
   const { fileName, projectId, assetType, metadata, declaredType, sha256, size } = arrival;
   const content = [fileName, projectId, assetType, metadata, declaredType, sha256?.toString('hex'), size];
-  const claim = await idempotency.claim(request.caller.id, key, ['upload', ...content]);
+  const claim = await idempotency.claim(request.caller.id, key, ['upload', ...content], (id) =>
+    fateOf(context.uploads, id),
+  );
   if (claim.kind === 'replay') {
     await requireSameBytes(arrival, claim.answer);
     return claim.answer;
@@ -134,6 +137,12 @@ export async function receiveOnce(
   } finally {
     claim.close();
   }
+}
+
+/** What became of an upload whose process may be dead. */
+async function fateOf(uploads: UploadsRepository, id: string): Promise<Fate> {
+  const fate = await uploads.fate(id);
+  return typeof fate === 'string' ? { state: fate } : { state: 'stored', answer: uploadAnswer(fate) };
 }
 
 /** A request is the same only if its file is. The body is read to its end, so that any client gets to its answer. */

@@ -273,15 +273,6 @@ export const getQuota = <ThrowOnError extends boolean = false>(options?: Options
 });
 
 /**
- * Get count and bytes of your assets by asset type, media type, project and day
- */
-export const getStatistics = <ThrowOnError extends boolean = false>(options?: Options<GetStatisticsData, ThrowOnError>): RequestResult<GetStatisticsResponses, GetStatisticsErrors, ThrowOnError> => (options?.client ?? client).get<GetStatisticsResponses, GetStatisticsErrors, ThrowOnError>({
-    security: [{ scheme: 'bearer', type: 'http' }],
-    url: '/v1/statistics',
-    ...options
-});
-
-/**
  * Get the quota of an owner
  */
 export const getOwnerQuota = <ThrowOnError extends boolean = false>(options: Options<GetOwnerQuotaData, ThrowOnError>): RequestResult<GetOwnerQuotaResponses, GetOwnerQuotaErrors, ThrowOnError> => (options.client ?? client).get<GetOwnerQuotaResponses, GetOwnerQuotaErrors, ThrowOnError>({
@@ -303,6 +294,15 @@ export const setOwnerQuota = <ThrowOnError extends boolean = false>(options: Opt
         'Content-Type': 'application/json',
         ...options.headers
     }
+});
+
+/**
+ * Get count and bytes of your assets by asset type, media type, project and day
+ */
+export const getStatistics = <ThrowOnError extends boolean = false>(options?: Options<GetStatisticsData, ThrowOnError>): RequestResult<GetStatisticsResponses, GetStatisticsErrors, ThrowOnError> => (options?.client ?? client).get<GetStatisticsResponses, GetStatisticsErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/statistics',
+    ...options
 });
 
 /**

@@ -1812,47 +1812,6 @@ export type GetQuotaResponses = {
 
 export type GetQuotaResponse = GetQuotaResponses[keyof GetQuotaResponses];
 
-export type GetStatisticsData = {
-    body?: never;
-    path?: never;
-    query?: never;
-    url: '/v1/statistics';
-};
-
-export type GetStatisticsErrors = {
-    /**
-     * A parameter or field is not valid
-     */
-    400: Problem;
-    /**
-     * A valid bearer token is needed
-     */
-    401: Problem;
-    /**
-     * Too many requests
-     */
-    429: Problem;
-    /**
-     * The service failed
-     */
-    500: Problem;
-    /**
-     * The service cannot do this right now
-     */
-    503: Problem;
-};
-
-export type GetStatisticsError = GetStatisticsErrors[keyof GetStatisticsErrors];
-
-export type GetStatisticsResponses = {
-    /**
-     * Your statistics
-     */
-    200: Statistics;
-};
-
-export type GetStatisticsResponse = GetStatisticsResponses[keyof GetStatisticsResponses];
-
 export type GetOwnerQuotaData = {
     body?: never;
     path: {
@@ -1974,6 +1933,47 @@ export type SetOwnerQuotaResponses = {
 };
 
 export type SetOwnerQuotaResponse = SetOwnerQuotaResponses[keyof SetOwnerQuotaResponses];
+
+export type GetStatisticsData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/v1/statistics';
+};
+
+export type GetStatisticsErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetStatisticsError = GetStatisticsErrors[keyof GetStatisticsErrors];
+
+export type GetStatisticsResponses = {
+    /**
+     * Your statistics
+     */
+    200: Statistics;
+};
+
+export type GetStatisticsResponse = GetStatisticsResponses[keyof GetStatisticsResponses];
 
 export type GetJobsData = {
     body?: never;

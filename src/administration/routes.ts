@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import type { App } from '../http/openapi.ts';
 import { timestamp } from '../http/schema-types.ts';
-import { type JobQueue, queueNames } from './queue.ts';
+import type { JobQueue } from '../jobs/queue.ts';
 
 const LISTED = 100;
 const count = z
@@ -10,38 +10,38 @@ const count = z
   .int()
   .min(0)
   .meta({ override: { type: 'integer', minimum: 0 } });
-const queueName = z
-  .enum(queueNames as [string, ...string[]], { error: `must be one of ${queueNames.join(', ')}` })
-  .meta({ description: 'Name of a queue', example: 'delete-object' });
-
-const jobsDocument = z
-  .object({
-    queues: z.array(
-      z.object({
-        queue: queueName,
-        waiting: count.meta({ description: 'To be done' }),
-        retrying: count.meta({ description: 'Failed and to be tried again' }),
-        active: count.meta({ description: 'Being done' }),
-        deadLetters: count.meta({ description: 'Failed for good' }),
-        oldestAt: timestamp.optional().meta({ description: 'When the oldest that waits was enqueued' }),
-        oldestSeconds: count.optional().meta({ description: 'How long that is ago' }),
-      }),
-    ),
-    deadLetters: z
-      .array(
+const jobsDocument = (queueName: z.ZodType<string>) =>
+  z
+    .object({
+      queues: z.array(
         z.object({
-          id: z.string(),
           queue: queueName,
-          at: timestamp,
-          assetId: z.string().optional(),
-          reason: z.string().meta({ description: 'Why the last try failed', example: 'object-store-unavailable' }),
+          waiting: count.meta({ description: 'To be done' }),
+          retrying: count.meta({ description: 'Failed and to be tried again' }),
+          active: count.meta({ description: 'Being done' }),
+          deadLetters: count.meta({ description: 'Failed for good' }),
+          oldestAt: timestamp.optional().meta({ description: 'When the oldest that waits was enqueued' }),
+          oldestSeconds: count.optional().meta({ description: 'How long that is ago' }),
         }),
-      )
-      .meta({ description: `The oldest ${LISTED}` }),
-  })
-  .meta({ id: 'Jobs' });
+      ),
+      deadLetters: z
+        .array(
+          z.object({
+            id: z.string(),
+            queue: queueName,
+            at: timestamp,
+            assetId: z.string().optional(),
+            reason: z.string().meta({ description: 'Why the last try failed', example: 'object-store-unavailable' }),
+          }),
+        )
+        .meta({ description: `The oldest ${LISTED}` }),
+    })
+    .meta({ id: 'Jobs' });
 
-export function jobRoutes(app: App, { jobs }: { jobs: JobQueue }): void {
+export function jobRoutes(app: App, jobs: JobQueue): void {
+  const queueName = z
+    .enum(jobs.names as [string, ...string[]], { error: `must be one of ${jobs.names.join(', ')}` })
+    .meta({ description: 'Name of a queue', example: 'delete-object' });
   app.get(
     '/v1/admin/jobs',
     {
@@ -49,7 +49,7 @@ export function jobRoutes(app: App, { jobs }: { jobs: JobQueue }): void {
         operationId: 'getJobs',
         tags: ['Administration'],
         summary: 'Get the jobs by queue and state, and the dead letters',
-        response: { 200: jobsDocument },
+        response: { 200: jobsDocument(queueName) },
       },
       config: { scope: 'admin', success: { status: 200, description: 'The jobs' }, problems: ['missing-scope'] },
     },
@@ -95,9 +95,7 @@ export function jobRoutes(app: App, { jobs }: { jobs: JobQueue }): void {
       },
     },
     async (request) => {
-      const { queue } = request.params;
-      const name = queueNames.find((each) => each === queue);
-      return { retried: name ? await jobs.retry(name, request.body.ids) : 0 };
+      return { retried: await jobs.retry(request.params.queue, request.body.ids) };
     },
   );
 }
