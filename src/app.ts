@@ -10,7 +10,7 @@ import { AssetsRepository } from './assets/repository.ts';
 import { assetRoutes } from './assets/routes.ts';
 import type { Config } from './config.ts';
 import type { DatabaseHandle } from './database/client.ts';
-import { sql } from './database/sql.ts';
+import { ping } from './database/probes.ts';
 import { Admission } from './http/admission.ts';
 import { type AuthenticationOptions, authenticate } from './http/authentication.ts';
 import { guardBodies } from './http/body-guard.ts';
@@ -19,8 +19,9 @@ import { answerParserError, installErrorHandler, rememberRoutes } from './http/e
 import { healthRoutes } from './http/health.ts';
 import { Metrics, metricsRoute } from './http/metrics.ts';
 import { type App, useZod } from './http/openapi.ts';
-import { limitRequests, UploadLimit } from './http/rate-limit.ts';
+import { limitRequests } from './http/rate-limit.ts';
 import { logRequests, requestIdOf } from './http/request-log.ts';
+import { UploadLimit } from './http/upload-limit.ts';
 import { Idempotency, type UploadFate } from './idempotency/idempotency.ts';
 import type { JobContext, JobQueue } from './jobs/queue.ts';
 import { jobRoutes } from './jobs/routes.ts';
@@ -281,7 +282,7 @@ export async function buildApp(resources: Resources): Promise<Service> {
     version,
     draining: () => draining,
     checks: {
-      database: () => database.database.execute(sql`select 1`),
+      database: () => ping(database.database),
       objectStore: (signal) => store.check({ signal }),
     },
   });
