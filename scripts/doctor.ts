@@ -5,6 +5,7 @@
 import { features } from '../src/app.ts';
 import { openCommandDatabase } from '../src/command.ts';
 import { openDatabase } from '../src/database/client.ts';
+import { ping } from '../src/database/probes.ts';
 import { type Check, examine } from '../src/doctor/check.ts';
 import { databaseChecks } from '../src/doctor/database-checks.ts';
 import { s3Checks } from '../src/doctor/s3-checks.ts';
@@ -38,13 +39,13 @@ await report([
       close = database.close;
       const handle = openDatabase({ url: database.url, connections: 2, timeout: TIMEOUT, onError: () => {} });
       try {
-        await handle.pool.query('select 1');
+        await ping(handle.database);
       } catch (error) {
         await handle.close();
         throw error;
       }
       close = () => handle.close().then(database.close);
-      databaseLooks.push(...databaseChecks(handle.pool));
+      databaseLooks.push(...databaseChecks(handle.database));
       return config.DATABASE_URL === undefined ? 'the embedded Postgres' : 'answers';
     },
   },
