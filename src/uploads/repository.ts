@@ -8,6 +8,7 @@
  */
 
 import type { Asset } from '../assets/asset.ts';
+import { assetReady } from '../assets/events.ts';
 import { deleteObjectJob } from '../assets/jobs/delete-object.ts';
 import type { Actor } from '../database/audit.ts';
 import { type DatabaseHandle, type Executor, sqlState } from '../database/client.ts';
@@ -163,6 +164,8 @@ export class UploadsRepository {
     state: 'ready' | 'processing' = 'ready',
   ): Promise<Asset | undefined> {
     const { size, sha256, mediaType, assetType, cacheControl } = stored;
+    const { outbox } = this.#options;
+    const isHeard = state === 'ready' && outbox.hasSubscribers(assetReady);
     const statement = sql`
       with upload as (
         select id, owner_id, reserved_bytes from assets where id = ${id} and state = 'uploading' for update
@@ -180,10 +183,11 @@ export class UploadsRepository {
       )
       select ${assetColumns} from settled`;
     return retryStatement(PATIENCE_AFTER, async () => {
-      const settled = await this.#run(also, async (executor) => {
+      const settled = await this.#run(also ?? isHeard, async (executor) => {
         const { rows } = await executor.execute<AssetRow>(statement, 'settle-upload');
         const asset = rows[0] && toAsset(rows[0]);
         if (asset) await also?.(executor, asset);
+        if (asset && isHeard) await outbox.publish(executor, assetReady, { assetId: id, ownerId: asset.ownerId });
         return asset;
       });
       if (settled) return settled;
