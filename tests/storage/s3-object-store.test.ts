@@ -347,7 +347,10 @@ describe('a stream of the service itself on S3 behind a bad network', { skip: s3
       return !isComplete(request);
     };
     const buffers = memory();
-    await assert.rejects(write(buffers), ObjectStoreUnavailable);
+    await assert.rejects(
+      write(buffers),
+      (error) => error instanceof ObjectStoreUnavailable && /nobody knows/.test(error.message),
+    );
     assert.equal(buffers.inUse, 0);
     assert.equal((await direct.head(key, {}))?.size, bytes.length);
   });
@@ -392,6 +395,17 @@ describe('a stream of the service itself on S3 behind a bad network', { skip: s3
     assert.equal(await partsSent(12 * PART, 3 * PART), 2);
     assert.equal(await partsSent(6 * PART, 3 * PART), 3, 'a fourth of the budget each');
     assert.equal(await partsSent(3 * PART, 2 * PART), 4, 'as small as S3 has them');
+  });
+
+  test('what is known to be very large gets parts so large that they are not too many', async () => {
+    const buffers = new PartBuffers(100 * PART, PART);
+    const size = 20_000 * PART;
+    const from = () => {
+      assert.equal(buffers.inUse, 8 * PART);
+      throw new Error('enough');
+    };
+    await assert.rejects(store.putStream(key, from, attributes, { buffers, wait: 0, size }), /enough/);
+    assert.equal(buffers.inUse, 0);
   });
 
   test('what is known to be small takes little memory', async () => {
