@@ -16,7 +16,8 @@ import { storeChecks } from './doctor/store-checks.ts';
 import { JobQueue } from './jobs/queue.ts';
 import { prepareDatabase } from './prepare-database.ts';
 import { secretIn } from './secrets.ts';
-import type { Startup } from './startup.ts';
+import { errorForLog } from './source-stack.ts';
+import { readConfiguration } from './startup.ts';
 import type { ObjectStore } from './storage/object-store.ts';
 import { openObjectStore } from './storage/open.ts';
 import { readVersion } from './version.ts';
@@ -34,8 +35,9 @@ type Closer = () => Promise<unknown> | unknown;
 /** Closed from the last to the first. */
 const closers: Closer[] = [];
 
-async function start({ config, policies }: Startup): Promise<void> {
-  const logger = pino({ level: config.LOG_LEVEL });
+async function start(): Promise<void> {
+  const { config, policies } = readConfiguration();
+  const logger = pino({ level: config.LOG_LEVEL, serializers: { err: errorForLog } });
   const version = readVersion();
   let service: Service | undefined;
   let base = config.PUBLIC_URL ?? `http://${hostForUrl(config.HOST)}:${config.PORT}`;
@@ -208,9 +210,9 @@ ${config.developmentMode ? '\n  Development mode: no keys are configured, so eve
 }
 
 /** Starts the service; what makes that impossible is told in a line, and the process ends with code 1. */
-export async function run(startup: Startup): Promise<void> {
+export async function run(): Promise<void> {
   try {
-    await start(startup);
+    await start();
   } catch (error) {
     process.stderr.write(`Stowage cannot start: ${error instanceof Error ? error.message : String(error)}\n`);
     for (const close of closers.reverse()) await Promise.resolve(close()).catch(() => {});

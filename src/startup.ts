@@ -1,4 +1,4 @@
-/** What comes before anything large is loaded: a faulty configuration ends the process at once, with all its faults. */
+/** What comes before anything is opened: a faulty configuration ends the process at once, with all its faults. */
 import { existsSync } from 'node:fs';
 import { type Config, ConfigError, loadConfig } from './config.ts';
 import { loadUploadPolicies, PolicyError, type UploadPolicies } from './validation/upload-policies.ts';

@@ -4,9 +4,9 @@
  */
 import { readFileSync } from 'node:fs';
 import { Client } from 'pg';
+import { migrationsFolder, migrationsJournal } from '../paths.ts';
 
 const MIGRATION_LOCK = 7_083_201_990;
-const folder = new URL('../../migrations', import.meta.url).pathname;
 
 /**
  * @param url of the database, whose user may create tables
@@ -34,12 +34,12 @@ async function migrate(client: Client): Promise<void> {
     import('drizzle-orm/node-postgres'),
     import('drizzle-orm/node-postgres/migrator'),
   ]);
-  await migrator.migrate(drizzle(client), { migrationsFolder: folder });
+  await migrator.migrate(drizzle(client), { migrationsFolder });
 }
 
 /** Whether the newest migration is the last one that drizzle-orm wrote down. */
 async function isUpToDate(client: Client): Promise<boolean> {
-  const { entries } = JSON.parse(readFileSync(`${folder}/meta/_journal.json`, 'utf8')) as {
+  const { entries } = JSON.parse(readFileSync(migrationsJournal, 'utf8')) as {
     entries: { when: number }[];
   };
   const newest = Math.max(...entries.map(({ when }) => when));

@@ -1,6 +1,7 @@
 /** What the service needs of its database. The first check runs at every start as well. */
 import { readFileSync } from 'node:fs';
 import type { Pool } from 'pg';
+import { migrationsJournal } from '../paths.ts';
 import { type Check, Fault } from './check.ts';
 
 const OLDEST_POSTGRES = 15;
@@ -22,7 +23,7 @@ async function version(pool: Pool): Promise<string> {
 }
 
 async function migrations(pool: Pool): Promise<string> {
-  const journal = JSON.parse(readFileSync(new URL('../../migrations/meta/_journal.json', import.meta.url), 'utf8')) as {
+  const journal = JSON.parse(readFileSync(migrationsJournal, 'utf8')) as {
     entries: { when: number }[];
   };
   const newest = Math.max(...journal.entries.map(({ when }) => when));
