@@ -1,6 +1,6 @@
 /**
- * `npm start` runs this first: it fills the compile cache, so that even the first service process finds it warm. A faulty
- * configuration ends it before that.
+ * `npm start` runs this before the service, as `dist/compile.js`. It fills the compile cache, so that even the first
+ * process finds it warm: a process that compiles takes 20 MiB more for good.
  */
 import { enableCompileCache } from 'node:module';
 

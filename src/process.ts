@@ -17,7 +17,8 @@ import { Metrics } from './http/metrics.ts';
 import { prepareDatabase } from './prepare-database.ts';
 import { secretIn } from './secrets.ts';
 import type { Service } from './server.ts';
-import { readConfiguration, type Startup } from './startup.ts';
+import { errorForLog } from './source-stack.ts';
+import { readConfiguration } from './startup.ts';
 import type { ObjectStore } from './storage/object-store.ts';
 import { openObjectStore } from './storage/open.ts';
 import { readVersion } from './version.ts';
@@ -33,8 +34,9 @@ type Closer = () => Promise<unknown> | unknown;
 /** Closed from the last to the first. */
 const closers: Closer[] = [];
 
-async function start({ config, policies }: Startup): Promise<void> {
-  const logger = pino({ level: config.LOG_LEVEL });
+async function start(): Promise<void> {
+  const { config, policies } = readConfiguration(features);
+  const logger = pino({ level: config.LOG_LEVEL, serializers: { err: errorForLog } });
   const version = readVersion();
   let service: Service | undefined;
   let base = config.PUBLIC_URL ?? `http://${hostForUrl(config.HOST)}:${config.PORT}`;
@@ -156,9 +158,8 @@ ${config.developmentMode ? '\n  Development mode: no keys are configured, so eve
 
 /** Starts the service; what makes that impossible is told in a line, and the process ends with code 1. */
 export async function run(): Promise<void> {
-  const startup = readConfiguration(features);
   try {
-    await start(startup);
+    await start();
   } catch (error) {
     process.stderr.write(`Stowage cannot start: ${error instanceof Error ? error.message : String(error)}\n`);
     for (const close of closers.reverse()) await Promise.resolve(close()).catch(() => {});

@@ -179,7 +179,9 @@ describe('Dockerfile', () => {
     const [before = '', after] = (manifest.scripts['start'] ?? '').split('exec ');
     assert.equal(command.join(' '), after);
     for (const variable of before.trim().split(' ')) assert.ok(of('ENV')[0]?.includes(variable), variable);
-    assert.ok(of('RUN').includes(manifest.scripts['prestart'] ?? ''));
+    const [build, compile] = (manifest.scripts['prestart'] ?? '').split(' && ');
+    assert.ok(of('RUN').includes(`${build} --whole`));
+    assert.ok(of('RUN').includes(compile ?? ''));
     assert.deepEqual(of('USER'), ['node']);
   });
 
@@ -203,9 +205,10 @@ describe('Dockerfile', () => {
   });
 
   test('copies every file of the repository that the service reads', () => {
-    // src/version.ts and src/database/migrations.ts.
-    for (const path of ['package.json', 'migrations', 'src'])
-      assert.ok(of('COPY').some((line) => line.startsWith(path)));
+    const last = text.slice(text.lastIndexOf('\nFROM'));
+    // src/paths.ts.
+    for (const path of ['package.json ./', 'migrations ./migrations', '--from=build /app/dist ./dist'])
+      assert.ok(last.includes(`\nCOPY ${path}\n`), path);
   });
 });
 
