@@ -80,7 +80,7 @@ describe('in a browser, on a page of another origin', {
   }
 
   async function comesBack(id: string, bytes: Buffer): Promise<void> {
-    await waitUntil(async () => (await client.get(`/v1/assets/${id}`)).body.state === 'ready', { timeout: 30_000 });
+    await waitUntil(async () => (await client.get(`/v1/assets/${id}`)).body.state === 'ready');
     assert.equal(sha256((await client.content(id)).body), sha256(bytes));
   }
 

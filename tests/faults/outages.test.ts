@@ -13,7 +13,7 @@ import { waitUntil } from '../support/wait-until.ts';
 
 const MiB = 1024 * 1024;
 
-describe('a service whose Postgres and S3 fail', { skip: s3Skip(), timeout: 240_000 }, () => {
+describe('a service whose Postgres and S3 fail', { skip: s3Skip() }, () => {
   let service: TestService;
   let bucket: TestBucket;
   let s3: TcpProxy;
@@ -71,7 +71,6 @@ describe('a service whose Postgres and S3 fail', { skip: s3Skip(), timeout: 240_
   async function nothingLeft(): Promise<void> {
     await waitUntil(
       async () => (await service.query('select id from assets where owner_id = $1', [owner()])).length === 0,
-      { timeout: 20_000 },
     );
     const quotas = await service.query(
       'select 1 from quotas where owner_id = $1 and used_bytes + reserved_bytes + file_count > 0',
@@ -166,7 +165,6 @@ describe('a service whose Postgres and S3 fail', { skip: s3Skip(), timeout: 240_
           async () =>
             (await service.query("select 1 from assets where owner_id = $1 and state <> 'ready'", [owner()])).length ===
             0,
-          { timeout: 20_000 },
         );
         const ready = await service.query<{ id: string }>('select id from assets where owner_id = $1', [owner()]);
         for (const { id } of ready) await comesBack(id, bytes);
@@ -221,16 +219,13 @@ describe('a service whose Postgres and S3 fail', { skip: s3Skip(), timeout: 240_
     assertUnavailable(await client.raw(bytes));
     s3.passAnswer = () => true;
     s3.fault = 'none';
-    const row = await waitUntil(
-      async () => {
-        const rows = await service.query<{ id: string }>(
-          "select id from assets where owner_id = $1 and state = 'ready'",
-          [owner()],
-        );
-        return rows[0];
-      },
-      { timeout: 30_000 },
-    );
+    const row = await waitUntil(async () => {
+      const rows = await service.query<{ id: string }>(
+        "select id from assets where owner_id = $1 and state = 'ready'",
+        [owner()],
+      );
+      return rows[0];
+    });
     await comesBack(row?.id ?? assert.fail('no row'), bytes);
   });
 
@@ -240,17 +235,14 @@ describe('a service whose Postgres and S3 fail', { skip: s3Skip(), timeout: 240_
       assertUnavailable(await client.raw(png()));
       assertUnavailable(await client.get('/v1/assets'));
       let ready = await client.get('/readyz');
-      await waitUntil(
-        async () => {
-          ready = await client.get('/readyz');
-          return ready.status === 503;
-        },
-        { timeout: 30_000 },
-      );
+      await waitUntil(async () => {
+        ready = await client.get('/readyz');
+        return ready.status === 503;
+      });
       assertUnavailable(ready);
       assert.equal((await client.get('/livez')).status, 200);
       postgres.fault = 'none';
-      await waitUntil(async () => (await client.get('/readyz')).status === 200, { timeout: 30_000 });
+      await waitUntil(async () => (await client.get('/readyz')).status === 200);
       assert.equal((await client.raw(png())).status, 201);
     });
   }

