@@ -2,10 +2,9 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { request } from 'node:http';
 import { after, before, beforeEach, describe, test } from 'node:test';
-import { prepareDatabase } from '../../src/prepare-database.ts';
 import { Client } from '../support/client.ts';
 import { glb, png } from '../support/files.ts';
-import { createTestDatabase } from '../support/postgres.ts';
+import { createPreparedDatabase } from '../support/postgres.ts';
 import { contentsOf, createTestBucket, s3Settings, s3Skip, type TestBucket } from '../support/s3.ts';
 import { startService, type TestService } from '../support/service.ts';
 import { TcpProxy } from '../support/tcp-proxy.ts';
@@ -26,9 +25,8 @@ describe('a service whose Postgres and S3 fail', { skip: s3Skip() }, () => {
     const settings = s3Settings();
     assert.ok(settings);
     bucket = await createTestBucket();
-    const database = await createTestDatabase();
+    const database = await createPreparedDatabase();
     dropDatabase = database.drop;
-    await prepareDatabase(database.url);
     s3 = await new TcpProxy(settings.endpoint).listen();
     postgres = await new TcpProxy(database.url).listen();
     service = await startService({

@@ -8,11 +8,10 @@ import { createHash, randomUUID } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { prepareDatabase } from '../../src/prepare-database.ts';
 import { Client } from '../support/client.ts';
 import { glb, png } from '../support/files.ts';
 import { patience } from '../support/patience.ts';
-import { createTestDatabase } from '../support/postgres.ts';
+import { createPreparedDatabase } from '../support/postgres.ts';
 import { createTestBucket, s3Settings, type TestBucket } from '../support/s3.ts';
 import { startService, type TestService } from '../support/service.ts';
 import { waitUntil } from '../support/wait-until.ts';
@@ -86,10 +85,9 @@ export class Rig {
     assert.ok(settings);
     const directory = await mkdtemp(join(tmpdir(), 'stowage-faults-'));
     closers.push(() => rm(directory, { recursive: true, force: true }));
-    const database = await createTestDatabase();
+    const database = await createPreparedDatabase();
     closers.push(() => database.drop());
     const databaseUrl = database.url;
-    await prepareDatabase(databaseUrl);
     const bucket = await createTestBucket();
     closers.push(() => bucket.drop());
     const s3 = await new S3Proxy(settings.endpoint).listen();
@@ -351,7 +349,7 @@ function digest(bytes: Buffer): string {
 }
 
 /** Does it again until it is done: the one before may have to end first, or a busy machine may have made it a 503. */
-export async function untilDone(act: () => Promise<unknown>): Promise<void> {
+async function untilDone(act: () => Promise<unknown>): Promise<void> {
   await waitUntil(() => act().then(() => true));
 }
 

@@ -11,16 +11,7 @@ import { glb, png } from '../support/files.ts';
 import { s3Skip } from '../support/s3.ts';
 import { startService, type TestService } from '../support/service.ts';
 import { waitUntil } from '../support/wait-until.ts';
-import {
-  isByTimer,
-  type Prepared,
-  Refused,
-  Rig,
-  type Scenario,
-  type ScenarioName,
-  type Step,
-  untilDone,
-} from './rig.ts';
+import { isByTimer, type Prepared, Refused, Rig, type Scenario, type ScenarioName, type Step } from './rig.ts';
 import type { S3Fault } from './s3-proxy.ts';
 
 const MiB = 1024 * 1024;
@@ -47,13 +38,17 @@ function faultsOf({ kind, text }: Step, times: number): (S3Fault | SqlFault)[] {
 
 /** On a busy machine a time limit may run out beside the fault; what the service does wrong, it does every time. */
 const TRIES = 5;
-/** So short that stalls are soon found. */
-const impatience = {
-  S3_CONNECT_TIMEOUT: '300ms',
-  S3_REQUEST_TIMEOUT: '800ms',
-  S3_DEADLINE: '2s',
-  DATABASE_TIMEOUT: '700ms',
-};
+
+/** Limits so short that stalls are soon found, and far from what a whole scenario takes undisturbed, in milliseconds. */
+function impatience(undisturbed: number): Record<string, string> {
+  const request = Math.max(800, Math.round(4 * undisturbed));
+  return {
+    S3_CONNECT_TIMEOUT: `${request}ms`,
+    S3_REQUEST_TIMEOUT: `${request}ms`,
+    S3_DEADLINE: `${Math.round(2.5 * request)}ms`,
+    DATABASE_TIMEOUT: `${request}ms`,
+  };
+}
 
 describe('a single fault', { skip: s3Skip() }, () => {
   let rig: Rig;
@@ -62,7 +57,7 @@ describe('a single fault', { skip: s3Skip() }, () => {
     rig = await Rig.open();
   });
   /** A fresh one for each test: after many faults, the client of S3 tries less often. */
-  async function open(context: TestContext, limits: Record<string, string> = impatience): Promise<void> {
+  async function open(context: TestContext, limits: Record<string, string> = {}): Promise<void> {
     service = await startService({
       databaseUrl: rig.environment['DATABASE_URL'] ?? '',
       env: { ...rig.environment, S3_CHECKSUM: 'sha256', ...limits, ROLE: 'api' },
@@ -121,10 +116,11 @@ describe('a single fault', { skip: s3Skip() }, () => {
       const first = make();
       const prepared = await first.prepare?.();
       // What is done undisturbed must not be disturbed by limits of time.
-      await open(context, {});
+      await open(context);
+      const began = performance.now();
       const steps = await rig.stepsOf(() => first.act(service.url, prepared));
       assert.ok(steps.some(({ kind }) => kind === 'SQL'));
-      await open(context);
+      await open(context, impatience(performance.now() - began));
       const left: { scenario: Scenario; prepared: Prepared | undefined }[] = [];
       const meets = async (index: number, { kind, text }: Step, fault: S3Fault | SqlFault, times: number) => {
         await context.test(`${index + 1}. ${kind} ${text}: ${fault}, ${times === 1 ? 'once' : 'always'}`, async () => {
@@ -155,12 +151,11 @@ describe('a single fault', { skip: s3Skip() }, () => {
   ] as const) {
     test(`a byte that changes on its way to ${what} is seen by the store, and sent again`, async (context) => {
       await open(context);
-      await untilDone(async () => {
-        let left = 1;
-        rig.s3.faultFor = ({ operation }) => (operation === what && left-- > 0 ? 'corrupt request' : undefined);
-        await rig.store(service.url, `owner-${randomUUID()}`, file, randomUUID());
-        assert.ok(left < 1);
-      });
+      let left = 1;
+      rig.s3.faultFor = ({ operation }) => (operation === what && left-- > 0 ? 'corrupt request' : undefined);
+      const owner = `owner-${randomUUID()}`;
+      await rig.store(service.url, owner, file, randomUUID());
+      assert.ok(left < 1);
       rig.heal();
       await rig.assertPromises();
     });
@@ -169,23 +164,21 @@ describe('a single fault', { skip: s3Skip() }, () => {
   for (const times of [1, Number.POSITIVE_INFINITY]) {
     test(`an error inside the 200 of CompleteMultipartUpload, ${times === 1 ? 'once' : 'always'}`, async (context) => {
       await open(context);
-      const file = glb(11 * MiB, 4);
-      await untilDone(async () => {
-        let met = 0;
-        rig.s3.faultFor = ({ operation }) =>
-          operation === 'CompleteMultipartUpload' && met++ < times ? 'error in 200' : undefined;
-        const stored = rig.store(service.url, `owner-${randomUUID()}`, file, randomUUID());
-        if (times === 1) await stored;
-        else await assert.rejects(stored, { status: 503 });
-        assert.ok(met > 0);
-      });
+      const [owner, key, file] = [`owner-${randomUUID()}`, randomUUID(), glb(11 * MiB, 4)];
+      let met = 0;
+      rig.s3.faultFor = ({ operation }) =>
+        operation === 'CompleteMultipartUpload' && met++ < times ? 'error in 200' : undefined;
+      const stored = rig.store(service.url, owner, file, key);
+      if (times === 1) await stored;
+      else await assert.rejects(stored, { status: 503 });
+      assert.ok(met > 0);
       rig.heal();
       await rig.settle([{ scenario: { act: async () => {}, again: async () => {} }, prepared: undefined }]);
     });
   }
 
   test('keys that DeleteObjects could not delete, though it says 200, are deleted later', async (context) => {
-    await open(context, {});
+    await open(context);
     const owner = `owner-${randomUUID()}`;
     const id = await rig.store(service.url, owner, png(3000, 5), randomUUID());
     const worker = await startService({
@@ -207,7 +200,7 @@ describe('a single fault', { skip: s3Skip() }, () => {
   });
 
   test('a link that was signed for the proxy is good through the proxy', async (context) => {
-    await open(context, {});
+    await open(context);
     const client = new Client(service.url, `owner-${randomUUID()}`);
     const { body } = await client.raw(png(4000, 6), { name: 'p.png' });
     const link = await client.get(`/v1/assets/${body.id}/download`);

@@ -7,12 +7,11 @@ import { buildApp, type Service } from '../../src/app.ts';
 import { type Config, loadConfig } from '../../src/config.ts';
 import { type DatabaseHandle, openDatabase } from '../../src/database/client.ts';
 import { JobQueue } from '../../src/jobs/queue.ts';
-import { prepareDatabase } from '../../src/prepare-database.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { openObjectStore } from '../../src/storage/open.ts';
 import { loadUploadPolicies } from '../../src/validation/upload-policies.ts';
 import { patience } from './patience.ts';
-import { createTestDatabase } from './postgres.ts';
+import { createPreparedDatabase } from './postgres.ts';
 import { createTestBucket, s3Settings, s3Skip, type TestBucket } from './s3.ts';
 
 export type StoreKind = 'disk' | 's3';
@@ -61,9 +60,8 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
   closers.push(() => rm(directory, { recursive: true, force: true }));
   let databaseUrl = options.databaseUrl ?? options.beside?.databaseUrl;
   if (databaseUrl === undefined) {
-    const fresh = await createTestDatabase();
+    const fresh = await createPreparedDatabase();
     closers.push(() => fresh.drop());
-    await prepareDatabase(fresh.url);
     databaseUrl = fresh.url;
   }
   const bucket = options.beside?.bucket ?? (options.store === 's3' ? await createTestBucket() : undefined);

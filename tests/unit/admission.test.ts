@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { Admission, type AdmissionLimits } from '../../src/http/admission.ts';
+import { Problem, type ProblemType } from '../../src/problems.ts';
 
 const never = new AbortController().signal;
 const WAIT = 30_000;
@@ -36,6 +38,14 @@ class Visitors {
     await settled();
   }
 }
+
+/** For `assert.rejects`. */
+const refusal = (type: ProblemType) => (error: unknown) => {
+  assert.ok(error instanceof Problem);
+  assert.equal(error.type, type);
+  assert.equal(error.options.retryAfter, WAIT / 1000);
+  return true;
+};
 
 /** All that is resolved by now has been heard of. */
 const settled = () => new Promise<void>((resolve) => setImmediate(resolve));
@@ -82,21 +92,21 @@ describe('admission', () => {
   test('refuses at once who finds sixteen waiting for each place, and takes the next when one has left', async () => {
     const visitors = new Visitors({ total: 2, perCaller: 2 });
     for (let index = 0; index < 2 + 32; index++) await visitors.come(`caller-${index}`);
-    await assert.rejects(visitors.admission.enter('late', never), { type: 'overloaded', options: { retryAfter: 30 } });
+    await assert.rejects(visitors.admission.enter('late', never), refusal('overloaded'));
     assert.deepEqual(visitors.refused, []);
     await visitors.go('caller-0');
     await visitors.come('next');
     assert.deepEqual(visitors.refused, []);
-    await assert.rejects(visitors.admission.enter('late', never), { type: 'overloaded' });
+    await assert.rejects(visitors.admission.enter('late', never), refusal('overloaded'));
   });
 
   test('tells whose bound it was when the wait is over, with Retry-After', async (context) => {
     context.mock.timers.enable({ apis: ['setTimeout'] });
     const admission = new Admission({ total: 2, perCaller: 1, wait: WAIT });
     await admission.enter('a', never);
-    const own = assert.rejects(admission.enter('a', never), { type: 'too-many-uploads', options: { retryAfter: 30 } });
+    const own = assert.rejects(admission.enter('a', never), refusal('too-many-uploads'));
     await admission.enter('b', never);
-    const common = assert.rejects(admission.enter('c', never), { type: 'overloaded', options: { retryAfter: 30 } });
+    const common = assert.rejects(admission.enter('c', never), refusal('overloaded'));
     context.mock.timers.tick(WAIT - 1);
     await settled();
     assert.equal(admission.active, 2);
@@ -143,9 +153,15 @@ describe('admission', () => {
     await assert.rejects(visitors.admission.enter('a', AbortSignal.abort(reason)), reason);
     assert.equal(visitors.admission.active, 0);
     const [first, second] = [new AbortController(), new AbortController()];
+    const timers = () => process.getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length;
+    const before = timers();
     await visitors.come('a', first.signal);
     await visitors.come('b', second.signal);
+    assert.equal(timers(), before + 1);
     await visitors.go('a');
+    // A wait that is over leaves nothing behind.
+    assert.equal(timers(), before);
+    assert.equal(getEventListeners(second.signal, 'abort').length, 0);
     second.abort(reason);
     await settled();
     assert.deepEqual(visitors.inside, ['b']);
