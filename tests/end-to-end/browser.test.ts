@@ -23,7 +23,6 @@ const pageScript = fileURLToPath(new URL('../fixtures/page.ts', import.meta.url)
 
 describe('in a browser, on a page of another origin', {
   skip: s3Skip() || programSkip('chromium'),
-  timeout: 120_000,
 }, () => {
   let service: TestService;
   let other: TestService;
