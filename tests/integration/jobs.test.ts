@@ -168,7 +168,7 @@ describe('the job queue', () => {
     database: ReturnType<typeof openDatabase>;
     work: (run: Run) => Promise<void>;
   }> {
-    const database = openDatabase({ url, connections: 4, timeout: 5000, onError: () => {} });
+    const database = openDatabase({ url, connections: 4, timeout: 60_000, onError: () => {} });
     closers.push(() => database.close());
     let run: Run = async () => {};
     const job = defineJob({
@@ -216,16 +216,13 @@ describe('the job queue', () => {
       (await other.database.pool.query("select state from pgboss.job where data ->> 'assetId' = $1", [assetId])).rows[0]
         ?.state;
     // As long as nobody else has it, its last sign of life is long ago.
-    await waitUntil(
-      async () => {
-        await other.database.pool.query(
-          "update pgboss.job set heartbeat_on = now() - interval '1 hour' where data ->> 'assetId' = $1 and retry_count = 0",
-          [assetId],
-        );
-        return Promise.race([second?.promise.then(() => true), state().then(() => false)]);
-      },
-      { timeout: 30_000 },
-    );
+    await waitUntil(async () => {
+      await other.database.pool.query(
+        "update pgboss.job set heartbeat_on = now() - interval '1 hour' where data ->> 'assetId' = $1 and retry_count = 0",
+        [assetId],
+      );
+      return Promise.race([second?.promise.then(() => true), state().then(() => false)]);
+    });
     assert.ok((await refused?.promise) instanceof LeaseLost);
     await waitUntil(async () => (await state()) === 'completed');
     await Promise.all([paused.queue.stop(1000), other.queue.stop(1000)]);
@@ -235,19 +232,22 @@ describe('the job queue', () => {
     const { queue, database, work } = await openQueue();
     const [quick, slow] = [randomUUID(), randomUUID()];
     const started = new Set<string>();
+    const stopping = Promise.withResolvers<void>();
     let finished = false;
     await work(async ({ assetId }, { signal }) => {
       started.add(assetId);
       if (assetId === slow)
         await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
-      await new Promise((resolve) => setTimeout(resolve, 300));
+      await stopping.promise;
       finished = true;
     });
     await database.transact((transaction) =>
       queue.sendAll(transaction, deleteObjectJob, [{ assetId: quick }, { assetId: slow }]),
     );
     await waitUntil(() => started.size === 2);
-    await queue.stop(1000);
+    const stopped = queue.stop(5000);
+    stopping.resolve();
+    await stopped;
     assert.ok(finished);
     const { rows } = await database.pool.query("select state from pgboss.job where data ->> 'assetId' = $1", [slow]);
     assert.match(rows[0].state, /^(retry|failed)$/);

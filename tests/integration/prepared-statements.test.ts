@@ -8,7 +8,7 @@ test('a statement with a name is prepared once per connection, unless that is sw
   const { url, drop } = await createTestDatabase();
   context.after(() => drop());
   for (const prepare of [true, false]) {
-    const handle = openDatabase({ url, connections: 1, timeout: 5000, prepare, onError: () => {} });
+    const handle = openDatabase({ url, connections: 1, timeout: 60_000, prepare, onError: () => {} });
     for (const value of [1, 2]) {
       const { rows } = await handle.database.execute(sql`select ${value}::int as value`, 'a-name');
       assert.deepEqual(rows, [{ value }]);
@@ -26,7 +26,7 @@ test('a statement with a name is prepared once per connection, unless that is sw
 test('a statement that fails leaves the connection and its prepared statements sound', async (context) => {
   const { url, drop } = await createTestDatabase();
   context.after(() => drop());
-  const handle = openDatabase({ url, connections: 1, timeout: 5000, onError: () => {} });
+  const handle = openDatabase({ url, connections: 1, timeout: 60_000, onError: () => {} });
   context.after(() => handle.close());
   const divide = (by: number) =>
     handle.database.execute<{ value: number }>(sql`select 6 / ${by}::int as value`, 'divide');

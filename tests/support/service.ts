@@ -17,7 +17,8 @@ import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { openObjectStore } from '../../src/storage/open.ts';
 import { reapOutsideOfJobs } from '../../src/uploads/jobs/reap-uploads.ts';
 import { loadUploadPolicies } from '../../src/validation/upload-policies.ts';
-import { createTestDatabase } from './postgres.ts';
+import { patience } from './patience.ts';
+import { createPreparedDatabase } from './postgres.ts';
 import { createTestBucket, s3Settings, s3Skip, type TestBucket } from './s3.ts';
 
 export type StoreKind = 'disk' | 's3';
@@ -77,9 +78,9 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
   closers.push(() => rm(directory, { recursive: true, force: true }));
   let databaseUrl = options.databaseUrl ?? options.beside?.databaseUrl;
   if (databaseUrl === undefined) {
-    const fresh = await createTestDatabase();
+    const fresh = await createPreparedDatabase();
     closers.push(() => fresh.drop());
-    await prepareDatabase(fresh.url, options.features);
+    if (options.features) await prepareDatabase(fresh.url, options.features);
     databaseUrl = fresh.url;
   }
   const bucket = options.beside?.bucket ?? (options.store === 's3' ? await createTestBucket() : undefined);
@@ -90,6 +91,7 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
   const config = loadConfig(
     {
       PORT: '0',
+      ...patience,
       ...place,
       ...(options.policies && { UPLOAD_POLICIES: policyFile }),
       ...options.env,
@@ -106,7 +108,7 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
     onError: () => {},
   });
   closers.push(() => database.close());
-  const background = openDatabase({ url: databaseUrl, connections: 4, timeout: 5000, onError: () => {} });
+  const background = openDatabase({ url: databaseUrl, connections: 4, timeout: 60_000, onError: () => {} });
   closers.push(() => background.close());
   let url = '';
   const opened = await openObjectStore(config, {
