@@ -4,6 +4,7 @@ import { createServer } from 'node:http';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { after, afterEach, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { erase } from '../../src/storage/erase.ts';
 import { ObjectStoreUnavailable } from '../../src/storage/object-store.ts';
 import { NoBufferFree, PartBuffers } from '../../src/storage/part-buffers.ts';
@@ -158,6 +159,7 @@ describe('what is sent to S3', () => {
 describe('an S3 server that does not answer', () => {
   const attempts: number[] = [];
   const dates: string[] = [];
+  let sendRest = () => {};
   const server = createServer((request, response) => {
     attempts.push(Date.now());
     request.resume();
@@ -177,7 +179,7 @@ describe('an S3 server that does not answer', () => {
     }
     if (request.url?.includes('slow')) {
       response.writeHead(200, { 'content-length': '2' }).write('a');
-      setTimeout(() => response.end('b'), 500);
+      sendRest = () => response.end('b');
       return;
     }
     response.statusCode = attempts.length % 3 === 0 ? 200 : 503;
@@ -201,14 +203,17 @@ describe('an S3 server that does not answer', () => {
   });
 
   test('the deadline is for the head of an answer: a body may take its time', async () => {
-    const store = new S3ObjectStore(optionsFor('bucket', { endpoint, requestTimeout: 200, deadline: 250 }));
+    const deadline = 2000;
+    const store = new S3ObjectStore(optionsFor('bucket', { endpoint, requestTimeout: deadline, deadline }));
     const body = await store.get('slow', {});
+    await sleep(deadline + 1);
+    sendRest();
     assert.equal(Buffer.concat((await body?.stream.toArray()) ?? []).toString(), 'ab');
     await store.close();
   });
 
   test('what is missing or refused leaves no connection behind', async () => {
-    const store = new S3ObjectStore(optionsFor('bucket', { endpoint, sockets: 2, connectTimeout: 200 }));
+    const store = new S3ObjectStore(optionsFor('bucket', { endpoint, sockets: 2, connectTimeout: 1000 }));
     for (let times = 0; times < 5; times++) {
       assert.equal(await store.head('missing', {}), undefined);
       assert.equal(await store.get('missing', {}), undefined);
@@ -280,7 +285,7 @@ describe('a stream of the service itself on S3 behind a bad network', { skip: s3
   const never = new AbortController().signal;
   const memory = () => new PartBuffers(8 * PART, PART);
   const write = (buffers: PartBuffers, from = source) =>
-    store.putStream(key, from, attributes, { buffers, wait: 1000 });
+    store.putStream(key, from, attributes, { buffers, wait: 60_000 });
   const readAll = async (from: S3ObjectStore) => buffer((await from.get(key, {}))?.stream ?? assert.fail('no object'));
   const isComplete = (request: string) => /^POST \S+\?(?:\S+&)?uploadId=/m.test(request);
   const isPart = (request: string) => /^PUT \S+partNumber=/m.test(request);

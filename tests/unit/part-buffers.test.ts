@@ -45,13 +45,13 @@ describe('part buffers', () => {
 
   test('who waits is served in order of arrival, and a small request does not overtake', async () => {
     const buffers = new PartBuffers(PART, PART);
-    const first = await buffers.acquire(PART, 1000, never);
+    const first = await buffers.acquire(PART, 60_000, never);
     const order: string[] = [];
-    const large = buffers.acquire(PART, 1000, never).then((buffer) => {
+    const large = buffers.acquire(PART, 60_000, never).then((buffer) => {
       order.push('large');
       return buffer;
     });
-    const small = buffers.acquire(1, 1000, never).then((buffer) => {
+    const small = buffers.acquire(1, 60_000, never).then((buffer) => {
       order.push('small');
       return buffer;
     });
@@ -67,7 +67,7 @@ describe('part buffers', () => {
   test('nobody overtakes who waits for more, though less is free', async () => {
     const buffers = new PartBuffers(2 * PART, PART);
     const held = [await buffers.acquire(PART, 0, never), await buffers.acquire(PART / 2, 0, never)];
-    const large = buffers.acquire(PART, 1000, never);
+    const large = buffers.acquire(PART, 60_000, never);
     assert.equal(buffers.inUse, 1.5 * PART, 'a half is free');
     assert.equal(buffers.tryAcquire(1), undefined);
     await assert.rejects(buffers.acquire(1, 0, never), NoBufferFree);
@@ -100,13 +100,13 @@ describe('part buffers', () => {
     const buffers = new PartBuffers(4 * PART, PART);
     const out = await Promise.all(Array.from({ length: 4 }, () => buffers.acquire(PART, 0, never)));
     await assert.rejects(buffers.reserve(PART, 1, never), NoBufferFree);
-    await assert.rejects(buffers.reserve(PART, 1000, AbortSignal.abort(new Error('gone'))), /gone/);
+    await assert.rejects(buffers.reserve(PART, 60_000, AbortSignal.abort(new Error('gone'))), /gone/);
     const order: string[] = [];
-    const large = buffers.reserve(3 * PART, 1000, never).then((release) => {
+    const large = buffers.reserve(3 * PART, 60_000, never).then((release) => {
       order.push('large');
       return release;
     });
-    const small = buffers.acquire(1, 1000, never).then((buffer) => {
+    const small = buffers.acquire(1, 60_000, never).then((buffer) => {
       order.push('small');
       return buffer;
     });

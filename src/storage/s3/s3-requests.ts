@@ -2,7 +2,7 @@
  * The requests that carry objects, and links to them. A command of the SDK passes through some forty layers that work
  * out, for every request again, where the endpoint is, how to serialise and what to retry: 0.66 ms of processor time for
  * a PutObject of 1 KiB, where this file takes 0.1 (`npm run bench`). What is difficult stays the SDK's: its rules for
- * endpoints (asked once), its signer, its credentials, and its HTTP handler with all time limits.
+ * endpoints (asked once), its signer and presigner, its credentials, and its HTTP handler with all time limits.
  *
  * S3 API, "Authenticating Requests (AWS Signature Version 4)" and "Error responses".
  */
