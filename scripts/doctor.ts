@@ -7,6 +7,7 @@ import { features } from '../src/app.ts';
 import { openCommandDatabase } from '../src/command.ts';
 import { openCore } from '../src/core.ts';
 import { type DatabaseHandle, openDatabase } from '../src/database/client.ts';
+import { ping } from '../src/database/probes.ts';
 import { type Check, examine } from '../src/doctor/check.ts';
 import { databaseChecks } from '../src/doctor/database-checks.ts';
 import { s3Checks } from '../src/doctor/s3-checks.ts';
@@ -40,7 +41,7 @@ await report([
       close = server.close;
       const handle = openDatabase({ url: server.url, connections: 2, timeout: TIMEOUT, onError: () => {} });
       try {
-        await handle.pool.query('select 1');
+        await ping(handle.database);
       } catch (error) {
         await handle.close();
         throw error;
@@ -51,7 +52,7 @@ await report([
     },
   },
 ]);
-if (database) await report(databaseChecks(database.pool));
+if (database) await report(databaseChecks(database.database));
 const store = await openObjectStore(config, {
   publicUrl: () => config.PUBLIC_URL ?? `http://${config.HOST}:${config.PORT}`,
   onRetries: () => {},

@@ -8,7 +8,7 @@ import { features } from './app.ts';
 import type { Config } from './config.ts';
 import { type Core, openCore } from './core.ts';
 import { openDatabase } from './database/client.ts';
-import { runningEmbeddedPostgres, startEmbeddedPostgres } from './database/embedded-postgres.ts';
+import { runningEmbeddedPostgres, startEmbeddedPostgres } from './database/embedded/embedded-postgres.ts';
 import { prepareDatabase } from './prepare-database.ts';
 import { secretIn } from './secrets.ts';
 import { readConfiguration } from './startup.ts';

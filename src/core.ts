@@ -11,7 +11,7 @@ import type { Feature } from './feature.ts';
 import { Admission } from './http/admission.ts';
 import { Metrics } from './http/metrics.ts';
 import { publicUrls, type ToPublicUrl } from './http/public-url.ts';
-import { UploadLimit } from './http/rate-limit.ts';
+import { UploadLimit } from './http/upload-limit.ts';
 import { Idempotency } from './idempotency/idempotency.ts';
 import { JobQueue } from './jobs/queue.ts';
 import { Problem, RETRY_SOON } from './problems.ts';

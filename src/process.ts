@@ -85,7 +85,7 @@ async function preflightChecks(
   config: Config,
   logger: Logger,
 ): Promise<void> {
-  const quick = [...databaseChecks(database.pool), ...storeChecks(store, config.S3_KEY_PREFIX)].filter(
+  const quick = [...databaseChecks(database.database), ...storeChecks(store, config.S3_KEY_PREFIX)].filter(
     ({ name }) => name === 'database version' || name === 'object store reachable',
   );
   for await (const { name, verdict, detail } of examine(quick)) {

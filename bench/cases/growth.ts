@@ -82,7 +82,7 @@ function operations(databaseUrl: string) {
         assetType: 'image',
         cacheControl: 'private',
       };
-      await uploads.begin(upload, stored.size, { stored });
+      await uploads.begin(upload, stored.size, { seal: stored });
       await uploads.settle(id, stored, { callerId: 'bench', requestId: id });
     },
   };

@@ -63,7 +63,7 @@ async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
       const facts = { size: 1024, mediaType: 'image/png', assetType: 'image', cacheControl: 'private' };
       const stored = { ...facts, sha256: randomBytes(32) };
       const upload = { id, ownerId: OWNER, name: 'a.png', objectKey: id, metadata: {}, createdAt: new Date() };
-      await uploads.begin(upload, stored.size, { stored });
+      await uploads.begin(upload, stored.size, { seal: stored });
       await uploads.settle(id, stored, actor);
     },
   };

@@ -3,7 +3,7 @@
  * state is one statement, guarded by the state it starts from, with its audit row inside.
  */
 
-import { and, count, eq, exists, gt, inArray, isNotNull, isNull, lt, type SQL, sql, sum } from 'drizzle-orm';
+import { and, eq, exists, isNotNull, isNull, sql } from 'drizzle-orm';
 import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
 import type { Database, DatabaseHandle, Executor } from '../database/client.ts';
 import type { Outbox } from '../database/outbox.ts';
@@ -11,7 +11,6 @@ import { retryStatement } from '../database/retry.ts';
 import {
   build,
   compile,
-  isAnyOf,
   jsonObject,
   now,
   type Parameter,
@@ -21,16 +20,11 @@ import {
 } from '../database/statements.ts';
 import { assets, inState, isVisible } from '../database/tables/assets.ts';
 import { auditRows } from '../database/tables/audit.ts';
-import { quotas } from '../database/tables/quotas.ts';
 import { type Asset, type AssetRow, assetColumns, toAsset } from './asset.ts';
+import { hasVersion, isOwn, nextVersion } from './conditions.ts';
+import { deleteAsset, expireAssets, findOld, purgeTrash } from './deletion.ts';
 import { deleteObjectJob } from './jobs/delete-object.ts';
 import { type ListQuery, listStatement } from './list.ts';
-
-const isOwn = (p: Parameter<'ownerId' | 'id'>) => and(eq(assets.id, p('id')), eq(assets.ownerId, p('ownerId')));
-/** Null stands for any version. */
-const hasVersion = (p: Parameter<'version'>) =>
-  sql`(${p('version')}::integer is null or ${assets.version} = ${p('version')}::integer)`;
-const nextVersion = { updatedAt: now, version: sql`${assets.version} + 1` };
 
 const findAsset = compile('find-asset', (p: Parameter<'id' | 'ownerId'>) =>
   build
@@ -129,85 +123,6 @@ const restoreAsset = compile('restore-asset', (p: Parameter<'id' | 'ownerId' | k
     .select()
     .from(changed);
 });
-
-/** Marks visible assets for deletion, frees their quota, and writes an audit row for each. */
-function deletion(p: Parameter<keyof Actor>, condition: SQL | undefined, action: AuditAction) {
-  const changed = build.$with('changed').as(
-    build
-      .update(assets)
-      .set({ ...nextVersion, state: 'deleting' })
-      .where(and(isVisible, condition))
-      .returning({ id: assets.id, ownerId: assets.ownerId, name: assets.name, size: assets.size }),
-  );
-  const freed = build
-    .select({ ownerId: changed.ownerId, bytes: sum(changed.size).as('bytes'), files: count().as('files') })
-    .from(changed)
-    .groupBy(changed.ownerId)
-    .as('freed');
-  const uncounted = build.$with('uncounted', {}).as(
-    build
-      .update(quotas)
-      .set({
-        usedBytes: sql`${quotas.usedBytes} - ${freed.bytes}`,
-        fileCount: sql`${quotas.fileCount} - ${freed.files}`,
-      })
-      .from(freed)
-      .where(eq(quotas.ownerId, freed.ownerId))
-      .getSQL(),
-  );
-  const detail = jsonObject({ name: changed.name, size: changed.size });
-  return build
-    .with(changed, uncounted, auditFrom(p, changed, { action, detail }))
-    .select({ id: changed.id })
-    .from(changed);
-}
-
-const deleteAsset = compile('delete-asset', (p: Parameter<'id' | 'ownerId' | 'version' | keyof Actor>) =>
-  deletion(p, and(isOwn(p), hasVersion(p)), 'asset.deleted'),
-);
-
-const purgeTrash = compile(
-  'purge-trash',
-  (p: Parameter<'cutoff' | 'limit' | keyof Actor>) => {
-    const expired = build
-      .select({ id: assets.id })
-      .from(assets)
-      .where(and(isVisible, lt(assets.trashedAt, p('cutoff'))))
-      .orderBy(assets.trashedAt)
-      .limit(p('limit'))
-      .for('update', { skipLocked: true });
-    return deletion(p, inArray(assets.id, expired), 'asset.purged');
-  },
-  { named: false },
-);
-
-const findOld = compile(
-  'find-old-assets',
-  (p: Parameter<'assetType' | 'cutoff' | 'after' | 'before' | 'limit'>) =>
-    build
-      .select({
-        id: assets.id,
-        matches: sql<boolean>`(${and(isVisible, eq(assets.assetType, p('assetType')), lt(assets.createdAt, p('cutoff')))})`,
-      })
-      .from(assets)
-      .where(and(gt(assets.id, p('after')), lt(assets.id, p('before'))))
-      .orderBy(assets.id)
-      .limit(p('limit')),
-  { named: false },
-);
-
-const expireAssets = compile(
-  'expire-assets',
-  (p: Parameter<'ids' | 'assetType' | keyof Actor>) => {
-    const expired = build
-      .select({ id: assets.id })
-      .from(assets)
-      .where(and(isAnyOf(assets.id, p('ids')), eq(assets.assetType, p('assetType'))))
-      .for('update', { skipLocked: true });
-    return deletion(p, inArray(assets.id, expired), 'asset.expired');
-  },
-  { named: false },
-);
 
 const findDeleting = compile('find-deleting-asset', (p: Parameter<'id'>) =>
   build

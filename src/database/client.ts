@@ -3,7 +3,7 @@
  * Nobody holds a connection while bytes flow: repositories run one statement, or one short transaction, and let go.
  */
 
-import { Pool, type PoolClient, type QueryResult, type QueryResultRow, types } from 'pg';
+import { type ClientBase, Pool, type QueryResult, type QueryResultRow, types } from 'pg';
 import type { SQL } from './sql.ts';
 import type { Statement, Values } from './statements.ts';
 
@@ -68,7 +68,7 @@ export function openDatabase({ url, connections, timeout, prepare = true, onErro
     if (!closing) onError(error);
   });
   return {
-    database: executor(pool, prepare),
+    database: executorOn(pool, { prepare }),
     pool,
     transact: (work) => transact(pool, prepare, work),
     close: () => {
@@ -91,7 +91,8 @@ const typeParsers = {
     leftAsText.has(id) ? asText : types.getTypeParser(id, format as 'text'),
 };
 
-function executor(connection: Pool | PoolClient, prepare: boolean): Executor {
+/** Runs statements on a pool or on one connection. @param prepare whether statements with a name are prepared */
+export function executorOn(connection: Pool | ClientBase, { prepare = false }: { prepare?: boolean } = {}): Executor {
   return {
     run: async ({ name, text, bind, decode }, values) => {
       const { rows, rowCount } = await connection.query<unknown[]>({
@@ -123,7 +124,7 @@ async function transact<Result>(
   let unusable = false;
   try {
     await client.query('begin');
-    const result = await work(executor(client, prepare));
+    const result = await work(executorOn(client, { prepare }));
     await client.query('commit');
     return result;
   } catch (error) {

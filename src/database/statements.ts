@@ -182,6 +182,17 @@ export function jsonObject(fields: Readonly<Record<string, SQLWrapper>>): SQL {
   return sql`jsonb_build_object(${sql.join(pairs, sql`, `)})`;
 }
 
+/**
+ * The values of a parameter that is an array, one row each, of the type of a column. Several of them in the list of one
+ * select go side by side (PostgreSQL documentation, Set Returning Functions).
+ */
+export function unnested<C extends PgColumn>(values: Placeholder, column: C): SQL<GetColumnData<C>> {
+  return sql`unnest(${values}::${sql.raw(column.getSQLType())}[])`.mapWith(column);
+}
+
+/** One row without columns: the builder has no select without `from`. */
+export const nowhere = sql`(select) as nowhere`;
+
 /** That a column is one of the values of a parameter, which is an array. */
 export function isAnyOf(column: PgColumn, values: Placeholder): SQL {
   return sql`${column} = any(${values}::${sql.raw(column.getSQLType())}[])`;
@@ -196,9 +207,17 @@ export function writtenOut(limit: number): Placeholder {
   return sql.raw(String(limit)) as unknown as Placeholder;
 }
 
-/** Seconds from now, by the clock of the database. */
+/** By the clock of the database: when the transaction began. */
+export const now = sql`now()`;
+
 export function inSeconds(seconds: Placeholder | number): SQL {
   return sql`now() + make_interval(secs => ${seconds})`;
 }
 
-export const now = sql`now()`;
+export function daysAgo(days: number): SQL {
+  return sql`now() - make_interval(days => ${days})`;
+}
+
+export function hoursAgo(hours: number): SQL {
+  return sql`now() - make_interval(hours => ${hours})`;
+}

@@ -13,9 +13,9 @@
 import { type JobResult, PgBoss, type Job as StoredJob } from 'pg-boss';
 import { type DatabaseHandle, type Executor, isDatabaseUnavailable } from '../database/client.ts';
 import type { EventReference, JobReference, Outbox, SendOptions } from '../database/outbox.ts';
-import { sql } from '../database/sql.ts';
 import { ObjectStoreUnavailable } from '../storage/object-store.ts';
 import { HOUR, type Job } from './job.ts';
+import { countByState, oldestWaiting } from './repository.ts';
 
 /** Seconds without a sign of life after which a job is given to another worker; the least pg-boss allows. */
 const HEARTBEAT = 10;
@@ -177,22 +177,13 @@ export class JobQueue implements Outbox {
 
   /** Jobs by queue and state. */
   async counts(): Promise<QueueCounts[]> {
-    const { rows } = await this.#options.database.database.execute<{
-      name: string;
-      state: string;
-      count: string;
-      oldest: string | null;
-    }>(sql`
-      select name, state::text as state, count(*) as count, min(created_on)::text as oldest
-      from pgboss.job where state in ('created', 'retry', 'active') group by name, state`);
+    const rows = await countByState(this.#options.database.database);
     const of = (name: string, states: string[]) =>
-      rows
-        .filter((row) => row.name === name && states.includes(row.state))
-        .reduce((sum, row) => sum + Number(row.count), 0);
+      rows.filter((row) => row.name === name && states.includes(row.state)).reduce((sum, row) => sum + row.count, 0);
     return this.names.map((queue) => {
       const oldest = rows
-        .filter((row) => row.name === queue && row.state !== 'active' && row.oldest !== null)
-        .map((row) => new Date(row.oldest ?? 0))
+        .filter((row) => row.name === queue && row.state !== 'active')
+        .flatMap((row) => row.oldest ?? [])
         .sort((a, b) => a.getTime() - b.getTime())[0];
       return {
         queue,
@@ -207,22 +198,12 @@ export class JobQueue implements Outbox {
 
   /** The oldest dead letters of all queues. */
   async deadLetters(limit: number): Promise<DeadLetter[]> {
-    const names = this.names.map(deadLettersOf);
-    const { rows } = await this.#options.database.database.execute<{
-      id: string;
-      name: string;
-      created_on: string;
-      data: { assetId?: string } | null;
-      reason: string | null;
-    }>(sql`
-      select id, name, created_on::text as created_on, data, source_output ->> 'reason' as reason from pgboss.job
-      where name = any(${names}) and state in ('created', 'retry')
-      order by created_on, id limit ${limit}`);
-    return rows.map(({ id, name, created_on, data, reason }) => ({
+    const rows = await oldestWaiting(this.#options.database.database, this.names.map(deadLettersOf), limit);
+    return rows.map(({ id, name, createdOn, data, reason }) => ({
       id,
       queue: name.replace(/\.dead$/, ''),
-      at: new Date(created_on),
-      ...(data?.assetId !== undefined && { assetId: data.assetId }),
+      at: createdOn,
+      ...(typeof data?.['assetId'] === 'string' && { assetId: data['assetId'] }),
       reason: reason ?? 'failed',
     }));
   }

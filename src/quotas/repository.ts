@@ -8,7 +8,7 @@
 import { eq, exists, getTableColumns, sql } from 'drizzle-orm';
 import { type Actor, auditFrom } from '../database/audit.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
-import { build, compile, excluded, jsonObject, type Parameter, typed } from '../database/statements.ts';
+import { build, compile, excluded, jsonObject, nowhere, type Parameter, typed } from '../database/statements.ts';
 import { quotas } from '../database/tables/quotas.ts';
 
 export interface Quota {
@@ -39,7 +39,7 @@ export function reserve(p: Parameter<'ownerId' | 'size' | 'defaultLimit'>) {
       reservedBytes: typed(p('size'), quotas.reservedBytes).as('reserved_bytes'),
       fileCount: sql`0`.as('file_count'),
     })
-    .from(sql`(select) as one`)
+    .from(nowhere)
     .where(sql`${p('size')}::bigint <= ${defaultLimit} or ${isKnown}`);
   return build
     .insert(quotas)

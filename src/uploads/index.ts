@@ -7,25 +7,19 @@ import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
 import type { App } from '../http/openapi.ts';
 import { defineJob, HOUR, nothing } from '../jobs/job.ts';
-import { QuotasRepository } from '../quotas/repository.ts';
 import { DiskObjectStore } from '../storage/disk/disk-object-store.ts';
 import { uploadActions } from './audit.ts';
-import { DirectIntake } from './direct-intake.ts';
-import { DirectUploadsRepository } from './direct-uploads-repository.ts';
+import { uploadContext, uploadsRepository } from './context.ts';
+import { DirectUploads } from './direct-uploads.ts';
 import { Intake } from './intake.ts';
-import { reap, uploadsRepository } from './jobs/reap-uploads.ts';
+import { reap } from './jobs/reap-uploads.ts';
 import { verifyAsset, verifyAssetJob } from './jobs/verify-asset.ts';
-import { ResumableIntake } from './resumable-intake.ts';
-import { ResumableUploadsRepository } from './resumable-uploads-repository.ts';
-import { directDoor, diskPartRoute } from './routes/direct.ts';
-import { formDoors } from './routes/form.ts';
-import { rawDoor } from './routes/raw.ts';
-import { resumableDoor } from './routes/resumable.ts';
-
-/** Signs of life of an upload within its lease. */
-const LEASE_RENEWALS = 4;
-/** A disk gains nothing from more, and memory is saved. */
-const DISK_PARTS_IN_FLIGHT = 2;
+import { ResumableUploads } from './resumable-uploads.ts';
+import { directUploadRoutes } from './routes/direct.ts';
+import { diskPartRoute } from './routes/disk-parts.ts';
+import { formUploadRoutes } from './routes/form.ts';
+import { rawUploadRoute } from './routes/raw.ts';
+import { resumableUploadRoutes } from './routes/resumable.ts';
 
 export const uploads: Feature<Core> = {
   name: 'uploads',
@@ -41,8 +35,8 @@ export const uploads: Feature<Core> = {
       // Reads a large file back.
       limit: 6 * HOUR,
       concurrency: 2,
-      run: (data, context, { background, store }: Core) =>
-        verifyAsset({ agreements: new DirectUploadsRepository(background), store }, data, context),
+      run: (data, context, core: Core) =>
+        verifyAsset({ uploads: uploadsRepository(core, core.background), store: core.store }, data, context),
     }),
     defineJob({
       name: 'reap-uploads',
@@ -64,43 +58,15 @@ export const uploads: Feature<Core> = {
 
 /** Raw, resumable and disk parts parse no body, so each has a scope of its own. */
 async function routes(app: App, core: Core): Promise<void> {
-  const { config, database, outbox, store, buffers, admission, policies, metrics, onError, tasks } = core;
-  const { uploadLimit, idempotency, toPublicUrl, stopping } = core;
-  const records = uploadsRepository(core, database);
-  const partsInFlight =
-    store.kind === 'disk' ? Math.min(DISK_PARTS_IN_FLIGHT, config.PARTS_IN_FLIGHT) : config.PARTS_IN_FLIGHT;
-  const shared = {
-    uploads: records,
-    quotas: new QuotasRepository(database, config.DEFAULT_QUOTA),
-    store,
-    outbox,
-    buffers,
-    admission,
-    policies,
-    keyPrefix: config.S3_KEY_PREFIX,
-    partsInFlight,
-    partSize: config.PART_SIZE,
-    lease: config.UPLOAD_LEASE / 1000,
-    wait: config.UPLOAD_WAIT,
-    minimumRate: config.MIN_UPLOAD_RATE,
-    rateWindow: config.BODY_TIMEOUT,
-    onError,
-    onOutcome: (outcome: string, bytes: number) => metrics.upload(outcome, bytes),
-  };
-  const renewal = config.UPLOAD_LEASE / LEASE_RENEWALS;
-  const intake = new Intake({ ...shared, database: database.database, tasks, leaseRenewal: renewal });
-  const direct = new DirectIntake({ ...shared, agreements: new DirectUploadsRepository(database) });
-  const resumable = new ResumableIntake({
-    ...shared,
-    agreements: new ResumableUploadsRepository(database),
-    expiry: config.RESUMABLE_EXPIRY,
-    renewal,
-  });
-  const door = { intake, uploads: records, uploadLimit, idempotency, stopping };
-  await app.register(async (scope) => formDoors(scope as App, door));
-  await app.register(async (scope) => rawDoor(scope as App, door));
-  await app.register(async (scope) => resumableDoor(scope as App, { ...door, resumable, largest: policies.largest }));
-  directDoor(app, { ...door, toPublicUrl, direct, database: database.database });
+  const { store, stopping, uploadLimit, idempotency, toPublicUrl, database } = core;
+  const context = uploadContext(core);
+  const options = { context, intake: new Intake(context), uploadLimit, idempotency, stopping };
+  const direct = new DirectUploads(context);
+  const resumable = new ResumableUploads(context);
+  await app.register(async (scope) => formUploadRoutes(scope as App, options));
+  await app.register(async (scope) => rawUploadRoute(scope as App, options));
+  await app.register(async (scope) => resumableUploadRoutes(scope as App, { ...options, resumable }));
+  directUploadRoutes(app, { ...options, toPublicUrl, direct, database: database.database });
   if (store instanceof DiskObjectStore)
-    await app.register(async (scope) => diskPartRoute(scope as App, { ...shared, store, stopping }));
+    await app.register(async (scope) => diskPartRoute(scope as App, { context, store, stopping }));
 }

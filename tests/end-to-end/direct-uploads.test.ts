@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { createHash, randomUUID } from 'node:crypto';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import fc from 'fast-check';
-import { partSizeFor } from '../../src/uploads/direct-intake.ts';
+import { partSizeFor } from '../../src/uploads/direct-uploads.ts';
 import { Client } from '../support/client.ts';
 import { glb, pdf, png } from '../support/files.ts';
 import { contentsOf, s3Skip } from '../support/s3.ts';
@@ -216,8 +216,8 @@ for (const { store, skip } of storeKinds) {
       const [first, ...rest] = offer.parts;
       assert.ok(first);
       for (const [parts, missing] of [
-        [[], /Missing are 1, 2, 3\./],
-        [[first], /Missing are 2, 3\./],
+        [[], /Missing parts: 1, 2, 3\./],
+        [[first], /Missing parts: 2, 3\./],
       ] as const) {
         await sendParts({ parts: [...parts], partSize: offer.partSize }, bytes);
         const { status, body } = await complete(offer.uploadId);
@@ -402,7 +402,7 @@ for (const { store, skip } of storeKinds) {
       await sendParts(offer, bytes);
       await service.service.reconcile({});
       assert.deepEqual(await quota(), { used: 0, reserved: 3000 });
-      await service.query("update multipart_uploads set expires_at = now() - interval '1 s' where asset_id = $1", [
+      await service.query("update upload_sessions set expires_at = now() - interval '1 s' where asset_id = $1", [
         offer.uploadId,
       ]);
       for (const { status, body } of [

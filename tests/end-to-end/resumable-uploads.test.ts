@@ -230,11 +230,8 @@ for (const { store, skip } of storeKinds) {
         hanging.write(bytes.subarray(0, 100_000));
         await waitUntil(
           async () =>
-            (
-              await one.query('select 1 from resumable_uploads where asset_id = $1 and holder is not null', [
-                idOf(path),
-              ])
-            ).length === 1,
+            (await one.query('select 1 from upload_sessions where asset_id = $1 and holder is not null', [idOf(path)]))
+              .length === 1,
         );
         const { status, body } = await send(newer, path, 0, bytes);
         assert.equal(status, 204, JSON.stringify(body));
@@ -320,7 +317,7 @@ for (const { store, skip } of storeKinds) {
     test('an expired upload is 410, then reaped with its reservation', async () => {
       const path = await begin(3000, { filename: 'p.png' });
       await send(client, path, 0, png(3000).subarray(0, 100));
-      await one.query("update resumable_uploads set expires_at = now() - interval '1 s' where asset_id = $1", [
+      await one.query("update upload_sessions set expires_at = now() - interval '1 s' where asset_id = $1", [
         idOf(path),
       ]);
       assert.equal((await standing(path)).status, 410);
@@ -502,7 +499,7 @@ test('fifty slow requests on a pool of ten leave every other route fast', async 
       return patch;
     }),
   );
-  const held = 'select count(*) as held from resumable_uploads where holder is not null';
+  const held = 'select count(*) as held from upload_sessions where holder is not null';
   await waitUntil(async () => (await service.query<{ held: string }>(held))[0]?.held === '50');
   assert.equal(service.database.pool.totalCount - service.database.pool.idleCount, 0, 'connections are held');
   assert.equal(service.database.pool.waitingCount, 0);

@@ -1,6 +1,6 @@
 /**
  * Settles uploads whose lease ran out: the process that held them is dead, or cut off for good. It looks before it
- * judges. An upload that was sealed and whose object is there, with the right size and digest, is finished: only the last
+ * acts. An upload that was sealed and whose object is there, with the right size and digest, is finished: only the last
  * statement was missing. Everything else is ended: first the record, so that nobody can finish it any more, then, by a
  * job, what is left of its bytes. A live upload renews its lease, however slow it is, and is never touched.
  */
@@ -8,11 +8,11 @@
 import type { Asset } from '../../assets/asset.ts';
 import type { Core } from '../../core.ts';
 import { systemActor } from '../../database/audit.ts';
-import type { DatabaseHandle } from '../../database/client.ts';
 import type { JobContext } from '../../jobs/job.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { objectMatches } from '../../storage/verify.ts';
-import { type AbandonedUpload, type Also, UploadsRepository } from '../repository.ts';
+import { uploadsRepository } from '../context.ts';
+import type { AbandonedUpload, InTransaction, UploadsRepository } from '../repository.ts';
 import { uploadAnswer } from '../routes/upload-request.ts';
 
 const BATCH = 100;
@@ -22,7 +22,7 @@ export interface ReaperOptions {
   uploads: UploadsRepository;
   store: ObjectStore;
   /** What belongs into the transaction that finishes an upload. */
-  finished?: Also<Asset>;
+  finished?: InTransaction<Asset>;
   onError: (message: string, error: unknown) => void;
 }
 
@@ -31,16 +31,6 @@ export interface Reaped {
   ended: number;
   /** Could not be looked at; they are left for the next time. */
   failed: number;
-}
-
-/** The repository of uploads, on one of the pools. */
-export function uploadsRepository({ config, outbox }: Core, database: DatabaseHandle): UploadsRepository {
-  return new UploadsRepository({
-    database,
-    outbox,
-    defaultLimit: config.DEFAULT_QUOTA,
-    lease: config.UPLOAD_LEASE / 1000,
-  });
 }
 
 /** The reaper on what the service shares. */
@@ -97,7 +87,7 @@ async function settle(
       if (asset) return 'finished';
     }
     const outcome = { action: 'upload.aborted' as const, reason: 'abandoned', actor };
-    await uploads.markForDeletion(id, outcome, { onlyAbandoned: true, also: fence });
+    await uploads.markForDeletion(id, outcome, { onlyAbandoned: true, inTransaction: fence });
     return 'ended';
   } catch (error) {
     signal.throwIfAborted();

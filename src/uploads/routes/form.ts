@@ -1,5 +1,5 @@
 /**
- * The form doors, RFC 7578: one file, or up to ten with an outcome each. @fastify/multipart is used as a stream only:
+ * Uploads by a form, RFC 7578: one file, or up to ten with an outcome each. @fastify/multipart is used as a stream only:
  * no part is collected, none is written to a temporary file.
  *
  * The parser is lenient where a storage must not be: it cuts files at its limit, drops second files, skips parts it
@@ -26,12 +26,12 @@ import {
   audited,
   contentLength,
   type Description,
-  type DoorOptions,
   described,
   description,
-  intakeProblems,
   receiveOnce,
   requestSignal,
+  type UploadRouteOptions,
+  uploadProblems,
 } from './upload-request.ts';
 
 /** Fields and part headers around the files, at most. Bytes. */
@@ -72,15 +72,15 @@ const batchOutcome = z
   .meta({ id: 'BatchOutcome' });
 type Result = z.input<typeof batchOutcome>['results'][number];
 
-export async function formDoors(app: App, options: DoorOptions): Promise<void> {
-  const { intake, stopping } = options;
-  const largest = intake.policies.largest;
+export async function formUploadRoutes(app: App, options: UploadRouteOptions): Promise<void> {
+  const { context, stopping } = options;
+  const { largest } = context.policies;
   await app.register(multipart, {
     throwFileSizeLimit: false,
     preservePath: true,
     fileHwm: CHUNK,
     highWaterMark: CHUNK,
-    // One byte over every policy: what is cut here was refused by intake before.
+    // One byte over every policy: what is cut here was refused before.
     limits: {
       fileSize: largest + 1,
       files: BATCH_FILES + 1,
@@ -108,12 +108,12 @@ export async function formDoors(app: App, options: DoorOptions): Promise<void> {
         streamsBody: true,
         requestBody: { required: true, content: { 'multipart/form-data': { schema: uploadForm } } },
         success: { status: 201, description: 'The stored asset', headers: locationHeader },
-        problems: ['malformed-multipart', 'unexpected-part', ...intakeProblems],
+        problems: ['malformed-multipart', 'unexpected-part', ...uploadProblems],
       },
       preHandler: async (request) => checkForm(request, largest + FORM_OVERHEAD),
     },
     (request, reply) =>
-      audited(request, intake, async () => {
+      audited(request, context, async () => {
         const signal = requestSignal(reply, stopping);
         const form = new Form(request, signal);
         const { fields, file } = await form.untilFile('file', description);
@@ -147,12 +147,12 @@ export async function formDoors(app: App, options: DoorOptions): Promise<void> {
         streamsBody: true,
         requestBody: { required: true, content: { 'multipart/form-data': { schema: batchForm } } },
         success: { status: 200, description: 'An outcome per file' },
-        problems: ['malformed-multipart', 'unexpected-part', ...intakeProblems],
+        problems: ['malformed-multipart', 'unexpected-part', ...uploadProblems],
       },
       preHandler: async (request) => checkForm(request, BATCH_FILES * largest + FORM_OVERHEAD),
     },
     (request, reply) =>
-      audited(request, intake, async () => {
+      audited(request, context, async () => {
         const signal = requestSignal(reply, stopping);
         const form = new Form(request, signal);
         const results: Result[] = [];

@@ -4,8 +4,8 @@ import { createHash, randomBytes } from 'node:crypto';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { type ObjectStore, ObjectStoreUnavailable, type UploadedPart } from '../../src/storage/object-store.ts';
-import { ObjectWriter, OutcomeUnknown } from '../../src/storage/object-writer.ts';
 import { PartBuffers } from '../../src/storage/part-buffers.ts';
+import { OutcomeUnknown, PartWriter } from '../../src/storage/part-writer.ts';
 
 const PART = 64 * 1024;
 const never = new AbortController().signal;
@@ -91,19 +91,21 @@ function writer(
   buffers: PartBuffers,
   key = 'k',
   beforeSending: (bytes: number) => Promise<void> = async () => {},
-): ObjectWriter {
-  return new ObjectWriter({
+  signal = never,
+): PartWriter {
+  return new PartWriter({
     store: store as unknown as ObjectStore,
     buffers,
     key,
     partsInFlight: 3,
+    signal,
     attributes,
     beforeSending,
   });
 }
 const digest = (bytes: Buffer) => createHash('sha256').update(bytes).digest();
 
-describe('the object writer', () => {
+describe('the part writer', () => {
   test('gives the bytes back however they were cut, with parts of equal size and a bounded number under way', async () => {
     await fc.assert(
       fc.asyncProperty(
@@ -187,6 +189,31 @@ describe('the object writer', () => {
 
   for (const [call, size] of [
     ['put', 10],
+    ['create', PART + 5],
+  ] as const) {
+    test(`abandoned after the answer to ${call} was lost it removes what is there, and says that something may be left`, async () => {
+      const [store, buffers, bytes] = [new MemoryStore(), new PartBuffers(4 * PART, PART), randomBytes(size)];
+      store.after = (done) => {
+        if (done === call) throw new ObjectStoreUnavailable('lost');
+      };
+      store.before = (each) => {
+        if (each === 'head') throw new ObjectStoreUnavailable('away');
+      };
+      const subject = writer(store, buffers);
+      await subject.open(Number.POSITIVE_INFINITY, 0, never);
+      await assert.rejects(async () => {
+        await subject.write(bytes);
+        await subject.finish(digest(bytes));
+      }, ObjectStoreUnavailable);
+      // What was sent without an answer may take effect after the look.
+      assert.equal(await subject.abandon(), 'unsure');
+      assert.equal(store.objects.size + store.uploads.size, 0);
+      assert.equal(buffers.inUse, 0);
+    });
+  }
+
+  for (const [call, size] of [
+    ['put', 10],
     ['complete', PART * 2 + 1],
   ] as const) {
     test(`a lost answer to ${call} is settled by looking`, async () => {
@@ -232,5 +259,89 @@ describe('the object writer', () => {
     }, ObjectStoreUnavailable);
     await subject.abandon();
     assert.equal(buffers.inUse, 0);
+  });
+
+  test('goes on where others have stopped, wherever that was, and reports each part once and in order', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 1, max: PART * 5 }),
+        fc.array(fc.integer({ min: 0, max: PART * 3 }), { maxLength: 6 }),
+        fc.integer({ min: 1, max: 5 }),
+        async (size, requests, budget) => {
+          const [store, buffers, bytes] = [new MemoryStore(), new PartBuffers(budget * PART, PART), randomBytes(size)];
+          const noted: { part: UploadedPart; end: number }[] = [];
+          let [uploadId, tail, position]: [string | undefined, Buffer, number] = [undefined, Buffer.alloc(0), 0];
+          const resumed = async () => {
+            const subject = new PartWriter({
+              store: store as unknown as ObjectStore,
+              buffers,
+              key: 'k',
+              partsInFlight: 3,
+              signal: never,
+              attributes,
+              beforeSending: async () => {},
+              onBegun: async (id) => {
+                uploadId = id;
+              },
+              onPart: async (part, end) => void noted.push({ part, end }),
+            });
+            await subject.open(size, 0, never);
+            const parts = noted.length;
+            subject.resume({ uploadId, parts, bytes: position - tail.length, tail });
+            assert.equal(subject.length, position);
+            return subject;
+          };
+          for (const length of requests) {
+            const subject = await resumed();
+            await subject.write(bytes.subarray(position, position + length));
+            await subject.flush();
+            position = subject.length;
+            tail = Buffer.from(subject.tail);
+            await subject.close();
+            assert.equal(buffers.inUse, 0);
+          }
+          const last = await resumed();
+          await last.write(bytes.subarray(position));
+          await last.finish(digest(bytes), async (own) => [
+            ...noted.map(({ part }) => part).filter(({ partNumber }) => partNumber < (own[0]?.partNumber ?? 1e9)),
+            ...own,
+          ]);
+          assert.ok(store.objects.get('k')?.equals(bytes));
+          assert.deepEqual(
+            noted.map(({ part, end }) => [part.partNumber, end]),
+            noted.map((_, index) => [index + 1, (index + 1) * PART]),
+          );
+          assert.equal(buffers.inUse, 0);
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+
+  test('a part that cannot be noted ends the writing, and an upload that cannot be noted is aborted', async () => {
+    const [store, buffers] = [new MemoryStore(), new PartBuffers(8 * PART, PART)];
+    const options = {
+      store: store as unknown as ObjectStore,
+      buffers,
+      key: 'k',
+      partsInFlight: 3,
+      signal: never,
+      attributes,
+      beforeSending: async () => {},
+    };
+    const refuse = async () => {
+      throw new Error('superseded');
+    };
+    for (const refusal of [{ onPart: refuse }, { onBegun: refuse }]) {
+      const subject = new PartWriter({ ...options, ...refusal });
+      await subject.open(Number.POSITIVE_INFINITY, 0, never);
+      await assert.rejects(async () => {
+        await subject.write(randomBytes(5 * PART));
+        await subject.flush();
+      }, /superseded/);
+      await subject.close();
+      assert.equal(buffers.inUse, 0);
+      assert.equal(store.uploads.has('k'), !('onBegun' in refusal));
+    }
   });
 });
