@@ -1,5 +1,6 @@
 /** A feature of 60 lines (tests/support/greetings.ts) plugs in: whatever `Feature` has is used, on the real Postgres. */
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { features } from '../../src/app.ts';
 import { assetReady } from '../../src/assets/events.ts';
@@ -126,6 +127,20 @@ describe('features', () => {
       () => loadConfig({ PORT: 'none', GREETING_LENGTH: 'long' }, settings),
       (error) => error instanceof ConfigError && /PORT/.test(error.message) && /GREETING_LENGTH/.test(error.message),
     );
+  });
+
+  test('of the service have each tag, action and problem once, and are named like their folders', () => {
+    for (const member of ['tags', 'auditActions', 'problems'] as const) {
+      const all = features.flatMap((feature) =>
+        (feature[member] ?? []).map((each) => (typeof each === 'string' ? each : each.name)),
+      );
+      assert.deepEqual(
+        all.filter((name, index) => all.indexOf(name) !== index),
+        [],
+      );
+    }
+    for (const { name } of features)
+      assert.ok(existsSync(new URL(`../../src/${name}/index.ts`, import.meta.url)), name);
   });
 
   test('cannot have the same setting, nor one of the service', () => {

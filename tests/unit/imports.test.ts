@@ -114,6 +114,41 @@ describe('imports', () => {
     });
 });
 
+describe('the picture of the rooms in docs/architecture.md', () => {
+  const document = readFileSync(new URL('../../docs/architecture.md', import.meta.url), 'utf8');
+  const picture = /## The house\n\n```mermaid\n([\s\S]*?)```/.exec(document)?.[1] ?? '';
+  const roomNamed = (name: string) => (existsSync(join(src, `${name}.ts`)) ? `${name}.ts` : name);
+  /** `features` stands for each of them. */
+  const rooms = (name: string) => (name === 'features' ? features : [roomNamed(name)]);
+  const arrows = [...picture.matchAll(/^ *(\w+)\S*.*? --> (\w+)/gm)].map(([, from = '', to = '']) => ({
+    from: rooms(from),
+    to: rooms(to),
+  }));
+  const drawn = new Set([...picture.matchAll(/\b(\w+)\[/g)].map(([, name = '']) => roomNamed(name)));
+
+  test('has an arrow only where there is an import', () => {
+    assert.ok(arrows.length > 20);
+    const wrong = arrows.filter(
+      (arrow) => !between.some(({ from, to }) => arrow.from.includes(roomOf(from)) && arrow.to.includes(roomOf(to))),
+    );
+    assert.deepEqual(wrong, []);
+  });
+
+  test('has a way along its arrows for every import between rooms that it shows', () => {
+    const leadsTo = (from: string, to: string): boolean =>
+      arrows.some((arrow) => arrow.from.includes(from) && arrow.to.some((next) => next === to || leadsTo(next, to)));
+    const missing = between.filter(({ from, to }) => {
+      const [upper, lower] = [roomOf(from), roomOf(to)];
+      return drawn.has(upper) && drawn.has(lower) && !leadsTo(upper, lower);
+    });
+    assert.deepEqual(missing.map(told), []);
+  });
+
+  test('shows every folder but features, which it need not show', () => {
+    for (const room of below.flat()) if (!room.includes('.')) assert.ok(drawn.has(room), room);
+  });
+});
+
 /** The names along a circle; undefined when there is none. */
 function circleIn(edges: Pick<Import, 'from' | 'to'>[]): string[] | undefined {
   const targets = Map.groupBy(edges, ({ from }) => from);
