@@ -40,6 +40,8 @@ export interface Scenario {
 export interface Step {
   kind: 'S3' | 'SQL';
   text: string;
+  /** Milliseconds. */
+  duration: number;
 }
 
 export type ScenarioName =
@@ -257,10 +259,22 @@ export class Rig {
   /** What a service behind the proxies does for a scenario, in order, when nothing disturbs it. */
   async stepsOf(act: () => Promise<void>): Promise<Step[]> {
     const steps: Step[] = [];
-    this.s3.before = ({ operation }) => void steps.push({ kind: 'S3', text: operation });
-    this.postgres.before = (statement) => {
-      if (!isByTimer(statement)) steps.push({ kind: 'SQL', text: summary(statement) });
+    const begun = new Map<unknown, { step: Step; at: number }>();
+    const begin = (kind: Step['kind'], text: string, key: unknown) => {
+      const step = { kind, text, duration: 0 };
+      steps.push(step);
+      begun.set(key, { step, at: performance.now() });
     };
+    const end = (key: unknown) => {
+      const found = begun.get(key);
+      if (found) found.step.duration = performance.now() - found.at;
+    };
+    this.s3.before = (call) => begin('S3', call.operation, call);
+    this.s3.after = end;
+    this.postgres.before = (statement) => {
+      if (!isByTimer(statement)) begin('SQL', summary(statement), statement);
+    };
+    this.postgres.after = end;
     await act();
     this.heal();
     return steps;

@@ -39,9 +39,10 @@ function faultsOf({ kind, text }: Step, times: number): (S3Fault | SqlFault)[] {
 /** On a busy machine a time limit may run out beside the fault; what the service does wrong, it does every time. */
 const TRIES = 5;
 
-/** Limits so short that stalls are soon found, and far from what a whole scenario takes undisturbed, in milliseconds. */
-function impatience(undisturbed: number): Record<string, string> {
-  const request = Math.max(800, Math.round(4 * undisturbed));
+/** Limits so short that stalls are soon found, but long for what the steps take undisturbed. */
+function impatience(steps: Step[]): Record<string, string> {
+  const longest = Math.max(...steps.map(({ duration }) => duration));
+  const request = Math.min(4000, Math.max(800, Math.round(5 * longest)));
   return {
     S3_CONNECT_TIMEOUT: `${request}ms`,
     S3_REQUEST_TIMEOUT: `${request}ms`,
@@ -117,10 +118,9 @@ describe('a single fault', { skip: s3Skip() }, () => {
       const prepared = await first.prepare?.();
       // What is done undisturbed must not be disturbed by limits of time.
       await open(context);
-      const began = performance.now();
       const steps = await rig.stepsOf(() => first.act(service.url, prepared));
       assert.ok(steps.some(({ kind }) => kind === 'SQL'));
-      await open(context, impatience(performance.now() - began));
+      await open(context, impatience(steps));
       const left: { scenario: Scenario; prepared: Prepared | undefined }[] = [];
       const meets = async (index: number, { kind, text }: Step, fault: S3Fault | SqlFault, times: number) => {
         await context.test(`${index + 1}. ${kind} ${text}: ${fault}, ${times === 1 ? 'once' : 'always'}`, async () => {
