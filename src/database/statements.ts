@@ -7,7 +7,19 @@
  * The builder is given a session that runs nothing: it remembers text, parameters and columns. A compiled statement
  * belongs to no connection, so the same one runs on any pool and in any transaction; see `Executor.run` in client.ts.
  */
-import { Column, type GetColumnData, is, Param, Placeholder, type Query, SQL, type SQLWrapper, sql } from 'drizzle-orm';
+import {
+  Column,
+  type DriverValueDecoder,
+  type GetColumnData,
+  is,
+  noopDecoder,
+  Param,
+  Placeholder,
+  type Query,
+  SQL,
+  type SQLWrapper,
+  sql,
+} from 'drizzle-orm';
 import {
   type PgColumn,
   PgDatabase,
@@ -15,6 +27,7 @@ import {
   PgPreparedQuery,
   type PgQueryResultHKT,
   PgSession,
+  PgTimestamp,
   type PreparedQueryConfig,
 } from 'drizzle-orm/pg-core';
 
@@ -136,15 +149,17 @@ function binder(parameter: unknown): (values: Readonly<Record<string, unknown>>)
 /** Reads one row; what Postgres sends as text (bigint, timestamps) becomes what the column says. */
 function decoder<Row>(selected: NonNullable<Selected>): (row: unknown[]) => Row {
   const columns = selected.map(({ path, field }) => {
-    if (path.length !== 1) throw new TypeError('columns are selected by one name each');
-    return { name: path[0] ?? '', read: reader(field) };
+    if (path.length !== 1 || path[0] === undefined) throw new TypeError('columns are selected by one name each');
+    return { name: path[0], read: reader(field) };
   });
+  // Rows are copies of this one, so that all have one shape: V8 then writes to them without looking names up.
+  const empty: Readonly<Record<string, unknown>> = Object.fromEntries(columns.map(({ name }) => [name, null]));
   return (row) => {
-    const read: Record<string, unknown> = {};
+    const read = { ...empty };
     for (let index = 0; index < columns.length; index++) {
       const column = columns[index];
       const value = row[index];
-      if (column) read[column.name] = value === null || !column.read ? value : column.read(value);
+      if (column && value !== null) read[column.name] = column.read ? column.read(value) : value;
     }
     return read as Row;
   };
@@ -153,14 +168,42 @@ function decoder<Row>(selected: NonNullable<Selected>): (row: unknown[]) => Row 
 /** How a value is read; undefined when it is taken as it is. */
 function reader(field: NonNullable<Selected>[number]['field']): Decode | undefined {
   const source = is(field, SQL.Aliased) ? field.sql : field;
+  if (is(source, PgTimestamp) && source.withTimezone) return readTimestamp;
   if (is(source, Column)) {
     if (source.mapFromDriverValue === Column.prototype.mapFromDriverValue) return undefined;
     return (value) => source.mapFromDriverValue(value);
   }
   if (!is(source, SQL)) return undefined;
-  const { decoder: own } = source as unknown as { decoder: { mapFromDriverValue: Decode } };
-  return (value) => own.mapFromDriverValue(value);
+  const { decoder: own } = source as unknown as { decoder: DriverValueDecoder<unknown, unknown> };
+  if (own === noopDecoder) return undefined;
+  return is(own, PgTimestamp) && own.withTimezone ? readTimestamp : (value) => own.mapFromDriverValue(value);
 }
+
+/**
+ * A timestamp as Postgres sends it in UTC (`2026-11-21 16:25:43.661+00`, without zeros at the end of the fraction) is read
+ * by hand, five times as fast as by `Date`, which reads all others: of another time zone, with microseconds, before the
+ * year 100 (Date.UTC takes such a year for one of the 20th century) or after 9999.
+ */
+function readTimestamp(value: unknown): unknown {
+  if (typeof value !== 'string') return value;
+  const digits = value.length - '2026-11-21 16:25:43.+00'.length;
+  const hasFraction = digits >= 1 && digits <= 3 && value.charCodeAt(19) === POINT;
+  if (!(hasFraction || digits === -1) || !value.endsWith('+00') || value.charCodeAt(4) !== DASH || value < '0100')
+    return new Date(value);
+  let milliseconds = 0;
+  for (let index = 0; index < 3; index++)
+    milliseconds = milliseconds * 10 + (index < digits ? value.charCodeAt(20 + index) - ZERO : 0);
+  const year = pair(value, 0) * 100 + pair(value, 2);
+  return new Date(
+    Date.UTC(year, pair(value, 5) - 1, pair(value, 8), pair(value, 11), pair(value, 14), pair(value, 17), milliseconds),
+  );
+}
+
+const ZERO = 0x30;
+const POINT = 0x2e;
+const DASH = 0x2d;
+/** The number of two digits that stands there. */
+const pair = (text: string, at: number) => (text.charCodeAt(at) - ZERO) * 10 + text.charCodeAt(at + 1) - ZERO;
 
 function decodeNothing(): never {
   throw new TypeError('a statement that selects nothing has no rows to read');
