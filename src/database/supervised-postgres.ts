@@ -1,7 +1,11 @@
 /** The embedded Postgres of a service that lives long: started again on the same port should it die. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { FastifyBaseLogger } from 'fastify';
-import { type EmbeddedPostgres, type EmbeddedPostgresOptions, startEmbeddedPostgres } from './embedded/embedded-postgres.ts';
+import {
+  type EmbeddedPostgres,
+  type EmbeddedPostgresOptions,
+  startEmbeddedPostgres,
+} from './embedded/embedded-postgres.ts';
 
 /** How often it is looked after. Milliseconds. */
 const WATCH = 500;
