@@ -8,6 +8,7 @@ import { assetId, assetType, flag, metadata, projectId } from '../http/schema-ty
 import { type Answer, type Idempotency, idempotencyHeader, once, sendAnswer } from '../idempotency/idempotency.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import { checkFileName } from '../validation/file-name.ts';
+import { extensionFits } from '../validation/media-types.ts';
 import { type Asset, assetDocument, recordTag, toDocument } from './asset.ts';
 import type { ListQuery } from './list.ts';
 import { matchesIfMatch } from './preconditions.ts';
@@ -16,8 +17,6 @@ import type { AssetsRepository } from './repository.ts';
 export interface AssetRoutesOptions {
   assets: AssetsRepository;
   idempotency: Idempotency;
-  /** Whether a file of this name may have this media type. */
-  extensionFits: (fileName: string, mediaType: string) => boolean;
 }
 
 const byId = z.object({ id: assetId });
@@ -103,7 +102,7 @@ const assetPatch = z
   .refine((patch) => Object.keys(patch).length > 0, 'must change something')
   .meta({ id: 'AssetPatch' });
 
-export function assetRoutes(app: App, { assets, idempotency, extensionFits }: AssetRoutesOptions): void {
+export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOptions): void {
   app.get(
     '/v1/assets',
     {

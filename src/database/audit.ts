@@ -9,26 +9,13 @@ import type { Database } from './client.ts';
 import { build, compile, type Parameter } from './statements.ts';
 import { auditRows } from './tables/audit.ts';
 
-export const auditActions = [
-  'asset.uploaded',
-  'asset.updated',
-  'asset.trashed',
-  'asset.restored',
-  'asset.deleted',
-  'asset.purged',
-  'asset.expired',
-  'asset.lost',
-  'asset.found',
-  'asset.verified',
-  'asset.rejected',
-  'asset.link-issued',
-  'asset.downloaded',
-  'upload.refused',
-  'upload.aborted',
-  'quota.changed',
-  'quota.corrected',
-] as const;
-export type AuditAction = (typeof auditActions)[number];
+/**
+ * What features write to the audit trail. Each declares its own, once as a list and by that as a type:
+ * `declare module '../database/audit.ts' { interface AuditActions { notes: (typeof noteActions)[number] } }`
+ */
+// biome-ignore lint/suspicious/noEmptyInterface: features fill it
+export interface AuditActions {}
+export type AuditAction = AuditActions[keyof AuditActions];
 
 /** Who acts, in which request. */
 export interface Actor {
@@ -36,8 +23,11 @@ export interface Actor {
   requestId: string;
 }
 
-/** What the service does by itself, in which job. */
-export function systemActor(part: 'reaper' | 'purge' | 'reconciler' | 'verifier', jobId: string): Actor {
+/**
+ * What the service does by itself, in which job.
+ * @param part a name for it, such as `reaper`
+ */
+export function systemActor(part: string, jobId: string): Actor {
   return { callerId: `stowage:${part}`, requestId: `job:${jobId}` };
 }
 

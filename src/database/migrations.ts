@@ -5,12 +5,12 @@
 import { readFileSync } from 'node:fs';
 import { and, count, eq, getTableName, max, sql } from 'drizzle-orm';
 import { Client } from 'pg';
+import { migrationsFolder, migrationsJournal } from '../paths.ts';
 import { type Executor, executorOn } from './client.ts';
 import { build, compile, nowhere, type Parameter } from './statements.ts';
 import { appliedMigrations, migrationsSchema, pgTables } from './tables/migrations.ts';
 
 const MIGRATION_LOCK = 7_083_201_990;
-const folder = new URL('../../migrations', import.meta.url).pathname;
 
 const takeLock = compile(
   'take-migration-lock',
@@ -60,7 +60,7 @@ async function migrate(client: Client): Promise<void> {
     import('drizzle-orm/node-postgres'),
     import('drizzle-orm/node-postgres/migrator'),
   ]);
-  await migrator.migrate(drizzle(client), { migrationsFolder: folder });
+  await migrator.migrate(drizzle(client), { migrationsFolder });
 }
 
 /** How many migrations there are, and when the newest was generated; by that drizzle-orm tells which are applied. */
@@ -71,7 +71,7 @@ export interface Migrations {
 
 /** The migrations that this version of the service brings. */
 export function journal(): Migrations {
-  const { entries } = JSON.parse(readFileSync(`${folder}/meta/_journal.json`, 'utf8')) as {
+  const { entries } = JSON.parse(readFileSync(migrationsJournal, 'utf8')) as {
     entries: { when: number }[];
   };
   return { count: entries.length, newest: Math.max(...entries.map(({ when }) => when)) };

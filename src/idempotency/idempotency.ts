@@ -48,14 +48,13 @@ export interface Replay {
   answer: Answer;
 }
 
-/** What became of the upload of an attempt whose process died. */
-export type UploadFate = { state: 'running' | 'gone' } | { state: 'stored'; answer: Answer };
+/** What became of what a request had begun whose process died. */
+export type Fate = { state: 'running' | 'gone' } | { state: 'stored'; answer: Answer };
 
 export interface IdempotencyOptions {
   database: DatabaseHandle;
   /** Seconds after which a request that is not heard of counts as dead. */
   lease: number;
-  fateOf: (assetId: string) => Promise<UploadFate>;
   onError: (message: string, error: unknown) => void;
 }
 
@@ -91,9 +90,15 @@ export class Idempotency {
 
   /**
    * @param request everything that makes it the same request: operation, parameters, fields, digest or size
+   * @param fateOf looks what became of what an attempt named by `began`; without it, that counts as gone
    * @throws Problem idempotency-key-reused, request-in-progress
    */
-  async claim(callerId: string, key: string, request: unknown[]): Promise<Claim | Replay> {
+  async claim(
+    callerId: string,
+    key: string,
+    request: unknown[],
+    fateOf: (begunId: string) => Promise<Fate> = async () => ({ state: 'gone' }),
+  ): Promise<Claim | Replay> {
     const fingerprint = createHash('sha256').update(JSON.stringify(request)).digest();
     const attempt = { callerId, key, claim: randomUUID() };
     for (;;) {
@@ -115,7 +120,7 @@ export class Idempotency {
         });
       }
       if (row.isLive) throw inProgress();
-      const fate = row.assetId === null ? { state: 'gone' as const } : await this.#options.fateOf(row.assetId);
+      const fate = row.assetId === null ? { state: 'gone' as const } : await fateOf(row.assetId);
       if (fate.state === 'running') throw inProgress();
       if (!(await this.#keys.takeOver({ ...attempt, claim: row.claim }, attempt.claim))) continue;
       const mine = this.#claimOf(attempt);

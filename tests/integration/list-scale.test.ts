@@ -16,7 +16,7 @@ interface Plan {
   Plans?: Plan[];
 }
 
-describe(`a list of ${ASSETS} assets`, { timeout: 5 * MINUTES }, () => {
+describe(`a list of ${ASSETS} assets`, () => {
   let database: DatabaseHandle;
   let drop: () => Promise<void>;
 

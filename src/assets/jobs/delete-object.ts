@@ -4,7 +4,7 @@
  */
 
 import type { JobReference } from '../../database/outbox.ts';
-import type { JobContext } from '../../jobs/queue.ts';
+import type { JobContext } from '../../jobs/job.ts';
 import { erase } from '../../storage/erase.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import type { AssetsRepository } from '../repository.ts';

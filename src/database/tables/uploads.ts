@@ -1,54 +1,55 @@
-import { bigint, integer, pgTable, primaryKey, text, uuid } from 'drizzle-orm/pg-core';
+import { sql } from 'drizzle-orm';
+import { bigint, check, integer, pgTable, primaryKey, text, uuid } from 'drizzle-orm/pg-core';
 import { assets } from './assets.ts';
 import { bytea, moment } from './columns.ts';
 
-/** Uploads whose bytes come in several requests: what was agreed on with the client, for the life of the asset. */
-export const multipartUploads = pgTable('multipart_uploads', {
-  assetId: uuid('asset_id')
-    .primaryKey()
-    .references(() => assets.id, { onDelete: 'cascade' }),
-  /** Of the object store; absent until it has been created there. */
-  storeUploadId: text('store_upload_id'),
-  partSize: bigint('part_size', { mode: 'number' }).notNull(),
-  /** Bytes of the file. */
-  size: bigint('size', { mode: 'number' }).notNull(),
-  declaredType: text('declared_type').notNull(),
-  assetType: text('asset_type').notNull(),
-  /** Declared by the client. */
-  sha256: bytea('sha256'),
-  expiresAt: moment('expires_at').notNull(),
-});
+/** `direct`: the bytes go straight to the store. `resumable`: they come through the service, in any number of requests. */
+export const sessionKinds = ['direct', 'resumable'] as const;
 
-/** Uploads by tus: how far they are, and the bytes that do not fill a part yet. Gone with the record. */
-export const resumableUploads = pgTable('resumable_uploads', {
-  assetId: uuid('asset_id')
-    .primaryKey()
-    .references(() => assets.id, { onDelete: 'cascade' }),
-  /** Absent until the first part is sent. */
-  storeUploadId: text('store_upload_id'),
-  partSize: bigint('part_size', { mode: 'number' }).notNull(),
-  /** Bytes of the file; absent until the client says so. */
-  size: bigint('size', { mode: 'number' }),
-  /** Bytes that are safe: all parts and the tail. */
-  position: bigint('position', { mode: 'number' }).notNull().default(0),
-  /** What came after the last whole part. */
-  tail: bytea('tail'),
-  /** The one request that may write; a newer one takes over. */
-  holder: uuid('holder'),
-  declaredType: text('declared_type'),
-  assetType: text('asset_type'),
-  /** Told by the bytes when the first part was sent. */
-  mediaType: text('media_type'),
-  policy: text('policy'),
-  expiresAt: moment('expires_at').notNull(),
-});
+/** Uploads whose bytes come in several requests: what was agreed on with the client, and how far they are. Gone with the record. */
+export const uploadSessions = pgTable(
+  'upload_sessions',
+  {
+    assetId: uuid('asset_id')
+      .primaryKey()
+      .references(() => assets.id, { onDelete: 'cascade' }),
+    kind: text('kind', { enum: sessionKinds }).notNull(),
+    /** Of the object store; absent until the upload has begun there. */
+    storeUploadId: text('store_upload_id'),
+    partSize: bigint('part_size', { mode: 'number' }).notNull(),
+    /** Bytes of the file; absent until the client says so. */
+    size: bigint('size', { mode: 'number' }),
+    declaredType: text('declared_type'),
+    assetType: text('asset_type'),
+    /** Declared by the client. */
+    sha256: bytea('sha256'),
+    expiresAt: moment('expires_at').notNull(),
+    /** Of a resumable upload: bytes that are safe, in parts and in the tail. */
+    position: bigint('position', { mode: 'number' }).notNull().default(0),
+    /** What came after the last whole part. */
+    tail: bytea('tail'),
+    /** The one request that may write; a newer one takes over. */
+    holder: uuid('holder'),
+    /** Told by the bytes when the first part was sent: media type, and the asset type whose policy allows it. */
+    validatedType: text('validated_type'),
+    validatedPolicy: text('validated_policy'),
+  },
+  () => [
+    check('upload_sessions_kind', sql`kind in ('direct', 'resumable')`),
+    check(
+      'upload_sessions_direct',
+      sql`kind <> 'direct' or (size is not null and declared_type is not null and asset_type is not null)`,
+    ),
+  ],
+);
 
-export const resumableParts = pgTable(
-  'resumable_parts',
+/** Parts of resumable uploads that the store has and that count. */
+export const uploadParts = pgTable(
+  'upload_parts',
   {
     assetId: uuid('asset_id')
       .notNull()
-      .references(() => resumableUploads.assetId, { onDelete: 'cascade' }),
+      .references(() => uploadSessions.assetId, { onDelete: 'cascade' }),
     partNumber: integer('part_number').notNull(),
     etag: text('etag').notNull(),
     size: bigint('size', { mode: 'number' }).notNull(),
