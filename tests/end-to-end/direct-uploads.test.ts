@@ -427,7 +427,7 @@ for (const { store, skip } of storeKinds) {
       );
       const statuses = answers.map(({ status }) => status);
       assert.equal(statuses.filter((status) => status === 201).length, 100, statuses.join());
-      assert.equal(statuses.filter((status) => status === 403).length, 100);
+      assert.equal(statuses.filter((status) => status === 403).length, 100, statuses.join());
       assert.deepEqual(await quota(), { used: 0, reserved: 200 * MiB });
     });
 

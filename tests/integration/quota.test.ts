@@ -70,7 +70,7 @@ for (const { store, skip } of storeKinds) {
           }),
         );
         assert.equal(statuses.filter((status) => status === 201).length, 100, statuses.join());
-        assert.equal(statuses.filter((status) => status === 403).length, 100);
+        assert.equal(statuses.filter((status) => status === 403).length, 100, statuses.join());
         const { body } = await new Client(first.url, owner).get('/v1/quota');
         assert.deepEqual(body, {
           limit: 100_000,

@@ -1,13 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import {
-  classify,
-  DETECTION_TIME_LIMIT,
-  detectMediaType,
-  extensionFits,
-  normaliseMediaType,
-} from '../../src/validation/media-types.ts';
+import { classify, detectMediaType, extensionFits, normaliseMediaType } from '../../src/validation/media-types.ts';
 import { fixture, hostileFiles, judge, validFiles } from '../support/corpus.ts';
 
 describe('valid files', () => {
@@ -99,25 +93,22 @@ describe('detection', () => {
     assert.equal(await detectMediaType(file?.bytes ?? Buffer.alloc(0)), 'audio/mpeg');
   });
 
-  test('gives up when it takes longer than its time limit', async (t) => {
-    assert.equal(await detectMediaType(fixture('photo.jpg')), 'image/jpeg');
-    let now = 0;
-    t.mock.method(performance, 'now', () => {
-      now += DETECTION_TIME_LIMIT;
-      return now;
-    });
-    assert.equal(await detectMediaType(fixture('photo.jpg')), undefined);
+  test('gives up when it reads too often', async () => {
+    const entry = Buffer.alloc(31);
+    entry.writeUInt32LE(0x04034b50, 0);
+    entry.writeUInt16LE(1, 26);
+    const manyEntries = Buffer.concat(Array.from({ length: 2000 }, () => entry));
+    assert.equal(await detectMediaType(manyEntries), 'application/zip');
+    assert.equal(await detectMediaType(manyEntries, 1000), undefined);
   });
 
-  test('is not misled when the process was held up once', async (t) => {
+  test('is not misled when the process is held up again and again', async (t) => {
     let now = 0;
-    let looks = 0;
     t.mock.method(performance, 'now', () => {
-      if (++looks === 2) now += 10 * DETECTION_TIME_LIMIT;
+      now += 60_000;
       return now;
     });
     assert.equal(await detectMediaType(fixture('photo.jpg')), 'image/jpeg');
-    assert.ok(looks > 2);
   });
 
   test('ends on an ASF file whose objects lead nowhere', async () => {
