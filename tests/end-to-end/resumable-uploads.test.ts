@@ -346,11 +346,26 @@ for (const { store, skip } of storeKinds) {
     test('damage that only the whole shows is found by the job: the asset is rejected, never served', async () => {
       const bytes = Buffer.concat([glb(6 * MiB, 11), Buffer.from('and then some')]);
       const path = await begin(bytes.length, { filename: 'm.glb' });
-      assert.equal((await send(client, path, 0, bytes.subarray(0, 1000))).status, 204);
-      assert.equal((await send(client, path, 1000, bytes.subarray(1000))).status, 204);
+      // A part was sent before the last request, which so cannot see the whole.
+      assert.equal((await send(client, path, 0, bytes.subarray(0, 5 * MiB + 1000))).status, 204);
+      assert.equal((await send(client, path, 5 * MiB + 1000, bytes.subarray(5 * MiB + 1000))).status, 204);
       await waitUntil(async () => (await client.get(`/v1/assets/${idOf(path)}`)).body.state === 'rejected');
       assert.equal((await client.get(`/v1/assets/${idOf(path)}`)).body.reason, 'damaged-file');
       assert.equal((await client.content(idOf(path))).status, 409);
+    });
+
+    test('while no part was sent, the last request sees the whole, however many there were', async () => {
+      const [sound, damaged] = [glb(7 * MiB, 16), Buffer.concat([glb(7 * MiB, 17), Buffer.from('and then some')])];
+      for (const bytes of [sound, damaged]) {
+        const path = await begin(bytes.length, { filename: 'm.glb' });
+        assert.equal((await send(client, path, 0, bytes.subarray(0, 1000))).status, 204);
+        const { status } = await send(client, path, 1000, bytes.subarray(1000));
+        assert.equal(status, bytes === sound ? 204 : 422);
+        if (bytes === sound) {
+          const { body } = await client.get(`/v1/assets/${idOf(path)}`);
+          assert.deepEqual([body.state, body.sha256], ['ready', sha256(sound)]);
+        } else assert.equal((await standing(path)).status, 404);
+      }
     });
 
     for (const [title, headers, status, type] of [
