@@ -38,7 +38,7 @@ export class Metrics {
     this.#bytesIn = new Counter({ name: 'stowage_received_bytes_total', help: 'Bytes of files taken in', registers });
     this.#bytesOut = new Counter({
       name: 'stowage_sent_bytes_total',
-      help: 'Bytes of files handed out by the service itself',
+      help: 'Bytes of files sent by the service itself',
       registers,
     });
     this.#retries = new Counter({
