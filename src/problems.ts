@@ -49,7 +49,42 @@ const catalogue = {
   overloaded: { status: 503, title: 'The service is busy' },
 } as const;
 
-export type ProblemType = keyof typeof catalogue;
+declare const defined: unique symbol;
+/** The name of a problem that a feature has defined. */
+type DefinedProblem = string & { readonly [defined]: true };
+
+export type ProblemType = keyof typeof catalogue | DefinedProblem;
+
+interface ProblemKind {
+  status: number;
+  title: string;
+}
+
+/** All problems there are: the catalogue, and what features have defined. */
+const kinds = new Map<string, ProblemKind>(Object.entries(catalogue));
+
+/**
+ * Defines a problem that only one feature tells. Call it when the module is loaded, and list the result in
+ * `Feature.problems`.
+ * @param name words with hyphens, never changed once clients know it
+ * @throws Error when there is a problem of this name
+ */
+export function defineProblem(name: string, kind: ProblemKind): ProblemType {
+  if (kinds.has(name)) throw new Error(`the problem ${name} is defined already`);
+  kinds.set(name, kind);
+  if (!isProblemType(name)) throw new Error(`the problem ${name} was not kept`);
+  return name;
+}
+
+function isProblemType(name: string): name is ProblemType {
+  return kinds.has(name);
+}
+
+function kindOf(type: ProblemType): ProblemKind {
+  const kind = kinds.get(type);
+  if (!kind) throw new Error(`there is no problem ${type}`);
+  return kind;
+}
 
 /** One fault of one input: `pointer` (RFC 6901) into a JSON body, or the name of a `parameter`, header or form field. */
 export interface ProblemError {
@@ -74,9 +109,10 @@ export class Problem extends Error {
   readonly options: ProblemOptions;
 
   constructor(type: ProblemType, options: ProblemOptions = {}) {
-    super(options.detail ?? catalogue[type].title, { cause: options.cause });
+    const { status, title } = kindOf(type);
+    super(options.detail ?? title, { cause: options.cause });
     this.type = type;
-    this.status = catalogue[type].status;
+    this.status = status;
     this.options = options;
   }
 
@@ -93,7 +129,7 @@ export class Problem extends Error {
     const { detail, errors } = this.options;
     return {
       type: problemUri(this.type),
-      title: catalogue[this.type].title,
+      title: problemTitle(this.type),
       status: this.status,
       ...(detail !== undefined && { detail }),
       ...(errors && errors.length > 0 && { errors }),
@@ -128,17 +164,13 @@ export function problemUri(type: ProblemType): string {
   return `urn:stowage:problem:${type}`;
 }
 
-/** Problem types by status, for documents that list them. */
+/** Problem types by status, those of features too, for documents that list them. */
 export function problemsByStatus(): Map<number, ProblemType[]> {
-  const byStatus = new Map<number, ProblemType[]>();
-  for (const [type, { status }] of Object.entries(catalogue) as [ProblemType, { status: number }][]) {
-    byStatus.set(status, [...(byStatus.get(status) ?? []), type]);
-  }
-  return byStatus;
+  return Map.groupBy([...kinds.keys()].filter(isProblemType), (type) => kindOf(type).status);
 }
 
 export function problemTitle(type: ProblemType): string {
-  return catalogue[type].title;
+  return kindOf(type).title;
 }
 
 /** The document as it is sent, RFC 9457 section 3. */

@@ -1,12 +1,12 @@
 /** Downloads: a link to the object store, the bytes through the service, and the links of the disk store. */
 import { createHash } from 'node:crypto';
-import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { MAX_LINK } from '../config.ts';
 import type { AuditAction } from '../database/audit.ts';
 import { actorOf } from '../http/authentication.ts';
 import { formatDigest } from '../http/digest-fields.ts';
 import type { App } from '../http/openapi.ts';
+import type { ToPublicUrl } from '../http/public-url.ts';
 import { assetId, binary, flag, timestamp } from '../http/schema-types.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import { DiskObjectStore } from '../storage/disk/disk-object-store.ts';
@@ -17,9 +17,6 @@ import { conditionalHeaders, deliver } from './delivery.ts';
 import type { AssetsRepository } from './repository.ts';
 import { inTrash, required } from './routes.ts';
 import { dispositionOf, isSafeInline } from './serving.ts';
-
-/** A link as the client of this request can follow it. */
-export type ToPublicUrl = (request: FastifyRequest, url: string) => string;
 
 export interface DownloadRoutesOptions {
   assets: AssetsRepository;

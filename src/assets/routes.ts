@@ -8,15 +8,15 @@ import { assetId, assetType, flag, metadata, projectId } from '../http/schema-ty
 import { type Answer, type Idempotency, idempotencyHeader, once, sendAnswer } from '../idempotency/idempotency.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import { checkFileName } from '../validation/file-name.ts';
+import { extensionFits } from '../validation/media-types.ts';
 import { type Asset, assetDocument, recordTag, toDocument } from './asset.ts';
+import type { ListQuery } from './list.ts';
 import { matchesIfMatch } from './preconditions.ts';
-import type { AssetsRepository, ListQuery } from './repository.ts';
+import type { AssetsRepository } from './repository.ts';
 
 export interface AssetRoutesOptions {
   assets: AssetsRepository;
   idempotency: Idempotency;
-  /** Whether a file of this name may have this media type. */
-  extensionFits: (fileName: string, mediaType: string) => boolean;
 }
 
 const byId = z.object({ id: assetId });
@@ -102,7 +102,7 @@ const assetPatch = z
   .refine((patch) => Object.keys(patch).length > 0, 'must change something')
   .meta({ id: 'AssetPatch' });
 
-export function assetRoutes(app: App, { assets, idempotency, extensionFits }: AssetRoutesOptions): void {
+export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOptions): void {
   app.get(
     '/v1/assets',
     {
@@ -254,10 +254,10 @@ export function assetRoutes(app: App, { assets, idempotency, extensionFits }: As
         const current = await required(assets.find(caller.id, params.id));
         requireMatch(ifMatch, current);
         const version = ifMatch === undefined ? undefined : current.version;
-        const also = (transaction: Executor) => commit(transaction, gone);
+        const inTransaction = (transaction: Executor) => commit(transaction, gone);
         const done = query.permanent
-          ? await assets.delete(caller.id, params.id, version, actor, also)
-          : await assets.trash(caller.id, params.id, version, actor, also);
+          ? await assets.delete(caller.id, params.id, version, actor, inTransaction)
+          : await assets.trash(caller.id, params.id, version, actor, inTransaction);
         // Somebody was faster: deleted, or changed since it was read.
         if (!done) requireMatch(ifMatch, await required(assets.find(caller.id, params.id)));
         if (!done) throw assetNotFound();

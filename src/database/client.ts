@@ -3,8 +3,7 @@
  * Nobody holds a connection while bytes flow: repositories run one statement, or one short transaction, and let go.
  */
 
-import { Pool, type PoolClient, type QueryResult, type QueryResultRow, types } from 'pg';
-import type { SQL } from './sql.ts';
+import { type ClientBase, Pool, type QueryResultRow, types } from 'pg';
 import type { Statement, Values } from './statements.ts';
 
 /** What runs statements: the pool, or one transaction. */
@@ -17,13 +16,7 @@ export interface Executor {
     statement: Statement<Name, Row>,
     values: Values<Name>,
   ): Promise<{ rows: Row[]; rowCount: number }>;
-  /**
-   * Moments come as text, `bigint` too.
-   * @param name of a statement that is run often: each connection has it parsed and planned once (PostgreSQL
-   *   documentation, PREPARE). The same name must always stand for the same text.
-   */
-  execute<Row extends QueryResultRow>(statement: SQL, name?: string): Promise<QueryResult<Row>>;
-  /** The same for text that comes from elsewhere: what pg-boss asks of a transaction. */
+  /** Text that comes from elsewhere: what pg-boss asks of a transaction. */
   executeSql(text: string, values?: unknown[]): Promise<{ rows: QueryResultRow[] }>;
 }
 export type Database = Executor;
@@ -68,7 +61,7 @@ export function openDatabase({ url, connections, timeout, prepare = true, onErro
     if (!closing) onError(error);
   });
   return {
-    database: executor(pool, prepare),
+    database: executorOn(pool, { prepare }),
     pool,
     transact: (work) => transact(pool, prepare, work),
     close: () => {
@@ -91,7 +84,8 @@ const typeParsers = {
     leftAsText.has(id) ? asText : types.getTypeParser(id, format as 'text'),
 };
 
-function executor(connection: Pool | PoolClient, prepare: boolean): Executor {
+/** Runs statements on a pool or on one connection. @param prepare whether statements with a name are prepared */
+export function executorOn(connection: Pool | ClientBase, { prepare = false }: { prepare?: boolean } = {}): Executor {
   return {
     run: async ({ name, text, bind, decode }, values) => {
       const { rows, rowCount } = await connection.query<unknown[]>({
@@ -102,10 +96,6 @@ function executor(connection: Pool | PoolClient, prepare: boolean): Executor {
         ...(prepare && name !== undefined && { name }),
       });
       return { rows: rows.map(decode), rowCount: rowCount ?? 0 };
-    },
-    execute: (statement, name) => {
-      const { text, values } = statement.render();
-      return connection.query({ text, values, types: typeParsers, ...(prepare && name !== undefined && { name }) });
     },
     executeSql: (text, values) => connection.query(text, values),
   };
@@ -123,7 +113,7 @@ async function transact<Result>(
   let unusable = false;
   try {
     await client.query('begin');
-    const result = await work(executor(client, prepare));
+    const result = await work(executorOn(client, { prepare }));
     await client.query('commit');
     return result;
   } catch (error) {

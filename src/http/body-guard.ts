@@ -3,7 +3,9 @@
  *
  * - An answer may be given before the body was read: a 401, a 413, a refusal in the middle of a file. The client gets to
  *   read it only if the connection lives on for a moment, but reading on for ever would be a gift to attackers. So after
- *   such an answer at most LINGER_BYTES or LINGER_TIME are taken and dropped, then the connection is closed.
+ *   such an answer at most LINGER_BYTES are taken and dropped, and after LINGER_TIME the connection is closed. Not before:
+ *   a connection that is closed while bytes wait in it is reset, and who is still sending then finds that error before
+ *   the answer. nginx makes a 502 of it.
  * - `Expect: 100-continue` (RFC 9110 section 10.1.1) is answered when the body is wanted, so a refused upload is never sent.
  * - A JSON body must arrive whole within a time limit; uploads have a minimum rate instead (intake/metered-source.ts).
  */
@@ -14,8 +16,8 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { Problem } from '../problems.ts';
 
 const LINGER_BYTES = 1024 * 1024;
-/** Milliseconds. */
-const LINGER_TIME = 2000;
+/** Milliseconds; as long as nginx waits in the same situation (lingering_timeout). */
+const LINGER_TIME = 5000;
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -106,7 +108,8 @@ function linger(request: IncomingMessage): void {
   let dropped = 0;
   request.on('data', (chunk: Buffer) => {
     dropped += chunk.length;
-    if (dropped > LINGER_BYTES) socket.destroy();
+    // From here on the client cannot send: what it sees next is the answer.
+    if (dropped > LINGER_BYTES) request.pause();
   });
   request.once('close', () => clearTimeout(timer));
   request.once('end', () => clearTimeout(timer));

@@ -1,6 +1,5 @@
-/** Quotas and statistics over HTTP. */
+/** Quotas over HTTP. */
 import { z } from 'zod';
-import type { AssetsRepository } from '../assets/repository.ts';
 import { actorOf } from '../http/authentication.ts';
 import type { App } from '../http/openapi.ts';
 import { bytesCount } from '../http/schema-types.ts';
@@ -38,22 +37,6 @@ function toDocument({ limit, used, reserved, fileCount }: Quota): z.input<typeof
   };
 }
 
-const group = z.object({
-  value: z.string().optional().meta({ description: 'Absent for assets without a project' }),
-  count: bytesCount.meta({ override: { type: 'integer', format: 'int64' }, description: 'Assets' }),
-  bytes: bytesCount,
-});
-const statisticsDocument = z
-  .object({
-    byAssetType: z.array(group),
-    byMediaType: z.array(group),
-    byProject: z.array(group),
-    byDay: z
-      .array(group)
-      .meta({ description: 'By day of upload in UTC, the last 30 days; days without uploads are left out' }),
-  })
-  .meta({ id: 'Statistics' });
-
 const ownerId = z
   .string()
   .min(1)
@@ -71,7 +54,7 @@ const byOwner = z.object({ ownerId });
 
 export function quotaRoutes(
   app: App,
-  { quotas, assets, idempotency }: { quotas: QuotasRepository; assets: AssetsRepository; idempotency: Idempotency },
+  { quotas, idempotency }: { quotas: QuotasRepository; idempotency: Idempotency },
 ): void {
   app.get(
     '/v1/quota',
@@ -85,27 +68,6 @@ export function quotaRoutes(
       config: { success: { status: 200, description: 'Your quota' } },
     },
     async (request) => toDocument(await quotas.get(request.caller.id)),
-  );
-
-  app.get(
-    '/v1/statistics',
-    {
-      schema: {
-        operationId: 'getStatistics',
-        tags: ['Quotas'],
-        summary: 'Get count and bytes of your assets by asset type, media type, project and day',
-        response: { 200: statisticsDocument },
-      },
-      config: { success: { status: 200, description: 'Your statistics' } },
-    },
-    async (request) => {
-      const rows = await assets.statistics(request.caller.id);
-      const of = (dimension: string) =>
-        rows
-          .filter((row) => row.dimension === dimension)
-          .map(({ value, count, bytes }) => ({ ...(value !== null && { value }), count, bytes }));
-      return { byAssetType: of('assetType'), byMediaType: of('mediaType'), byProject: of('project'), byDay: of('day') };
-    },
   );
 
   app.get(

@@ -12,8 +12,8 @@ import { PDF_HEADER_WITHIN } from './structure/documents.ts';
 
 /** Milliseconds that detection may take; what is not known by then is undetected. */
 export const DETECTION_TIME_LIMIT = 250;
-/** Detection looks at so many bytes. */
-const HEAD_SIZE = 64 * 1024;
+/** Bytes from which the media type is told. */
+export const HEAD_SIZE = 64 * 1024;
 
 /** Names that mean the same. Parameters such as `; codecs=opus` are dropped before. */
 const aliases: Record<string, string> = {

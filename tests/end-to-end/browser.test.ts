@@ -23,7 +23,6 @@ const pageScript = fileURLToPath(new URL('../fixtures/page.ts', import.meta.url)
 
 describe('in a browser, on a page of another origin', {
   skip: s3Skip() || programSkip('chromium'),
-  timeout: 120_000,
 }, () => {
   let service: TestService;
   let other: TestService;
@@ -80,7 +79,7 @@ describe('in a browser, on a page of another origin', {
   }
 
   async function comesBack(id: string, bytes: Buffer): Promise<void> {
-    await waitUntil(async () => (await client.get(`/v1/assets/${id}`)).body.state === 'ready', { timeout: 30_000 });
+    await waitUntil(async () => (await client.get(`/v1/assets/${id}`)).body.state === 'ready');
     assert.equal(sha256((await client.content(id)).body), sha256(bytes));
   }
 

@@ -81,7 +81,7 @@ describe('the sources of the client', () => {
   });
 });
 
-describe('upload(file) in Node', { skip: s3Skip(), timeout: 120_000 }, () => {
+describe('upload(file) in Node', { skip: s3Skip() }, () => {
   let service: TestService;
   let s3: S3Proxy;
   before(async () => {
@@ -179,13 +179,10 @@ describe('upload(file) in Node', { skip: s3Skip(), timeout: 120_000 }, () => {
       const options = optionsFor(owner, { method, signal: stop.signal });
       await assert.rejects(upload(fileOf(bytes, 'm.glb', 'model/gltf-binary'), options), /enough/);
       s3.heal();
-      await waitUntil(
-        async () => {
-          await service.query("update pgboss.job set start_after = now() where name = 'delete-object'");
-          return (await service.query('select 1 from assets where owner_id = $1', [owner])).length === 0;
-        },
-        { timeout: 30_000 },
-      );
+      await waitUntil(async () => {
+        await service.query("update pgboss.job set start_after = now() where name = 'delete-object'");
+        return (await service.query('select 1 from assets where owner_id = $1', [owner])).length === 0;
+      });
       assert.ok(service.bucket);
       const { keys, openUploads } = await contentsOf(service.bucket);
       assert.ok(![...keys, ...openUploads].some((key) => key.includes(`/${owner}/`)));
@@ -193,7 +190,7 @@ describe('upload(file) in Node', { skip: s3Skip(), timeout: 120_000 }, () => {
   }
 });
 
-describe('upload(file) in a browser', { skip: s3Skip() || programSkip('chromium'), timeout: 60_000 }, () => {
+describe('upload(file) in a browser', { skip: s3Skip() || programSkip('chromium') }, () => {
   test('brings files by each method from a page of another origin', async (context) => {
     const bytes = glb(22 * MiB, 7);
     const { outputFiles } = await build({

@@ -26,7 +26,7 @@ async function freePort(): Promise<number> {
   return address && typeof address === 'object' ? address.port : 0;
 }
 
-describe('behind nginx', { skip: programSkip('nginx'), timeout: 60_000 }, () => {
+describe('behind nginx', { skip: programSkip('nginx') }, () => {
   let service: TestService;
   let nginx: ChildProcess;
   let directory: string;

@@ -8,10 +8,10 @@ import { createHash, randomUUID } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { prepareDatabase } from '../../src/prepare-database.ts';
 import { Client } from '../support/client.ts';
 import { glb, png } from '../support/files.ts';
-import { createTestDatabase } from '../support/postgres.ts';
+import { patience } from '../support/patience.ts';
+import { createPreparedDatabase } from '../support/postgres.ts';
 import { createTestBucket, s3Settings, type TestBucket } from '../support/s3.ts';
 import { startService, type TestService } from '../support/service.ts';
 import { waitUntil } from '../support/wait-until.ts';
@@ -40,7 +40,19 @@ export interface Scenario {
 export interface Step {
   kind: 'S3' | 'SQL';
   text: string;
+  /** Milliseconds. */
+  duration: number;
 }
+
+export type ScenarioName =
+  | 'an upload by one request'
+  | 'an upload in parts'
+  | 'a direct upload'
+  | 'a resumable upload'
+  | 'a deletion';
+
+/** Clients that come back at the same time. */
+const RETURNING = 4;
 
 export class Rig {
   readonly s3: S3Proxy;
@@ -75,10 +87,9 @@ export class Rig {
     assert.ok(settings);
     const directory = await mkdtemp(join(tmpdir(), 'stowage-faults-'));
     closers.push(() => rm(directory, { recursive: true, force: true }));
-    const database = await createTestDatabase();
+    const database = await createPreparedDatabase();
     closers.push(() => database.drop());
     const databaseUrl = database.url;
-    await prepareDatabase(databaseUrl);
     const bucket = await createTestBucket();
     closers.push(() => bucket.drop());
     const s3 = await new S3Proxy(settings.endpoint).listen();
@@ -92,8 +103,9 @@ export class Rig {
       S3_SECRET_ACCESS_KEY: settings.secretAccessKey,
       S3_FORCE_PATH_STYLE: 'true',
       PART_SIZE: '5MiB',
-      // Longer than any of the undisturbed uploads: no renewal is among their steps.
-      UPLOAD_LEASE: '3s',
+      ...patience,
+      // So long that no renewal is among the steps, however busy the machine is; `settle` lets the time pass.
+      UPLOAD_LEASE: '1h',
       RECONCILE_GRACE: '0s',
       REQUESTS_PER_MINUTE: '0',
       UPLOADS_PER_HOUR: '0',
@@ -122,14 +134,18 @@ export class Rig {
 
   // -------------------------------------------------------------------------------------------------- the scenarios
 
-  scenarios(): { name: string; make: () => Scenario }[] {
-    return [
-      { name: 'an upload by one request', make: () => this.#uploading(png(4000, 1)) },
-      { name: 'an upload in parts', make: () => this.#uploading(glb(11 * MiB, 2)) },
-      { name: 'a direct upload', make: () => this.#direct(glb(11 * MiB, 3)) },
-      { name: 'a resumable upload', make: () => this.#resumable(glb(11 * MiB, 4)) },
-      { name: 'a deletion', make: () => this.#deleting() },
-    ];
+  /** @returns what makes one more of it, each for an owner of its own */
+  scenario(name: ScenarioName): () => Scenario {
+    // All of one scenario send the same bytes.
+    const file = name === 'an upload by one request' ? png(4000, 1) : glb(11 * MiB, 2);
+    const makers: Record<ScenarioName, () => Scenario> = {
+      'an upload by one request': () => this.#uploading(file),
+      'an upload in parts': () => this.#uploading(file),
+      'a direct upload': () => this.#direct(file),
+      'a resumable upload': () => this.#resumable(file),
+      'a deletion': () => this.#deleting(),
+    };
+    return makers[name];
   }
 
   #uploading(file: Buffer<ArrayBuffer>): Scenario {
@@ -137,7 +153,7 @@ export class Rig {
     return {
       act: async (url) => void (await this.store(url, owner, file, key)),
       again: async () => {
-        await insist(() => this.store(this.survivor.url, owner, file, key));
+        await untilDone(() => this.store(this.survivor.url, owner, file, key));
         const { body } = await new Client(this.survivor.url, owner).get('/v1/assets');
         assert.equal(body.data.length, 1, 'the same request has made two assets');
       },
@@ -167,7 +183,7 @@ export class Rig {
     return {
       act,
       again: async () => {
-        await insist(() => act(this.survivor.url));
+        await untilDone(() => act(this.survivor.url));
         const { body } = await new Client(this.survivor.url, owner).get('/v1/assets');
         assert.equal(body.data.length, 1, 'the same request has made two assets');
       },
@@ -204,7 +220,7 @@ export class Rig {
     return {
       act,
       again: async () => {
-        await insist(() => act(this.survivor.url));
+        await untilDone(() => act(this.survivor.url));
         await waitUntil(async () => {
           const { body } = await new Client(this.survivor.url, owner).get('/v1/assets');
           assert.equal(body.data.length, 1, 'the same upload has made two assets');
@@ -219,7 +235,7 @@ export class Rig {
     return {
       prepare: async () => ({ id: await this.store(this.survivor.url, owner, png(2000, 7), randomUUID()) }),
       act: (url, prepared) => this.remove(url, owner, prepared?.id ?? '', key),
-      again: (prepared) => insist(() => this.remove(this.survivor.url, owner, prepared?.id ?? '', key)),
+      again: (prepared) => untilDone(() => this.remove(this.survivor.url, owner, prepared?.id ?? '', key)),
     };
   }
 
@@ -243,8 +259,22 @@ export class Rig {
   /** What a service behind the proxies does for a scenario, in order, when nothing disturbs it. */
   async stepsOf(act: () => Promise<void>): Promise<Step[]> {
     const steps: Step[] = [];
-    this.s3.before = ({ operation }) => void steps.push({ kind: 'S3', text: operation });
-    this.postgres.before = (statement) => void steps.push({ kind: 'SQL', text: summary(statement) });
+    const begun = new Map<unknown, { step: Step; at: number }>();
+    const begin = (kind: Step['kind'], text: string, key: unknown) => {
+      const step = { kind, text, duration: 0 };
+      steps.push(step);
+      begun.set(key, { step, at: performance.now() });
+    };
+    const end = (key: unknown) => {
+      const found = begun.get(key);
+      if (found) found.step.duration = performance.now() - found.at;
+    };
+    this.s3.before = (call) => begin('S3', call.operation, call);
+    this.s3.after = end;
+    this.postgres.before = (statement) => {
+      if (!isByTimer(statement)) begin('SQL', summary(statement), statement);
+    };
+    this.postgres.after = end;
     await act();
     this.heal();
     return steps;
@@ -255,18 +285,26 @@ export class Rig {
   /** The reaper and the reconciler go over what was left, and the clients send again; then the promises must hold. */
   async settle(left: { scenario: Scenario; prepared: Prepared | undefined }[]): Promise<void> {
     // Uploads in several requests live longer.
-    const inSeveral =
-      '(exists (select from multipart_uploads where asset_id = id) or exists (select from resumable_uploads where asset_id = id))';
-    const live = `select 1 from assets where state = 'uploading' and lease_expires_at >= now() and not ${inSeveral} limit 1`;
-    await waitUntil(async () => (await this.survivor.query(live)).length === 0, { timeout: 20_000 });
+    const inSeveral = 'exists (select from upload_sessions where asset_id = id)';
+    await this.#letLeasesEnd(`not ${inSeveral}`);
     await this.#mend();
-    for (const { scenario, prepared } of left) await scenario.again(prepared);
-    await this.survivor.query(
-      `update assets set lease_expires_at = now() - interval '1 s' where state = 'uploading' and ${inSeveral}`,
-    );
+    const waiting = [...left];
+    const comeBack = async () => {
+      for (let next = waiting.shift(); next; next = waiting.shift()) await next.scenario.again(next.prepared);
+    };
+    await Promise.all(Array.from({ length: RETURNING }, comeBack));
+    await this.#letLeasesEnd(inSeveral);
     await this.#mend();
-    await this.nothingDeleting(30_000);
+    await this.nothingDeleting();
     await this.assertPromises();
+  }
+
+  /** As if their time had passed: of uploads, and of the keys whose requests nobody answered. */
+  async #letLeasesEnd(which: string): Promise<void> {
+    await this.survivor.query(
+      `update assets set lease_expires_at = now() - interval '1 s' where state = 'uploading' and ${which}`,
+    );
+    await this.survivor.query('update idempotency_keys set lease_expires_at = now() where status is null');
   }
 
   async #mend(): Promise<void> {
@@ -274,9 +312,12 @@ export class Rig {
     assert.equal(outcome, 'done');
   }
 
-  async nothingDeleting(timeout: number): Promise<void> {
-    const deleting = "select 1 from assets where state = 'deleting' limit 1";
-    await waitUntil(async () => (await this.survivor.query(deleting)).length === 0, { timeout });
+  /** Waits for the jobs that delete, but not for the pauses between their tries. */
+  async nothingDeleting(): Promise<void> {
+    await waitUntil(async () => {
+      await this.survivor.query("update pgboss.job set start_after = now() where state = 'retry'");
+      return (await this.survivor.query("select 1 from assets where state = 'deleting' limit 1")).length === 0;
+    });
   }
 
   async assertPromises(): Promise<void> {
@@ -320,9 +361,14 @@ function digest(bytes: Buffer): string {
   return createHash('sha256').update(bytes).digest('hex');
 }
 
-/** Until the one before is known to have ended. */
-async function insist(act: () => Promise<unknown>): Promise<void> {
-  await waitUntil(() => act().then(() => true), { timeout: 20_000 });
+/** Does it again until it is done: the one before may have to end first, or a busy machine may have made it a 503. */
+async function untilDone(act: () => Promise<unknown>): Promise<void> {
+  await waitUntil(() => act().then(() => true));
+}
+
+/** What the job queue does now and then by itself: it looks at its tables but for the jobs, which no step does alone. */
+export function isByTimer(statement: string): boolean {
+  return /\bpgboss\./.test(statement) && !/\bpgboss\.job/.test(statement);
 }
 
 function summary(statement: string): string {

@@ -11,11 +11,11 @@ import { glb, png } from '../support/files.ts';
 import { s3Skip } from '../support/s3.ts';
 import { startService, type TestService } from '../support/service.ts';
 import { waitUntil } from '../support/wait-until.ts';
-import { type Prepared, Refused, Rig, type Scenario, type Step } from './rig.ts';
+import { isByTimer, type Prepared, Refused, Rig, type Scenario, type ScenarioName, type Step } from './rig.ts';
 import type { S3Fault } from './s3-proxy.ts';
 
 const MiB = 1024 * 1024;
-const scenarioNames = ['an upload by one request', 'an upload in parts', 'a deletion'];
+const scenarioNames: ScenarioName[] = ['an upload by one request', 'an upload in parts', 'a deletion'];
 const s3Faults: S3Fault[] = [
   'unavailable',
   'reset before',
@@ -36,32 +36,37 @@ function faultsOf({ kind, text }: Step, times: number): (S3Fault | SqlFault)[] {
   return text === 'commit' ? ['answer lost'] : [];
 }
 
-/** Milliseconds for a scenario, on a machine that is busy with other tests. */
-const LIMIT = 600_000;
+/** On a busy machine a time limit may run out beside the fault; what the service does wrong, it does every time. */
+const TRIES = 5;
 
-describe('a single fault', { skip: s3Skip(), timeout: 3 * LIMIT }, () => {
+/** Limits so short that stalls are soon found, but long for what the steps take undisturbed. */
+function impatience(steps: Step[]): Record<string, string> {
+  const longest = Math.max(...steps.map(({ duration }) => duration));
+  const request = Math.min(4000, Math.max(800, Math.round(5 * longest)));
+  return {
+    S3_CONNECT_TIMEOUT: `${request}ms`,
+    S3_REQUEST_TIMEOUT: `${request}ms`,
+    S3_DEADLINE: `${Math.round(2.5 * request)}ms`,
+    DATABASE_TIMEOUT: `${request}ms`,
+  };
+}
+
+describe('a single fault', { skip: s3Skip() }, () => {
   let rig: Rig;
   let service: TestService;
   before(async () => {
     rig = await Rig.open();
   });
   /** A fresh one for each test: after many faults, the client of S3 tries less often. */
-  async function open(context: TestContext): Promise<void> {
+  async function open(context: TestContext, limits: Record<string, string> = {}): Promise<void> {
     service = await startService({
       databaseUrl: rig.environment['DATABASE_URL'] ?? '',
-      env: {
-        ...rig.environment,
-        S3_CHECKSUM: 'sha256',
-        S3_CONNECT_TIMEOUT: '300ms',
-        S3_REQUEST_TIMEOUT: '800ms',
-        S3_DEADLINE: '2s',
-        DATABASE_TIMEOUT: '700ms',
-        ROLE: 'api',
-      },
+      env: { ...rig.environment, S3_CHECKSUM: 'sha256', ...limits, ROLE: 'api' },
     });
+    const opened = service;
     context.after(async () => {
       rig.heal();
-      await service.close();
+      await opened.close();
     });
     await new Client(service.url, 'bystander').get('/v1/assets');
   }
@@ -95,7 +100,7 @@ describe('a single fault', { skip: s3Skip(), timeout: 3 * LIMIT }, () => {
     let lose = false;
     rig.postgres.before = (statement) => {
       lose = false;
-      if (!strikes(statement)) return;
+      if (isByTimer(statement) || !strikes(statement)) return;
       if (fault === 'stall') return new Promise(() => {});
       if (fault === 'never delivered') throw new Error(fault);
       lose = true;
@@ -107,25 +112,30 @@ describe('a single fault', { skip: s3Skip(), timeout: 3 * LIMIT }, () => {
   }
 
   for (const name of scenarioNames) {
-    test(`${name}, at each of its steps`, { timeout: LIMIT }, async (context) => {
-      await open(context);
-      const make = rig.scenarios().find((scenario) => scenario.name === name)?.make;
-      assert.ok(make);
+    test(`${name}, at each of its steps`, async (context) => {
+      const make = rig.scenario(name);
       const first = make();
       const prepared = await first.prepare?.();
+      // What is done undisturbed must not be disturbed by limits of time.
+      await open(context);
       const steps = await rig.stepsOf(() => first.act(service.url, prepared));
       assert.ok(steps.some(({ kind }) => kind === 'SQL'));
+      await open(context, impatience(steps));
       const left: { scenario: Scenario; prepared: Prepared | undefined }[] = [];
       const meets = async (index: number, { kind, text }: Step, fault: S3Fault | SqlFault, times: number) => {
         await context.test(`${index + 1}. ${kind} ${text}: ${fault}, ${times === 1 ? 'once' : 'always'}`, async () => {
-          const scenario = make();
-          const there = await scenario.prepare?.();
-          left.push({ scenario, prepared: there });
-          const struck = disturb(index, fault, times);
-          const outcome = await outcomeOf(scenario, there);
-          assert.ok(struck(), 'the fault was never met');
-          if (kind === 'S3' && times === 1) assert.equal(outcome, 'done');
-          else assert.ok(outcome === 'done' || outcome === 503, String(outcome));
+          const outcomes: ('done' | 503)[] = kind === 'S3' && times === 1 ? ['done'] : ['done', 503];
+          for (let attempt = 1; ; attempt++) {
+            const scenario = make();
+            const there = await scenario.prepare?.();
+            left.push({ scenario, prepared: there });
+            const struck = disturb(index, fault, times);
+            const outcome = await outcomeOf(scenario, there);
+            if (struck() && outcomes.some((each) => each === outcome)) break;
+            // Limits of time make a 503 and nothing else.
+            assert.equal(outcome, 503);
+            assert.ok(attempt < TRIES, struck() ? 'a single fault is not hidden' : 'the fault was never met');
+          }
         });
       };
       for (const times of [1, Number.POSITIVE_INFINITY])
@@ -181,7 +191,7 @@ describe('a single fault', { skip: s3Skip(), timeout: 3 * LIMIT }, () => {
       rig.s3.faultFor = ({ operation }) => (operation === 'DeleteObjects' && met++ === 0 ? 'error in 200' : undefined);
       await rig.remove(service.url, owner, id, randomUUID());
       await waitUntil(() => met > 0);
-      await rig.nothingDeleting(30_000);
+      await rig.nothingDeleting();
       assert.ok(met > 1);
       await rig.assertPromises();
     } finally {

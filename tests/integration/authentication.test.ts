@@ -131,6 +131,44 @@ describe('callers with a shared secret', () => {
     assert.ok(socket.bytesWritten < 64 * 1024 * 1024, `${socket.bytesWritten} bytes were taken`);
   });
 
+  test('a client that reads only when it cannot send any more finds the answer, not a reset connection', async () => {
+    /** What it reads when nothing more can be sent; undefined when the connection was reset before. */
+    async function readLate(): Promise<string | undefined> {
+      const socket = openSocket(service.url).pause();
+      let closed = false;
+      let answer = '';
+      socket.on('close', () => {
+        closed = true;
+      });
+      socket.on('data', (chunk) => {
+        answer += chunk;
+      });
+      socket.pause();
+      socket.write('PUT /v1/assets/raw/a.png HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\n\r\n');
+      const chunk = Buffer.alloc(65_536);
+      const pump = () => {
+        while (!closed && socket.write(chunk));
+      };
+      socket.on('drain', pump);
+      pump();
+      let written = -1;
+      await waitUntil(async () => {
+        const before = written;
+        written = socket.bytesWritten - socket.writableLength;
+        await new Promise((pause) => setTimeout(pause, 300));
+        return closed || written === before;
+      });
+      if (closed) return undefined;
+      socket.resume();
+      await waitUntil(() => closed);
+      return answer;
+    }
+    // The service does not wait for ever: on a busy machine a client may come too late, but not every time.
+    const answer = await waitUntil(readLate);
+    assert.match(answer ?? '', /^HTTP\/1\.1 401 /);
+    assert.match(answer ?? '', /urn:stowage:problem:unauthenticated/);
+  });
+
   test('no token is logged', async () => {
     const bearer = await token();
     await new BearerClient(service.url, bearer).get('/v1/quota');

@@ -7,7 +7,7 @@ import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { Client as Postgres } from 'pg';
 import { buildService } from '../../scripts/build.ts';
-import { runningEmbeddedPostgres } from '../../src/database/embedded-postgres.ts';
+import { runningEmbeddedPostgres } from '../../src/database/embedded/embedded-postgres.ts';
 import { secretIn } from '../../src/secrets.ts';
 import { Client } from '../support/client.ts';
 import { png } from '../support/files.ts';

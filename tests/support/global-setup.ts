@@ -6,6 +6,10 @@
  *   TEST_S3_ENDPOINT    the S3 server, with TEST_S3_REGION, TEST_S3_ACCESS_KEY_ID and TEST_S3_SECRET_ACCESS_KEY. Set them
  *                       to use a server of yours; else Ceph is started where it is installed or can be.
  *   TEST_S3_SKIP        why there is no S3 server; its tests are then skipped. Never with CI=true: that fails the run.
+ *   TEST_QUICK          set by `npm run test:quick`, which does without S3 server and programs.
+ *   TEST_WARM           set by whole runs: the service is started once, so that its compile cache is there.
+ *
+ * Made here for the tests: TEST_DATABASE_TEMPLATE, the database that those with tables are copies of.
  *
  * What is started here ends with this process, even if that is killed: each server watches the pipe that leads to it.
  */
@@ -18,9 +22,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
-import { startEmbeddedPostgres } from '../../src/database/embedded-postgres.ts';
+import { startEmbeddedPostgres } from '../../src/database/embedded/embedded-postgres.ts';
+import { createTemplate, createTestDatabase } from './postgres.ts';
+import { launch } from './processes.ts';
 import { providePrograms } from './programs.ts';
-import { requireS3Settings, s3SkipReason } from './s3.ts';
+import { isQuick, requireS3Settings, s3SkipReason } from './s3.ts';
 
 const cephScript = fileURLToPath(new URL('ceph-rgw.sh', import.meta.url));
 /** Milliseconds: the first run installs packages. */
@@ -31,14 +37,29 @@ const CEPH_TRIES = 3;
 const stops: (() => Promise<void> | void)[] = [];
 
 export async function globalSetup(): Promise<void> {
-  const outcomes = await Promise.allSettled([providePostgres(), provideS3()]);
+  const outcomes = await Promise.allSettled([providePostgres().then(provideTemplate), provideS3()]);
   for (const outcome of outcomes) {
     if (outcome.status === 'fulfilled') continue;
     await globalTeardown();
     throw outcome.reason;
   }
   // After Ceph, which may be installed too: there is one installer at a time.
-  providePrograms();
+  if (!isQuick()) providePrograms();
+  if (process.env['TEST_WARM']) await warmCompileCache();
+}
+
+/** By a start and an orderly end: a process that is killed, as those of many tests are, does not write what it compiled. */
+async function warmCompileCache(): Promise<void> {
+  const database = await createTestDatabase();
+  try {
+    const service = await launch({ DATABASE_URL: database.url, DATA_DIR: temporaryDirectory('stowage-test-warm-') });
+    service.child.kill('SIGTERM');
+    await service.exit;
+  } catch {
+    // The tests tell what is wrong.
+  } finally {
+    await database.drop();
+  }
 }
 
 export async function globalTeardown(): Promise<void> {
@@ -58,7 +79,14 @@ async function providePostgres(): Promise<void> {
   process.env['TEST_DATABASE_URL'] = server.url;
 }
 
+async function provideTemplate(): Promise<void> {
+  const template = await createTemplate();
+  stops.push(() => template.drop());
+  process.env['TEST_DATABASE_TEMPLATE'] = template.name;
+}
+
 async function provideS3(): Promise<void> {
+  if (isQuick()) return;
   if (process.env['TEST_S3_ENDPOINT']) return void requireS3Settings();
   try {
     // A run of its own may have been told before why there is none.

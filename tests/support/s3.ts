@@ -33,12 +33,18 @@ export function s3Settings(): S3Settings | undefined {
 
 /** For the `skip` option of tests that need an S3 server: `test('...', { skip: s3Skip() }, ...)`. */
 export function s3Skip(): string | false {
+  if (isQuick()) return 'not in the quick run';
   if (process.env['TEST_S3_ENDPOINT']) return false;
   const reason = s3SkipReason();
   if (reason) return `${S3_SKIP_PREFIX}${reason}`;
   throw new Error(
     'Neither TEST_S3_ENDPOINT nor TEST_S3_SKIP is set: run with --test-global-setup=tests/support/global-setup.ts.',
   );
+}
+
+/** Whether this is `npm run test:quick`. */
+export function isQuick(): boolean {
+  return process.env['TEST_QUICK'] === 'true';
 }
 
 /** Why there is no S3 server, if somebody said so. */

@@ -26,7 +26,7 @@ export function openSocket(url: string): Socket {
 export function sendRaw(
   url: string,
   bytes: Buffer | string,
-  { end = false, timeout = 15_000 }: RawOptions = {},
+  { end = false, timeout = 120_000 }: RawOptions = {},
 ): Promise<RawAnswer> {
   return new Promise((resolve, reject) => {
     const socket = openSocket(url);

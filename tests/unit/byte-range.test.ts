@@ -57,10 +57,11 @@ describe('Range', () => {
   });
 
   test('a long field is read in no time', () => {
-    const begun = performance.now();
+    // Time of the processor, which does not pass while others have it.
+    const begun = process.cpuUsage();
     for (const header of [`bytes=${' '.repeat(200_000)}x`, `bytes=${'1'.repeat(200_000)}x`, ' '.repeat(200_000)])
       parseRange(header, 10);
-    assert.ok(performance.now() - begun < 500);
+    assert.ok(process.cpuUsage(begun).user < 500_000);
   });
 
   test('for all fields: a range lies within the size', () => {

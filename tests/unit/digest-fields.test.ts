@@ -78,7 +78,8 @@ describe('digest fields', () => {
   });
 
   test('a long field is read in no time', () => {
-    const begun = performance.now();
+    // Time of the processor, which does not pass while others have it.
+    const begun = process.cpuUsage();
     for (const value of [
       `a=::${';a'.repeat(50_000)}!`,
       `a=::${',a=::'.repeat(50_000)}!`,
@@ -87,7 +88,7 @@ describe('digest fields', () => {
     ]) {
       assert.equal(parseDigest(value), undefined);
     }
-    assert.ok(performance.now() - begun < 1000);
+    assert.ok(process.cpuUsage(begun).user < 1000_000);
   });
 
   test('for all digests: what is written is read, alone and among others', () => {

@@ -5,7 +5,7 @@
  */
 import { Upload as TusUpload } from 'tus-js-client';
 import { createClient, createConfig } from './generated/client/index.ts';
-import type { Asset, PartLink, Problem, UploadOffer } from './generated/index.ts';
+import type { Asset, PartLink, Problem, UploadSession } from './generated/index.ts';
 import { completeUpload, createUpload, getAsset, signUploadParts, uploadAsset } from './generated/index.ts';
 
 /** `form`: one request through the service. `direct`: parts to the bucket. `resumable`: tus. */
@@ -215,7 +215,7 @@ class Job {
 
   // --------------------------------------------------------------------------------------------------------------- parts
 
-  async #sendParts(session: UploadOffer, parallel: number): Promise<void> {
+  async #sendParts(session: UploadSession, parallel: number): Promise<void> {
     const links = new Map(session.parts.map((part) => [part.partNumber, part]));
     const sent = new Map<number, number>();
     const numbers = Array.from({ length: session.partCount }, (_, index) => index + 1).values();
@@ -241,7 +241,7 @@ class Job {
 
   /** A part may be sent again as often as need be; a link that has expired is made anew. */
   async #sendPart(
-    { uploadId, partSize }: UploadOffer,
+    { uploadId, partSize }: UploadSession,
     links: Map<number, PartLink>,
     partNumber: number,
     onProgress: (bytes: number) => void,

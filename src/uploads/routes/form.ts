@@ -16,12 +16,12 @@ import {
   audited,
   contentLength,
   type Description,
-  type DoorOptions,
   described,
   description,
-  intakeProblems,
   receiveOnce,
   requestSignal,
+  type UploadRouteOptions,
+  uploadProblems,
 } from './upload-request.ts';
 
 /** Fields and part headers around the files, at most. Bytes. */
@@ -58,9 +58,9 @@ const batchOutcome = z
   .meta({ id: 'BatchOutcome' });
 type Result = z.input<typeof batchOutcome>['results'][number];
 
-export async function formDoors(app: App, options: DoorOptions): Promise<void> {
-  const { intake, stopping } = options;
-  const largest = intake.policies.largest;
+export async function formUploadRoutes(app: App, options: UploadRouteOptions): Promise<void> {
+  const { context, stopping } = options;
+  const { largest } = context.policies;
   await app.register(multipart, parserOptions(largest, BATCH_FILES));
 
   app.post(
@@ -79,12 +79,12 @@ export async function formDoors(app: App, options: DoorOptions): Promise<void> {
         streamsBody: true,
         requestBody: { required: true, content: { 'multipart/form-data': { schema: uploadForm } } },
         success: { status: 201, description: 'The stored asset', headers: locationHeader },
-        problems: ['malformed-multipart', 'unexpected-part', ...intakeProblems],
+        problems: ['malformed-multipart', 'unexpected-part', ...uploadProblems],
       },
       preHandler: async (request) => checkForm(request, largest + FORM_OVERHEAD),
     },
     (request, reply) =>
-      audited(request, intake, async () => {
+      audited(request, context, async () => {
         const signal = requestSignal(reply, stopping);
         const form = new FormReader(request, signal);
         const { fields, file } = await form.untilFile('file', description);
@@ -118,12 +118,12 @@ export async function formDoors(app: App, options: DoorOptions): Promise<void> {
         streamsBody: true,
         requestBody: { required: true, content: { 'multipart/form-data': { schema: batchForm } } },
         success: { status: 200, description: 'An outcome per file' },
-        problems: ['malformed-multipart', 'unexpected-part', ...intakeProblems],
+        problems: ['malformed-multipart', 'unexpected-part', ...uploadProblems],
       },
       preHandler: async (request) => checkForm(request, BATCH_FILES * largest + FORM_OVERHEAD),
     },
     (request, reply) =>
-      audited(request, intake, async () => {
+      audited(request, context, async () => {
         const signal = requestSignal(reply, stopping);
         const form = new FormReader(request, signal);
         const results: Result[] = [];

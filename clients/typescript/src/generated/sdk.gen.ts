@@ -167,7 +167,7 @@ export const signUploadParts = <ThrowOnError extends boolean = false>(options: O
 /**
  * Make the parts an asset
  *
- * The bytes are judged as with any upload; if they are refused, nothing is kept. Where a digest was declared for a file above 64 MiB, the asset is `processing` until the digest is verified. May be repeated: the answer is the same asset.
+ * The bytes are validated as with any upload; if they are refused, nothing is kept. Where a digest was declared for a file above 64 MiB, the asset is `processing` until the digest is verified. May be repeated: the answer is the same asset.
  */
 export const completeUpload = <ThrowOnError extends boolean = false>(options: Options<CompleteUploadData, ThrowOnError>): RequestResult<CompleteUploadResponses, CompleteUploadErrors, ThrowOnError> => (options.client ?? client).post<CompleteUploadResponses, CompleteUploadErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -273,15 +273,6 @@ export const getQuota = <ThrowOnError extends boolean = false>(options?: Options
 });
 
 /**
- * Get count and bytes of your assets by asset type, media type, project and day
- */
-export const getStatistics = <ThrowOnError extends boolean = false>(options?: Options<GetStatisticsData, ThrowOnError>): RequestResult<GetStatisticsResponses, GetStatisticsErrors, ThrowOnError> => (options?.client ?? client).get<GetStatisticsResponses, GetStatisticsErrors, ThrowOnError>({
-    security: [{ scheme: 'bearer', type: 'http' }],
-    url: '/v1/statistics',
-    ...options
-});
-
-/**
  * Get the quota of an owner
  */
 export const getOwnerQuota = <ThrowOnError extends boolean = false>(options: Options<GetOwnerQuotaData, ThrowOnError>): RequestResult<GetOwnerQuotaResponses, GetOwnerQuotaErrors, ThrowOnError> => (options.client ?? client).get<GetOwnerQuotaResponses, GetOwnerQuotaErrors, ThrowOnError>({
@@ -303,6 +294,15 @@ export const setOwnerQuota = <ThrowOnError extends boolean = false>(options: Opt
         'Content-Type': 'application/json',
         ...options.headers
     }
+});
+
+/**
+ * Get count and bytes of your assets by asset type, media type, project and day
+ */
+export const getStatistics = <ThrowOnError extends boolean = false>(options?: Options<GetStatisticsData, ThrowOnError>): RequestResult<GetStatisticsResponses, GetStatisticsErrors, ThrowOnError> => (options?.client ?? client).get<GetStatisticsResponses, GetStatisticsErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/statistics',
+    ...options
 });
 
 /**

@@ -228,7 +228,7 @@ export type BatchOutcome = {
     }>;
 };
 
-export type UploadOffer = {
+export type UploadSession = {
     /**
      * Also the id of the asset to be
      */
@@ -404,7 +404,7 @@ export type Jobs = {
         /**
          * Name of a queue
          */
-        queue: 'delete-object' | 'verify-asset' | 'reap-uploads' | 'purge-assets' | 'reconcile';
+        queue: 'verify-asset' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'reconcile' | 'forget-answers';
         /**
          * Waiting to be run
          */
@@ -438,7 +438,7 @@ export type Jobs = {
         /**
          * Name of a queue
          */
-        queue: 'delete-object' | 'verify-asset' | 'reap-uploads' | 'purge-assets' | 'reconcile';
+        queue: 'verify-asset' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'reconcile' | 'forget-answers';
         at: string;
         assetId?: string;
         /**
@@ -1042,7 +1042,7 @@ export type CreateUploadResponses = {
     /**
      * The links of the first parts
      */
-    201: UploadOffer;
+    201: UploadSession;
 };
 
 export type CreateUploadResponse = CreateUploadResponses[keyof CreateUploadResponses];
@@ -1812,47 +1812,6 @@ export type GetQuotaResponses = {
 
 export type GetQuotaResponse = GetQuotaResponses[keyof GetQuotaResponses];
 
-export type GetStatisticsData = {
-    body?: never;
-    path?: never;
-    query?: never;
-    url: '/v1/statistics';
-};
-
-export type GetStatisticsErrors = {
-    /**
-     * A parameter or field is not valid
-     */
-    400: Problem;
-    /**
-     * A valid bearer token is needed
-     */
-    401: Problem;
-    /**
-     * Too many requests
-     */
-    429: Problem;
-    /**
-     * The service failed
-     */
-    500: Problem;
-    /**
-     * The service cannot do this right now
-     */
-    503: Problem;
-};
-
-export type GetStatisticsError = GetStatisticsErrors[keyof GetStatisticsErrors];
-
-export type GetStatisticsResponses = {
-    /**
-     * Your statistics
-     */
-    200: Statistics;
-};
-
-export type GetStatisticsResponse = GetStatisticsResponses[keyof GetStatisticsResponses];
-
 export type GetOwnerQuotaData = {
     body?: never;
     path: {
@@ -1975,6 +1934,47 @@ export type SetOwnerQuotaResponses = {
 
 export type SetOwnerQuotaResponse = SetOwnerQuotaResponses[keyof SetOwnerQuotaResponses];
 
+export type GetStatisticsData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/v1/statistics';
+};
+
+export type GetStatisticsErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetStatisticsError = GetStatisticsErrors[keyof GetStatisticsErrors];
+
+export type GetStatisticsResponses = {
+    /**
+     * Your statistics
+     */
+    200: Statistics;
+};
+
+export type GetStatisticsResponse = GetStatisticsResponses[keyof GetStatisticsResponses];
+
 export type GetJobsData = {
     body?: never;
     path?: never;
@@ -2026,7 +2026,7 @@ export type RetryJobsData = {
         /**
          * Name of a queue
          */
-        queue: 'delete-object' | 'verify-asset' | 'reap-uploads' | 'purge-assets' | 'reconcile';
+        queue: 'verify-asset' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'reconcile' | 'forget-answers';
     };
     query?: never;
     url: '/v1/admin/jobs/{queue}/retry';

@@ -1,0 +1,104 @@
+/**
+ * The service is killed with SIGKILL before and after every call to S3 and every statement of uploads and of a deletion.
+ * Whatever the moment: once the reaper and the reconciler have gone over it, the checker finds all promises kept, and the
+ * client that sends its request again under the same Idempotency-Key has exactly one asset.
+ *
+ * What there is to be killed at is not written down here: each scenario first runs undisturbed and is listened to. Each is
+ * in a test file of its own, so that they run side by side.
+ */
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { Client } from '../support/client.ts';
+import { launch, type Running } from '../support/processes.ts';
+import { s3Skip } from '../support/s3.ts';
+import { isByTimer, type Prepared, Rig, type Scenario, type ScenarioName } from './rig.ts';
+
+type Side = 'before' | 'after';
+export const sides: Side[] = ['before', 'after'];
+
+interface Left {
+  scenario: Scenario;
+  prepared: Prepared | undefined;
+}
+
+/** Defines the tests of one scenario. */
+export function testKilledAtEachStep(name: ScenarioName): void {
+  describe('killed at any moment', { skip: s3Skip() }, () => {
+    let rig: Rig;
+    before(async () => {
+      rig = await Rig.open();
+    });
+    after(() => rig.close());
+
+    test(`${name}: before and after each of its steps`, async (context) => {
+      const make = rig.scenario(name);
+      const steps = await recordSteps(rig, make());
+      assert.ok(steps.length >= 3, JSON.stringify(steps));
+      const left: Left[] = [];
+      for (const [index, { kind, text }] of steps.entries()) {
+        for (const side of sides) {
+          await context.test(`${side} ${index + 1}. ${kind} ${text}`, async () => {
+            const scenario = make();
+            left.push({ scenario, prepared: await killAt(rig, scenario, index, side) });
+          });
+        }
+      }
+      await context.test('nothing is lost or left behind, and who asks again has it once', () => rig.settle(left));
+    });
+  });
+}
+
+async function recordSteps(rig: Rig, scenario: Scenario) {
+  const { service, prepared } = await begin(rig, scenario);
+  const steps = await rig.stepsOf(() => scenario.act(service.url, prepared));
+  await kill(rig, service);
+  return steps;
+}
+
+async function begin(rig: Rig, scenario: Scenario): Promise<{ service: Running; prepared: Prepared | undefined }> {
+  rig.heal();
+  const prepared = await scenario.prepare?.();
+  const service = await launch({ ...rig.environment, ROLE: 'api' });
+  // A request of no importance: what is done once per process is done.
+  await new Client(service.url, 'bystander').get('/v1/assets');
+  return { service, prepared };
+}
+
+export async function kill(rig: Rig, { child, exit }: Running): Promise<void> {
+  child.kill('SIGKILL');
+  await exit;
+  rig.heal();
+}
+
+/** Kills the service at the step of this number, and fails when there was none. */
+async function killAt(rig: Rig, scenario: Scenario, index: number, side: Side): Promise<Prepared | undefined> {
+  const { service, prepared } = await begin(rig, scenario);
+  let struck = false;
+  const strike = async () => {
+    struck = true;
+    service.child.kill('SIGKILL');
+    await service.exit;
+    throw new Error('killed');
+  };
+  // Calls may be under way at once: each is counted when it begins, and struck by its number.
+  const numbers = new Map<object, number>();
+  const begun = (step: object) => {
+    numbers.set(step, numbers.size);
+    return side === 'before' && numbers.get(step) === index ? strike() : undefined;
+  };
+  const ended = (step: object) => (side === 'after' && numbers.get(step) === index ? strike() : undefined);
+  rig.s3.before = begun;
+  rig.s3.after = ended;
+  // One statement at a time in these scenarios.
+  let statement = {};
+  rig.postgres.before = (text) => {
+    if (isByTimer(text)) return;
+    statement = {};
+    return begun(statement);
+  };
+  rig.postgres.after = (text) => (isByTimer(text) ? undefined : ended(statement));
+  const outcome = await scenario.act(service.url, prepared).catch((error: unknown) => error);
+  await kill(rig, service);
+  assert.ok(struck, `the service was never killed; it made ${numbers.size} steps: ${outcome ?? 'done'}`);
+  return prepared;
+}
