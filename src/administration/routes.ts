@@ -16,12 +16,12 @@ const jobsDocument = (queueName: z.ZodType<string>) =>
       queues: z.array(
         z.object({
           queue: queueName,
-          waiting: count.meta({ description: 'To be done' }),
-          retrying: count.meta({ description: 'Failed and to be tried again' }),
-          active: count.meta({ description: 'Being done' }),
+          waiting: count.meta({ description: 'Waiting to be run' }),
+          retrying: count.meta({ description: 'Failed, waiting for another try' }),
+          active: count.meta({ description: 'Running' }),
           deadLetters: count.meta({ description: 'Failed for good' }),
-          oldestAt: timestamp.optional().meta({ description: 'When the oldest that waits was enqueued' }),
-          oldestSeconds: count.optional().meta({ description: 'How long that is ago' }),
+          oldestAt: timestamp.optional().meta({ description: 'When the oldest waiting job was enqueued' }),
+          oldestSeconds: count.optional().meta({ description: 'Seconds since then' }),
         }),
       ),
       deadLetters: z
@@ -83,7 +83,7 @@ export function jobRoutes(app: App, jobs: JobQueue): void {
               .min(1)
               .max(1000)
               .optional()
-              .meta({ description: 'Only these; absent for all' }),
+              .meta({ description: 'Only these jobs; all when absent' }),
           })
           .meta({ id: 'JobRetry' }),
         response: { 200: z.object({ retried: count }).meta({ id: 'RetriedJobs' }) },

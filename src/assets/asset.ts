@@ -80,14 +80,14 @@ export const assetDocument = z
     }),
     state: z
       .enum(['processing', 'ready', 'rejected', 'lost'])
-      .meta({ description: 'Only `ready` assets are handed out' }),
+      .meta({ description: 'Only `ready` assets can be downloaded' }),
     reason: z.string().optional().meta({ description: 'Problem type for which the asset was rejected' }),
     metadata: z
       .record(z.string(), z.string())
-      .meta({ description: 'What the application keeps with the file', example: { album: 'summer' } }),
+      .meta({ description: 'Data that the application keeps with the file', example: { album: 'summer' } }),
     createdAt: timestamp,
     updatedAt: timestamp,
-    trashedAt: timestamp.optional().meta({ description: 'There while the asset is in the trash' }),
+    trashedAt: timestamp.optional().meta({ description: 'Present while the asset is in the trash' }),
   })
   .meta({ id: 'Asset' });
 export type AssetDocument = z.input<typeof assetDocument>;

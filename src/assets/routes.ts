@@ -38,7 +38,7 @@ const listQuery = z.strictObject({
     .optional()
     .meta({
       override: { type: 'string' },
-      description: 'Only this media type, or a family of them',
+      description: 'Only this media type, or all types of a family',
       example: 'image/*',
     }),
   state: z
@@ -54,12 +54,12 @@ const listQuery = z.strictObject({
     .optional()
     .meta({
       override: { type: 'string' },
-      description: 'Only names that begin with this, upper and lower case alike',
+      description: 'Only names that begin with this text; upper and lower case are equal',
       example: 'holiday',
     }),
   trashed: flag.meta({
     override: { type: 'boolean', default: false },
-    description: 'The trash instead of what is not in it',
+    description: 'Lists the trash instead of the other assets',
   }),
   sort: z.enum(['createdAt', 'name', 'size'], { error: 'must be createdAt, name or size' }).default('createdAt'),
   order: z.enum(['asc', 'desc'], { error: 'must be asc or desc' }).default('desc'),
@@ -74,14 +74,14 @@ const listQuery = z.strictObject({
     .string()
     .max(4096)
     .optional()
-    .meta({ description: '`nextCursor` of the page before, with the same sort and order' }),
+    .meta({ description: '`nextCursor` of the previous page, with the same sort and order' }),
 });
 
 const assetPage = z
   .object({
     data: z.array(assetDocument),
     page: z.object({
-      nextCursor: z.string().optional().meta({ description: 'There while more follow' }),
+      nextCursor: z.string().optional().meta({ description: 'Present while more assets follow' }),
       hasMore: z.boolean(),
     }),
   })
@@ -97,7 +97,7 @@ const assetPatch = z
       .nullable()
       .optional()
       .meta({ description: 'New project; null takes the asset out of its project' }),
-    metadata: metadata.nullable().optional().meta({ description: 'Replaces all metadata; null empties it' }),
+    metadata: metadata.nullable().optional().meta({ description: 'Replaces all metadata; null removes it' }),
   })
   .refine((patch) => Object.keys(patch).length > 0, 'must change something')
   .meta({ id: 'AssetPatch' });
@@ -231,7 +231,7 @@ export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOption
         tags,
         summary: 'Move an asset to the trash, or delete it for good',
         description:
-          'In the trash an asset counts toward the quota and can be restored; it is not handed out. With `permanent=true` the record and the bytes are gone for good and the quota is free.',
+          'In the trash an asset counts toward the quota and can be restored; it cannot be downloaded. With `permanent=true` the record and the bytes are deleted for good, and their quota is free again.',
         params: byId,
         querystring: z.strictObject({
           permanent: flag,

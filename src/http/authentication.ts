@@ -49,9 +49,9 @@ const SUBJECT_LENGTH = 255;
 const KEY_SET_DEADLINE = 5000;
 const KEY_SET_COOLDOWN = 30_000;
 const KEY_SET_AGE = 600_000;
-/** How long a token that was verified is believed without looking again, within its own life. Milliseconds. */
+/** How long a verified token is accepted without verifying it again, within its own life. Milliseconds. */
 const TOKEN_TTL = 60_000;
-/** Tokens that are remembered at once. */
+/** Tokens in the cache. */
 const MAX_TOKENS = 10_000;
 /** Seconds since 1970 at the end of the year 9999; what lies beyond is no date. */
 const LAST_DATE = 253_402_300_799;
@@ -129,8 +129,8 @@ function bearer(
 
 /**
  * Callers by their whole token, signature included: clients send the same token with every request, and verifying it
- * costs as much as all else that a download link takes. A key that was withdrawn is believed a minute longer; a key set
- * is fetched every ten minutes anyway.
+ * costs as much as everything else of a download link. A key that was withdrawn is accepted a minute longer; a key set is
+ * fetched every ten minutes anyway.
  */
 export class TokenCache {
   // Expiry is told in the time of the clock on the wall, so the cache goes by that clock too, looking at it each time.

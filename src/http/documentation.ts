@@ -4,7 +4,7 @@ import Fastify, { type FastifyInstance } from 'fastify';
 import { Problem } from '../problems.ts';
 import type { App, Tag, useZod } from './openapi.ts';
 
-const description = `Stowage stores the files of an application: streamed in, checked by their bytes, counted against a quota, and downloaded
+const description = `Stowage stores the files of an application: streamed in, checked by their bytes, counted against a quota, and served
 by short-lived links. Every error is a problem document (RFC 9457) whose \`type\` is stable. Sizes are bytes, times are
 RFC 3339 in UTC, ids are UUIDv7.`;
 
@@ -21,7 +21,7 @@ export function documentation(app: App, { write, version, tags }: DocumentationO
     write({
       openapi: '3.1.0',
       info: { title: 'Stowage', version, description, license: { name: 'MIT', identifier: 'MIT' } },
-      servers: [{ url: '/', description: 'Where this document comes from' }],
+      servers: [{ url: '/', description: 'The server that sent this document' }],
       security: [{ bearer: [] }],
       tags: [...tags],
       components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } },

@@ -11,9 +11,10 @@ const quotaDocument = z
     limit: bytesCount.meta({ example: 1073741824 }),
     used: bytesCount.meta({ description: 'Bytes of all assets, the trash included', example: 48213 }),
     reserved: bytesCount.meta({ description: 'Bytes of uploads in progress', example: 0 }),
-    available: bytesCount.meta({ description: 'What a new upload may have', example: 1073693611 }),
+    available: bytesCount.meta({ description: 'Bytes that new uploads may have', example: 1073693611 }),
     percent: z.number().min(0).meta({
-      description: '`used` and `reserved` of `limit`, to two decimals; above 100 when the limit was lowered',
+      description:
+        '`used` plus `reserved` as a percentage of `limit`, to two decimals; above 100 when the limit was lowered',
       example: 0.01,
     }),
     fileCount: bytesCount.meta({
@@ -92,12 +93,14 @@ export function quotaRoutes(
         tags: ['Administration'],
         summary: 'Set the quota of an owner',
         description:
-          'A limit below what is used deletes nothing; it only stops uploads. Without `limit` the owner has the default again.',
+          'A limit below the used bytes deletes nothing; it only stops uploads. Without `limit` the default applies to the owner again.',
         params: byOwner,
         headers: idempotencyHeader,
         body: z
           .strictObject({
-            limit: bytesCount.optional().meta({ description: 'Bytes; absent for the default', example: 10737418240 }),
+            limit: bytesCount
+              .optional()
+              .meta({ description: 'In bytes; the default applies when absent', example: 10737418240 }),
           })
           .meta({ id: 'QuotaChange' }),
         response: { 200: quotaDocument },

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
@@ -43,6 +43,14 @@ describe('generated files', () => {
 });
 
 describe('README.md', () => {
+  const documents = readdirSync(new URL('docs/', root));
+
+  test('leads to an index of all documents', () => {
+    assert.match(readme, /\]\(docs\/README\.md\)/);
+    const index = read('docs/README.md');
+    for (const name of documents) if (name !== 'README.md') assert.ok(index.includes(`| [${name}](${name}) |`), name);
+  });
+
   test('names only npm scripts that exist, and all of them', () => {
     const named = new Set([...readme.matchAll(/npm (?:run )?([a-z][\w:-]*)/g)].map(([, name = '']) => name));
     named.delete('ci');
@@ -52,15 +60,7 @@ describe('README.md', () => {
   });
 
   test('links to files that exist', () => {
-    for (const document of [
-      'README.md',
-      'docs/architecture.md',
-      'docs/performance.md',
-      'docs/problems.md',
-      'docs/proxies.md',
-      'docs/reliability.md',
-      'docs/uploads.md',
-    ]) {
+    for (const document of ['README.md', ...documents.map((name) => `docs/${name}`)]) {
       for (const [, target = ''] of read(document).matchAll(/\]\(([^)#]+)[^)]*\)/g)) {
         if (!/^https?:/.test(target))
           assert.ok(existsSync(new URL(target, new URL(document, root))), `${document}: ${target}`);
