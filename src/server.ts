@@ -4,11 +4,10 @@
  */
 import cors from '@fastify/cors';
 import helmet from '@fastify/helmet';
-import { sql } from 'drizzle-orm';
 import Fastify, { LogController } from 'fastify';
 import type { Config } from './config.ts';
 import { type Core, type OpenCore, openCore, type Resources } from './core.ts';
-import { compile } from './database/statements.ts';
+import { ping } from './database/probes.ts';
 import type { Feature } from './feature.ts';
 import { type AuthenticationOptions, authenticate } from './http/authentication.ts';
 import { guardBodies } from './http/body-guard.ts';
@@ -28,8 +27,6 @@ const SOCKET_CHUNK = 256 * 1024;
 const KEEP_ALIVE = 72_000;
 /** How often slow headers are looked for. Milliseconds. */
 const SLOW_HEADERS_CHECK = 2000;
-
-const ping = compile('ping', () => sql`select 1`);
 
 export interface ServiceResources extends Resources {
   version: string;
@@ -78,7 +75,7 @@ export async function buildServer(
     version,
     draining: () => draining,
     checks: {
-      database: () => database.database.run(ping, {}),
+      database: () => ping(database.database),
       objectStore: (signal) => store.check({ signal }),
     },
   });
