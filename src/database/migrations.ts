@@ -8,7 +8,8 @@ import { Client } from 'pg';
 import { migrationsFolder, migrationsJournal } from '../paths.ts';
 import { type Executor, executorOn } from './client.ts';
 import { build, compile, nowhere, type Parameter } from './statements.ts';
-import { appliedMigrations, migrationsSchema, pgTables } from './tables/migrations.ts';
+import { pgTables } from './tables/catalogs.ts';
+import { appliedMigrations, migrationsSchema } from './tables/migrations.ts';
 
 const MIGRATION_LOCK = 7_083_201_990;
 

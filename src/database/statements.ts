@@ -56,14 +56,12 @@ export type Parameter<Name extends string> = (name: Name) => Placeholder;
 interface Compilable<Row> {
   prepare(name: string): PgPreparedQuery<PreparedQueryConfig & { execute: Row[] | unknown }>;
 }
-/** The type of one row of a query; of one that returns nothing, `never`. */
+/** The type of one row of a query; of one that returns nothing, `never`, and so of a bare piece of `sql`. */
 type RowOf<Made> = Made extends { prepare(name: string): { execute(): Promise<infer Result> } }
   ? Result extends readonly (infer Row)[]
     ? Row
     : never
-  : Made extends SQL<infer Row>
-    ? Row
-    : never;
+  : never;
 
 class Prepared<T extends PreparedQueryConfig> extends PgPreparedQuery<T> {
   readonly selected: Selected;
@@ -97,6 +95,9 @@ export const build = new PgDatabase<PgQueryResultHKT, Record<string, never>>(
   undefined,
 );
 
+/** On a connection, the same name must always stand for the same text. */
+const names = new Set<string>();
+
 export interface CompileOptions {
   /** `false` where the best plan depends on the values, such as lists with filters. */
   named?: boolean;
@@ -113,6 +114,8 @@ export function compile<Name extends string, Made extends Compilable<unknown> | 
   make: (parameter: Parameter<Name>) => Made,
   { named = true }: CompileOptions = {},
 ): Statement<Name, RowOf<Made>> {
+  if (named && names.has(name)) throw new TypeError(`there are two statements with the name ${name}`);
+  if (named) names.add(name);
   const made = make((parameter) => sql.placeholder(parameter));
   const { query, selected } = is(made, SQL)
     ? { query: dialect.sqlToQuery(made), selected: undefined }
@@ -131,14 +134,15 @@ function parts(prepared: unknown): { query: Query; selected: Selected } {
   return { query: prepared.getQuery(), selected: prepared.selected };
 }
 
+/**
+ * A constant comes from the builder as Postgres takes it. A placeholder has a column with it where it is written to one;
+ * where it is compared with one, the value goes to `pg` as it is.
+ */
 function binder(parameter: unknown): (values: Readonly<Record<string, unknown>>) => unknown {
-  const encoder = is(parameter, Param) ? parameter.encoder : undefined;
   const placeholder = is(parameter, Param) ? parameter.value : parameter;
-  if (!is(placeholder, Placeholder)) {
-    const value = encoder ? encoder.mapToDriverValue(placeholder) : placeholder;
-    return () => value;
-  }
+  if (!is(placeholder, Placeholder)) return () => parameter;
   const { name } = placeholder;
+  const encoder = is(parameter, Param) ? parameter.encoder : undefined;
   return (values) => {
     const value = values[name];
     if (value === undefined) throw new TypeError(`the parameter ${name} has no value`);

@@ -1,13 +1,24 @@
 /** The data directory of Postgres, and what is in it from the start. */
 import * as fs from 'node:fs';
 import { dirname, join } from 'node:path';
+import { eq, sql } from 'drizzle-orm';
 import { Client } from 'pg';
+import { executorOn } from '../client.ts';
+import { build, compile } from '../statements.ts';
+import { pgDatabases } from '../tables/catalogs.ts';
 import type { Account } from './account.ts';
 import { runGuarded } from './guard.ts';
 import type { Programs } from './programs.ts';
 
 export const USER = 'stowage';
 export const DATABASE = 'stowage';
+
+const findDatabase = compile(
+  'find-database',
+  () => build.select().from(pgDatabases).where(eq(pgDatabases.name, DATABASE)),
+  { named: false },
+);
+const makeDatabase = compile('make-database', () => sql`create database ${sql.identifier(DATABASE)}`, { named: false });
 
 /** Makes the cluster, whole or not at all. @throws with the words of initdb */
 export async function createCluster(
@@ -69,8 +80,9 @@ export async function createDatabase(url: string): Promise<void> {
   const client = new Client({ connectionString: url, connectionTimeoutMillis: 10_000, query_timeout: 30_000 });
   await client.connect();
   try {
-    const { rowCount } = await client.query('select from pg_database where datname = $1', [DATABASE]);
-    if (rowCount === 0) await client.query(`create database ${DATABASE}`);
+    const executor = executorOn(client);
+    const { rows } = await executor.run(findDatabase, {});
+    if (rows.length === 0) await executor.run(makeDatabase, {});
   } finally {
     await client.end();
   }
