@@ -228,7 +228,7 @@ export type BatchOutcome = {
     }>;
 };
 
-export type UploadOffer = {
+export type UploadSession = {
     /**
      * Also the id of the asset to be
      */
@@ -404,7 +404,7 @@ export type Jobs = {
         /**
          * Name of a queue
          */
-        queue: 'delete-object' | 'verify-asset' | 'reap-uploads' | 'purge-assets' | 'reconcile';
+        queue: 'verify-asset' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'reconcile' | 'forget-answers';
         /**
          * To be done
          */
@@ -438,7 +438,7 @@ export type Jobs = {
         /**
          * Name of a queue
          */
-        queue: 'delete-object' | 'verify-asset' | 'reap-uploads' | 'purge-assets' | 'reconcile';
+        queue: 'verify-asset' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'reconcile' | 'forget-answers';
         at: string;
         assetId?: string;
         /**
@@ -1042,7 +1042,7 @@ export type CreateUploadResponses = {
     /**
      * The links of the first parts
      */
-    201: UploadOffer;
+    201: UploadSession;
 };
 
 export type CreateUploadResponse = CreateUploadResponses[keyof CreateUploadResponses];
@@ -2026,7 +2026,7 @@ export type RetryJobsData = {
         /**
          * Name of a queue
          */
-        queue: 'delete-object' | 'verify-asset' | 'reap-uploads' | 'purge-assets' | 'reconcile';
+        queue: 'verify-asset' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'reconcile' | 'forget-answers';
     };
     query?: never;
     url: '/v1/admin/jobs/{queue}/retry';
