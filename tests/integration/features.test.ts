@@ -1,6 +1,9 @@
 /** A feature of 60 lines (tests/support/greetings.ts) plugs in: whatever `Feature` has is used, on the real Postgres. */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { features } from '../../src/app.ts';
 import { assetReady } from '../../src/assets/events.ts';
@@ -10,9 +13,12 @@ import type { Executor } from '../../src/database/client.ts';
 import { examine } from '../../src/doctor/check.ts';
 import { type Feature, settingsOf } from '../../src/feature.ts';
 import { Metrics } from '../../src/http/metrics.ts';
+import { prepareDatabase } from '../../src/prepare-database.ts';
 import { Client } from '../support/client.ts';
 import { png } from '../support/files.ts';
 import { greetings } from '../support/greetings.ts';
+import { createTestDatabase } from '../support/postgres.ts';
+import { spawnService } from '../support/processes.ts';
 import { startService, type TestService } from '../support/service.ts';
 import { waitUntil } from '../support/wait-until.ts';
 
@@ -141,6 +147,25 @@ describe('features', () => {
     }
     for (const { name } of features)
       assert.ok(existsSync(new URL(`../../src/${name}/index.ts`, import.meta.url)), name);
+  });
+
+  test('have their settings read and their checks run by npm run doctor', async (context) => {
+    const database = await createTestDatabase();
+    const directory = await mkdtemp(join(tmpdir(), 'stowage-features-'));
+    context.after(async () => {
+      await database.drop();
+      await rm(directory, { recursive: true });
+    });
+    await prepareDatabase(database.url);
+    const doctor = new URL('../../scripts/doctor.ts', import.meta.url).pathname;
+    const withGreetings = new URL('../support/with-greetings.ts', import.meta.url).pathname;
+    const env = { DATABASE_URL: database.url, DATA_DIR: directory, NODE_OPTIONS: `--import=${withGreetings}` };
+    const sound = spawnService(env, doctor);
+    assert.equal(await sound.exit, 0, sound.output());
+    assert.match(sound.output(), /^ok +greetings: 0 were said$/m);
+    const faulty = spawnService({ ...env, GREETING_LENGTH: 'long', PORT: 'none' }, doctor);
+    assert.equal(await faulty.exit, 1);
+    for (const name of ['GREETING_LENGTH', 'PORT']) assert.match(faulty.output(), new RegExp(name));
   });
 
   test('cannot have the same setting, nor one of the service', () => {
