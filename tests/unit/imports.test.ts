@@ -104,7 +104,7 @@ describe('imports', () => {
     [
       'the file system',
       /^node:fs/,
-      /^(storage\/disk|database|doctor|validation)\/|^(startup|secrets|source-stack|version|paths)\.ts$/,
+      /^(storage\/disk|database|doctor|validation)\/|^(startup|secrets|source-stack|version)\.ts$/,
     ],
   ];
   for (const [what, packages, places] of knownBy)
