@@ -165,7 +165,7 @@ export class AssetsRepository {
   }
 
   /**
-   * Finds an asset that may be handed out (ready, not in the trash) and records the hand-out, in one statement.
+   * Finds an asset that may be downloaded (ready, not in the trash) and records the download, in one statement.
    * @returns undefined when there is none; `find` tells why
    */
   async findForDownload(

@@ -213,7 +213,7 @@ export interface Unclassified {
   allowUndetected?: boolean;
 }
 
-/** Judges what the client says against what the bytes show. */
+/** Compares what the client declares with what the bytes show. */
 export async function classify({
   head,
   fileName,
