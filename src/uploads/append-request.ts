@@ -60,6 +60,8 @@ export class AppendRequest {
   readonly #body: Hash | undefined;
   /** With a checksum nothing counts before all of it is verified. */
   readonly #unverified: UploadedPart[] = [];
+  /** From here on another request may take the upload away; before, it is not ours. */
+  #isTaken = false;
   /** Of all bytes, while this request has seen all that are in parts. */
   #whole: Hash | undefined;
   #validation: FileValidation;
@@ -96,9 +98,9 @@ export class AppendRequest {
   async run(): Promise<UploadProgress> {
     const { config } = this.#context;
     const { size } = this.#session;
-    await this.#writer.open(size ?? Number.POSITIVE_INFINITY, config.UPLOAD_WAIT, this.#signal);
     const watch = setInterval(() => this.#watch(), leaseRenewalOf(this.#context));
     try {
+      await this.#writer.open(size ?? Number.POSITIVE_INFINITY, config.UPLOAD_WAIT, this.#signal);
       await this.#take();
       await this.#receive();
       return await this.#finish();
@@ -124,6 +126,7 @@ export class AppendRequest {
       expiresAt: this.#expiresAt,
     });
     if (!taken) throw offsetMismatch(await this.#offsetNow());
+    this.#isTaken = true;
     const { tail } = taken;
     const bytes = position - tail.length;
     this.#writer.resume({ uploadId: storeUploadId, parts: Math.floor(bytes / partSize), bytes, tail });
@@ -291,6 +294,7 @@ export class AppendRequest {
 
   /** Another instance may have taken over while nothing is written. */
   #watch(): void {
+    if (!this.#isTaken) return;
     this.#context.sessions.isHeldBy(this.#session.id, this.#holder).then(
       (isHeld) => {
         if (!isHeld) this.#superseded.abort(new Superseded());
