@@ -18,6 +18,8 @@ export const MIN_PART = 5 * MiB;
 const MAX_OBJECT = 5 * 1024 ** 4;
 /** SigV4: the longest life of a presigned URL, in seconds. */
 export const MAX_LINK = 7 * 24 * 60 * 60;
+/** Signs of life within a lease, of uploads and of requests with an Idempotency-Key: one that is late ends nothing. */
+export const LEASE_RENEWALS = 4;
 
 const units: Record<string, number> = { '': 1, B: 1, KIB: KiB, MIB: MiB, GIB: GiB, TIB: 1024 * GiB };
 

@@ -10,7 +10,7 @@ import { type Core, type OpenCore, openCore, type Resources } from './core.ts';
 import { ping } from './database/probes.ts';
 import type { Feature } from './feature.ts';
 import { type AuthenticationOptions, authenticate } from './http/authentication.ts';
-import { guardBodies } from './http/body-guard.ts';
+import { guardBodies, MAX_JSON_BODY } from './http/body-guard.ts';
 import { documentation } from './http/documentation.ts';
 import { answerParserError, installErrorHandler, rememberRoutes } from './http/error-handler.ts';
 import { healthRoutes } from './http/health.ts';
@@ -19,7 +19,6 @@ import { type App, useZod } from './http/openapi.ts';
 import { limitRequests } from './http/rate-limit.ts';
 import { logRequests, requestIdOf } from './http/request-log.ts';
 
-const JSON_BODY = 64 * 1024;
 const MAX_PARAMETER = 8192;
 /** Larger socket reads cost fewer turns of the event loop per MiB. */
 const SOCKET_CHUNK = 256 * 1024;
@@ -96,7 +95,7 @@ function fastify({ config, log }: Core): App {
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: requestIdOf,
-    bodyLimit: JSON_BODY,
+    bodyLimit: MAX_JSON_BODY,
     routerOptions: { maxParamLength: MAX_PARAMETER },
     keepAliveTimeout: KEEP_ALIVE,
     trustProxy: config.TRUST_PROXY.length > 0 ? config.TRUST_PROXY : false,

@@ -1,11 +1,11 @@
 /** What the service needs of its object store, tried out through the port on a few small objects that are removed again. */
 import { createHash, randomBytes } from 'node:crypto';
+import { MIN_PART } from '../config.ts';
 import { type ObjectAttributes, type ObjectStore, ObjectStoreUnavailable } from '../storage/object-store.ts';
 import { type Check, Fault } from './check.ts';
 
 const MINUTE = 60;
 /** S3 takes smaller parts only as the last. */
-const PART = 5 * 1024 * 1024;
 const attributes: ObjectAttributes = {
   contentType: 'application/octet-stream',
   contentDisposition: 'attachment; filename="doctor.bin"',
@@ -50,9 +50,9 @@ async function wholeObjects(store: ObjectStore, key: string): Promise<string> {
 }
 
 async function multipart(store: ObjectStore, key: string): Promise<string> {
-  const parts = [randomBytes(PART), randomBytes(1000)];
+  const parts = [randomBytes(MIN_PART), randomBytes(1000)];
   try {
-    const uploadId = await store.createMultipartUpload(key, attributes, { partSize: PART });
+    const uploadId = await store.createMultipartUpload(key, attributes, { partSize: MIN_PART });
     const sent = await Promise.all(
       parts.map((body, index) => store.uploadPart({ key, uploadId, partNumber: index + 1 }, body, {})),
     );
@@ -61,7 +61,7 @@ async function multipart(store: ObjectStore, key: string): Promise<string> {
       throw new Fault('the parts that were just sent are not listed');
     await store.completeMultipartUpload(key, uploadId, sent, {});
     if (!(await read(store, key)).equals(Buffer.concat(parts))) throw new Fault('the bytes that come back are others');
-    const other = await store.createMultipartUpload(key, attributes, { partSize: PART });
+    const other = await store.createMultipartUpload(key, attributes, { partSize: MIN_PART });
     await store.abortMultipartUpload(key, other, {});
     if ((await store.listMultipartUploads(key, {})).includes(other))
       throw new Fault('an upload that was just aborted is still open');
@@ -89,7 +89,7 @@ async function uploadLink(store: ObjectStore, key: string): Promise<string> {
   if (store.kind === 'disk') return 'answered by the service itself';
   const body = randomBytes(1000);
   try {
-    const uploadId = await store.createMultipartUpload(key, attributes, { partSize: PART });
+    const uploadId = await store.createMultipartUpload(key, attributes, { partSize: MIN_PART });
     const url = await store.presignUploadPart(
       { key, uploadId, partNumber: 1 },
       { size: body.length, expiresIn: 5 * MINUTE },

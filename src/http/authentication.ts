@@ -45,7 +45,8 @@ export type AuthenticationOptions =
       clockSkew: number;
     };
 
-const SUBJECT_LENGTH = 255;
+/** Bytes of the subject of a token. */
+export const MAX_SUBJECT = 255;
 const KEY_SET_DEADLINE = 5000;
 const KEY_SET_COOLDOWN = 30_000;
 const KEY_SET_AGE = 600_000;
@@ -82,7 +83,7 @@ async function developer(request: FastifyRequest): Promise<Caller> {
   const id = request.headers['x-user-id'] ?? 'local-user';
   if (typeof id !== 'string' || !isSubject(id)) {
     throw new Problem('invalid-parameter', {
-      detail: 'x-user-id must be 1 to 255 printable characters.',
+      detail: `x-user-id must be 1 to ${MAX_SUBJECT} printable characters.`,
       errors: [{ parameter: 'x-user-id', detail: 'is not usable' }],
     });
   }
@@ -166,7 +167,7 @@ function toCaller(payload: JWTPayload): Caller {
   const { sub, exp } = payload;
   if (exp === undefined || exp > LAST_DATE) throw unauthenticated('The claim exp is not a date.', 'invalid_token');
   if (sub === undefined || !isSubject(sub))
-    throw unauthenticated('The claim sub must be 1 to 255 printable characters.', 'invalid_token');
+    throw unauthenticated(`The claim sub must be 1 to ${MAX_SUBJECT} printable characters.`, 'invalid_token');
   return { id: sub, scopes: new Set(scopesOf(payload)) };
 }
 
@@ -181,7 +182,7 @@ function scopesOf({ scope, scp }: JWTPayload): string[] {
 function isSubject(text: string): boolean {
   return (
     text.length > 0 &&
-    Buffer.byteLength(text) <= SUBJECT_LENGTH &&
+    Buffer.byteLength(text) <= MAX_SUBJECT &&
     text.isWellFormed() &&
     !/[\p{Cc}\u2028\u2029]/u.test(text)
   );

@@ -15,6 +15,8 @@ import { PassThrough, pipeline } from 'node:stream';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { Problem } from '../problems.ts';
 
+/** Bytes. */
+export const MAX_JSON_BODY = 64 * 1024;
 const LINGER_BYTES = 1024 * 1024;
 /** Milliseconds; as long as nginx waits in the same situation (lingering_timeout). */
 const LINGER_TIME = 5000;

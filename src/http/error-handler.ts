@@ -14,6 +14,7 @@ import {
 } from '../problems.ts';
 import { ObjectStoreUnavailable } from '../storage/object-store.ts';
 import { NoBufferFree } from '../storage/part-buffers.ts';
+import { MAX_JSON_BODY } from './body-guard.ts';
 
 export const PROBLEM_MEDIA_TYPE = 'application/problem+json';
 
@@ -24,7 +25,7 @@ const fastifyProblems: Record<string, [ProblemType, string]> = {
     'Send the body with the Content-Type this operation documents.',
   ],
   FST_ERR_CTP_EMPTY_TYPE: ['unsupported-media-type', 'Name the Content-Type of the body.'],
-  FST_ERR_CTP_BODY_TOO_LARGE: ['too-large', 'A JSON body may have at most 64 KiB.'],
+  FST_ERR_CTP_BODY_TOO_LARGE: ['too-large', `A JSON body may have at most ${MAX_JSON_BODY / 1024} KiB.`],
   FST_ERR_CTP_EMPTY_JSON_BODY: ['malformed-request', 'The body is empty, but its Content-Type says JSON.'],
   FST_ERR_CTP_INVALID_JSON_BODY: [
     'malformed-request',

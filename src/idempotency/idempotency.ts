@@ -13,12 +13,11 @@
 import { createHash, randomUUID } from 'node:crypto';
 import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
+import { LEASE_RENEWALS } from '../config.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
 import { Problem } from '../problems.ts';
 import { type Attempt, IdempotencyRepository, type StoredAnswer } from './repository.ts';
 
-/** Signs of life within a lease. */
-const RENEWALS = 4;
 const TRY_AGAIN = 2;
 const finalRefusals = new Set([404, 412, 413, 415, 422]);
 
@@ -149,7 +148,7 @@ export class Idempotency {
           .renew(attempt)
           .catch((error) => onError('the lease of an idempotency key could not be renewed', error));
       },
-      (lease * 1000) / RENEWALS,
+      (lease * 1000) / LEASE_RENEWALS,
     ).unref();
     const commit = async (executor: Executor, answer: Answer) => {
       if (await this.#keys.answer(executor, attempt, toStore(answer))) return;

@@ -1,6 +1,6 @@
 /** Quotas over HTTP. */
 import { z } from 'zod';
-import { actorOf } from '../http/authentication.ts';
+import { actorOf, MAX_SUBJECT } from '../http/authentication.ts';
 import type { App } from '../http/openapi.ts';
 import { bytesCount } from '../http/schema-types.ts';
 import { type Idempotency, idempotencyHeader, once, sendAnswer } from '../idempotency/idempotency.ts';
@@ -40,13 +40,13 @@ function toDocument({ limit, used, reserved, fileCount }: Quota): z.input<typeof
 const ownerId = z
   .string()
   .min(1)
-  .max(255)
+  .max(MAX_SUBJECT)
   .refine(
-    (text) => Buffer.byteLength(text) <= 255 && text.isWellFormed() && !/\p{Cc}/u.test(text),
-    'must be 1 to 255 bytes of printable text',
+    (text) => Buffer.byteLength(text) <= MAX_SUBJECT && text.isWellFormed() && !/\p{Cc}/u.test(text),
+    `must be 1 to ${MAX_SUBJECT} bytes of printable text`,
   )
   .meta({
-    override: { type: 'string', minLength: 1, maxLength: 255 },
+    override: { type: 'string', minLength: 1, maxLength: MAX_SUBJECT },
     description: 'Subject of the caller who owns the assets',
     example: 'user-1',
   });

@@ -12,7 +12,7 @@
  *
  * Only keys made like ours are looked at; whatever else is in the bucket is counted and left alone. One run at a time.
  */
-import { v7 as uuidv7 } from 'uuid';
+import { NIL, v7 as uuidv7 } from 'uuid';
 import { systemActor } from '../database/audit.ts';
 import type { DatabaseHandle } from '../database/client.ts';
 import { exclusively } from '../database/exclusively.ts';
@@ -27,7 +27,6 @@ const BATCH = 500;
 const ALWAYS_ALLOWED = 10;
 const MAX_DELETED = 1000;
 const SHARE_DELETED = 0.01;
-const FIRST_ID = '00000000-0000-0000-0000-000000000000';
 
 export interface ReconcilerOptions {
   database: DatabaseHandle;
@@ -209,7 +208,7 @@ class Run {
   async #markLost(): Promise<void> {
     const { records, store } = this.#options;
     const lost: StoredRecord[] = [];
-    for (let after = FIRST_ID, batch = [] as StoredRecord[]; ; after = batch.at(-1)?.id ?? after) {
+    for (let after: string = NIL, batch = [] as StoredRecord[]; ; after = batch.at(-1)?.id ?? after) {
       batch = await records.missing(this.#id, this.#startedAt, after, BATCH);
       for (const record of batch) {
         this.#signal.throwIfAborted();

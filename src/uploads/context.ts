@@ -1,4 +1,5 @@
 /** What all uploads share, whatever route they came through. */
+import { LEASE_RENEWALS } from '../config.ts';
 import type { Core } from '../core.ts';
 import type { DatabaseHandle } from '../database/client.ts';
 import { QuotasRepository } from '../quotas/repository.ts';
@@ -7,8 +8,6 @@ import { metered } from './metered-source.ts';
 import { UploadsRepository } from './repository.ts';
 import { UploadSessionsRepository } from './session-repository.ts';
 
-/** Signs of life of an upload within its lease. */
-const LEASE_RENEWALS = 4;
 /** A disk gains nothing from more, and memory is saved. */
 const DISK_PARTS_IN_FLIGHT = 2;
 /** While uploads wait for memory, those that hold it must move at least this fast. Bytes per second. */

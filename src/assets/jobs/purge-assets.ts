@@ -3,6 +3,7 @@
  * `expireAfterDays`. In small batches, each one short transaction with an audit row and a job per asset.
  */
 
+import { NIL } from 'uuid';
 import { systemActor } from '../../database/audit.ts';
 import type { JobContext } from '../../jobs/job.ts';
 import type { UploadPolicies } from '../../validation/upload-policies.ts';
@@ -10,7 +11,6 @@ import type { AssetsRepository } from '../repository.ts';
 
 const BATCH = 500;
 const DAY = 24 * 3600 * 1000;
-const FIRST_ID = '00000000-0000-0000-0000-000000000000';
 
 export interface PurgeOptions {
   assets: AssetsRepository;
@@ -34,7 +34,7 @@ export async function purgeAssets(
   for (const { assetType, expireAfterDays } of policies.all) {
     if (expireAfterDays === undefined) continue;
     const cutoff = before(expireAfterDays);
-    for (let after = FIRST_ID, looked = BATCH; looked === BATCH; ) {
+    for (let after: string = NIL, looked = BATCH; looked === BATCH; ) {
       signal.throwIfAborted();
       const batch = await assets.expire({ assetType, cutoff, after, limit: BATCH }, actor, fence);
       done.expired += batch.deleted;

@@ -19,6 +19,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
+import { MAX_LINK } from '../../config.ts';
 import { measure } from '../measured-stream.ts';
 import {
   type ByteRange,
@@ -39,7 +40,7 @@ import {
 import { attributesSchema, Disk } from './disk.ts';
 import { FileBytes, toError } from './file-bytes.ts';
 import { ifThere, openIfThere, readJson, statIfThere } from './files.ts';
-import { type LinkPermission, LinkTokens, MAX_LINK, type PartPermission } from './links.ts';
+import { type LinkPermission, LinkTokens, type PartPermission } from './links.ts';
 import { DiskMultipart } from './multipart.ts';
 
 export interface DiskOptions {

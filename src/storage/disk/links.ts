@@ -4,8 +4,6 @@ import { z } from 'zod';
 import type { LinkOptions, PartAddress } from '../object-store.ts';
 
 const MAX_TOKEN = 8192;
-/** Seconds; as with S3. */
-export const MAX_LINK = 7 * 24 * 3600;
 const linkSchema = z.tuple([z.string(), z.number(), z.string(), z.string(), z.string()]);
 /** Tells the two kinds of link apart: neither can be used for the other. */
 const PART_LINK = 'PUT part';

@@ -28,6 +28,7 @@ import {
   type S3Client,
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
+import { MAX_LINK } from '../../config.ts';
 import {
   type ByteRange,
   type CallOptions,
@@ -57,8 +58,6 @@ export type { S3Options } from './client.ts';
 
 /** Keys in one DeleteObjects. */
 const MAX_DELETED = 1000;
-/** Seconds: the longest that Signature Version 4 allows. */
-const MAX_LINK = 7 * 24 * 3600;
 
 export class S3ObjectStore implements ObjectStore {
   readonly kind = 's3';

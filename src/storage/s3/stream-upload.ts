@@ -22,6 +22,7 @@ import {
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import { Upload } from '@aws-sdk/lib-storage';
+import { MIN_PART } from '../../config.ts';
 import { type MeasuredStream, measure } from '../measured-stream.ts';
 import {
   MAX_PARTS,
@@ -35,8 +36,6 @@ import type { PartBuffers } from '../part-buffers.ts';
 import { objectMatches } from '../verify.ts';
 import type { S3Calls } from './calls.ts';
 
-/** Bytes; S3 API, "Amazon S3 multipart upload limits": but for the last part. */
-const MIN_PART = 5 * 1024 * 1024;
 const PARTS_AT_ONCE = 2;
 const PARTS_IN_MEMORY = PARTS_AT_ONCE + 2;
 

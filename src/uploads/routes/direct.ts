@@ -19,6 +19,7 @@ import {
   timestamp,
 } from '../../http/schema-types.ts';
 import { idempotencyHeader, once, sendAnswer } from '../../idempotency/idempotency.ts';
+import { MAX_PARTS } from '../../storage/object-store.ts';
 import type { DirectUploads, PartLink, SignedUpload } from '../direct-uploads.ts';
 import { locationHeader } from './raw.ts';
 import { audited, type UploadRouteOptions, uploadAnswer } from './upload-request.ts';
@@ -32,7 +33,7 @@ const partLink = z
     partNumber: z
       .number()
       .int()
-      .meta({ override: { type: 'integer', minimum: 1, maximum: 10_000 } }),
+      .meta({ override: { type: 'integer', minimum: 1, maximum: MAX_PARTS } }),
     url: z
       .string()
       .meta({ override: { type: 'string', format: 'uri' }, description: 'Where to PUT the bytes of the part' }),
@@ -53,7 +54,7 @@ const sessionDocument = z
     partCount: z
       .number()
       .int()
-      .meta({ override: { type: 'integer', minimum: 1, maximum: 10_000 } }),
+      .meta({ override: { type: 'integer', minimum: 1, maximum: MAX_PARTS } }),
     parts: z.array(partLink).meta({ description: 'The first parts; sign the rest when you come to them' }),
     expiresAt: timestamp.meta({ description: 'When links and upload expire; signing again puts it off' }),
   })
@@ -220,8 +221,8 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
                   .number()
                   .int()
                   .min(1)
-                  .max(10_000)
-                  .meta({ override: { type: 'integer', minimum: 1, maximum: 10_000 } }),
+                  .max(MAX_PARTS)
+                  .meta({ override: { type: 'integer', minimum: 1, maximum: MAX_PARTS } }),
               )
               .min(1)
               .max(MAX_SIGNED),
