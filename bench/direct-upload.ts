@@ -1,5 +1,5 @@
 /**
- * A client of the direct door, from a process of its own: agrees on the upload, sends the parts to the object store,
+ * A client of direct uploads, in a process of its own: begins the upload, sends the parts to the object store,
  * several at once, and completes. Prints the seconds from the first request to the last answer.
  */
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
@@ -29,34 +29,34 @@ const { url, headers, file, parallel = 4 } = JSON.parse(process.argv[2] ?? '{}')
 const agent = new Agent({ keepAlive: true });
 const { size } = statSync(file);
 const startedAt = performance.now();
-const offer = (await ask('POST', '/v1/uploads', {
+const session = (await ask('POST', '/v1/uploads', {
   fileName: basename(file),
   size,
   contentType: 'video/mp4',
 })) as UploadOffer;
 const descriptor = openSync(file, 'r');
-const waiting = [...offer.parts];
+const waiting = [...session.parts];
 let signed = waiting.length;
 let signing: Promise<void> | undefined;
 await Promise.all(
   Array.from({ length: parallel }, async () => {
-    const buffer = Buffer.allocUnsafeSlow(offer.partSize);
+    const buffer = Buffer.allocUnsafeSlow(session.partSize);
     for (let part = await nextPart(); part; part = await nextPart()) {
-      const begin = (part.partNumber - 1) * offer.partSize;
-      const length = Math.min(offer.partSize, size - begin);
+      const begin = (part.partNumber - 1) * session.partSize;
+      const length = Math.min(session.partSize, size - begin);
       readSync(descriptor, buffer, 0, length, begin);
       await put(part.url, buffer.subarray(0, length));
     }
   }),
 );
 closeSync(descriptor);
-await ask('POST', `/v1/uploads/${offer.uploadId}/complete`);
+await ask('POST', `/v1/uploads/${session.uploadId}/complete`);
 console.log(JSON.stringify({ seconds: (performance.now() - startedAt) / 1000 }));
 agent.destroy();
 
-/** Links beyond those of the offer are signed on demand, a hundred at once. */
+/** Links beyond those of the first answer are signed on demand, a hundred at once. */
 async function nextPart(): Promise<PartLink | undefined> {
-  while (waiting.length === 0 && (signing || signed < offer.partCount)) {
+  while (waiting.length === 0 && (signing || signed < session.partCount)) {
     signing ??= signMore();
     await signing;
   }
@@ -64,10 +64,10 @@ async function nextPart(): Promise<PartLink | undefined> {
 }
 
 async function signMore(): Promise<void> {
-  const count = Math.min(100, offer.partCount - signed);
+  const count = Math.min(100, session.partCount - signed);
   const partNumbers = Array.from({ length: count }, (_, index) => signed + index + 1);
   signed += count;
-  const { parts } = (await ask('POST', `/v1/uploads/${offer.uploadId}/parts`, { partNumbers })) as {
+  const { parts } = (await ask('POST', `/v1/uploads/${session.uploadId}/parts`, { partNumbers })) as {
     parts: PartLink[];
   };
   waiting.push(...parts);

@@ -23,7 +23,7 @@ import { memory } from './cases/memory.ts';
 import { pages } from './cases/pages.ts';
 import { content, links, lists } from './cases/reads.ts';
 import { smallUploads } from './cases/small-uploads.ts';
-import { type Judged, judge, table } from './report.ts';
+import { type Compared, compare, table } from './report.ts';
 import { GiB, Stage } from './stage.ts';
 
 const cases: Record<string, Case> = {
@@ -62,13 +62,13 @@ if (unknown.length > 0) {
 }
 
 const stage = await Stage.open(values.profile);
-const rows: Judged[] = [];
+const rows: Compared[] = [];
 try {
   for (const name of names) {
     const run = cases[name];
     const say = (text: string) => console.error(`${name}: ${text}`);
     const options = { rounds, short, seconds: Number(values.seconds), say };
-    if (run) rows.push(...(await run(stage, options)).map(judge));
+    if (run) rows.push(...(await run(stage, options)).map(compare));
   }
 } finally {
   await stage.close();

@@ -1,6 +1,6 @@
 /**
  * `node bench/object-writer.ts`: one GiB into an S3 server, by the upload manager of the SDK (`Upload` of
- * @aws-sdk/lib-storage) and by our ObjectWriter over PartBuffers, with the same client, part size and parts in flight.
+ * @aws-sdk/lib-storage) and by our PartWriter over PartBuffers, with the same client, part size and parts in flight.
  *
  * Both are fed whole parts, which suits the upload manager best: it then has nothing to put together. The manager signs
  * the SHA-256 of every part; so ours runs twice, once doing the same and once with the CRC32 that is the default.
@@ -18,8 +18,8 @@ import { Upload } from '@aws-sdk/lib-storage';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 import { isLoopback, loadConfig } from '../src/config.ts';
 import type { ObjectAttributes } from '../src/storage/object-store.ts';
-import { ObjectWriter } from '../src/storage/object-writer.ts';
 import { PartBuffers } from '../src/storage/part-buffers.ts';
+import { PartWriter } from '../src/storage/part-writer.ts';
 import { S3ObjectStore, type S3Options } from '../src/storage/s3/s3-object-store.ts';
 
 const MiB = 1024 * 1024;
@@ -118,11 +118,12 @@ async function byUploadManager(options: S3Options, key: string): Promise<void> {
 }
 
 async function byObjectWriter(store: S3ObjectStore, key: string): Promise<void> {
-  const writer = new ObjectWriter({
+  const writer = new PartWriter({
     store,
     buffers: new PartBuffers((PARTS_IN_FLIGHT + 1) * PART_SIZE, PART_SIZE),
     key,
     partsInFlight: PARTS_IN_FLIGHT,
+    signal: new AbortController().signal,
     attributes: () => attributes,
     beforeSending: async () => {},
   });

@@ -26,12 +26,12 @@ export class Samples {
   }
 }
 
-export interface Judged extends Row {
+export interface Compared extends Row {
   ratios?: number[];
   met?: boolean;
 }
 
-export function judge(row: Row): Judged {
+export function compare(row: Row): Compared {
   const ratios = row.yardstick?.map((yardstick, round) => (row.measured[round] ?? Number.NaN) / yardstick);
   const value = median(ratios ?? row.measured);
   const met = row.aim && (row.aim.compare === '<=' ? value <= row.aim.value : value >= row.aim.value);
@@ -39,7 +39,7 @@ export function judge(row: Row): Judged {
 }
 
 /** A table in Markdown, a row per figure. */
-export function table(rows: Judged[]): string {
+export function table(rows: Compared[]): string {
   const lines = rows.map(({ what, unit, measured, yardstick, beside, ratios, aim, met }) => {
     const cells = [
       what,

@@ -92,8 +92,9 @@ export class Stage {
     // The largest upload must fit, beside those that are not yet collected as garbage.
     process.env['CEPH_DEVICE_BYTES'] ??= String(14 * GiB);
     await globalSetup();
-    // As `npm start` does, or the first process would have the TypeScript compiler in its memory.
-    execFileSync(process.execPath, [join(root, 'scripts/compile.ts')], { stdio: 'ignore' });
+    // As `npm start` does.
+    for (const script of ['scripts/build.ts', 'dist/compile.js'])
+      execFileSync(process.execPath, [join(root, script)], { stdio: 'ignore' });
     return new Stage(profiles);
   }
 

@@ -1,10 +1,16 @@
 /**
- * `npm start` runs this first: it fills the compile cache, so that even the first service process finds it warm. A faulty
- * configuration ends it before that.
+ * `npm start` runs this before the service, as `dist/compile.js`. It fills the compile cache, so that even the first
+ * process finds it warm: a process that compiles takes 20 MiB more for good.
  */
 import { enableCompileCache } from 'node:module';
 
 enableCompileCache();
-// An image is built without the configuration of those who will run it.
-if (process.env['NODE_ENV'] !== 'production') (await import('../src/startup.ts')).readConfiguration();
 await import('../src/process.ts');
+// An image is built without the configuration of those who will run it.
+if (process.env['NODE_ENV'] !== 'production') {
+  const [{ readConfiguration }, { features }] = await Promise.all([
+    import('../src/startup.ts'),
+    import('../src/app.ts'),
+  ]);
+  readConfiguration(features);
+}

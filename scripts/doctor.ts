@@ -2,8 +2,12 @@
  * `npm run doctor`: tries out the live configuration step by step and says of each step what was found. What it writes
  * lies under `doctor/` and is removed again. Exit code 1 when something that the service needs fails.
  */
+import { pino } from 'pino';
+import { features } from '../src/app.ts';
 import { openCommandDatabase } from '../src/command.ts';
-import { openDatabase } from '../src/database/client.ts';
+import { openCore } from '../src/core.ts';
+import { type DatabaseHandle, openDatabase } from '../src/database/client.ts';
+import { ping } from '../src/database/probes.ts';
 import { type Check, examine } from '../src/doctor/check.ts';
 import { databaseChecks } from '../src/doctor/database-checks.ts';
 import { s3Checks } from '../src/doctor/s3-checks.ts';
@@ -16,7 +20,7 @@ const marks = { ok: 'ok', failed: 'FAILED', missing: 'missing', skipped: 'skippe
 const TIMEOUT = 10_000;
 let failed = false;
 
-async function report(checks: Check[]): Promise<void> {
+async function report(checks: readonly Check[]): Promise<void> {
   for await (const { name, verdict, detail } of examine(checks)) {
     failed ||= verdict === 'failed';
     console.log(`${marks[verdict].padEnd(8)} ${name}: ${detail}`);
@@ -24,31 +28,31 @@ async function report(checks: Check[]): Promise<void> {
 }
 
 // A faulty configuration ends the process here, with all its faults by name.
-const { config } = readConfiguration();
+const { config, policies } = readConfiguration(features);
 console.log('ok       settings: valid');
 let close = async () => {};
-const databaseLooks: Check[] = [];
+let database: DatabaseHandle | undefined;
 await report([
   {
     name: 'database reachable',
     needed: true,
     run: async () => {
-      const database = await openCommandDatabase(config);
-      close = database.close;
-      const handle = openDatabase({ url: database.url, connections: 2, timeout: TIMEOUT, onError: () => {} });
+      const server = await openCommandDatabase(config);
+      close = server.close;
+      const handle = openDatabase({ url: server.url, connections: 2, timeout: TIMEOUT, onError: () => {} });
       try {
-        await handle.pool.query('select 1');
+        await ping(handle.database);
       } catch (error) {
         await handle.close();
         throw error;
       }
-      close = () => handle.close().then(database.close);
-      databaseLooks.push(...databaseChecks(handle.pool));
+      close = () => handle.close().then(server.close);
+      database = handle;
       return config.DATABASE_URL === undefined ? 'the embedded Postgres' : 'answers';
     },
   },
 ]);
-await report(databaseLooks);
+if (database) await report(databaseChecks(database.database));
 const store = await openObjectStore(config, {
   publicUrl: () => config.PUBLIC_URL ?? `http://${config.HOST}:${config.PORT}`,
   onRetries: () => {},
@@ -58,6 +62,11 @@ await report([
   ...storeChecks(store, config.S3_KEY_PREFIX),
   ...(config.S3_BUCKET === undefined ? [] : s3Checks(config, store)),
 ]);
+if (database) {
+  const logger = pino({ level: 'silent' });
+  const core = openCore({ config, policies, database, background: database, store, logger }, features);
+  await report(features.flatMap((feature) => feature.checks?.(core) ?? []));
+}
 await store.close();
 await close();
 console.log(

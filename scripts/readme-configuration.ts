@@ -1,27 +1,21 @@
-/** `node scripts/readme-configuration.ts`: writes the table of configuration in README.md from the settings in src/config.ts. */
+/** `node scripts/readme-configuration.ts`: writes the table of configuration in README.md from the settings of src/config.ts and of the features. */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { settings } from '../src/config.ts';
+import { features } from '../src/app.ts';
+import { settingsByGroup } from '../src/config.ts';
+import { settingsOf } from '../src/feature.ts';
 
 const BEGIN = '<!-- configuration: written by scripts/readme-configuration.ts -->';
 const END = '<!-- end of configuration -->';
 
-interface Row {
-  group: string;
-  default?: string;
-  meaning: string;
-}
-
 /** One table per group of settings. */
 export function configurationTables(): string {
   const lines: string[] = [];
-  let group = '';
-  for (const [name, setting] of Object.entries<Row>(settings)) {
-    if (setting.group !== group) {
-      group = setting.group;
-      lines.push('', `**${group}**`, '', '| variable | default | meaning |', '|---|---|---|');
+  for (const [group, entries] of settingsByGroup(settingsOf(features))) {
+    lines.push('', `**${group}**`, '', '| variable | default | meaning |', '|---|---|---|');
+    for (const [name, { default: defaultValue, meaning }] of entries) {
+      const fallback = defaultValue === undefined || defaultValue === '' ? '' : `\`${defaultValue}\``;
+      lines.push(`| \`${name}\` | ${fallback} | ${meaning.replaceAll('|', '\\|')} |`);
     }
-    const fallback = setting.default ? `\`${setting.default}\`` : '';
-    lines.push(`| \`${name}\` | ${fallback} | ${setting.meaning.replaceAll('|', '\\|')} |`);
   }
   return `${lines.join('\n').trim()}\n`;
 }

@@ -4,8 +4,10 @@
  * would have been deleted, assets are lost, or it failed. 2: another reconciliation is under way.
  */
 import { parseArgs } from 'node:util';
-import { withService } from '../src/command.ts';
+import { withCore } from '../src/command.ts';
+import { reconcileStore } from '../src/reconciliation/jobs/reconcile.ts';
 import type { ReconcileReport } from '../src/reconciliation/reconciler.ts';
+import { reapOutsideOfJobs } from '../src/uploads/jobs/reap-uploads.ts';
 
 const meanings: Record<keyof ReconcileReport, string> = {
   objects: 'objects in the store',
@@ -35,7 +37,10 @@ function readArguments(): { dryRun: boolean; mostDeleted?: number } {
 
 try {
   const request = readArguments();
-  const { outcome, report } = await withService((service) => service.reconcile(request));
+  const { outcome, report } = await withCore(async (core) => {
+    if (!request.dryRun) await reapOutsideOfJobs(core);
+    return reconcileStore(core, request);
+  });
   if (outcome === 'busy') {
     console.error('Another reconciliation is under way.');
     process.exitCode = 2;

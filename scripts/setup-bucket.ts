@@ -4,6 +4,7 @@
  * to the bucket. Safe to run twice. Exit code 1 when something could not be set.
  */
 import { parseArgs } from 'node:util';
+import { features } from '../src/app.ts';
 import { readConfiguration } from '../src/startup.ts';
 import { s3Options } from '../src/storage/open.ts';
 import {
@@ -13,7 +14,7 @@ import {
   setUpBucket,
 } from '../src/storage/s3/bucket.ts';
 
-const { config } = readConfiguration();
+const { config } = readConfiguration(features);
 
 function encryptionOf(text: string | undefined): BucketSetup['encryption'] {
   if (text === undefined) return undefined;

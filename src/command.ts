@@ -4,16 +4,15 @@
  */
 import { join, resolve } from 'node:path';
 import { pino } from 'pino';
-import { buildApp, type Service } from './app.ts';
+import { features } from './app.ts';
 import type { Config } from './config.ts';
+import { type Core, openCore } from './core.ts';
 import { openDatabase } from './database/client.ts';
-import { runningEmbeddedPostgres, startEmbeddedPostgres } from './database/embedded-postgres.ts';
-import { JobQueue } from './jobs/queue.ts';
+import { runningEmbeddedPostgres, startEmbeddedPostgres } from './database/embedded/embedded-postgres.ts';
 import { prepareDatabase } from './prepare-database.ts';
 import { secretIn } from './secrets.ts';
 import { readConfiguration } from './startup.ts';
 import { openObjectStore } from './storage/open.ts';
-import { readVersion } from './version.ts';
 
 const CONNECTIONS = 4;
 const STATEMENT_TIME = 10 * 60_000;
@@ -30,11 +29,9 @@ export async function openCommandDatabase(config: Config): Promise<{ url: string
   return { url: server.url, close: () => server.stop() };
 }
 
-/** Runs a command on the service's resources; its alarms go to standard error. @returns what `work` returns */
-export async function withService<Result>(
-  work: (service: Service, config: Config) => Promise<Result>,
-): Promise<Result> {
-  const { config, policies } = readConfiguration();
+/** Runs a command on what the service shares; its alarms go to standard error. @returns what `work` returns */
+export async function withCore<Result>(work: (core: Core) => Promise<Result>): Promise<Result> {
+  const { config, policies } = readConfiguration(features);
   const closers: (() => Promise<void>)[] = [];
   try {
     const { url, close } = await openCommandDatabase(config);
@@ -42,26 +39,18 @@ export async function withService<Result>(
     const database = openDatabase({ url, connections: CONNECTIONS, timeout: STATEMENT_TIME, onError: () => {} });
     closers.push(() => database.close());
     const store = await openObjectStore(config, {
-      publicUrl: () => '',
+      publicUrl: () => config.PUBLIC_URL ?? `http://${config.HOST}:${config.PORT}`,
       onRetries: () => {},
       linkSecret: () => secretIn(config.DATA_DIR, 'link-secret'),
     });
     closers.push(() => store.close());
-    const jobs = new JobQueue({ database, work: false, onError: () => {} });
     const logger = pino({ level: 'warn' }, pino.destination({ fd: 2, sync: true }));
-    const service = await buildApp({
-      config: { ...config, ROLE: 'api' },
-      policies,
-      database,
-      background: database,
-      jobs,
-      store,
-      logger,
-      version: readVersion(),
-    });
-    await service.startWork();
-    closers.push(() => service.closeWork());
-    return await work(service, config);
+    // Jobs are left to the service.
+    const here: Config = { ...config, ROLE: 'api' };
+    const core = openCore({ config: here, policies, database, background: database, store, logger }, features);
+    await core.startWork();
+    closers.push(() => core.close());
+    return await work(core);
   } finally {
     for (const close of closers.reverse()) await close().catch(() => {});
   }

@@ -22,7 +22,7 @@ export const MAX_LINK = 7 * 24 * 60 * 60;
 const units: Record<string, number> = { '': 1, B: 1, KIB: KiB, MIB: MiB, GIB: GiB, TIB: 1024 * GiB };
 
 /** Bytes, as a number or with a unit: `8388608`, `8MiB`, `1 GiB`. */
-const bytes = z.string().transform((text, context) => {
+export const bytes = z.string().transform((text, context) => {
   const match = /^(\d{1,16})\s*([a-z]*)$/i.exec(text);
   const unit = units[(match?.[2] ?? '?').toUpperCase()];
   const value = Number(match?.[1]) * (unit ?? Number.NaN);
@@ -34,19 +34,22 @@ const bytes = z.string().transform((text, context) => {
 const durations: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 /** Milliseconds, written with a unit: `500ms`, `30s`, `15m`, `1h`, `7d`. A bare number means seconds. */
-const duration = z.string().transform((text, context) => {
+export const duration = z.string().transform((text, context) => {
   const match = /^(\d{1,10})\s*(ms|s|m|h|d)?$/.exec(text);
   if (match) return Number(match[1]) * (durations[match[2] ?? 's'] ?? Number.NaN);
   context.addIssue({ code: 'custom', message: 'must be a duration such as 500ms, 30s, 15m, 1h or 7d' });
   return z.NEVER;
 });
 
-const count = z
+/** A whole number. */
+export const count = z
   .string()
   .regex(/^\d{1,9}$/, 'must be a whole number')
   .transform(Number);
-const flag = z.enum(['true', 'false'], { error: 'must be true or false' }).transform((text) => text === 'true');
-const list = z.string().transform((text) =>
+/** `true` or `false`. */
+export const flag = z.enum(['true', 'false'], { error: 'must be true or false' }).transform((text) => text === 'true');
+/** Texts separated by commas. */
+export const list = z.string().transform((text) =>
   text
     .split(',')
     .map((item) => item.trim())
@@ -70,27 +73,42 @@ const proxies = list.refine(
     }),
   'must be addresses or subnets such as 10.0.0.0/8, or loopback, linklocal, uniquelocal',
 );
-const optional = <Schema extends z.ZodType<unknown, string>>(schema: Schema) => schema.optional();
+/** May be absent. */
+export const optional = <Schema extends z.ZodType<unknown, string>>(schema: Schema) => schema.optional();
 /** HMAC keys shorter than the digest weaken it (RFC 7518 section 3.2). */
 const secret = z.string().refine((text) => Buffer.byteLength(text) >= 32, 'must have at least 32 bytes');
 
 const asymmetric = ['RS256', 'ES256', 'EdDSA'] as const;
 
-interface Setting<Schema extends z.ZodType<unknown, string | undefined> = z.ZodType<unknown, string | undefined>> {
+/** A variable of the environment. */
+export interface Setting<
+  Schema extends z.ZodType<unknown, string | undefined> = z.ZodType<unknown, string | undefined>,
+> {
   group: string;
   schema: Schema;
   /** As it would be written in the environment; undefined when the variable may be absent. */
   default?: string;
   meaning: string;
 }
-const setting = <Schema extends z.ZodType<unknown, string | undefined>>(
+/** Variables by name. */
+export type Settings = Readonly<Record<string, Setting>>;
+/** What variables say, once they are read. */
+export type SettingValues<Which extends Settings> = { readonly [Name in keyof Which]: z.output<Which[Name]['schema']> };
+
+/**
+ * One variable.
+ * @param group under which documents list it
+ * @param schema from the text in the environment to what the variable says
+ * @param meaning one line for documents
+ */
+export const setting = <Schema extends z.ZodType<unknown, string | undefined>>(
   group: string,
   schema: Schema,
   defaultValue: string | undefined,
   meaning: string,
 ): Setting<Schema> => ({ group, schema, meaning, ...(defaultValue !== undefined && { default: defaultValue }) });
 
-/** Every variable there is, in the order in which documents list them. */
+/** Every variable but those of single features (`Feature.settings`), in the order in which documents list them. */
 export const settings = {
   HOST: setting(
     'Service',
@@ -391,10 +409,8 @@ export const settings = {
   ),
 } as const;
 
-type Values = { [Name in keyof typeof settings]: z.output<(typeof settings)[Name]['schema']> };
-
 /** Durations in milliseconds, sizes in bytes; one property per variable, named after it. */
-export type Config = Values & {
+export type Config = SettingValues<typeof settings> & {
   /** No keys are configured: everybody is trusted, on loopback only. */
   developmentMode: boolean;
 };
@@ -413,12 +429,13 @@ export class ConfigError extends Error {
 
 /**
  * Reads the configuration. An empty variable counts as absent.
+ * @param more settings of features; `settingsIn` gives their values
  * @throws ConfigError that lists every fault by variable name
  */
-export function loadConfig(environment: Record<string, string | undefined>): Config {
+export function loadConfig(environment: Record<string, string | undefined>, more: Settings = {}): Config {
   const faults: string[] = [];
   const values: Record<string, unknown> = {};
-  for (const [name, { schema, default: defaultValue }] of Object.entries(settings) as [string, Setting][]) {
+  for (const [name, { schema, default: defaultValue }] of Object.entries<Setting>(withMore(more))) {
     const text = environment[name]?.trim() || defaultValue;
     const result = schema.safeParse(text);
     if (result.success) values[name] = result.data;
@@ -432,6 +449,21 @@ export function loadConfig(environment: Record<string, string | undefined>): Con
   faults.push(...contradictions(config));
   if (faults.length > 0) throw new ConfigError(faults);
   return config;
+}
+
+/** @throws Error when a feature has a setting of a name that is taken */
+function withMore(more: Settings): Settings {
+  for (const name of Object.keys(more)) if (name in settings) throw new Error(`there is a setting ${name} already`);
+  return { ...settings, ...more };
+}
+
+/**
+ * What a feature's own settings say.
+ * @throws Error when the configuration was read without them
+ */
+export function settingsIn<Own extends Settings>(config: Config, own: Own): SettingValues<Own> {
+  for (const name of Object.keys(own)) if (!(name in config)) throw new Error(`the setting ${name} was not read`);
+  return config as Config & SettingValues<Own>;
 }
 
 function contradictions(config: Partial<Config>): string[] {
@@ -474,19 +506,20 @@ export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
 }
 
-/** The text of `.env.example`: every variable with its default and its meaning. */
-export function environmentExample(): string {
+/** Settings by group, in the order in which documents list them. @param more settings of features */
+export function settingsByGroup(more: Settings = {}): Map<string, [name: string, setting: Setting][]> {
+  return Map.groupBy(Object.entries<Setting>(withMore(more)), ([, { group }]) => group);
+}
+
+/** The text of `.env.example`: every variable with its default and its meaning. @param more settings of features */
+export function environmentExample(more: Settings = {}): string {
   const lines = [
     '# Every variable of Stowage with its default. Copy to .env and change what you need; `npm start` reads .env.',
   ];
-  let group = '';
-  for (const [name, { group: itsGroup, default: defaultValue, meaning }] of Object.entries(settings) as [
-    string,
-    Setting,
-  ][]) {
-    if (itsGroup !== group) lines.push('', `## ${itsGroup}`);
-    group = itsGroup;
-    lines.push(`# ${meaning}`, defaultValue === undefined ? `# ${name}=` : `${name}=${defaultValue}`);
+  for (const [group, entries] of settingsByGroup(more)) {
+    lines.push('', `## ${group}`);
+    for (const [name, { default: defaultValue, meaning }] of entries)
+      lines.push(`# ${meaning}`, defaultValue === undefined ? `# ${name}=` : `${name}=${defaultValue}`);
   }
   return `${lines.join('\n')}\n`;
 }

@@ -1,8 +1,10 @@
-/** Everything the service needs in its database: its own tables and those of the job queue. Safe to run at any time. */
+/** Everything the service needs in its database: its own tables and the queues of its jobs. Safe to run at any time. */
+import { features } from './app.ts';
+import { jobsOf } from './core.ts';
 import { applyMigrations } from './database/migrations.ts';
 import { installQueues } from './jobs/queue.ts';
 
 /** @param url of the database, whose user may create tables */
-export async function prepareDatabase(url: string): Promise<void> {
-  await applyMigrations(url, installQueues);
+export async function prepareDatabase(url: string, which = features): Promise<void> {
+  await applyMigrations(url, (same) => installQueues(same, jobsOf(which)));
 }

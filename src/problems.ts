@@ -1,6 +1,6 @@
 /**
  * The catalogue of problems: every error a client can meet, sent as RFC 9457 `application/problem+json`. The `type` is
- * stable and is what programs compare; `title` never varies; `detail` says what happened this time and the way out.
+ * stable and is what programs compare; `title` never varies; `detail` says what happened this time and what to do.
  *
  * Whatever is not a `Problem` when it reaches the error handler is a defect of ours and is told as `internal-error`.
  */
@@ -11,17 +11,17 @@ const catalogue = {
   'invalid-parameter': { status: 400, title: 'A parameter or field is not valid' },
   'invalid-name': { status: 400, title: 'The file name is not allowed' },
   'malformed-multipart': { status: 400, title: 'The form is malformed' },
-  'unexpected-part': { status: 400, title: 'The form has a part that does not belong there' },
+  'unexpected-part': { status: 400, title: 'The form has an unexpected part' },
   'incomplete-body': { status: 400, title: 'The body ended early' },
   unauthenticated: { status: 401, title: 'A valid bearer token is needed' },
   'missing-scope': { status: 403, title: 'The token lacks a scope' },
   'quota-exceeded': { status: 403, title: 'The quota of the owner is used up' },
   'not-found': { status: 404, title: 'There is no such resource' },
   'method-not-allowed': { status: 405, title: 'The resource does not have this method' },
-  'request-timeout': { status: 408, title: 'The request came too slowly' },
+  'request-timeout': { status: 408, title: 'The request was too slow' },
   'request-in-progress': { status: 409, title: 'A request with this Idempotency-Key is still running' },
-  'wrong-state': { status: 409, title: 'The asset is not in a state for this' },
-  'offset-mismatch': { status: 409, title: 'The upload stands elsewhere' },
+  'wrong-state': { status: 409, title: 'The state of the asset does not allow this' },
+  'offset-mismatch': { status: 409, title: 'The upload offset does not match' },
   'upload-incomplete': { status: 409, title: 'Parts of the file are missing' },
   'link-expired': { status: 410, title: 'The link has expired' },
   'upload-expired': { status: 410, title: 'The upload has expired' },
@@ -30,26 +30,61 @@ const catalogue = {
   'too-large': { status: 413, title: 'The body or file is too large' },
   'uri-too-long': { status: 414, title: 'The URL is too long' },
   'unsupported-media-type': { status: 415, title: 'The media type is not supported here' },
-  'undetected-type': { status: 415, title: 'The bytes show no known media type' },
-  'declared-mismatch': { status: 415, title: 'The bytes are not of the declared media type' },
-  'extension-mismatch': { status: 415, title: 'The file extension does not belong to the bytes' },
+  'undetected-type': { status: 415, title: 'The media type of the bytes is not known' },
+  'declared-mismatch': { status: 415, title: 'The bytes do not match the declared media type' },
+  'extension-mismatch': { status: 415, title: 'The file extension does not match the bytes' },
   'type-not-allowed': { status: 415, title: 'No upload policy allows this media type' },
   'range-not-satisfiable': { status: 416, title: 'The range lies outside the asset' },
   'expectation-failed': { status: 417, title: 'The expectation cannot be met' },
   'empty-file': { status: 422, title: 'The file is empty' },
-  'damaged-file': { status: 422, title: 'The file is not a sound file of its media type' },
-  'digest-mismatch': { status: 422, title: 'The bytes do not have the declared digest' },
+  'damaged-file': { status: 422, title: 'The file is damaged or not a valid file of its media type' },
+  'digest-mismatch': { status: 422, title: 'The bytes do not match the declared digest' },
   'idempotency-key-reused': { status: 422, title: 'The Idempotency-Key belongs to another request' },
   'too-many-requests': { status: 429, title: 'Too many requests' },
   'too-many-uploads': { status: 429, title: 'Too many uploads' },
   'headers-too-large': { status: 431, title: 'The header fields are too large' },
-  'checksum-mismatch': { status: 460, title: 'The bytes of the request do not have the named checksum' },
+  'checksum-mismatch': { status: 460, title: 'The bytes of the request do not match the checksum' },
   'internal-error': { status: 500, title: 'The service failed' },
   unavailable: { status: 503, title: 'The service cannot do this right now' },
   overloaded: { status: 503, title: 'The service is busy' },
 } as const;
 
-export type ProblemType = keyof typeof catalogue;
+declare const defined: unique symbol;
+/** The name of a problem that a feature has defined. */
+type DefinedProblem = string & { readonly [defined]: true };
+
+export type ProblemType = keyof typeof catalogue | DefinedProblem;
+
+interface ProblemKind {
+  status: number;
+  title: string;
+}
+
+/** All problems there are: the catalogue, and what features have defined. */
+const kinds = new Map<string, ProblemKind>(Object.entries(catalogue));
+
+/**
+ * Defines a problem that only one feature tells. Call it when the module is loaded, and list the result in
+ * `Feature.problems`.
+ * @param name words with hyphens, never changed once clients know it
+ * @throws Error when there is a problem of this name
+ */
+export function defineProblem(name: string, kind: ProblemKind): ProblemType {
+  if (kinds.has(name)) throw new Error(`the problem ${name} is defined already`);
+  kinds.set(name, kind);
+  if (!isProblemType(name)) throw new Error(`the problem ${name} was not kept`);
+  return name;
+}
+
+function isProblemType(name: string): name is ProblemType {
+  return kinds.has(name);
+}
+
+function kindOf(type: ProblemType): ProblemKind {
+  const kind = kinds.get(type);
+  if (!kind) throw new Error(`there is no problem ${type}`);
+  return kind;
+}
 
 /** One fault of one input: `pointer` (RFC 6901) into a JSON body, or the name of a `parameter`, header or form field. */
 export interface ProblemError {
@@ -74,9 +109,10 @@ export class Problem extends Error {
   readonly options: ProblemOptions;
 
   constructor(type: ProblemType, options: ProblemOptions = {}) {
-    super(options.detail ?? catalogue[type].title, { cause: options.cause });
+    const { status, title } = kindOf(type);
+    super(options.detail ?? title, { cause: options.cause });
     this.type = type;
-    this.status = catalogue[type].status;
+    this.status = status;
     this.options = options;
   }
 
@@ -93,7 +129,7 @@ export class Problem extends Error {
     const { detail, errors } = this.options;
     return {
       type: problemUri(this.type),
-      title: catalogue[this.type].title,
+      title: problemTitle(this.type),
       status: this.status,
       ...(detail !== undefined && { detail }),
       ...(errors && errors.length > 0 && { errors }),
@@ -128,17 +164,13 @@ export function problemUri(type: ProblemType): string {
   return `urn:stowage:problem:${type}`;
 }
 
-/** Problem types by status, for documents that list them. */
+/** Problem types by status, those of features too, for documents that list them. */
 export function problemsByStatus(): Map<number, ProblemType[]> {
-  const byStatus = new Map<number, ProblemType[]>();
-  for (const [type, { status }] of Object.entries(catalogue) as [ProblemType, { status: number }][]) {
-    byStatus.set(status, [...(byStatus.get(status) ?? []), type]);
-  }
-  return byStatus;
+  return Map.groupBy([...kinds.keys()].filter(isProblemType), (type) => kindOf(type).status);
 }
 
 export function problemTitle(type: ProblemType): string {
-  return catalogue[type].title;
+  return kindOf(type).title;
 }
 
 /** The document as it is sent, RFC 9457 section 3. */
@@ -152,7 +184,7 @@ export const problemDocument = z
       .number()
       .int()
       .meta({ override: { type: 'integer' }, description: 'HTTP status' }),
-    detail: z.string().optional().meta({ description: 'What happened this time, and the way out' }),
+    detail: z.string().optional().meta({ description: 'What happened this time, and what to do' }),
     errors: z
       .array(
         z.object({
@@ -162,8 +194,8 @@ export const problemDocument = z
         }),
       )
       .optional()
-      .meta({ description: 'Each fault of the input by itself' }),
-    requestId: z.string().meta({ description: 'Name it when asking for help' }),
+      .meta({ description: 'Each fault of the input' }),
+    requestId: z.string().meta({ description: 'Name this id when you ask for help' }),
   })
   .meta({ id: 'Problem' });
 export type ProblemDocument = z.output<typeof problemDocument>;

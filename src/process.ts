@@ -6,23 +6,23 @@ import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import closeWithGrace from 'close-with-grace';
 import { type Logger, pino } from 'pino';
-import { buildApp, type Service } from './app.ts';
+import { buildApp, features } from './app.ts';
 import type { Config } from './config.ts';
 import { type DatabaseHandle, openDatabase } from './database/client.ts';
-import { type EmbeddedPostgres, startEmbeddedPostgres } from './database/embedded-postgres.ts';
+import { supervisePostgres } from './database/supervised-postgres.ts';
 import { examine } from './doctor/check.ts';
 import { databaseChecks } from './doctor/database-checks.ts';
 import { storeChecks } from './doctor/store-checks.ts';
-import { JobQueue } from './jobs/queue.ts';
+import { Metrics } from './http/metrics.ts';
 import { prepareDatabase } from './prepare-database.ts';
 import { secretIn } from './secrets.ts';
-import type { Startup } from './startup.ts';
+import type { Service } from './server.ts';
+import { errorForLog } from './source-stack.ts';
+import { readConfiguration } from './startup.ts';
 import type { ObjectStore } from './storage/object-store.ts';
 import { openObjectStore } from './storage/open.ts';
 import { readVersion } from './version.ts';
 
-/** How often the embedded Postgres is looked after. Milliseconds. */
-const DATABASE_WATCH = 500;
 /** After all that may take its time, how long closing itself may take. Milliseconds. */
 const CLOSING_TIME = 15_000;
 
@@ -34,8 +34,9 @@ type Closer = () => Promise<unknown> | unknown;
 /** Closed from the last to the first. */
 const closers: Closer[] = [];
 
-async function start({ config, policies }: Startup): Promise<void> {
-  const logger = pino({ level: config.LOG_LEVEL });
+async function start(): Promise<void> {
+  const { config, policies } = readConfiguration(features);
+  const logger = pino({ level: config.LOG_LEVEL, serializers: { err: errorForLog } });
   const version = readVersion();
   let service: Service | undefined;
   let base = config.PUBLIC_URL ?? `http://${hostForUrl(config.HOST)}:${config.PORT}`;
@@ -55,52 +56,19 @@ async function start({ config, policies }: Startup): Promise<void> {
 
   const url = config.DATABASE_URL ?? (await embedPostgres(config, logger));
   await prepareDatabase(url);
-  const database = openDatabase({
-    url,
-    connections: config.DATABASE_POOL,
-    timeout: config.DATABASE_TIMEOUT,
-    prepare: config.DATABASE_PREPARE,
-    // The error carries the whole client with it.
-    onError: ({ message }) => logger.warn({ reason: message }, 'a connection to the database broke'),
-  });
-  closers.push(() => database.close());
-  const background = openDatabase({
-    url,
-    connections: BACKGROUND_CONNECTIONS,
-    timeout: BACKGROUND_TIMEOUT,
-    prepare: config.DATABASE_PREPARE,
-    onError: ({ message }) => logger.warn({ reason: message }, 'a connection to the database broke'),
-  });
-  closers.push(() => background.close());
-  const jobs = new JobQueue({
-    database: background,
-    work: config.ROLE !== 'api',
-    onError: (message, err) => logger.warn({ err }, message),
-  });
-
-  let retried: (operation: string, retries: number) => void = () => {};
+  const database = openPool(url, config, logger, config.DATABASE_POOL, config.DATABASE_TIMEOUT);
+  const background = openPool(url, config, logger, BACKGROUND_CONNECTIONS, BACKGROUND_TIMEOUT);
+  const metrics = new Metrics();
   const store = await openObjectStore(config, {
     publicUrl: () => base,
-    onRetries: (operation, retries) => retried(operation, retries),
+    onRetries: (operation, retries) => metrics.retries(operation, retries),
     linkSecret: () => secretIn(config.DATA_DIR, 'link-secret'),
   });
   closers.push(() => store.close());
 
   await preflightChecks(background, store, config, logger);
-  service = await buildApp({
-    config,
-    policies,
-    database,
-    background,
-    jobs,
-    store,
-    logger,
-    version,
-    onRetries: (listener) => {
-      retried = listener;
-    },
-  });
-  await service.startWork();
+  service = await buildApp({ config, policies, database, background, store, metrics, logger, version });
+  await service.core.startWork();
   await service.app.listen({ host: config.HOST, port: config.PORT });
   const address = service.app.server.address();
   const port = typeof address === 'object' && address ? address.port : config.PORT;
@@ -119,7 +87,7 @@ async function preflightChecks(
   config: Config,
   logger: Logger,
 ): Promise<void> {
-  const quick = [...databaseChecks(database.pool), ...storeChecks(store, config.S3_KEY_PREFIX)].filter(
+  const quick = [...databaseChecks(database.database), ...storeChecks(store, config.S3_KEY_PREFIX)].filter(
     ({ name }) => name === 'database version' || name === 'object store reachable',
   );
   for await (const { name, verdict, detail } of examine(quick)) {
@@ -136,58 +104,39 @@ async function drain(service: Service, config: Config): Promise<void> {
   const closed = service.app.close();
   const finished = await Promise.race([closed.then(() => true), delay(config.DRAIN_TIMEOUT, false, { ref: false })]);
   if (!finished) {
-    service.stopUploads();
+    service.core.stopUploads();
     // Ended uploads answer 503 and undo what they stored; whoever then still hangs on is cut off.
     await Promise.race([closed, delay(3000, undefined, { ref: false })]);
     service.app.server.closeAllConnections();
     await closed;
   }
-  await service.closeWork();
+  await service.core.close();
 }
 
-/** The embedded server, started again on the same port should it die while the service lives. */
-async function embedPostgres(config: Config, logger: Logger): Promise<string> {
-  const options = {
-    directory: join(resolve(config.DATA_DIR), 'postgres'),
-    password: secretIn(config.DATA_DIR, 'postgres-password').toString('hex'),
-    log: (line: string) => logger.debug({ line }, 'postgres'),
-  };
-  let postgres: EmbeddedPostgres = await startEmbeddedPostgres(options);
-  const port = Number(new URL(postgres.url).port);
-  const stopping = new AbortController();
-  const watching = watch();
-  closers.push(async () => {
-    stopping.abort();
-    await watching;
-    await postgres.stop();
+function openPool(url: string, config: Config, logger: Logger, connections: number, timeout: number): DatabaseHandle {
+  const pool = openDatabase({
+    url,
+    connections,
+    timeout,
+    prepare: config.DATABASE_PREPARE,
+    // The error carries the whole client with it.
+    onError: ({ message }) => logger.warn({ reason: message }, 'a connection to the database broke'),
   });
-  return postgres.url;
-
-  async function watch(): Promise<void> {
-    while (await pause(DATABASE_WATCH, stopping.signal)) {
-      if (isAlive(postgres.pid)) continue;
-      logger.error('the embedded Postgres has died; starting it again');
-      try {
-        await postgres.stop();
-        postgres = await startEmbeddedPostgres({ ...options, port });
-      } catch (err) {
-        logger.error({ err }, 'the embedded Postgres cannot be started');
-      }
-    }
-  }
+  closers.push(() => pool.close());
+  return pool;
 }
 
-/** @returns false when the signal ended it */
-async function pause(milliseconds: number, signal: AbortSignal): Promise<boolean> {
-  return delay(milliseconds, true, { signal, ref: false }).catch(() => false);
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
-  }
+async function embedPostgres(config: Config, logger: Logger): Promise<string> {
+  const { url, stop } = await supervisePostgres(
+    {
+      directory: join(resolve(config.DATA_DIR), 'postgres'),
+      password: secretIn(config.DATA_DIR, 'postgres-password').toString('hex'),
+      log: (line) => logger.debug({ line }, 'postgres'),
+    },
+    logger,
+  );
+  closers.push(stop);
+  return url;
 }
 
 function hostForUrl(host: string): string {
@@ -208,9 +157,9 @@ ${config.developmentMode ? '\n  Development mode: no keys are configured, so eve
 }
 
 /** Starts the service; what makes that impossible is told in a line, and the process ends with code 1. */
-export async function run(startup: Startup): Promise<void> {
+export async function run(): Promise<void> {
   try {
-    await start(startup);
+    await start();
   } catch (error) {
     process.stderr.write(`Stowage cannot start: ${error instanceof Error ? error.message : String(error)}\n`);
     for (const close of closers.reverse()) await Promise.resolve(close()).catch(() => {});

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
+import { manifestFile } from './paths.ts';
 
 /** Of package.json. */
 export function readVersion(): string {
-  const manifest: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+  const manifest: unknown = JSON.parse(readFileSync(manifestFile, 'utf8'));
   return manifest instanceof Object && 'version' in manifest ? String(manifest.version) : '0.0.0';
 }

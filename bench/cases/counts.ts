@@ -64,7 +64,7 @@ const operations: [name: string, statements: number, requests: number, Operation
     },
   ],
   [
-    'direct upload of 1 KiB: agreement',
+    'direct upload of 1 KiB: begin',
     8,
     1,
     async (client, begin) => {
@@ -73,7 +73,7 @@ const operations: [name: string, statements: number, requests: number, Operation
     },
   ],
   [
-    'direct upload of 1 KiB: completion',
+    'direct upload of 1 KiB: complete',
     5,
     4,
     async (client, begin) => {

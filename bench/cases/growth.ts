@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { openDatabase } from '../../src/database/client.ts';
 import { UploadsRepository } from '../../src/uploads/repository.ts';
+import { noOutbox } from '../no-outbox.ts';
 import { median, type Row, Samples } from '../report.ts';
 import { seedAssets } from '../seed.ts';
 import type { Stage } from '../stage.ts';
@@ -67,8 +68,7 @@ export async function growth(stage: Stage, { rounds, say }: CaseOptions): Promis
 
 function operations(databaseUrl: string) {
   const database = openDatabase({ url: databaseUrl, connections: 2, timeout: 5000, onError: () => {} });
-  const jobs = { send: async () => {} };
-  const uploads = new UploadsRepository({ database, jobs, defaultLimit: 2 ** 50, lease: 120 });
+  const uploads = new UploadsRepository({ database, outbox: noOutbox, defaultLimit: 2 ** 50, lease: 120 });
   return {
     close: () => database.close(),
     /** The two statements of a small upload. */
@@ -82,7 +82,7 @@ function operations(databaseUrl: string) {
         assetType: 'image',
         cacheControl: 'private',
       };
-      await uploads.begin(upload, stored.size, { stored });
+      await uploads.begin(upload, stored.size, { seal: stored });
       await uploads.settle(id, stored, { callerId: 'bench', requestId: id });
     },
   };

@@ -1,4 +1,4 @@
-/** One file of 1 GiB through each door, and what it costs the service. */
+/** One file of 1 GiB by each method, and what it costs the service. */
 import { join } from 'node:path';
 import { PutObjectCommand } from '@aws-sdk/client-s3';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';

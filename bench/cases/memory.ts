@@ -10,7 +10,7 @@ import type { CaseOptions } from './case.ts';
 
 /** As configured by default. */
 const UPLOAD_MEMORY = 256 * MiB;
-const IDLE_AIM = 130 * MiB;
+const IDLE_AIM = 110 * MiB;
 const BESIDE = 64 * MiB;
 /** Where one run must do: what the memory of the same work varies by. */
 const TOLERANCE = 1.1;

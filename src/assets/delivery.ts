@@ -26,7 +26,7 @@ export interface Delivery {
   lastModified: Date;
   /** Content-Type, Content-Disposition, Cache-Control and whatever else belongs to the bytes. */
   headers: Record<string, string>;
-  /** Awaited before bytes are handed out; not for HEAD, 304 or refusals. */
+  /** Awaited before bytes are sent; not for HEAD, 304 or refusals. */
   beforeBytes?: () => Promise<void>;
   /** Told the number of bytes when they were all sent. */
   onSent?: (bytes: number) => void;
@@ -59,7 +59,9 @@ export async function deliver(request: FastifyRequest, reply: FastifyReply, deli
     current,
   );
   if (verdict === 'precondition-failed')
-    throw new Problem('precondition-failed', { detail: 'The bytes are not the ones you named.' });
+    throw new Problem('precondition-failed', {
+      detail: 'The bytes do not match the entity tag or the date of the request.',
+    });
   reply.headers({ ...contentHeaders, ...delivery.headers, ...validators, 'accept-ranges': 'bytes' });
   if (verdict === 'not-modified') return reply.removeHeader('content-type').code(304).send();
 

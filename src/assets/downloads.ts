@@ -1,12 +1,12 @@
-/** The ways out: a link to the object store, the bytes through the service, and the links of the disk store. */
+/** Downloads: a link to the object store, the bytes through the service, and the links of the disk store. */
 import { createHash } from 'node:crypto';
-import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { MAX_LINK } from '../config.ts';
 import type { AuditAction } from '../database/audit.ts';
 import { actorOf } from '../http/authentication.ts';
 import { formatDigest } from '../http/digest-fields.ts';
 import type { App } from '../http/openapi.ts';
+import type { ToPublicUrl } from '../http/public-url.ts';
 import { assetId, binary, flag, timestamp } from '../http/schema-types.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import { DiskObjectStore } from '../storage/disk/disk-object-store.ts';
@@ -17,9 +17,6 @@ import { conditionalHeaders, deliver } from './delivery.ts';
 import type { AssetsRepository } from './repository.ts';
 import { inTrash, required } from './routes.ts';
 import { dispositionOf, isSafeInline } from './serving.ts';
-
-/** A link as the client of this request can follow it. */
-export type ToPublicUrl = (request: FastifyRequest, url: string) => string;
 
 export interface DownloadRoutesOptions {
   assets: AssetsRepository;
@@ -35,14 +32,14 @@ const byId = z.object({ id: assetId });
 
 const disposition = z.enum(['inline', 'attachment'], { error: 'must be inline or attachment' }).optional().meta({
   description:
-    'Whether browsers show or save the file. `inline` is kept for images, audio and video only; all else is an attachment',
+    'Whether browsers show or save the file. `inline` is possible for images, audio and video; everything else is an attachment',
 });
 
 const link = z
   .object({
     url: z.string().meta({
       override: { type: 'string', format: 'uri' },
-      description: 'Hands the bytes out to whoever has it; keep it secret',
+      description: 'Whoever has this link can download the bytes; keep it secret',
       example: 'https://files.example.com/v1/links/eyJr',
     }),
     expiresAt: timestamp,
@@ -74,7 +71,7 @@ export function downloadRoutes(
       schema: {
         operationId: 'createDownloadLink',
         tags,
-        summary: 'Get a link that hands the bytes out for a while',
+        summary: 'Get a download link that is valid for a limited time',
         description:
           'The link needs no token and leads straight to the object store. With `redirect=true` the answer is a 302 to it.',
         params: byId,
@@ -87,7 +84,7 @@ export function downloadRoutes(
             .optional()
             .meta({
               override: { type: 'integer', minimum: 1, maximum: MAX_LINK },
-              description: 'Seconds the link lives; at most 7 days',
+              description: 'How long the link is valid, in seconds; at most 7 days',
               example: 3600,
             }),
           disposition,
@@ -131,7 +128,7 @@ export function downloadRoutes(
       tags,
       summary: 'Get the bytes through the service',
       description:
-        'Honours one Range and all conditional header fields. Prefer links where many bytes are handed out: they do not pass through the service.',
+        'Honours one Range and all conditional header fields. For large files prefer links: their bytes do not pass through the service.',
       params: byId,
       querystring: z.strictObject({ disposition }),
       headers: conditionalHeaders,
@@ -144,14 +141,14 @@ export function downloadRoutes(
         content: { '*/*': { schema: binary } },
         others: {
           '206': { description: 'The range', headers: contentResponseHeaders, content: { '*/*': { schema: binary } } },
-          '304': { description: 'You have these bytes already' },
+          '304': { description: 'The client has these bytes already' },
         },
       },
       problems: ['not-found', 'wrong-state', 'precondition-failed', 'range-not-satisfiable'],
     },
     handler: async (request, reply) => {
       const { caller, params, query } = request;
-      // Without a condition or a range it is settled that bytes are handed out: found and recorded by one statement.
+      // Without a condition or a range it is certain that bytes are sent: one statement finds the asset and writes the audit row.
       const isPlain = request.method === 'GET' && !asksMore.some((name) => request.headers[name] !== undefined);
       const asset = isPlain
         ? await findForDownload(request, params.id, 'asset.downloaded', {})
@@ -192,7 +189,7 @@ export function downloadRoutes(
     const asset = await findOnce();
     if (asset) return asset;
     servable(await required(assets.find(request.caller.id, id)));
-    // It has become servable in between; nothing is handed out without its audit row.
+    // It has become servable in between; no bytes are sent without an audit row.
     const second = await findOnce();
     if (!second) throw assetNotFound();
     return second;
@@ -203,7 +200,7 @@ export function downloadRoutes(
 function servable(asset: Asset): Asset {
   if (asset.trashedAt) throw inTrash();
   if (asset.state !== 'ready')
-    throw new Problem('wrong-state', { detail: `The asset is ${asset.state} and not handed out.` });
+    throw new Problem('wrong-state', { detail: `The asset is ${asset.state} and cannot be downloaded.` });
   return asset;
 }
 
@@ -236,15 +233,14 @@ function diskLinkRoute(app: App, store: DiskObjectStore, onSent: (bytes: number)
         content: { '*/*': { schema: binary } },
         others: {
           '206': { description: 'The range', content: { '*/*': { schema: binary } } },
-          '304': { description: 'You have these bytes already' },
+          '304': { description: 'The client has these bytes already' },
         },
       },
       problems: ['not-found', 'link-expired', 'precondition-failed', 'range-not-satisfiable'],
     },
     handler: async (request, reply) => {
       const permission = store.readLink(request.params.token);
-      if (permission === 'invalid')
-        throw new Problem('not-found', { detail: 'This is no link of ours. Get a new one.' });
+      if (permission === 'invalid') throw new Problem('not-found', { detail: 'The link is not valid. Get a new one.' });
       if (permission === 'expired') throw new Problem('link-expired', { detail: 'Get a new link.' });
       const head = await store.head(permission.key, {});
       if (!head) throw assetNotFound();

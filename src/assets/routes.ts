@@ -8,15 +8,15 @@ import { assetId, assetType, flag, metadata, projectId } from '../http/schema-ty
 import { type Answer, type Idempotency, idempotencyHeader, once, sendAnswer } from '../idempotency/idempotency.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import { checkFileName } from '../validation/file-name.ts';
+import { extensionFits } from '../validation/media-types.ts';
 import { type Asset, assetDocument, recordTag, toDocument } from './asset.ts';
+import type { ListQuery } from './list.ts';
 import { matchesIfMatch } from './preconditions.ts';
-import type { AssetsRepository, ListQuery } from './repository.ts';
+import type { AssetsRepository } from './repository.ts';
 
 export interface AssetRoutesOptions {
   assets: AssetsRepository;
   idempotency: Idempotency;
-  /** Whether a file of this name may have this media type. */
-  extensionFits: (fileName: string, mediaType: string) => boolean;
 }
 
 const byId = z.object({ id: assetId });
@@ -38,7 +38,7 @@ const listQuery = z.strictObject({
     .optional()
     .meta({
       override: { type: 'string' },
-      description: 'Only this media type, or a family of them',
+      description: 'Only this media type, or all types of a family',
       example: 'image/*',
     }),
   state: z
@@ -54,12 +54,12 @@ const listQuery = z.strictObject({
     .optional()
     .meta({
       override: { type: 'string' },
-      description: 'Only names that begin with this, upper and lower case alike',
+      description: 'Only names that begin with this text; upper and lower case are equal',
       example: 'holiday',
     }),
   trashed: flag.meta({
     override: { type: 'boolean', default: false },
-    description: 'The trash instead of what is not in it',
+    description: 'Lists the trash instead of the other assets',
   }),
   sort: z.enum(['createdAt', 'name', 'size'], { error: 'must be createdAt, name or size' }).default('createdAt'),
   order: z.enum(['asc', 'desc'], { error: 'must be asc or desc' }).default('desc'),
@@ -74,14 +74,14 @@ const listQuery = z.strictObject({
     .string()
     .max(4096)
     .optional()
-    .meta({ description: '`nextCursor` of the page before, with the same sort and order' }),
+    .meta({ description: '`nextCursor` of the previous page, with the same sort and order' }),
 });
 
 const assetPage = z
   .object({
     data: z.array(assetDocument),
     page: z.object({
-      nextCursor: z.string().optional().meta({ description: 'There while more follow' }),
+      nextCursor: z.string().optional().meta({ description: 'Present while more assets follow' }),
       hasMore: z.boolean(),
     }),
   })
@@ -97,12 +97,12 @@ const assetPatch = z
       .nullable()
       .optional()
       .meta({ description: 'New project; null takes the asset out of its project' }),
-    metadata: metadata.nullable().optional().meta({ description: 'Replaces all metadata; null empties it' }),
+    metadata: metadata.nullable().optional().meta({ description: 'Replaces all metadata; null removes it' }),
   })
   .refine((patch) => Object.keys(patch).length > 0, 'must change something')
   .meta({ id: 'AssetPatch' });
 
-export function assetRoutes(app: App, { assets, idempotency, extensionFits }: AssetRoutesOptions): void {
+export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOptions): void {
   app.get(
     '/v1/assets',
     {
@@ -231,7 +231,7 @@ export function assetRoutes(app: App, { assets, idempotency, extensionFits }: As
         tags,
         summary: 'Move an asset to the trash, or delete it for good',
         description:
-          'In the trash an asset counts toward the quota and can be restored; it is not handed out. With `permanent=true` the record and the bytes are gone for good and the quota is free.',
+          'In the trash an asset counts toward the quota and can be restored; it cannot be downloaded. With `permanent=true` the record and the bytes are deleted for good, and their quota is free again.',
         params: byId,
         querystring: z.strictObject({
           permanent: flag,
@@ -254,10 +254,10 @@ export function assetRoutes(app: App, { assets, idempotency, extensionFits }: As
         const current = await required(assets.find(caller.id, params.id));
         requireMatch(ifMatch, current);
         const version = ifMatch === undefined ? undefined : current.version;
-        const also = (transaction: Executor) => commit(transaction, gone);
+        const inTransaction = (transaction: Executor) => commit(transaction, gone);
         const done = query.permanent
-          ? await assets.delete(caller.id, params.id, version, actor, also)
-          : await assets.trash(caller.id, params.id, version, actor, also);
+          ? await assets.delete(caller.id, params.id, version, actor, inTransaction)
+          : await assets.trash(caller.id, params.id, version, actor, inTransaction);
         // Somebody was faster: deleted, or changed since it was read.
         if (!done) requireMatch(ifMatch, await required(assets.find(caller.id, params.id)));
         if (!done) throw assetNotFound();

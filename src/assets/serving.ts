@@ -1,5 +1,5 @@
 /**
- * How bytes are handed out, whatever the way: through the service, or by a link to the disk store. For links to S3 the
+ * How bytes are served: through the service, or by a link to the disk store. For links to S3 the
  * media type and the disposition are set on the object and in the link.
  */
 

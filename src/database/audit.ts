@@ -1,31 +1,21 @@
 /**
  * The audit trail. A change of state and its row are written by one statement, so there is never one without the other:
- * repositories append `auditFrom(...)` as the last part of the statement that changes something.
+ * repositories put `auditFrom(...)` into the statement that changes something.
  */
 
+import { type Placeholder, type SQL, sql, type WithSubquery } from 'drizzle-orm';
+import type { PgColumn } from 'drizzle-orm/pg-core';
 import type { Database } from './client.ts';
-import { type SQL, sql } from './sql.ts';
+import { build, compile, type Parameter } from './statements.ts';
+import { auditRows } from './tables/audit.ts';
 
-export const auditActions = [
-  'asset.uploaded',
-  'asset.updated',
-  'asset.trashed',
-  'asset.restored',
-  'asset.deleted',
-  'asset.purged',
-  'asset.expired',
-  'asset.lost',
-  'asset.found',
-  'asset.verified',
-  'asset.rejected',
-  'asset.link-issued',
-  'asset.downloaded',
-  'upload.refused',
-  'upload.aborted',
-  'quota.changed',
-  'quota.corrected',
-] as const;
-export type AuditAction = (typeof auditActions)[number];
+/**
+ * What features write to the audit trail. Each declares its own, once as a list and by that as a type:
+ * `declare module '../database/audit.ts' { interface AuditActions { notes: (typeof noteActions)[number] } }`
+ */
+// biome-ignore lint/suspicious/noEmptyInterface: features fill it
+export interface AuditActions {}
+export type AuditAction = AuditActions[keyof AuditActions];
 
 /** Who acts, in which request. */
 export interface Actor {
@@ -33,26 +23,58 @@ export interface Actor {
   requestId: string;
 }
 
-/** What the service does by itself, in which job. */
-export function systemActor(part: 'reaper' | 'purge' | 'reconciler' | 'verifier', jobId: string): Actor {
+/**
+ * What the service does by itself, in which job.
+ * @param part a name for it, such as `reaper`
+ */
+export function systemActor(part: string, jobId: string): Actor {
   return { callerId: `stowage:${part}`, requestId: `job:${jobId}` };
 }
 
+/** Rows that tell of which asset, or owner, they are. */
+type Changed = WithSubquery & { ownerId: PgColumn | SQL.Aliased; id: PgColumn | SQL.Aliased };
+
 /**
- * `insert ... select` of one audit row per row of the common table expression `source`, which has `owner_id` and `id`.
- * @param detail SQL expression of type jsonb
+ * Writes one audit row per row of the common table expression `changed`. Pass it to `build.with` beside that.
+ * @param parameter of the actor: a statement with it is run with the values of an `Actor`
+ * @param detail expression of type jsonb
  */
-export function auditFrom(source: string, action: AuditAction, actor: Actor, detail: SQL = sql`'{}'::jsonb`): SQL {
-  return sql`insert into audit_events (action, actor_id, owner_id, asset_id, request_id, detail)
-    select ${action}, ${actor.callerId}, owner_id, id, ${actor.requestId}, ${detail} from ${sql.raw(source)}`;
+export function auditFrom(
+  parameter: Parameter<keyof Actor>,
+  changed: Changed,
+  { action, detail = sql`'{}'::jsonb` }: { action: AuditAction | Placeholder; detail?: SQL },
+): WithSubquery {
+  const rows = build
+    .select({
+      action: sql<string>`${action}::text`.as('action'),
+      actorId: sql<string>`${parameter('callerId')}::text`.as('actor_id'),
+      ownerId: changed.ownerId,
+      assetId: changed.id,
+      requestId: sql<string>`${parameter('requestId')}::text`.as('request_id'),
+      detail: detail.as('detail'),
+    })
+    .from(changed);
+  return build.$with('audit', {}).as(build.insert(auditRows).select(rows).getSQL());
 }
+
+const insertEvent = compile(
+  'record-event',
+  (p: Parameter<'action' | 'callerId' | 'ownerId' | 'assetId' | 'requestId' | 'detail'>) =>
+    build.insert(auditRows).values({
+      action: p('action'),
+      actorId: p('callerId'),
+      ownerId: p('ownerId'),
+      assetId: p('assetId'),
+      requestId: p('requestId'),
+      detail: p('detail'),
+    }),
+);
 
 /** A row that accompanies no change of a record, such as a refused upload. */
 export async function recordEvent(
   database: Database,
   event: { action: AuditAction; actor: Actor; ownerId: string; assetId?: string; detail?: Record<string, unknown> },
 ): Promise<void> {
-  await database.execute(sql`insert into audit_events (action, actor_id, owner_id, asset_id, request_id, detail)
-    values (${event.action}, ${event.actor.callerId}, ${event.ownerId}, ${event.assetId ?? null}, ${event.actor.requestId},
-      ${JSON.stringify(event.detail ?? {})}::jsonb)`);
+  const { action, actor, ownerId, assetId = null, detail = {} } = event;
+  await database.run(insertEvent, { action, ownerId, assetId, detail, ...actor });
 }

@@ -3,18 +3,20 @@
  * Nobody holds a connection while bytes flow: repositories run one statement, or one short transaction, and let go.
  */
 
-import { Pool, type PoolClient, type QueryResult, type QueryResultRow, types } from 'pg';
-import type { SQL } from './sql.ts';
+import { type ClientBase, Pool, type QueryResultRow, types } from 'pg';
+import type { Statement, Values } from './statements.ts';
 
 /** What runs statements: the pool, or one transaction. */
 export interface Executor {
   /**
-   * Moments come as text, `bigint` too.
-   * @param name of a statement that is run often: each connection has it parsed and planned once (PostgreSQL
-   *   documentation, PREPARE). The same name must always stand for the same text.
+   * Runs a compiled statement.
+   * @returns its rows, and how many rows it returned, or changed when it returns none
    */
-  execute<Row extends QueryResultRow>(statement: SQL, name?: string): Promise<QueryResult<Row>>;
-  /** The same for text that comes from elsewhere: what pg-boss asks of a transaction. */
+  run<Name extends string, Row>(
+    statement: Statement<Name, Row>,
+    values: Values<Name>,
+  ): Promise<{ rows: Row[]; rowCount: number }>;
+  /** Text that comes from elsewhere: what pg-boss asks of a transaction. */
   executeSql(text: string, values?: unknown[]): Promise<{ rows: QueryResultRow[] }>;
 }
 export type Database = Executor;
@@ -59,7 +61,7 @@ export function openDatabase({ url, connections, timeout, prepare = true, onErro
     if (!closing) onError(error);
   });
   return {
-    database: executor(pool, prepare),
+    database: executorOn(pool, { prepare }),
     pool,
     transact: (work) => transact(pool, prepare, work),
     close: () => {
@@ -82,11 +84,18 @@ const typeParsers = {
     leftAsText.has(id) ? asText : types.getTypeParser(id, format as 'text'),
 };
 
-function executor(connection: Pool | PoolClient, prepare: boolean): Executor {
+/** Runs statements on a pool or on one connection. @param prepare whether statements with a name are prepared */
+export function executorOn(connection: Pool | ClientBase, { prepare = false }: { prepare?: boolean } = {}): Executor {
   return {
-    execute: (statement, name) => {
-      const { text, values } = statement.render();
-      return connection.query({ text, values, types: typeParsers, ...(prepare && name !== undefined && { name }) });
+    run: async ({ name, text, bind, decode }, values) => {
+      const { rows, rowCount } = await connection.query<unknown[]>({
+        text,
+        values: bind(values),
+        types: typeParsers,
+        rowMode: 'array',
+        ...(prepare && name !== undefined && { name }),
+      });
+      return { rows: rows.map(decode), rowCount: rowCount ?? 0 };
     },
     executeSql: (text, values) => connection.query(text, values),
   };
@@ -104,7 +113,7 @@ async function transact<Result>(
   let unusable = false;
   try {
     await client.query('begin');
-    const result = await work(executor(client, prepare));
+    const result = await work(executorOn(client, { prepare }));
     await client.query('commit');
     return result;
   } catch (error) {

@@ -1,4 +1,20 @@
+import { sql } from 'drizzle-orm';
 import type { Pool } from 'pg';
+import { executorOn } from './client.ts';
+import { build, compile, nowhere, type Parameter } from './statements.ts';
+
+const tryLock = compile(
+  'try-lock',
+  (p: Parameter<'lock'>) =>
+    build.select({ locked: sql<boolean>`pg_try_advisory_lock(${p('lock')}::bigint)` }).from(nowhere),
+  { named: false },
+);
+const unlock = compile(
+  'unlock',
+  (p: Parameter<'lock'>) =>
+    build.select({ unlocked: sql<boolean>`pg_advisory_unlock(${p('lock')}::bigint)` }).from(nowhere),
+  { named: false },
+);
 
 /**
  * Runs `work` while no other process runs anything under the same lock on this database. The lock belongs to a
@@ -15,9 +31,10 @@ export async function exclusively<Result>(
   const broken = new AbortController();
   const onError = (error: Error) => broken.abort(error);
   client.on('error', onError);
+  const executor = executorOn(client);
   let isFree = false;
   try {
-    const { rows } = await client.query<{ locked: boolean }>('select pg_try_advisory_lock($1) as locked', [lock]);
+    const { rows } = await executor.run(tryLock, { lock });
     if (!rows[0]?.locked) {
       isFree = true;
       return 'busy';
@@ -26,7 +43,7 @@ export async function exclusively<Result>(
       return await work(broken.signal);
     } finally {
       // Said, so that whoever comes next does not find it still locked.
-      isFree = await client.query('select pg_advisory_unlock($1)', [lock]).then(
+      isFree = await executor.run(unlock, { lock }).then(
         () => true,
         () => false,
       );

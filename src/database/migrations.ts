@@ -3,10 +3,35 @@
  * migration runs once; the others find it done.
  */
 import { readFileSync } from 'node:fs';
+import { and, count, eq, getTableName, max, sql } from 'drizzle-orm';
 import { Client } from 'pg';
+import { migrationsFolder, migrationsJournal } from '../paths.ts';
+import { type Executor, executorOn } from './client.ts';
+import { build, compile, nowhere, type Parameter } from './statements.ts';
+import { pgTables } from './tables/catalogs.ts';
+import { appliedMigrations, migrationsSchema } from './tables/migrations.ts';
 
 const MIGRATION_LOCK = 7_083_201_990;
-const folder = new URL('../../migrations', import.meta.url).pathname;
+
+const takeLock = compile(
+  'take-migration-lock',
+  (p: Parameter<'lock'>) => build.select({ taken: sql`pg_advisory_lock(${p('lock')}::bigint)` }).from(nowhere),
+  { named: false },
+);
+const findTable = compile(
+  'find-migrations-table',
+  () =>
+    build
+      .select()
+      .from(pgTables)
+      .where(and(eq(pgTables.schema, migrationsSchema.schemaName), eq(pgTables.name, getTableName(appliedMigrations)))),
+  { named: false },
+);
+const countApplied = compile(
+  'count-applied-migrations',
+  () => build.select({ count: count(), newest: max(appliedMigrations.createdAt) }).from(appliedMigrations),
+  { named: false },
+);
 
 /**
  * @param url of the database, whose user may create tables
@@ -20,8 +45,10 @@ export async function applyMigrations(url: string, alsoApply: (url: string) => P
   });
   await client.connect();
   try {
-    await client.query('select pg_advisory_lock($1)', [MIGRATION_LOCK]);
-    if (!(await isUpToDate(client))) await migrate(client);
+    const executor = executorOn(client);
+    await executor.run(takeLock, { lock: MIGRATION_LOCK });
+    const { newest } = await applied(executor);
+    if (newest < journal().newest) await migrate(client);
     await alsoApply(url);
   } finally {
     await client.end();
@@ -29,26 +56,32 @@ export async function applyMigrations(url: string, alsoApply: (url: string) => P
 }
 
 async function migrate(client: Client): Promise<void> {
-  // Loaded when there is something to do: it takes 27 MiB.
+  // Loaded when there is something to do, which is once per version.
   const [{ drizzle }, migrator] = await Promise.all([
     import('drizzle-orm/node-postgres'),
     import('drizzle-orm/node-postgres/migrator'),
   ]);
-  await migrator.migrate(drizzle(client), { migrationsFolder: folder });
+  await migrator.migrate(drizzle(client), { migrationsFolder });
 }
 
-/** Whether the newest migration is the last one that drizzle-orm wrote down. */
-async function isUpToDate(client: Client): Promise<boolean> {
-  const { entries } = JSON.parse(readFileSync(`${folder}/meta/_journal.json`, 'utf8')) as {
+/** How many migrations there are, and when the newest was generated; by that drizzle-orm tells which are applied. */
+export interface Migrations {
+  count: number;
+  newest: number;
+}
+
+/** The migrations that this version of the service brings. */
+export function journal(): Migrations {
+  const { entries } = JSON.parse(readFileSync(migrationsJournal, 'utf8')) as {
     entries: { when: number }[];
   };
-  const newest = Math.max(...entries.map(({ when }) => when));
-  const { rows: tables } = await client.query(
-    `select from pg_tables where schemaname = 'drizzle' and tablename = '__drizzle_migrations'`,
-  );
-  if (tables.length === 0) return false;
-  const { rows } = await client.query<{ last: string | null }>(
-    'select max(created_at) as last from drizzle.__drizzle_migrations',
-  );
-  return Number(rows[0]?.last ?? 0) >= newest;
+  return { count: entries.length, newest: Math.max(...entries.map(({ when }) => when)) };
+}
+
+/** The migrations that the database has. */
+export async function applied(executor: Executor): Promise<Migrations> {
+  const { rows: tables } = await executor.run(findTable, {});
+  if (tables.length === 0) return { count: 0, newest: 0 };
+  const { rows } = await executor.run(countApplied, {});
+  return { count: rows[0]?.count ?? 0, newest: rows[0]?.newest ?? 0 };
 }

@@ -1,8 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { type Backoff, pauseAfter } from '../backoff.ts';
 import { isDatabaseUnavailable, sqlState } from './client.ts';
 
-const FIRST_PAUSE = 50;
-const MAX_PAUSE = 2000;
+/** Between tries of a statement. */
+export const statementBackoff: Backoff = { first: 100, max: 2000 };
 
 /**
  * Runs a statement again after a lost connection, a deadlock or a serialization failure, with growing pauses, until
@@ -19,7 +20,7 @@ export async function retryStatement<Result>(
     try {
       return await statement(attempt);
     } catch (error) {
-      const pause = Math.min(MAX_PAUSE, FIRST_PAUSE * 2 ** attempt) * (0.5 + Math.random() / 2);
+      const pause = pauseAfter(attempt, statementBackoff);
       if (!isRepeatable(error) || performance.now() + pause > deadline) throw error;
       await delay(pause, undefined, { signal, ref: true });
     }

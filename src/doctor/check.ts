@@ -22,7 +22,7 @@ export interface Verdict {
 }
 
 /** Runs the checks in order. One that is needed and fails is `failed`; one that is not is `missing`. */
-export async function* examine(checks: Check[]): AsyncGenerator<Verdict> {
+export async function* examine(checks: readonly Check[]): AsyncGenerator<Verdict> {
   for (const { name, needed, run } of checks) {
     try {
       const found = await run();

@@ -7,6 +7,7 @@
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { createRemoteJWKSet, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jose';
+import { LRUCache } from 'lru-cache';
 import type { Actor } from '../database/audit.ts';
 import { Problem, unavailable } from '../problems.ts';
 
@@ -48,9 +49,9 @@ const SUBJECT_LENGTH = 255;
 const KEY_SET_DEADLINE = 5000;
 const KEY_SET_COOLDOWN = 30_000;
 const KEY_SET_AGE = 600_000;
-/** How long a token that was verified is believed without looking again, within its own life. Milliseconds. */
+/** How long a verified token is accepted without verifying it again, within its own life. Milliseconds. */
 const TOKEN_TTL = 60_000;
-/** Tokens that are remembered at once. */
+/** Tokens in the cache. */
 const MAX_TOKENS = 10_000;
 /** Seconds since 1970 at the end of the year 9999; what lies beyond is no date. */
 const LAST_DATE = 253_402_300_799;
@@ -128,29 +129,23 @@ function bearer(
 
 /**
  * Callers by their whole token, signature included: clients send the same token with every request, and verifying it
- * costs as much as all else that a download link takes. A key that was withdrawn is believed a minute longer; a key set
- * is fetched every ten minutes anyway.
+ * costs as much as everything else of a download link. A key that was withdrawn is accepted a minute longer; a key set is
+ * fetched every ten minutes anyway.
  */
 export class TokenCache {
-  readonly #callers = new Map<string, { caller: Caller; until: number }>();
+  // Expiry is told in the time of the clock on the wall, so the cache goes by that clock too, looking at it each time.
+  readonly #callers = new LRUCache<string, Caller>({ max: MAX_TOKENS, ttl: TOKEN_TTL, ttlResolution: 0, perf: Date });
 
   callerOf(token: string): Caller | undefined {
-    const known = this.#callers.get(token);
-    if (!known) return undefined;
-    if (Date.now() < known.until) return known.caller;
-    this.#callers.delete(token);
-    return undefined;
+    return this.#callers.get(token);
   }
 
   /** @param expiry milliseconds since 1970 */
   remember(token: string, caller: Caller, expiry: number): void {
-    // The first of a Map is the one that came first.
-    if (this.#callers.size >= MAX_TOKENS)
-      for (const [oldest] of this.#callers) {
-        this.#callers.delete(oldest);
-        break;
-      }
-    this.#callers.set(token, { caller, until: Math.min(expiry, Date.now() + TOKEN_TTL) });
+    // The cache believes a token in the millisecond of its end too; `exp` does not allow that (RFC 7519 section 4.1.4).
+    const ttl = Math.min(Math.floor(expiry - Date.now()), TOKEN_TTL) - 1;
+    // For the cache, 0 would mean for ever.
+    if (ttl > 0) this.#callers.set(token, caller, { ttl });
   }
 }
 

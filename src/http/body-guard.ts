@@ -47,7 +47,7 @@ export function guardBodies(app: FastifyInstance, bodyTimeout: number): void {
       throw new Problem('malformed-request', { detail: 'HTTP/1.1 needs a Host header field.' });
     if (expectingTooMuch.has(request.raw))
       throw new Problem('expectation-failed', { detail: 'Only Expect: 100-continue is known here.' });
-    // Bodies are taken as they are: a compressed one would be judged by bytes that are not the file's.
+    // Bodies are taken as they are: a compressed one would be validated by bytes that are not the file's.
     const encoding = request.headers['content-encoding'];
     if (encoding !== undefined && encoding !== '' && encoding.toLowerCase() !== 'identity') {
       throw new Problem('unsupported-media-type', {

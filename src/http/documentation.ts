@@ -2,27 +2,28 @@
 import { createHash } from 'node:crypto';
 import Fastify, { type FastifyInstance } from 'fastify';
 import { Problem } from '../problems.ts';
-import type { App, useZod } from './openapi.ts';
+import type { App, Tag, useZod } from './openapi.ts';
 
-const description = `Stowage stores the files of an application: streamed in, checked by their bytes, counted against a quota, and handed out
+const description = `Stowage stores the files of an application: streamed in, checked by their bytes, counted against a quota, and served
 by short-lived links. Every error is a problem document (RFC 9457) whose \`type\` is stable. Sizes are bytes, times are
 RFC 3339 in UTC, ids are UUIDv7.`;
 
-/** Call after all routes are registered. @returns a function that writes the OpenAPI document */
-export function documentation(app: App, write: ReturnType<typeof useZod>, version: string): () => Promise<object> {
+export interface DocumentationOptions {
+  /** Writes the document of all routes; see `useZod`. */
+  write: ReturnType<typeof useZod>;
+  version: string;
+  tags: readonly Tag[];
+}
+
+/** @returns a function that writes the OpenAPI document */
+export function documentation(app: App, { write, version, tags }: DocumentationOptions): () => Promise<object> {
   const writeOpenApi = () =>
     write({
       openapi: '3.1.0',
       info: { title: 'Stowage', version, description, license: { name: 'MIT', identifier: 'MIT' } },
-      servers: [{ url: '/', description: 'Where this document comes from' }],
+      servers: [{ url: '/', description: 'The server that sent this document' }],
       security: [{ bearer: [] }],
-      tags: [
-        { name: 'Uploads', description: 'Ways in' },
-        { name: 'Assets', description: 'The catalogue' },
-        { name: 'Downloads', description: 'Ways out' },
-        { name: 'Quotas', description: 'What an owner may store, and does' },
-        { name: 'Administration', description: 'Needs the scope `admin`' },
-      ],
+      tags: [...tags],
       components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } },
     });
 

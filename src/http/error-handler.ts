@@ -3,8 +3,17 @@ import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { errorCodes, type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { isDatabaseUnavailable } from '../database/client.ts';
-import { ClientGone, Problem, type ProblemType, problemTitle, problemUri, unavailable } from '../problems.ts';
+import {
+  ClientGone,
+  Problem,
+  type ProblemType,
+  problemTitle,
+  problemUri,
+  RETRY_SOON,
+  unavailable,
+} from '../problems.ts';
 import { ObjectStoreUnavailable } from '../storage/object-store.ts';
+import { NoBufferFree } from '../storage/part-buffers.ts';
 
 export const PROBLEM_MEDIA_TYPE = 'application/problem+json';
 
@@ -29,10 +38,17 @@ const fastifyProblems: Record<string, [ProblemType, string]> = {
   FST_ERR_MAX_PARAM_LENGTH: ['uri-too-long', 'A segment of the URL is too long.'],
 };
 
+/** What went wrong, as the client is told. The one place where faults of the database and the object store are translated. */
 export function asProblem(error: unknown): Problem | ClientGone {
   if (error instanceof Problem || error instanceof ClientGone) return error;
   if (error instanceof ObjectStoreUnavailable) return unavailable('object store', error);
   if (isDatabaseUnavailable(error)) return unavailable('database', error);
+  if (error instanceof NoBufferFree)
+    return new Problem('overloaded', {
+      detail: 'The memory for uploads is taken. Try again later.',
+      retryAfter: RETRY_SOON,
+      cause: error,
+    });
   const { code = '', statusCode } = error instanceof Error ? (error as Partial<FastifyError>) : {};
   const known = fastifyProblems[code];
   if (known) return new Problem(known[0], { detail: known[1], cause: error });

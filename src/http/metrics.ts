@@ -1,14 +1,43 @@
 /** Prometheus metrics: one registry per application, labels from closed sets only. */
 import { timingSafeEqual } from 'node:crypto';
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from '@prometheus-io/client';
+import { Counter, collectDefaultMetrics, Histogram, Gauge as PrometheusGauge, Registry } from '@prometheus-io/client';
 import type { FastifyInstance } from 'fastify';
 import { Problem } from '../problems.ts';
 
-export interface Gauges {
-  activeUploads: () => number;
-  bufferBytes: () => number;
-  queues: () => Promise<{ queue: string; waiting: number; retrying: number; deadLetters: number }[]>;
-  lastReconciliation: () => Promise<{ finishedAt: Date; report: Record<string, number> } | undefined>;
+export interface Sample {
+  labels: Record<string, string>;
+  value: number;
+}
+/** Nothing is told when it is not known. */
+export type Reading = number | readonly Sample[] | undefined;
+
+/** A number that is looked up when somebody asks for the metrics. */
+export interface Gauge {
+  /** As Prometheus has it: `stowage_..._unit`. */
+  readonly name: string;
+  readonly help: string;
+  /** Their values must come from closed sets. */
+  readonly labels?: readonly string[];
+  read(): Reading | Promise<Reading>;
+}
+
+/**
+ * Gauges that come from one look, such as one statement: however many of them there are, a scrape looks once. Scrapes at
+ * the same time share it.
+ */
+export function gaugesOf<Source>(
+  look: () => Promise<Source>,
+  gauges: readonly (Omit<Gauge, 'read'> & { of: (source: Source) => Reading })[],
+): Gauge[] {
+  // The registry asks all gauges before the first of them has an answer.
+  let looking: Promise<Source> | undefined;
+  const lookOnce = () => {
+    looking ??= look().finally(() => {
+      looking = undefined;
+    });
+    return looking;
+  };
+  return gauges.map(({ of, ...gauge }) => ({ ...gauge, read: async () => of(await lookOnce()) }));
 }
 
 export class Metrics {
@@ -19,7 +48,7 @@ export class Metrics {
   readonly #bytesOut: Counter;
   readonly #retries: Counter<'operation'>;
 
-  constructor(gauges: Gauges) {
+  constructor() {
     const registers = [this.registry];
     collectDefaultMetrics({ register: this.registry, prefix: 'stowage_' });
     this.#requests = new Histogram({
@@ -38,7 +67,7 @@ export class Metrics {
     this.#bytesIn = new Counter({ name: 'stowage_received_bytes_total', help: 'Bytes of files taken in', registers });
     this.#bytesOut = new Counter({
       name: 'stowage_sent_bytes_total',
-      help: 'Bytes of files handed out by the service itself',
+      help: 'Bytes of files sent by the service itself',
       registers,
     });
     this.#retries = new Counter({
@@ -47,73 +76,24 @@ export class Metrics {
       labelNames: ['operation'],
       registers,
     });
-    new Gauge({
-      name: 'stowage_active_uploads',
-      help: 'Uploads that have a place',
-      registers,
-      collect() {
-        this.set(gauges.activeUploads());
-      },
-    });
-    new Gauge({
-      name: 'stowage_part_buffer_bytes',
-      help: 'Bytes of part buffers in use',
-      registers,
-      collect() {
-        this.set(gauges.bufferBytes());
-      },
-    });
-    // The database being away must not take the other metrics along.
-    const queues = () => gauges.queues().catch(() => []);
-    new Gauge({
-      name: 'stowage_job_queue_depth',
-      help: 'Jobs that wait to be done',
-      labelNames: ['queue'],
-      registers,
-      async collect() {
-        for (const { queue, waiting, retrying } of await queues()) this.set({ queue }, waiting + retrying);
-      },
-    });
-    new Gauge({
-      name: 'stowage_job_dead_letters',
-      help: 'Jobs that failed for good',
-      labelNames: ['queue'],
-      registers,
-      async collect() {
-        for (const { queue, deadLetters } of await queues()) this.set({ queue }, deadLetters);
-      },
-    });
-    const last = () => gauges.lastReconciliation().catch(() => undefined);
-    const found = (name: string, help: string, field: string) =>
-      new Gauge({
+  }
+
+  /** @throws Error when there is a metric of this name */
+  add(gauges: readonly Gauge[]): void {
+    for (const { name, help, labels = [], read } of gauges) {
+      new PrometheusGauge({
         name,
         help,
-        registers,
+        labelNames: [...labels],
+        registers: [this.registry],
         async collect() {
-          const run = await last();
-          if (run) this.set(run.report[field] ?? 0);
+          // What cannot be looked up, as when the database is away, must not take the other metrics along.
+          const reading = await quietly(read);
+          if (typeof reading === 'number') this.set(reading);
+          else for (const sample of reading ?? []) this.set(sample.labels, sample.value);
         },
       });
-    found(
-      'stowage_unaccounted_bytes',
-      'Bytes of objects without a record, at the last reconciliation',
-      'unaccountedBytes',
-    );
-    found('stowage_lost_assets', 'Assets whose bytes are missing, at the last reconciliation', 'lostAssets');
-    found(
-      'stowage_quota_drift_bytes',
-      'Bytes by which quotas were wrong, at the last reconciliation',
-      'quotaDriftBytes',
-    );
-    new Gauge({
-      name: 'stowage_reconciled_timestamp_seconds',
-      help: 'When the last reconciliation ended',
-      registers,
-      async collect() {
-        const run = await last();
-        if (run) this.set(run.finishedAt.getTime() / 1000);
-      },
-    });
+    }
   }
 
   request(operation: string, status: number, seconds: number): void {
@@ -131,6 +111,14 @@ export class Metrics {
 
   retries(operation: string, count: number): void {
     this.#retries.inc({ operation }, count);
+  }
+}
+
+async function quietly(read: Gauge['read']): Promise<Reading> {
+  try {
+    return await read();
+  } catch {
+    return undefined;
   }
 }
 

@@ -37,6 +37,12 @@ export type App = FastifyInstance<
   ZodTypeProvider
 >;
 
+/** A group of operations in the contract. */
+export interface Tag {
+  readonly name: string;
+  readonly description: string;
+}
+
 declare module 'fastify' {
   interface FastifySchema {
     operationId?: string;

@@ -14,12 +14,11 @@ import { createHash, randomUUID } from 'node:crypto';
 import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
-import { sql } from '../database/sql.ts';
 import { Problem } from '../problems.ts';
+import { type Attempt, IdempotencyRepository, type StoredAnswer } from './repository.ts';
 
 /** Signs of life within a lease. */
 const RENEWALS = 4;
-const KEPT_HOURS = 24;
 const TRY_AGAIN = 2;
 const finalRefusals = new Set([404, 412, 413, 415, 422]);
 
@@ -49,26 +48,15 @@ export interface Replay {
   answer: Answer;
 }
 
-/** What became of the upload of an attempt whose process died. */
-export type UploadFate = { state: 'running' | 'gone' } | { state: 'stored'; answer: Answer };
+/** What became of what a request had begun whose process died. */
+export type Fate = { state: 'running' | 'gone' } | { state: 'stored'; answer: Answer };
 
 export interface IdempotencyOptions {
   database: DatabaseHandle;
   /** Seconds after which a request that is not heard of counts as dead. */
   lease: number;
-  fateOf: (assetId: string) => Promise<UploadFate>;
   onError: (message: string, error: unknown) => void;
 }
-
-type Row = {
-  fingerprint: Buffer;
-  claim: string;
-  live: boolean;
-  asset_id: string | null;
-  status: number | null;
-  headers: Record<string, string> | null;
-  body: string | null;
-};
 
 export const idempotencyHeader = z.object({
   'idempotency-key': z.string().optional().meta({
@@ -93,21 +81,29 @@ export function idempotencyKey(header: string | string[] | undefined): string | 
 
 export class Idempotency {
   readonly #options: IdempotencyOptions;
+  readonly #keys: IdempotencyRepository;
 
   constructor(options: IdempotencyOptions) {
     this.#options = options;
+    this.#keys = new IdempotencyRepository(options.database.database, options.lease);
   }
 
   /**
    * @param request everything that makes it the same request: operation, parameters, fields, digest or size
+   * @param fateOf looks what became of what an attempt named by `began`; without it, that counts as gone
    * @throws Problem idempotency-key-reused, request-in-progress
    */
-  async claim(callerId: string, key: string, request: unknown[]): Promise<Claim | Replay> {
+  async claim(
+    callerId: string,
+    key: string,
+    request: unknown[],
+    fateOf: (begunId: string) => Promise<Fate> = async () => ({ state: 'gone' }),
+  ): Promise<Claim | Replay> {
     const fingerprint = createHash('sha256').update(JSON.stringify(request)).digest();
-    const claim = randomUUID();
+    const attempt = { callerId, key, claim: randomUUID() };
     for (;;) {
-      if (await this.#insert(callerId, key, fingerprint, claim)) return this.#claimOf(callerId, key, claim);
-      const row = await this.#find(callerId, key);
+      if (await this.#keys.insert(attempt, fingerprint)) return this.#claimOf(attempt);
+      const row = await this.#keys.find(callerId, key);
       // It expired between the two statements.
       if (!row) continue;
       if (!row.fingerprint.equals(fingerprint)) {
@@ -123,11 +119,11 @@ export class Idempotency {
           ...(row.body !== null && { body: JSON.parse(row.body) as unknown }),
         });
       }
-      if (row.live) throw inProgress();
-      const fate = row.asset_id === null ? { state: 'gone' as const } : await this.#options.fateOf(row.asset_id);
+      if (row.isLive) throw inProgress();
+      const fate = row.assetId === null ? { state: 'gone' as const } : await fateOf(row.assetId);
       if (fate.state === 'running') throw inProgress();
-      if (!(await this.#takeOver(callerId, key, row.claim, claim))) continue;
-      const mine = this.#claimOf(callerId, key, claim);
+      if (!(await this.#keys.takeOver({ ...attempt, claim: row.claim }, attempt.claim))) continue;
+      const mine = this.#claimOf(attempt);
       if (fate.state !== 'stored') return mine;
       mine.close();
       await mine.commit(this.#options.database.database, fate.answer);
@@ -137,79 +133,35 @@ export class Idempotency {
 
   /** Answers kept for longer than they are promised go. */
   async forgetOld(): Promise<void> {
-    await this.#options.database.database.execute(
-      sql`delete from idempotency_keys where created_at < now() - make_interval(hours => ${KEPT_HOURS})`,
-    );
+    await this.#keys.forgetOld();
   }
 
   /** In the transaction by which the reaper finishes an upload: the request that began it has its answer. */
   async completeUpload(transaction: Executor, assetId: string, answer: Answer): Promise<void> {
-    await transaction.execute(sql`
-      update idempotency_keys set status = ${answer.status}, headers = ${JSON.stringify(answer.headers)}::jsonb,
-        body = ${answer.body === undefined ? null : JSON.stringify(answer.body)}
-      where asset_id = ${assetId} and status is null`);
+    await this.#keys.answerUpload(transaction, assetId, toStore(answer));
   }
 
-  async #insert(callerId: string, key: string, fingerprint: Buffer, claim: string): Promise<boolean> {
-    const { rowCount } = await this.#options.database.database.execute(sql`
-      insert into idempotency_keys as held (caller_id, key, fingerprint, claim, lease_expires_at)
-      values (${callerId}, ${key}, ${fingerprint}, ${claim}, ${this.#leaseEnd()})
-      on conflict (caller_id, key) do update set fingerprint = excluded.fingerprint, claim = excluded.claim,
-        lease_expires_at = excluded.lease_expires_at, asset_id = null, status = null, headers = null, body = null, created_at = now()
-      where held.created_at < now() - make_interval(hours => ${KEPT_HOURS})`);
-    return rowCount === 1;
-  }
-
-  async #find(
-    callerId: string,
-    key: string,
-    executor: Executor = this.#options.database.database,
-  ): Promise<Row | undefined> {
-    const { rows } = await executor.execute<Row>(sql`
-      select fingerprint, claim, lease_expires_at > now() as live, asset_id, status, headers, body
-      from idempotency_keys where caller_id = ${callerId} and key = ${key}`);
-    return rows[0];
-  }
-
-  async #takeOver(callerId: string, key: string, from: string, to: string): Promise<boolean> {
-    const { rowCount } = await this.#options.database.database.execute(sql`
-      update idempotency_keys set claim = ${to}, lease_expires_at = ${this.#leaseEnd()}, asset_id = null
-      where caller_id = ${callerId} and key = ${key} and claim = ${from} and status is null and lease_expires_at <= now()`);
-    return rowCount === 1;
-  }
-
-  #leaseEnd() {
-    return sql`now() + make_interval(secs => ${this.#options.lease})`;
-  }
-
-  #claimOf(callerId: string, key: string, claim: string): Claim {
-    const { database, onError } = this.#options;
-    const mine = sql`caller_id = ${callerId} and key = ${key} and claim = ${claim} and status is null`;
+  #claimOf(attempt: Attempt): Claim {
+    const { database, lease, onError } = this.#options;
     const renewal = setInterval(
       () => {
-        database.database
-          .execute(sql`update idempotency_keys set lease_expires_at = ${this.#leaseEnd()} where ${mine}`)
+        this.#keys
+          .renew(attempt)
           .catch((error) => onError('the lease of an idempotency key could not be renewed', error));
       },
-      (this.#options.lease * 1000) / RENEWALS,
+      (lease * 1000) / RENEWALS,
     ).unref();
-    const commit = async (executor: Executor, { status, headers, body }: Answer) => {
-      const { rowCount } = await executor.execute(sql`
-        update idempotency_keys set status = ${status}, headers = ${JSON.stringify(headers)}::jsonb,
-          body = ${body === undefined ? null : JSON.stringify(body)} where ${mine}`);
-      if (rowCount === 1) return;
+    const commit = async (executor: Executor, answer: Answer) => {
+      if (await this.#keys.answer(executor, attempt, toStore(answer))) return;
       // The transaction may be here again because nobody heard that it was committed.
-      const row = await this.#find(callerId, key, executor);
-      if (row?.claim !== claim || row.status === null) throw inProgress();
+      const row = await this.#keys.find(attempt.callerId, attempt.key, executor);
+      if (row?.claim !== attempt.claim || row.status === null) throw inProgress();
     };
     return {
       kind: 'claim',
       commit,
       began: async (executor, assetId) => {
-        const { rowCount } = await executor.execute(
-          sql`update idempotency_keys set asset_id = ${assetId} where ${mine}`,
-        );
-        if (rowCount !== 1) throw inProgress();
+        if (!(await this.#keys.nameAsset(executor, attempt, assetId))) throw inProgress();
       },
       fail: async (problem, requestId) => {
         clearInterval(renewal);
@@ -217,9 +169,7 @@ export class Idempotency {
           if (problem && finalRefusals.has(problem.status)) {
             const headers = { ...problem.headers, 'content-type': 'application/problem+json' };
             await commit(database.database, { status: problem.status, headers, body: problem.toDocument(requestId) });
-          } else {
-            await database.database.execute(sql`update idempotency_keys set lease_expires_at = now() where ${mine}`);
-          }
+          } else await this.#keys.free(attempt);
         } catch (error) {
           // Then its lease runs out.
           onError('an idempotency key could not be freed', error);
@@ -228,6 +178,10 @@ export class Idempotency {
       close: () => clearInterval(renewal),
     };
   }
+}
+
+function toStore({ status, headers, body }: Answer): StoredAnswer {
+  return { status, headers, body: body === undefined ? null : JSON.stringify(body) };
 }
 
 function replay(answer: Answer): Replay {

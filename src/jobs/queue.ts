@@ -2,7 +2,7 @@
  * Jobs: work that happens after the answer. They are kept in Postgres (pg-boss, schema `pgboss`) and enqueued in the
  * transaction of the change that causes them, so there is never one without the other. Each runs at least once, so each
  * must be repeatable; it is tried again with growing pauses, and after the last try it becomes a dead letter that an
- * administrator can see and send again. The only file that knows pg-boss.
+ * administrator can see and send again. The only file that knows pg-boss, and none that knows a job: features bring them.
  *
  * A worker renews the lease of its jobs (heartbeat). A job whose worker died or was frozen is given to another; what the
  * first one still tries to write is refused, by pg-boss for the outcome of the job, by `JobContext.fence` for the rest.
@@ -10,72 +10,12 @@
  * Workers poll: every connection comes from a pool of ours with time limits, and none is pinned to listen.
  */
 
-import { type Job, type JobResult, PgBoss } from 'pg-boss';
+import { type JobResult, PgBoss, type Job as StoredJob } from 'pg-boss';
 import { type DatabaseHandle, type Executor, isDatabaseUnavailable } from '../database/client.ts';
-import { sql } from '../database/sql.ts';
+import type { EventReference, JobReference, Outbox, SendOptions } from '../database/outbox.ts';
 import { ObjectStoreUnavailable } from '../storage/object-store.ts';
-
-/** What each queue's jobs carry. */
-export interface JobData {
-  'delete-object': { assetId: string };
-  'verify-asset': { assetId: string };
-  'reap-uploads': Record<string, never>;
-  'purge-assets': Record<string, never>;
-  reconcile: Record<string, never>;
-}
-export type QueueName = keyof JobData;
-
-interface QueueSettings {
-  /** Tries after the first, and seconds before the second; the pause doubles up to the longest. */
-  retries: number;
-  firstPause: number;
-  longestPause: number;
-  /** Seconds a job may take. */
-  limit: number;
-  /** When it is enqueued by itself (cron, UTC); then there is never more than one of it. */
-  schedule?: string;
-  /** Jobs that one worker runs at once. */
-  concurrency: number;
-  /** Polling interval, seconds. */
-  poll: number;
-}
-
-const MINUTE = 60;
-const HOUR = 3600;
-
-export const queues: Record<QueueName, QueueSettings> = {
-  'delete-object': { retries: 16, firstPause: 2, longestPause: 900, limit: 10 * MINUTE, concurrency: 16, poll: 0.5 },
-  // Reads a large file back.
-  'verify-asset': { retries: 16, firstPause: 2, longestPause: 900, limit: 6 * HOUR, concurrency: 2, poll: 0.5 },
-  'reap-uploads': {
-    retries: 3,
-    firstPause: 5,
-    longestPause: 60,
-    limit: HOUR,
-    schedule: '* * * * *',
-    concurrency: 1,
-    poll: 5,
-  },
-  'purge-assets': {
-    retries: 3,
-    firstPause: 60,
-    longestPause: 600,
-    limit: 6 * HOUR,
-    schedule: '17 * * * *',
-    concurrency: 1,
-    poll: 5,
-  },
-  reconcile: {
-    retries: 2,
-    firstPause: 300,
-    longestPause: 900,
-    limit: 24 * HOUR,
-    schedule: '41 3 * * *',
-    concurrency: 1,
-    poll: 5,
-  },
-};
-export const queueNames = Object.keys(queues) as QueueName[];
+import { HOUR, type Job } from './job.ts';
+import { countByState, oldestWaiting } from './repository.ts';
 
 /** Seconds without a sign of life after which a job is given to another worker; the least pg-boss allows. */
 const HEARTBEAT = 10;
@@ -84,21 +24,7 @@ const SUPERVISION = 5;
 /** How long outcomes are kept. Seconds. */
 const KEEP_COMPLETED = HOUR;
 const KEEP_UNTAKEN = 90 * 24 * HOUR;
-const deadLettersOf = (queue: QueueName) => `${queue}.dead`;
-
-/** What a job may use while it runs. */
-export interface JobContext {
-  /** Of the job; the request id of what it writes to the audit trail. */
-  id: string;
-  /** Aborted when the worker stops and will not wait longer, or the job took too long. */
-  signal: AbortSignal;
-  /**
-   * Call in every transaction by which the job writes a result: it fails when the job was meanwhile given to another
-   * worker, and keeps it from being given until the transaction ends.
-   * @throws LeaseLost
-   */
-  fence(transaction: Executor): Promise<void>;
-}
+const deadLettersOf = (queue: string) => `${queue}.dead`;
 
 /** The job belongs to another worker by now; nothing may be written for it. */
 export class LeaseLost extends Error {
@@ -106,7 +32,7 @@ export class LeaseLost extends Error {
 }
 
 export interface QueueCounts {
-  queue: QueueName;
+  queue: string;
   /** Ready to be taken, or to be tried again, now or later. */
   waiting: number;
   retrying: number;
@@ -118,7 +44,7 @@ export interface QueueCounts {
 
 export interface DeadLetter {
   id: string;
-  queue: QueueName;
+  queue: string;
   at: Date;
   assetId?: string;
   /** A word of ours, never an error message. */
@@ -127,20 +53,32 @@ export interface DeadLetter {
 
 export interface JobQueueOptions {
   database: DatabaseHandle;
+  /** Those of all features. */
+  jobs?: readonly Job[];
   /** false: jobs are only enqueued here. */
   work: boolean;
   onError: (message: string, error: unknown) => void;
 }
 
-export class JobQueue {
+/** What listens to an event. */
+type Listener = (transaction: Executor, data: object) => Promise<void>;
+
+export class JobQueue implements Outbox {
+  /** Names of the queues, one for each job. */
+  readonly names: readonly string[];
   readonly #boss: PgBoss;
   readonly #options: JobQueueOptions;
-  readonly #workers = new Map<QueueName, string>();
+  readonly #jobs: readonly Job[];
+  readonly #workers = new Map<string, string>();
+  readonly #listeners = new Map<string, Listener[]>();
   #stopping: Promise<void> | undefined;
 
   constructor(options: JobQueueOptions) {
-    const { database, work, onError } = options;
+    const { database, jobs = [], work, onError } = options;
     this.#options = options;
+    this.#jobs = jobs;
+    this.names = jobs.map(({ name }) => name);
+    if (new Set(this.names).size < jobs.length) throw new Error('two jobs have the same name');
     this.#boss = new PgBoss({
       db: { executeSql: (text, values) => database.pool.query(text, values as unknown[]) },
       migrate: false,
@@ -162,102 +100,90 @@ export class JobQueue {
     await this.#boss.start();
   }
 
-  /** Enqueues a job that exists only if the transaction commits. */
-  async send<Name extends QueueName>(
-    transaction: Executor,
-    queue: Name,
-    data: JobData[Name],
-    { startAfter = 0 }: { startAfter?: number } = {},
-  ): Promise<void> {
-    await this.#boss.send(queue, data, {
-      db: transaction,
-      ...(startAfter > 0 && { startAfter }),
-    });
+  /** Runs the jobs here, on what features share. */
+  async work(core: unknown): Promise<void> {
+    for (const job of this.#jobs) await this.#work(job, core);
   }
 
-  /** Many jobs at once, in one statement. */
-  async sendAll<Name extends QueueName>(transaction: Executor, queue: Name, data: JobData[Name][]): Promise<void> {
+  /** Calls `listener` in each transaction that publishes the event. */
+  subscribe(event: EventReference<object>, listener: Listener): void {
+    this.#listeners.set(event.name, [...(this.#listeners.get(event.name) ?? []), listener]);
+  }
+
+  async send<Data extends object>(
+    transaction: Executor,
+    { name }: JobReference<Data>,
+    data: Data,
+    { startAfter = 0 }: SendOptions = {},
+  ): Promise<void> {
+    await this.#boss.send(name, data, { db: transaction, ...(startAfter > 0 && { startAfter }) });
+  }
+
+  async sendAll<Data extends object>(transaction: Executor, { name }: JobReference<Data>, data: Data[]): Promise<void> {
     if (data.length === 0) return;
     await this.#boss.insert(
-      queue,
+      name,
       data.map((each) => ({ data: each })),
       { db: transaction },
     );
   }
 
-  /** Runs the jobs of a queue here. A rejected job is tried again. */
-  async work<Name extends QueueName>(
-    queue: Name,
-    run: (data: JobData[Name], context: JobContext) => Promise<void>,
-  ): Promise<void> {
-    const { concurrency, poll } = queues[queue];
-    const worker = await this.#boss.work<JobData[Name], unknown, { perJobResults: true }>(
-      queue,
+  wake({ name }: JobReference<object>): void {
+    const worker = this.#workers.get(name);
+    if (worker !== undefined) this.#boss.notifyWorker(worker);
+  }
+
+  hasSubscribers({ name }: EventReference<object>): boolean {
+    return this.#listeners.has(name);
+  }
+
+  async publish<Data extends object>(transaction: Executor, { name }: EventReference<Data>, data: Data): Promise<void> {
+    for (const listener of this.#listeners.get(name) ?? []) await listener(transaction, data);
+  }
+
+  async #work(job: Job, core: unknown): Promise<void> {
+    const { name, concurrency, poll } = job;
+    const worker = await this.#boss.work<object, unknown, { perJobResults: true }>(
+      name,
       {
         batchSize: Math.max(2, concurrency),
         burstWhenBatchFull: true,
         perJobResults: true,
         pollingIntervalSeconds: poll,
       } as { perJobResults: true },
-      async (jobs) => Promise.all(jobs.map((job) => this.#runOne(queue, job, run))),
+      async (batch) => Promise.all(batch.map((stored) => this.#runOne(job, stored, core))),
     );
-    this.#workers.set(queue, worker);
+    this.#workers.set(name, worker);
   }
 
-  /** Lets the worker of this process, if it has one, look now and not at its next turn. */
-  wake(queue: QueueName): void {
-    const worker = this.#workers.get(queue);
-    if (worker !== undefined) this.#boss.notifyWorker(worker);
-  }
-
-  async #runOne<Name extends QueueName>(
-    queue: Name,
-    job: Job<JobData[Name]>,
-    run: (data: JobData[Name], context: JobContext) => Promise<void>,
-  ): Promise<JobResult> {
+  async #runOne(job: Job, stored: StoredJob<object>, core: unknown): Promise<JobResult> {
+    const { id, signal } = stored;
+    const fence = (transaction: Executor) => this.#fence(job.name, stored, transaction);
     try {
-      await run(job.data, {
-        id: job.id,
-        signal: job.signal,
-        fence: (transaction) => this.#fence(queue, job, transaction),
-      });
-      return { id: job.id, status: 'completed' };
+      await job.run(job.parse(stored.data), { id, signal, fence }, core);
+      return { id, status: 'completed' };
     } catch (error) {
-      this.#options.onError(`the job ${queue} has to be tried again`, error);
-      return { id: job.id, status: 'failed', output: { reason: reasonOf(error) } };
+      this.#options.onError(`the job ${job.name} has to be tried again`, error);
+      return { id, status: 'failed', output: { reason: reasonOf(error) } };
     }
   }
 
   /** A renewed heartbeat locks the row of the job; pg-boss refuses it to anybody but the latest attempt. */
-  async #fence<Name extends QueueName>(queue: Name, job: Job<JobData[Name]>, transaction: Executor): Promise<void> {
+  async #fence(queue: string, job: StoredJob<object>, transaction: Executor): Promise<void> {
     const answer: object = await this.#boss.touch(queue, job, { db: transaction });
     if ('affected' in answer && answer.affected === 1) return;
     throw new LeaseLost(`the job ${queue} ${job.id} was given to another worker`);
   }
 
-  /** Enqueues a job of a queue that has a schedule, now. Does nothing when one is already there. */
-  async runNow(queue: QueueName): Promise<void> {
-    await this.#boss.send(queue, {});
-  }
-
   /** Jobs by queue and state. */
   async counts(): Promise<QueueCounts[]> {
-    const { rows } = await this.#options.database.database.execute<{
-      name: string;
-      state: string;
-      count: string;
-      oldest: string | null;
-    }>(sql`
-      select name, state::text as state, count(*) as count, min(created_on)::text as oldest
-      from pgboss.job where state in ('created', 'retry', 'active') group by name, state`);
+    const rows = await countByState(this.#options.database.database);
     const of = (name: string, states: string[]) =>
-      rows
-        .filter((row) => row.name === name && states.includes(row.state))
-        .reduce((sum, row) => sum + Number(row.count), 0);
-    return queueNames.map((queue) => {
+      rows.filter((row) => row.name === name && states.includes(row.state)).reduce((sum, row) => sum + row.count, 0);
+    return this.names.map((queue) => {
       const oldest = rows
-        .filter((row) => row.name === queue && row.state !== 'active' && row.oldest !== null)
-        .map((row) => new Date(row.oldest ?? 0))
+        .filter((row) => row.name === queue && row.state !== 'active')
+        .flatMap((row) => row.oldest ?? [])
         .sort((a, b) => a.getTime() - b.getTime())[0];
       return {
         queue,
@@ -272,28 +198,18 @@ export class JobQueue {
 
   /** The oldest dead letters of all queues. */
   async deadLetters(limit: number): Promise<DeadLetter[]> {
-    const names = queueNames.map(deadLettersOf);
-    const { rows } = await this.#options.database.database.execute<{
-      id: string;
-      name: string;
-      created_on: string;
-      data: { assetId?: string } | null;
-      reason: string | null;
-    }>(sql`
-      select id, name, created_on::text as created_on, data, source_output ->> 'reason' as reason from pgboss.job
-      where name = any(${names}) and state in ('created', 'retry')
-      order by created_on, id limit ${limit}`);
-    return rows.map(({ id, name, created_on, data, reason }) => ({
+    const rows = await oldestWaiting(this.#options.database.database, this.names.map(deadLettersOf), limit);
+    return rows.map(({ id, name, createdOn, data, reason }) => ({
       id,
-      queue: name.replace(/\.dead$/, '') as QueueName,
-      at: new Date(created_on),
-      ...(data?.assetId !== undefined && { assetId: data.assetId }),
+      queue: name.replace(/\.dead$/, ''),
+      at: createdOn,
+      ...(typeof data?.['assetId'] === 'string' && { assetId: data['assetId'] }),
       reason: reason ?? 'failed',
     }));
   }
 
   /** Sends dead letters of a queue back to it, all or the ones named. @returns how many */
-  async retry(queue: QueueName, ids?: string[]): Promise<number> {
+  async retry(queue: string, ids?: string[]): Promise<number> {
     return this.#boss.redrive(deadLettersOf(queue), { destination: queue, ...(ids && { ids }) });
   }
 
@@ -312,17 +228,16 @@ function reasonOf(error: unknown): string {
   return 'failed';
 }
 
-/** Makes or changes the tables and queues of the job queue. Runs under the lock of the migrations. */
-export async function installQueues(url: string): Promise<void> {
+/** Makes or changes the tables of the job queue and the queues of these jobs. Runs under the lock of the migrations. */
+export async function installQueues(url: string, jobs: readonly Job[]): Promise<void> {
   const boss = new PgBoss({ connectionString: url, max: 1, supervise: false, schedule: false });
   boss.on('error', () => {});
   await boss.start();
   try {
     const there = new Set((await boss.getQueues()).map(({ name }) => name));
-    for (const queue of queueNames) {
+    for (const { name: queue, retries, firstPause, longestPause, limit, schedule } of jobs) {
       const dead = deadLettersOf(queue);
       if (!there.has(dead)) await boss.createQueue(dead, { retentionSeconds: KEEP_UNTAKEN });
-      const { retries, firstPause, longestPause, limit, schedule } = queues[queue];
       const options = {
         retryLimit: retries,
         retryDelay: firstPause,

@@ -1,6 +1,5 @@
-/** Quotas and statistics over HTTP. */
+/** Quotas over HTTP. */
 import { z } from 'zod';
-import type { AssetsRepository } from '../assets/repository.ts';
 import { actorOf } from '../http/authentication.ts';
 import type { App } from '../http/openapi.ts';
 import { bytesCount } from '../http/schema-types.ts';
@@ -12,9 +11,10 @@ const quotaDocument = z
     limit: bytesCount.meta({ example: 1073741824 }),
     used: bytesCount.meta({ description: 'Bytes of all assets, the trash included', example: 48213 }),
     reserved: bytesCount.meta({ description: 'Bytes of uploads in progress', example: 0 }),
-    available: bytesCount.meta({ description: 'What a new upload may have', example: 1073693611 }),
+    available: bytesCount.meta({ description: 'Bytes that new uploads may have', example: 1073693611 }),
     percent: z.number().min(0).meta({
-      description: '`used` and `reserved` of `limit`, to two decimals; above 100 when the limit was lowered',
+      description:
+        '`used` plus `reserved` as a percentage of `limit`, to two decimals; above 100 when the limit was lowered',
       example: 0.01,
     }),
     fileCount: bytesCount.meta({
@@ -37,22 +37,6 @@ function toDocument({ limit, used, reserved, fileCount }: Quota): z.input<typeof
   };
 }
 
-const group = z.object({
-  value: z.string().optional().meta({ description: 'Absent for assets without a project' }),
-  count: bytesCount.meta({ override: { type: 'integer', format: 'int64' }, description: 'Assets' }),
-  bytes: bytesCount,
-});
-const statisticsDocument = z
-  .object({
-    byAssetType: z.array(group),
-    byMediaType: z.array(group),
-    byProject: z.array(group),
-    byDay: z
-      .array(group)
-      .meta({ description: 'By day of upload in UTC, the last 30 days; days without uploads are left out' }),
-  })
-  .meta({ id: 'Statistics' });
-
 const ownerId = z
   .string()
   .min(1)
@@ -70,7 +54,7 @@ const byOwner = z.object({ ownerId });
 
 export function quotaRoutes(
   app: App,
-  { quotas, assets, idempotency }: { quotas: QuotasRepository; assets: AssetsRepository; idempotency: Idempotency },
+  { quotas, idempotency }: { quotas: QuotasRepository; idempotency: Idempotency },
 ): void {
   app.get(
     '/v1/quota',
@@ -84,27 +68,6 @@ export function quotaRoutes(
       config: { success: { status: 200, description: 'Your quota' } },
     },
     async (request) => toDocument(await quotas.get(request.caller.id)),
-  );
-
-  app.get(
-    '/v1/statistics',
-    {
-      schema: {
-        operationId: 'getStatistics',
-        tags: ['Quotas'],
-        summary: 'Get count and bytes of your assets by asset type, media type, project and day',
-        response: { 200: statisticsDocument },
-      },
-      config: { success: { status: 200, description: 'Your statistics' } },
-    },
-    async (request) => {
-      const rows = await assets.statistics(request.caller.id);
-      const of = (dimension: string) =>
-        rows
-          .filter((row) => row.dimension === dimension)
-          .map(({ value, count, bytes }) => ({ ...(value !== null && { value }), count, bytes }));
-      return { byAssetType: of('assetType'), byMediaType: of('mediaType'), byProject: of('project'), byDay: of('day') };
-    },
   );
 
   app.get(
@@ -130,12 +93,14 @@ export function quotaRoutes(
         tags: ['Administration'],
         summary: 'Set the quota of an owner',
         description:
-          'A limit below what is used deletes nothing; it only stops uploads. Without `limit` the owner has the default again.',
+          'A limit below the used bytes deletes nothing; it only stops uploads. Without `limit` the default applies to the owner again.',
         params: byOwner,
         headers: idempotencyHeader,
         body: z
           .strictObject({
-            limit: bytesCount.optional().meta({ description: 'Bytes; absent for the default', example: 10737418240 }),
+            limit: bytesCount
+              .optional()
+              .meta({ description: 'In bytes; the default applies when absent', example: 10737418240 }),
           })
           .meta({ id: 'QuotaChange' }),
         response: { 200: quotaDocument },

@@ -1,12 +1,235 @@
 /** What a reconciliation asks of the database: the listing of the object store against the records, and the quotas. */
 
-import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
-import type { DatabaseHandle, Executor } from '../database/client.ts';
-import { type SQL, sql } from '../database/sql.ts';
-import type { JobQueue } from '../jobs/queue.ts';
+import { and, count, desc, eq, gt, inArray, isNotNull, lt, ne, notExists, sql, sum } from 'drizzle-orm';
+import { deleteObjectJob } from '../assets/jobs/delete-object.ts';
+import { type Actor, auditFrom } from '../database/audit.ts';
+import type { DatabaseHandle } from '../database/client.ts';
+import type { Outbox } from '../database/outbox.ts';
+import {
+  build,
+  compile,
+  daysAgo,
+  isAnyOf,
+  jsonObject,
+  now,
+  nowhere,
+  type Parameter,
+  type Statement,
+  typed,
+  unnested,
+  type Values,
+} from '../database/statements.ts';
+import { assets, inState } from '../database/tables/assets.ts';
+import { jobs } from '../database/tables/jobs.ts';
+import { reconcileObjects as objects, reconcileRuns as runs } from '../database/tables/reconciliation.ts';
 import type { ListedObject } from '../storage/object-store.ts';
+import { correctQuota, findDrifted } from './drift.ts';
 
-const visible = sql.raw(`state in ('processing', 'ready', 'rejected', 'lost')`);
+/** Days for which the outcome of a run is kept. */
+const KEPT_DAYS = 90;
+/** Deletions that are sent again by one run, at most. */
+const MAX_RESUMED = 10_000;
+/** Each is run once or a few times a day, and over very different amounts: planned for its values. */
+const seldom = { named: false };
+
+const emptyListing = compile('empty-reconcile-objects', () => sql`truncate ${objects}`, seldom);
+const analyzeListing = compile('analyze-reconcile-objects', () => sql`analyze ${objects}`, seldom);
+
+const insertRun = compile(
+  'insert-reconcile-run',
+  (p: Parameter<'id' | 'dryRun'>) =>
+    build.insert(runs).values({ id: p('id'), startedAt: now, dryRun: p('dryRun'), outcome: 'running' }),
+  seldom,
+);
+const endRun = compile(
+  'end-reconcile-run',
+  (p: Parameter<'id' | 'outcome' | 'report'>) =>
+    build
+      .update(runs)
+      .set({ finishedAt: now, outcome: typed(p('outcome'), runs.outcome), report: typed(p('report'), runs.report) })
+      .where(eq(runs.id, p('id'))),
+  seldom,
+);
+const deleteListing = compile(
+  'delete-reconcile-objects',
+  (p: Parameter<'runId'>) => build.delete(objects).where(eq(objects.runId, p('runId'))),
+  seldom,
+);
+const deleteOldRuns = compile(
+  'delete-old-reconcile-runs',
+  () => build.delete(runs).where(lt(runs.startedAt, daysAgo(KEPT_DAYS))),
+  seldom,
+);
+const findLastRun = compile(
+  'find-last-reconcile-run',
+  () =>
+    build
+      .select({ finishedAt: runs.finishedAt, outcome: runs.outcome, report: runs.report })
+      .from(runs)
+      .where(and(isNotNull(runs.finishedAt), ne(runs.outcome, 'failed')))
+      .orderBy(desc(runs.finishedAt))
+      .limit(1),
+  seldom,
+);
+
+const insertObjects = compile(
+  'insert-reconcile-objects',
+  (p: Parameter<'runId' | 'keys' | 'assetIds' | 'sizes' | 'lastModified'>) =>
+    build
+      .insert(objects)
+      .select(
+        build
+          .select({
+            runId: typed(p('runId'), objects.runId).as('run_id'),
+            key: unnested(p('keys'), objects.key).as('key'),
+            assetId: unnested(p('assetIds'), objects.assetId).as('asset_id'),
+            size: unnested(p('sizes'), objects.size).as('size'),
+            lastModified: unnested(p('lastModified'), objects.lastModified).as('last_modified'),
+          })
+          .from(nowhere),
+      )
+      .onConflictDoNothing(),
+  seldom,
+);
+
+const hasNoRecord = notExists(build.select({ id: assets.id }).from(assets).where(eq(assets.id, objects.assetId)));
+
+const findUnaccounted = compile(
+  'find-unaccounted-objects',
+  (p: Parameter<'runId' | 'cutoff' | 'after' | 'limit'>) =>
+    build
+      .select({ key: objects.key, size: objects.size, lastModified: objects.lastModified })
+      .from(objects)
+      .where(
+        and(
+          eq(objects.runId, p('runId')),
+          gt(objects.key, p('after')),
+          lt(objects.lastModified, p('cutoff')),
+          hasNoRecord,
+        ),
+      )
+      .orderBy(objects.key)
+      .limit(p('limit')),
+  seldom,
+);
+
+const countUnaccounted = compile(
+  'count-unaccounted-objects',
+  (p: Parameter<'runId' | 'cutoff'>) => {
+    const listed = build
+      .select({
+        size: objects.size,
+        isOld: sql`${lt(objects.lastModified, p('cutoff'))}`.as('is_old'),
+        isMissing: sql`${hasNoRecord}`.as('is_missing'),
+      })
+      .from(objects)
+      .where(eq(objects.runId, p('runId')))
+      .as('listed');
+    const isFound = sql`${listed.isMissing} and ${listed.isOld}`;
+    return build
+      .select({
+        objects: sql`count(*) filter (where ${isFound})`.mapWith(Number),
+        bytes: sql`coalesce(${sum(listed.size)} filter (where ${isFound}), 0)`.mapWith(Number),
+        accounted: sql`count(*) filter (where not ${listed.isMissing})`.mapWith(Number),
+      })
+      .from(listed);
+  },
+  seldom,
+);
+
+const withRecord = compile(
+  'find-records-by-id',
+  (p: Parameter<'ids'>) =>
+    build
+      .select({ id: assets.id })
+      .from(assets)
+      .where(isAnyOf(assets.id, p('ids'))),
+  seldom,
+);
+const uploading = compile(
+  'find-uploads-by-id',
+  (p: Parameter<'ids'>) =>
+    build
+      .select({ id: assets.id })
+      .from(assets)
+      .where(and(isAnyOf(assets.id, p('ids')), inState('uploading'))),
+  seldom,
+);
+
+const storedRecord = { id: assets.id, objectKey: assets.objectKey, size: assets.size, sha256: assets.sha256 };
+/** The object of an asset in the listing of a run, of the same size. */
+const isListed = (p: Parameter<'runId'>) =>
+  and(eq(objects.runId, p('runId')), eq(objects.key, assets.objectKey), eq(objects.size, assets.size));
+
+const findMissing = compile(
+  'find-assets-without-object',
+  (p: Parameter<'runId' | 'before' | 'after' | 'limit'>) =>
+    build
+      .select(storedRecord)
+      .from(assets)
+      .where(
+        and(
+          inState('ready'),
+          lt(assets.createdAt, p('before')),
+          gt(assets.id, p('after')),
+          notExists(build.select({ key: objects.key }).from(objects).where(isListed(p))),
+        ),
+      )
+      .orderBy(assets.id)
+      .limit(p('limit')),
+  seldom,
+);
+const findReappeared = compile(
+  'find-lost-assets-with-object',
+  (p: Parameter<'runId'>) =>
+    build.select(storedRecord).from(assets).innerJoin(objects, isListed(p)).where(inState('lost')),
+  seldom,
+);
+const markAsset = compile(
+  'mark-asset',
+  (p: Parameter<'id' | 'from' | 'to' | 'action' | keyof Actor>) => {
+    const changed = build.$with('changed').as(
+      build
+        .update(assets)
+        .set({ state: typed(p('to'), assets.state), updatedAt: now, version: sql`${assets.version} + 1` })
+        .where(and(eq(assets.id, p('id')), eq(assets.state, p('from'))))
+        .returning({ id: assets.id, ownerId: assets.ownerId, name: assets.name, size: assets.size }),
+    );
+    const detail = jsonObject({ name: changed.name, size: changed.size });
+    return build
+      .with(changed, auditFrom(p, changed, { action: p('action'), detail }))
+      .select({ id: changed.id })
+      .from(changed);
+  },
+  seldom,
+);
+const countLost = compile(
+  'count-lost-assets',
+  () => build.select({ count: count() }).from(assets).where(inState('lost')),
+  seldom,
+);
+
+const findStalledDeletions = compile(
+  'find-stalled-deletions',
+  (p: Parameter<'cutoff' | 'queue'>) => {
+    const job = build
+      .select({ id: jobs.id })
+      .from(jobs)
+      .where(
+        and(
+          eq(jobs.name, p('queue')),
+          inArray(jobs.state, ['created', 'retry', 'active']),
+          sql`${jobs.data} ->> 'assetId' = ${assets.id}::text`,
+        ),
+      );
+    return build
+      .select({ id: assets.id })
+      .from(assets)
+      .where(and(inState('deleting'), lt(assets.updatedAt, p('cutoff')), notExists(job)))
+      .limit(MAX_RESUMED);
+  },
+  seldom,
+);
 
 export interface StoredRecord {
   id: string;
@@ -23,199 +246,123 @@ export interface LastRun {
 
 export class ReconciliationRepository {
   readonly #handle: DatabaseHandle;
-  readonly #jobs: Pick<JobQueue, 'sendAll'>;
+  readonly #outbox: Pick<Outbox, 'sendAll'>;
 
-  constructor(handle: DatabaseHandle, jobs: Pick<JobQueue, 'sendAll'>) {
+  constructor(handle: DatabaseHandle, outbox: Pick<Outbox, 'sendAll'>) {
     this.#handle = handle;
-    this.#jobs = jobs;
+    this.#outbox = outbox;
   }
 
   /** Begins a run; what a run that died has left of its listing goes. */
   async begin(runId: string, dryRun: boolean): Promise<void> {
-    await this.#execute(sql`truncate reconcile_objects`);
-    await this.#execute(sql`
-      insert into reconcile_runs (id, started_at, dry_run, outcome) values (${runId}, now(), ${dryRun}, 'running')`);
+    await this.#run(emptyListing, {});
+    await this.#run(insertRun, { id: runId, dryRun });
   }
 
   async end(runId: string, outcome: string, report: object): Promise<void> {
-    await this.#execute(sql`
-      update reconcile_runs set finished_at = now(), outcome = ${outcome}, report = ${JSON.stringify(report)}::jsonb where id = ${runId}`);
-    await this.#execute(sql`delete from reconcile_objects where run_id = ${runId}`);
-    await this.#execute(sql`delete from reconcile_runs where started_at < now() - interval '90 days'`);
+    await this.#run(endRun, { id: runId, outcome, report });
+    await this.#run(deleteListing, { runId });
+    await this.#run(deleteOldRuns, {});
   }
 
   async lastRun(): Promise<LastRun | undefined> {
-    const { rows } = await this.#execute<{ finished_at: string; outcome: string; report: Record<string, number> }>(sql`
-      select finished_at::text as finished_at, outcome, report from reconcile_runs
-      where finished_at is not null and outcome <> 'failed' order by finished_at desc limit 1`);
-    return rows[0] && { ...rows[0], finishedAt: new Date(rows[0].finished_at) };
+    const [run] = await this.#run(findLastRun, {});
+    return run?.finishedAt ? { ...run, finishedAt: run.finishedAt } : undefined;
   }
 
   /** Writes down a page of the listing. */
-  async note(runId: string, objects: (ListedObject & { assetId: string })[]): Promise<void> {
-    if (objects.length === 0) return;
-    await this.#execute(sql`
-      insert into reconcile_objects (run_id, key, asset_id, size, last_modified)
-      select ${runId}::uuid, * from unnest(${objects.map(({ key }) => key)}::text[],
-        ${objects.map(({ assetId }) => assetId)}::uuid[], ${objects.map(({ size }) => size)}::bigint[],
-        ${objects.map(({ lastModified }) => lastModified.toISOString())}::timestamptz[])
-      on conflict do nothing`);
+  async note(runId: string, page: (ListedObject & { assetId: string })[]): Promise<void> {
+    if (page.length === 0) return;
+    await this.#run(insertObjects, {
+      runId,
+      keys: page.map(({ key }) => key),
+      assetIds: page.map(({ assetId }) => assetId),
+      sizes: page.map(({ size }) => size),
+      lastModified: page.map(({ lastModified }) => lastModified.toISOString()),
+    });
   }
 
   async analyze(): Promise<void> {
-    await this.#execute(sql`analyze reconcile_objects`);
+    await this.#run(analyzeListing, {});
   }
 
   /** Objects without a record, last modified before `cutoff`, in the order of their keys. */
   async unaccounted(runId: string, cutoff: Date, after: string, limit: number): Promise<ListedObject[]> {
-    const { rows } = await this.#execute<{ key: string; size: string; last_modified: string }>(sql`
-      select key, size, last_modified::text as last_modified from reconcile_objects as object
-      where run_id = ${runId} and key > ${after} and last_modified < ${cutoff.toISOString()}::timestamptz
-        and not exists (select from assets where assets.id = object.asset_id)
-      order by key limit ${limit}`);
-    return rows.map((row) => ({ key: row.key, size: Number(row.size), lastModified: new Date(row.last_modified) }));
+    return this.#run(findUnaccounted, { runId, cutoff, after, limit });
   }
 
   async countUnaccounted(runId: string, cutoff: Date): Promise<{ objects: number; bytes: number; accounted: number }> {
-    const { rows } = await this.#execute<{ objects: string; bytes: string; accounted: string }>(sql`
-      select count(*) filter (where missing and old) as objects, coalesce(sum(size) filter (where missing and old), 0) as bytes,
-        count(*) filter (where not missing) as accounted
-      from (
-        select size, last_modified < ${cutoff.toISOString()}::timestamptz as old,
-          not exists (select from assets where assets.id = object.asset_id) as missing
-        from reconcile_objects as object where run_id = ${runId}
-      ) as listed`);
-    const { objects = 0, bytes = 0, accounted = 0 } = rows[0] ?? {};
-    return { objects: Number(objects), bytes: Number(bytes), accounted: Number(accounted) };
+    const [counted = { objects: 0, bytes: 0, accounted: 0 }] = await this.#run(countUnaccounted, { runId, cutoff });
+    return counted;
   }
 
   /** Of these ids, those that have a record, in whatever state; or an upload in progress. */
   async withRecord(ids: string[], state?: 'uploading'): Promise<Set<string>> {
-    const { rows } = await this.#execute<{ id: string }>(
-      sql`select id from assets where id = any(${ids}::uuid[]) ${state ? sql`and state = ${state}` : sql``}`,
-    );
+    const rows = await this.#run(state ? uploading : withRecord, { ids });
     return new Set(rows.map(({ id }) => id));
   }
 
   /** Ready assets that the listing does not hold with their size, of those that were there before it began. */
   async missing(runId: string, before: Date, after: string, limit: number): Promise<StoredRecord[]> {
-    return this.#records(sql`
-      select id, object_key, size, sha256 from assets
-      where state = 'ready' and created_at < ${before.toISOString()}::timestamptz and id > ${after}::uuid
-        and not exists (
-          select from reconcile_objects as object
-          where object.run_id = ${runId} and object.key = assets.object_key and object.size = assets.size
-        )
-      order by id limit ${limit}`);
+    return (await this.#run(findMissing, { runId, before, after, limit })).map(toRecord);
   }
 
   /** Lost assets whose object is in the listing again. */
   async reappeared(runId: string): Promise<StoredRecord[]> {
-    return this.#records(sql`
-      select assets.id, object_key, assets.size, sha256 from assets
-      join reconcile_objects as object on object.run_id = ${runId} and object.key = assets.object_key and object.size = assets.size
-      where state = 'lost'`);
+    return (await this.#run(findReappeared, { runId })).map(toRecord);
   }
 
   /** @returns false when the asset is no longer in state `from` */
   async mark(id: string, from: 'ready' | 'lost', to: 'lost' | 'ready', actor: Actor): Promise<boolean> {
-    const action: AuditAction = to === 'lost' ? 'asset.lost' : 'asset.found';
-    const { rows } = await this.#execute(sql`
-      with changed as (
-        update assets set state = ${to}, updated_at = now(), version = version + 1
-        where id = ${id} and state = ${from} returning *
-      ), audit as (${auditFrom('changed', action, actor, sql`jsonb_build_object('name', name, 'size', size)`)})
-      select id from changed`);
-    return rows.length === 1;
+    const action = to === 'lost' ? 'asset.lost' : 'asset.found';
+    return (await this.#run(markAsset, { id, from, to, action, ...actor })).length === 1;
   }
 
   async countLost(): Promise<number> {
-    const { rows } = await this.#execute<{ count: string }>(
-      sql`select count(*) as count from assets where state = 'lost'`,
-    );
-    return Number(rows[0]?.count ?? 0);
+    const [lost] = await this.#run(countLost, {});
+    return lost?.count ?? 0;
   }
 
   /** Deletions that stand still since before `cutoff`, whatever became of their jobs, get new ones. @returns how many */
   async resumeDeletions(cutoff: Date, dryRun: boolean): Promise<number> {
     return this.#handle.transact(async (transaction) => {
-      const { rows } = await transaction.execute<{ id: string }>(sql`
-        select id from assets where state = 'deleting' and updated_at < ${cutoff.toISOString()}::timestamptz
-          and not exists (
-            select from pgboss.job where name = 'delete-object' and state in ('created', 'retry', 'active')
-              and data ->> 'assetId' = assets.id::text
-          )
-        limit 10000`);
+      const { rows } = await transaction.run(findStalledDeletions, { cutoff, queue: deleteObjectJob.name });
       if (!dryRun)
-        await this.#jobs.sendAll(
+        await this.#outbox.sendAll(
           transaction,
-          'delete-object',
+          deleteObjectJob,
           rows.map(({ id }) => ({ assetId: id })),
         );
       return rows.length;
     });
   }
 
-  /** Owners whose quota is not the sum of their records. One statement sees one moment, so uploads do not disturb it. */
+  /** See drift.ts. */
   async drifted(): Promise<{ ownerId: string; bytes: number }[]> {
-    const { rows } = await this.#execute<{ owner_id: string; bytes: string }>(sql`
-      with summed as (
-        select owner_id, coalesce(sum(size) filter (where ${visible}), 0) as used,
-          count(*) filter (where ${visible}) as files, coalesce(sum(reserved_bytes), 0) as reserved
-        from assets group by owner_id
-      )
-      select owner_id, abs(coalesce(used_bytes, 0) - coalesce(used, 0)) + abs(coalesce(reserved_bytes, 0) - coalesce(reserved, 0)) as bytes
-      from quotas full join summed using (owner_id)
-      where coalesce(used_bytes, 0) <> coalesce(used, 0) or coalesce(reserved_bytes, 0) <> coalesce(reserved, 0)
-        or coalesce(file_count, 0) <> coalesce(files, 0)`);
-    return rows.map((row) => ({ ownerId: row.owner_id, bytes: Number(row.bytes) }));
+    return findDrifted(this.#handle.database);
   }
 
-  /**
-   * Recomputes the quota of an owner. Every change of a record changes the quota in the same transaction; so while its row
-   * is locked, either both are seen or both are yet to come.
-   */
+  /** See drift.ts. */
   async correctQuota(ownerId: string, actor: Actor): Promise<void> {
-    await this.#handle.transact(async (transaction) => {
-      await transaction.execute(sql`insert into quotas (owner_id) values (${ownerId}) on conflict do nothing`);
-      await transaction.execute(sql`select from quotas where owner_id = ${ownerId} for update`);
-      await transaction.execute(sql`
-        with summed as (
-          select coalesce(sum(size) filter (where ${visible}), 0)::bigint as used,
-            count(*) filter (where ${visible}) as files, coalesce(sum(reserved_bytes), 0)::bigint as reserved
-          from assets where owner_id = ${ownerId}
-        ), previous as (
-          select used_bytes, reserved_bytes, file_count from quotas where owner_id = ${ownerId}
-        ), changed as (
-          update quotas set used_bytes = used, reserved_bytes = reserved, file_count = files from summed
-          where owner_id = ${ownerId}
-            and (used_bytes, reserved_bytes, file_count) is distinct from (used, reserved, files)
-          returning owner_id, null::uuid as id, used_bytes, reserved_bytes, file_count
-        )
-        ${auditFrom(
-          'changed',
-          'quota.corrected',
-          actor,
-          sql`jsonb_build_object('used', used_bytes, 'reserved', reserved_bytes, 'fileCount', file_count,
-            'previous', (select to_jsonb(previous) from previous))`,
-        )}`);
-    });
+    await correctQuota(this.#handle, ownerId, actor);
   }
 
-  async #records(statement: SQL): Promise<StoredRecord[]> {
-    const { rows } = await this.#execute<{ id: string; object_key: string; size: string; sha256: Buffer | null }>(
-      statement,
-    );
-    return rows.map((row) => ({
-      id: row.id,
-      objectKey: row.object_key,
-      size: Number(row.size),
-      ...(row.sha256 && { sha256: row.sha256 }),
-    }));
+  async #run<Name extends string, Row>(statement: Statement<Name, Row>, values: Values<Name>): Promise<Row[]> {
+    const { rows } = await this.#handle.database.run(statement, values);
+    return rows;
   }
+}
 
-  #execute<Row extends Record<string, unknown>>(statement: SQL) {
-    const executor: Executor = this.#handle.database;
-    return executor.execute<Row>(statement);
-  }
+function toRecord({
+  sha256,
+  size,
+  ...rest
+}: {
+  id: string;
+  objectKey: string;
+  size: number | null;
+  sha256: Buffer | null;
+}) {
+  // Only assets are looked for, and an asset has a size.
+  return { ...rest, size: size ?? 0, ...(sha256 && { sha256 }) };
 }

@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import type { PartBuffers } from './part-buffers.ts';
 
 /**
  * The object store port: where the bytes of assets live. `S3ObjectStore` is for production, `DiskObjectStore` is the
@@ -22,6 +23,22 @@ export interface ObjectStore {
     attributes: ObjectAttributes,
     options: CallOptions & { sha256: Buffer },
   ): Promise<void>;
+
+  /**
+   * Writes an object from a stream that the service makes itself and can make again: derivatives, copies, exports. What
+   * clients send goes through `ObjectWriter`. The object becomes visible when the stream has ended as announced; then it is
+   * past the signal too. A stream that ends without a byte makes an object without a byte: whether that is a defect, the
+   * caller knows.
+   * @param source called at most once, when there is memory
+   * @throws NoBufferFree, ContentMismatch, the signal's reason, or what the stream failed with: nothing is left.
+   *   ObjectStoreUnavailable: something may be left, so repeat it or `erase` the key
+   */
+  putStream(
+    key: string,
+    source: () => Readable,
+    attributes: ObjectAttributes,
+    options: StreamOptions,
+  ): Promise<WrittenObject>;
 
   /**
    * Begins an object in parts. All parts have `partSize` bytes, except the last, which may have fewer.
@@ -152,6 +169,24 @@ export interface CallOptions {
   signal?: AbortSignal;
 }
 
+export interface StreamOptions extends CallOptions {
+  /** Memory of the upload is counted here, where the store needs any. */
+  buffers: PartBuffers;
+  /** Milliseconds to wait for that memory. */
+  wait: number;
+  /** Bytes that the stream will give, where they are known: less memory may do. */
+  size?: number;
+  /** Of these bytes, where it is known. */
+  sha256?: Buffer;
+}
+
+/** What a stream has given. */
+export interface WrittenObject {
+  /** Bytes. */
+  size: number;
+  sha256: Buffer;
+}
+
 export interface LinkOptions {
   /** Seconds. */
   expiresIn: number;
@@ -168,4 +203,9 @@ export class ObjectStoreUnavailable extends Error {
 /** The multipart upload does not exist: it was completed or aborted, or never was. */
 export class NoSuchUpload extends Error {
   override name = 'NoSuchUpload';
+}
+
+/** A stream gave other bytes than were announced. */
+export class ContentMismatch extends Error {
+  override name = 'ContentMismatch';
 }

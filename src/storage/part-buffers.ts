@@ -31,11 +31,13 @@ export class NoBufferFree extends Error {
 
 interface Waiter {
   bytes: number;
-  grant(buffer: PartBuffer): void;
+  grant(): void;
 }
 
 export class PartBuffers {
-  readonly #budget: number;
+  /** Bytes of all buffers together. */
+  readonly budget: number;
+  /** Bytes of the largest buffer. */
   readonly partSize: number;
   readonly #waiters = new Set<Waiter>();
   /** Kept buffers by size. */
@@ -50,7 +52,7 @@ export class PartBuffers {
    */
   constructor(budget: number, partSize: number) {
     if (budget < partSize) throw new RangeError('the budget must hold at least one part');
-    this.#budget = budget;
+    this.budget = budget;
     this.partSize = partSize;
   }
 
@@ -76,10 +78,41 @@ export class PartBuffers {
    * @throws NoBufferFree after `wait`; the signal's reason when it is aborted
    */
   async acquire(capacity: number, wait: number, signal: AbortSignal): Promise<PartBuffer> {
-    signal.throwIfAborted();
     const bytes = this.#rounded(capacity);
-    if (this.#waiters.size === 0 && this.#inUse + bytes <= this.#budget) return this.#take(bytes);
-    return new Promise((resolve, reject) => {
+    await this.#claim(bytes, wait, signal);
+    return this.#bufferOf(bytes);
+  }
+
+  /**
+   * Takes memory out of the budget that somebody else allocates: a library that makes its own copies. Waits its turn like
+   * `acquire`, so only who holds no memory may ask. More than the whole budget is the whole budget.
+   * @param wait milliseconds
+   * @returns gives the memory back; idempotent
+   * @throws NoBufferFree after `wait`; the signal's reason when it is aborted
+   */
+  async reserve(bytes: number, wait: number, signal: AbortSignal): Promise<() => void> {
+    const claimed = Math.min(bytes, this.budget);
+    await this.#claim(claimed, wait, signal);
+    this.#dropSurplus();
+    return once(() => this.#giveBack(claimed));
+  }
+
+  /** One more buffer, if it is free at once and nobody is waiting. */
+  tryAcquire(capacity: number): PartBuffer | undefined {
+    const bytes = this.#rounded(capacity);
+    if (this.#waiters.size > 0 || this.#inUse + bytes > this.budget) return undefined;
+    this.#inUse += bytes;
+    return this.#bufferOf(bytes);
+  }
+
+  /** Counts the bytes as in use, once it is this one's turn and they are free. */
+  async #claim(bytes: number, wait: number, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    if (this.#waiters.size === 0 && this.#inUse + bytes <= this.budget) {
+      this.#inUse += bytes;
+      return;
+    }
+    await new Promise<void>((resolve, reject) => {
       const leave = (reason: unknown) => {
         this.#waiters.delete(waiter);
         settled();
@@ -95,21 +128,14 @@ export class PartBuffers {
       };
       const waiter: Waiter = {
         bytes,
-        grant: (buffer) => {
+        grant: () => {
           settled();
-          resolve(buffer);
+          resolve();
         },
       };
       signal.addEventListener('abort', onAbort, { once: true });
       this.#waiters.add(waiter);
     });
-  }
-
-  /** One more buffer, if it is free at once and nobody is waiting. */
-  tryAcquire(capacity: number): PartBuffer | undefined {
-    const bytes = this.#rounded(capacity);
-    if (this.#waiters.size > 0 || this.#inUse + bytes > this.#budget) return undefined;
-    return this.#take(bytes);
   }
 
   #rounded(capacity: number): number {
@@ -118,24 +144,31 @@ export class PartBuffers {
     return Math.min(this.partSize, Math.max(1, Math.ceil(granules / step) * step) * GRANULE);
   }
 
-  #take(bytes: number): PartBuffer {
-    this.#inUse += bytes;
+  /** A buffer of bytes that are claimed. */
+  #bufferOf(bytes: number): PartBuffer {
     const memory = this.#kept(bytes) ?? Buffer.allocUnsafeSlow(bytes);
-    // What is kept counts as free, so what is in use and what is kept must together stay within the budget; but for one
-    // part, or each small buffer would throw a large one away.
-    while (this.#spareBytes > 0 && this.#inUse + this.#spareBytes > this.#budget + this.partSize) this.#dropLargest();
-    let out = true;
+    this.#dropSurplus();
     return {
       memory,
-      release: () => {
-        if (!out) return;
-        out = false;
-        this.#inUse -= bytes;
+      release: once(() => {
         this.#keep(memory);
-        this.#serve();
-        this.#scheduleTrim();
-      },
+        this.#giveBack(bytes);
+      }),
     };
+  }
+
+  #giveBack(bytes: number): void {
+    this.#inUse -= bytes;
+    this.#serve();
+    this.#scheduleTrim();
+  }
+
+  /**
+   * What is kept counts as free, so what is in use and what is kept must together stay within the budget; but for one
+   * part, or each small buffer would throw a large one away.
+   */
+  #dropSurplus(): void {
+    while (this.#spareBytes > 0 && this.#inUse + this.#spareBytes > this.budget + this.partSize) this.#dropLargest();
   }
 
   #keep(memory: Buffer): void {
@@ -159,21 +192,29 @@ export class PartBuffers {
 
   #serve(): void {
     for (const waiter of this.#waiters) {
-      if (this.#inUse + waiter.bytes > this.#budget) return;
+      if (this.#inUse + waiter.bytes > this.budget) return;
       this.#waiters.delete(waiter);
-      waiter.grant(this.#take(waiter.bytes));
+      this.#inUse += waiter.bytes;
+      waiter.grant();
     }
   }
 
   #scheduleTrim(): void {
-    // Pushed back by every release.
-    if (this.#trim) {
-      this.#trim.refresh();
-      return;
-    }
+    // Put off by every release.
+    clearTimeout(this.#trim);
     this.#trim = setTimeout(() => {
       this.#spare.clear();
       this.#spareBytes = 0;
     }, IDLE_BEFORE_TRIM).unref();
   }
+}
+
+/** The same, which does nothing from the second call on. */
+function once(work: () => void): () => void {
+  let done = false;
+  return () => {
+    if (done) return;
+    done = true;
+    work();
+  };
 }

@@ -25,7 +25,7 @@ export async function* metered(
   let waitingSince: number | undefined;
   let fail: ((reason: unknown) => void) | undefined;
 
-  const judge = () => {
+  const check = () => {
     const now = performance.now();
     const total = waited + (waitingSince === undefined ? 0 : now - waitingSince);
     if (total < window) return;
@@ -36,7 +36,7 @@ export async function* metered(
     if (waitingSince !== undefined) waitingSince = now;
   };
   const onAbort = () => fail?.(signal.reason);
-  const timer = setInterval(judge, Math.max(50, Math.min(1000, window / 4)));
+  const timer = setInterval(check, Math.max(50, Math.min(1000, window / 4)));
   signal.addEventListener('abort', onAbort, { once: true });
   try {
     for (;;) {
@@ -63,4 +63,9 @@ function tooSlow(rate: number): Problem {
     detail: `The body came at less than ${rate} bytes per second. Send it again over a faster connection.`,
     retryAfter: 1,
   });
+}
+
+/** The body ended before the file did. */
+export function incompleteBody(): Problem {
+  return new Problem('incomplete-body', { detail: 'The body ended before the file did. Send it again.' });
 }

@@ -6,14 +6,15 @@
  * An upload whose bytes are all there and checked is sealed, before the object is made whole: the record then says what
  * the object must be, so that whoever finds the upload abandoned can finish it.
  */
-
-import { type Asset, type AssetRow, assetColumns, toAsset } from '../assets/asset.ts';
-import { type Actor, auditFrom } from '../database/audit.ts';
+import { type Asset, toAsset } from '../assets/asset.ts';
+import { assetReady } from '../assets/events.ts';
+import { deleteObjectJob } from '../assets/jobs/delete-object.ts';
+import type { Actor } from '../database/audit.ts';
 import { type DatabaseHandle, type Executor, sqlState } from '../database/client.ts';
+import type { Outbox } from '../database/outbox.ts';
 import { retryStatement } from '../database/retry.ts';
-import { sql } from '../database/sql.ts';
-import type { JobQueue } from '../jobs/queue.ts';
-import { reserve } from '../quotas/repository.ts';
+import { verifyAssetJob } from './jobs/verify-asset.ts';
+import * as statements from './statements.ts';
 
 const UNIQUE_VIOLATION = '23505';
 /** How long a lost connection is borne before bytes are stored, and after; milliseconds. */
@@ -45,7 +46,7 @@ export interface StoredBytes {
 export type SettledBytes = Omit<StoredBytes, 'sha256'> & { sha256?: Buffer | undefined };
 
 /** Something that belongs into the same transaction, such as the answer to a request that may be repeated. */
-export type Also<Subject> = (transaction: Executor, subject: Subject) => Promise<void>;
+export type InTransaction<Subject> = (transaction: Executor, subject: Subject) => Promise<void>;
 
 /** An upload whose lease has ended. */
 export interface AbandonedUpload {
@@ -56,9 +57,15 @@ export interface AbandonedUpload {
   stored?: StoredBytes;
 }
 
+export interface EndedUpload {
+  action: 'upload.refused' | 'upload.aborted';
+  reason: string;
+  actor: Actor;
+}
+
 export interface UploadsRepositoryOptions {
   database: DatabaseHandle;
-  jobs: Pick<JobQueue, 'send'>;
+  outbox: Outbox;
   /** Bytes, of owners for whom no limit was set. */
   defaultLimit: number;
   /** Seconds after which an upload that is not heard of counts as abandoned. */
@@ -74,30 +81,23 @@ export class UploadsRepository {
 
   /**
    * Reserves `size` bytes of the owner's quota and inserts the record `uploading`, with a lease.
-   * @param stored what the object will be, when that is known already: the upload is sealed at once
+   * @param seal what the object will be, when that is known already
    * @param lease seconds, when it is another one than that of uploads that are heard of all the time
    * @returns false when the quota has no room; then nothing was written
    */
   async begin(
     upload: NewUpload,
     size: number,
-    { stored, also, lease }: { stored?: StoredBytes | undefined; also?: Also<string> | undefined; lease?: number } = {},
+    options: { seal?: StoredBytes | undefined; inTransaction?: InTransaction<string> | undefined; lease?: number },
   ): Promise<boolean> {
-    const { id, ownerId, projectId, name, objectKey, metadata, createdAt } = upload;
-    const at = createdAt.toISOString();
-    const statement = sql`
-      with reserved as (${reserve(ownerId, size, this.#options.defaultLimit)})
-      insert into assets (id, owner_id, project_id, name, state, object_key, metadata, created_at, updated_at, reserved_bytes,
-        lease_expires_at, size, sha256, media_type, asset_type, cache_control)
-      select ${id}, owner_id, ${projectId ?? null}, ${name}, 'uploading', ${objectKey}, ${JSON.stringify(metadata)}::jsonb,
-        ${at}::timestamptz, ${at}::timestamptz, ${size}::bigint, ${this.#leaseEnd(lease)}, ${stored?.size ?? null}::bigint,
-        ${stored?.sha256 ?? null}::bytea, ${stored?.mediaType ?? null}, ${stored?.assetType ?? null}, ${stored?.cacheControl ?? null}
-      from reserved`;
+    const { seal, inTransaction, lease = this.#options.lease } = options;
+    const { defaultLimit } = this.#options;
+    const values = { projectId: null, ...upload, ...sealOf(seal), size, lease, defaultLimit };
     return retryStatement(PATIENCE_BEFORE, async (attempt) => {
       try {
-        return await this.#run(also, async (executor) => {
-          const begun = (await executor.execute(statement, 'begin-upload')).rowCount === 1;
-          if (begun) await also?.(executor, id);
+        return await this.#run(inTransaction !== undefined, async (executor) => {
+          const begun = (await executor.run(statements.beginUpload, values)).rowCount === 1;
+          if (begun) await inTransaction?.(executor, upload.id);
           return begun;
         });
       } catch (error) {
@@ -110,99 +110,94 @@ export class UploadsRepository {
 
   /**
    * Raises the reservation to `total` bytes and renews the lease. The total, not the step, is named: so it may be repeated.
-   * @param stored what the object will be: the upload is sealed
+   * @param seal what the object will be: the upload is sealed
    * @returns 'no-room' when the quota has no room, 'ended' when the upload was ended by somebody else
    */
-  async extend(id: string, total: number, stored?: StoredBytes): Promise<'extended' | 'no-room' | 'ended'> {
-    const seal = stored
-      ? sql`, size = ${stored.size}::bigint, sha256 = ${stored.sha256}, media_type = ${stored.mediaType},
-          asset_type = ${stored.assetType}, cache_control = ${stored.cacheControl}`
-      : sql``;
+  async extend(id: string, total: number, seal?: StoredBytes): Promise<'extended' | 'no-room' | 'ended'> {
+    const { defaultLimit, lease } = this.#options;
+    const values = { id, total, defaultLimit, lease };
     const { rows } = await retryStatement(PATIENCE_BEFORE, () =>
-      this.#database.execute<{ live: boolean; extended: boolean }>(
-        sql`
-        with live as (
-          select id, owner_id, greatest(${total}::bigint - reserved_bytes, 0) as step from assets
-          where id = ${id} and state = 'uploading' for update
-        ), granted as (
-          update quotas set reserved_bytes = reserved_bytes + step from live
-          where quotas.owner_id = live.owner_id
-            and (step = 0 or used_bytes + reserved_bytes + step <= coalesce(limit_bytes, ${this.#options.defaultLimit}::bigint))
-          returning live.id, step
-        ), extended as (
-          update assets set reserved_bytes = reserved_bytes + step, lease_expires_at = ${this.#leaseEnd()}${seal}
-          from granted where assets.id = granted.id returning assets.id
-        )
-        select exists (select from live) as live, exists (select from extended) as extended`,
-        stored ? 'seal-upload' : 'extend-upload',
-      ),
+      seal
+        ? this.#database.run(statements.sealUpload, { ...values, ...sealOf(seal) })
+        : this.#database.run(statements.extendUpload, values),
     );
-    if (rows[0]?.extended) return 'extended';
-    return rows[0]?.live ? 'no-room' : 'ended';
+    const [row] = rows;
+    if (row?.isExtended) return 'extended';
+    return row?.isLive ? 'no-room' : 'ended';
   }
 
   /** Says that the upload lives. An upload that was ended stays so. */
   async renew(id: string): Promise<void> {
-    await this.#database.execute(
-      sql`update assets set lease_expires_at = ${this.#leaseEnd()} where id = ${id} and state = 'uploading'`,
-      'renew-upload',
-    );
+    await this.#database.run(statements.renewUpload, { id, lease: this.#options.lease });
   }
 
   /**
-   * Makes the upload an asset, `ready` or `processing`: the reservation becomes use, an audit row is written. If it is one already,
+   * Makes the upload an asset: the reservation becomes use, an audit row is written. One that is `processing` gets the job
+   * that reads it back; who listens for assets that are ready is told of one that is `ready`. If it is an asset already,
    * because an earlier answer was lost or the reaper finished the upload, that is the answer.
    * @returns undefined when the upload was ended by somebody else
    */
   async settle(
     id: string,
-    stored: SettledBytes,
+    { sha256 = undefined, ...stored }: SettledBytes,
     actor: Actor,
-    also?: Also<Asset>,
+    inTransaction?: InTransaction<Asset>,
     state: 'ready' | 'processing' = 'ready',
   ): Promise<Asset | undefined> {
-    const { size, sha256, mediaType, assetType, cacheControl } = stored;
-    const statement = sql`
-      with upload as (
-        select id, owner_id, reserved_bytes from assets where id = ${id} and state = 'uploading' for update
-      ), settled as (
-        update assets set state = ${state}, size = ${size}::bigint, sha256 = ${sha256 ?? null}::bytea, media_type = ${mediaType},
-          asset_type = ${assetType}, cache_control = ${cacheControl}, reserved_bytes = 0, lease_expires_at = null, updated_at = now()
-        from upload where assets.id = upload.id
-        returning assets.*
-      ), counted as (
-        update quotas set used_bytes = used_bytes + ${size}::bigint, reserved_bytes = quotas.reserved_bytes - upload.reserved_bytes,
-          file_count = file_count + 1
-        from upload where quotas.owner_id = upload.owner_id
-      ), audit as (
-        ${auditFrom('settled', 'asset.uploaded', actor, sql`jsonb_build_object('name', name, 'size', size, 'mediaType', media_type)`)}
-      )
-      select ${assetColumns} from settled`;
+    const { outbox } = this.#options;
+    const isHeard = state === 'processing' || outbox.hasSubscribers(assetReady);
+    const values = { id, state, sha256: sha256 ?? null, ...stored, ...actor };
     return retryStatement(PATIENCE_AFTER, async () => {
-      const settled = await this.#run(also, async (executor) => {
-        const { rows } = await executor.execute<AssetRow>(statement, 'settle-upload');
+      const settled = await this.#run(isHeard || inTransaction !== undefined, async (executor) => {
+        const { rows } = await executor.run(statements.settleUpload, values);
         const asset = rows[0] && toAsset(rows[0]);
-        if (asset) await also?.(executor, asset);
+        if (!asset) return undefined;
+        if (state === 'processing') await outbox.send(executor, verifyAssetJob, { assetId: id });
+        else if (isHeard) await outbox.publish(executor, assetReady, { assetId: id, ownerId: asset.ownerId });
+        await inTransaction?.(executor, asset);
         return asset;
       });
       if (settled) return settled;
-      const seen = await this.#database.execute<AssetRow>(
-        sql`select ${assetColumns} from assets where id = ${id} and state in ('processing', 'ready', 'rejected', 'lost')`,
-      );
-      return seen.rows[0] && toAsset(seen.rows[0]);
+      const { rows } = await this.#database.run(statements.findSettled, { id });
+      return rows[0] && toAsset(rows[0]);
+    });
+  }
+
+  /** An asset whose bytes are still to be verified. */
+  async findProcessing(id: string): Promise<Asset | undefined> {
+    const { rows } = await this.#database.run(statements.findProcessing, { id });
+    return rows[0] && toAsset(rows[0]);
+  }
+
+  /** Ends the processing of an asset. One that was deleted meanwhile stays so. */
+  async endProcessing(
+    id: string,
+    outcome: { state: 'ready'; sha256: Buffer } | { state: 'rejected'; reason: string },
+    actor: Actor,
+    fence: (transaction: Executor) => Promise<void>,
+  ): Promise<void> {
+    const isReady = outcome.state === 'ready';
+    const values = {
+      id,
+      state: outcome.state,
+      action: isReady ? 'asset.verified' : 'asset.rejected',
+      reason: isReady ? null : outcome.reason,
+      sha256: isReady ? outcome.sha256 : null,
+      ...actor,
+    };
+    const { database, outbox } = this.#options;
+    await database.transact(async (transaction) => {
+      await fence(transaction);
+      const { rows } = await transaction.run(statements.endProcessing, values);
+      const [row] = rows;
+      if (row && isReady) await outbox.publish(transaction, assetReady, { assetId: id, ownerId: row.ownerId });
     });
   }
 
   /** Ends an upload that never touched the object store: no record, no reservation; one audit row. */
-  async remove(id: string, outcome: EndedUpload): Promise<void> {
+  async remove(id: string, { action, reason, actor }: EndedUpload): Promise<void> {
     await retryStatement(PATIENCE_BEFORE, () =>
-      this.#database.execute(sql`
-        with ended as (
-          delete from assets where id = ${id} and state = 'uploading' returning id, owner_id, name, reserved_bytes
-        ), released as (
-          update quotas set reserved_bytes = quotas.reserved_bytes - ended.reserved_bytes from ended where quotas.owner_id = ended.owner_id
-        )
-        ${auditFrom('ended', outcome.action, outcome.actor, sql`jsonb_build_object('name', name, 'reason', ${outcome.reason}::text)`)}`),
+      this.#database.run(statements.removeUpload, { id, action, reason, ...actor }),
     );
   }
 
@@ -213,86 +208,64 @@ export class UploadsRepository {
    */
   async markForDeletion(
     id: string,
-    outcome: EndedUpload,
-    { onlyAbandoned = false, also }: { onlyAbandoned?: boolean; also?: (transaction: Executor) => Promise<void> } = {},
+    { action, reason, actor }: EndedUpload,
+    options: { onlyAbandoned?: boolean; inTransaction?: (transaction: Executor) => Promise<void> } = {},
   ): Promise<boolean> {
-    const { database, jobs } = this.#options;
+    const { onlyAbandoned = false, inTransaction } = options;
+    const { database, outbox } = this.#options;
+    const values = { id, action, reason, onlyAbandoned, ...actor };
     return retryStatement(PATIENCE_BEFORE, () =>
       database.transact(async (transaction) => {
-        await also?.(transaction);
-        const { rows } = await transaction.execute<{ id: string }>(sql`
-          with upload as (
-            select id, owner_id, name, reserved_bytes from assets
-            where id = ${id} and state = 'uploading' ${onlyAbandoned ? sql`and lease_expires_at < now()` : sql``} for update
-          ), ended as (
-            update assets set state = 'deleting', reserved_bytes = 0, lease_expires_at = null, updated_at = now()
-            from upload where assets.id = upload.id
-          ), released as (
-            update quotas set reserved_bytes = quotas.reserved_bytes - upload.reserved_bytes from upload where quotas.owner_id = upload.owner_id
-          ), audit as (
-            ${auditFrom('upload', outcome.action, outcome.actor, sql`jsonb_build_object('name', name, 'reason', ${outcome.reason}::text)`)}
-          )
-          select id from upload`);
+        await inTransaction?.(transaction);
+        const { rows } = await transaction.run(statements.markUploadForDeletion, values);
         if (rows.length === 0) return false;
-        await jobs.send(transaction, 'delete-object', { assetId: id }, { startAfter: LATE_REQUESTS });
+        await outbox.send(transaction, deleteObjectJob, { assetId: id }, { startAfter: LATE_REQUESTS });
         return true;
       }),
     );
   }
 
-  /** Removes the record of an ended upload or a deleted asset, once its bytes are gone. */
+  /** Removes the record of an ended upload, once its bytes are gone. */
   async forget(id: string): Promise<void> {
-    await this.#database.execute(sql`delete from assets where id = ${id} and state = 'deleting'`);
+    await this.#database.run(statements.forgetUpload, { id });
   }
 
   /** Uploads whose lease has ended, oldest first. */
   async abandoned(limit: number): Promise<AbandonedUpload[]> {
-    const { rows } = await this.#database.execute<{
-      id: string;
-      owner_id: string;
-      object_key: string;
-      size: string | null;
-      sha256: Buffer | null;
-      media_type: string | null;
-      asset_type: string | null;
-      cache_control: string | null;
-    }>(sql`select id, owner_id, object_key, size, sha256, media_type, asset_type, cache_control from assets
-      where state = 'uploading' and lease_expires_at < now() order by lease_expires_at limit ${limit}`);
-    return rows.map((row) => {
-      const { size, sha256, media_type: mediaType, asset_type: assetType, cache_control: cacheControl } = row;
-      const upload = { id: row.id, ownerId: row.owner_id, objectKey: row.object_key };
+    const { rows } = await this.#database.run(statements.listAbandoned, { limit });
+    return rows.map(({ id, ownerId, objectKey, size, sha256, mediaType, assetType, cacheControl }) => {
+      const upload = { id, ownerId, objectKey };
       if (size === null || !sha256 || mediaType === null || assetType === null || cacheControl === null) return upload;
-      return { ...upload, stored: { size: Number(size), sha256, mediaType, assetType, cacheControl } };
+      return { ...upload, stored: { size, sha256, mediaType, assetType, cacheControl } };
     });
   }
 
   /** What became of an upload: still running (or to be settled by the reaper), gone, or the asset it is now. */
   async fate(id: string): Promise<'running' | 'gone' | Asset> {
-    const { rows } = await this.#database.execute<AssetRow>(
-      sql`select ${assetColumns} from assets where id = ${id} and state <> 'deleting'`,
-    );
+    const { rows } = await this.#database.run(statements.findFate, { id });
     const [row] = rows;
     if (!row) return 'gone';
     return row.state === 'uploading' ? 'running' : toAsset(row);
   }
 
-  get #database() {
+  get #database(): Executor {
     return this.#options.database.database;
   }
 
-  #leaseEnd(seconds = this.#options.lease) {
-    return sql`now() + make_interval(secs => ${seconds})`;
-  }
-
   /** In a transaction when something else belongs to it. */
-  #run<Result>(also: unknown, work: (executor: Executor) => Promise<Result>): Promise<Result> {
+  #run<Result>(isTransaction: boolean, work: (executor: Executor) => Promise<Result>): Promise<Result> {
     const { database } = this.#options;
-    return also ? database.transact(work) : work(database.database);
+    return isTransaction ? database.transact(work) : work(database.database);
   }
 }
 
-export interface EndedUpload {
-  action: 'upload.refused' | 'upload.aborted';
-  reason: string;
-  actor: Actor;
+/** What the record says of the object once the upload is sealed. */
+function sealOf(seal: StoredBytes | undefined) {
+  return {
+    storedSize: seal?.size ?? null,
+    sha256: seal?.sha256 ?? null,
+    mediaType: seal?.mediaType ?? null,
+    assetType: seal?.assetType ?? null,
+    cacheControl: seal?.cacheControl ?? null,
+  };
 }

@@ -15,8 +15,8 @@ import { PDF_HEADER_WITHIN } from './structure/documents.ts';
  * was built of tiny pieces 5,125 and 20 ms. Not a limit of time: a busy process would refuse good files by it.
  */
 const MAX_READS = 10_000;
-/** Detection looks at so many bytes. */
-const HEAD_SIZE = 64 * 1024;
+/** Bytes from which the media type is told. */
+export const HEAD_SIZE = 64 * 1024;
 
 /** Names that mean the same. Parameters such as `; codecs=opus` are dropped before. */
 const aliases: Record<string, string> = {
@@ -213,7 +213,7 @@ export interface Unclassified {
   allowUndetected?: boolean;
 }
 
-/** Judges what the client says against what the bytes show. */
+/** Compares what the client declares with what the bytes show. */
 export async function classify({
   head,
   fileName,

@@ -31,7 +31,7 @@ const { UploadFailed, upload }: ClientPackage = await import(`${'../../clients/t
 interface UploadOptions {
   baseUrl: string;
   headers?: Record<string, string>;
-  door?: 'form' | 'direct' | 'resumable';
+  method?: 'form' | 'direct' | 'resumable';
   projectId?: string;
   metadata?: Record<string, string>;
   retries?: number;
@@ -103,7 +103,7 @@ describe('upload(file) in Node', { skip: s3Skip() }, () => {
   });
   const fileOf = (bytes: Buffer<ArrayBuffer>, name: string, type: string) => new File([bytes], name, { type });
 
-  for (const [title, bytes, name, type, door] of [
+  for (const [title, bytes, name, type, method] of [
     ['a small file in one request', png(5000, 1), 'p.png', 'image/png', undefined],
     ['a large one by direct parts', glb(27 * MiB, 2), 'm.glb', 'model/gltf-binary', undefined],
     ['a large one without a type by tus', glb(12 * MiB, 8), 'm.glb', '', undefined],
@@ -114,7 +114,7 @@ describe('upload(file) in Node', { skip: s3Skip() }, () => {
       const progress: number[] = [];
       const asset = await upload(fileOf(bytes, name, type), {
         ...optionsFor(owner),
-        ...(door && { door }),
+        ...(method && { method }),
         projectId: 'p1',
         metadata: { album: 'summer' },
         onProgress: (sent) => progress.push(sent),
@@ -161,13 +161,13 @@ describe('upload(file) in Node', { skip: s3Skip() }, () => {
     assert.equal((await client.get('/v1/quota')).body['reserved'], 0);
   });
 
-  for (const door of ['form', 'direct', 'resumable'] as const) {
-    test(`tells why a file was refused, by ${door}`, async () => {
-      const refused = upload(fileOf(pdf(), 'p.png', 'image/png'), optionsFor('somebody', { door }));
+  for (const method of ['form', 'direct', 'resumable'] as const) {
+    test(`tells why a file was refused, by ${method}`, async () => {
+      const refused = upload(fileOf(pdf(), 'p.png', 'image/png'), optionsFor('somebody', { method }));
       await assert.rejects(refused, (error) => error instanceof UploadFailed && error.status === 415);
     });
 
-    test(`ends when it is told to, and leaves nothing, by ${door}`, async () => {
+    test(`ends when it is told to, and leaves nothing, by ${method}`, async () => {
       const owner = `owner-${randomUUID()}`;
       const stop = new AbortController();
       s3.faultFor = ({ operation }) => {
@@ -176,7 +176,7 @@ describe('upload(file) in Node', { skip: s3Skip() }, () => {
         return 'slow';
       };
       const bytes = glb(22 * MiB, 6);
-      const options = optionsFor(owner, { door, signal: stop.signal });
+      const options = optionsFor(owner, { method, signal: stop.signal });
       await assert.rejects(upload(fileOf(bytes, 'm.glb', 'model/gltf-binary'), options), /enough/);
       s3.heal();
       await waitUntil(async () => {
@@ -191,7 +191,7 @@ describe('upload(file) in Node', { skip: s3Skip() }, () => {
 });
 
 describe('upload(file) in a browser', { skip: s3Skip() || programSkip('chromium') }, () => {
-  test('brings files by each door from a page of another origin', async (context) => {
+  test('brings files by each method from a page of another origin', async (context) => {
     const bytes = glb(22 * MiB, 7);
     const { outputFiles } = await build({
       stdin: {
@@ -222,7 +222,7 @@ describe('upload(file) in a browser', { skip: s3Skip() || programSkip('chromium'
     });
     const page = await browser.newPage();
     await page.goto(origin);
-    for (const door of ['form', 'direct', 'resumable']) {
+    for (const method of ['form', 'direct', 'resumable']) {
       const { id, steps } = await page.evaluate(
         async ([baseUrl, chosen]) => {
           const file = new File([await (await fetch('/file')).blob()], 'm.glb', { type: 'model/gltf-binary' });
@@ -231,10 +231,10 @@ describe('upload(file) in a browser', { skip: s3Skip() || programSkip('chromium'
             count += 1;
           };
           const { upload: send } = window as unknown as { upload: ClientPackage['upload'] };
-          const asset = await send(file, { baseUrl, door: chosen as 'form', onProgress });
+          const asset = await send(file, { baseUrl, method: chosen as 'form', onProgress });
           return { id: asset.id, steps: count };
         },
-        [service.url, door] as const,
+        [service.url, method] as const,
       );
       assert.ok(steps >= 1);
       assert.equal(sha256((await new Client(service.url, 'local-user').content(id)).body), sha256(bytes));

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { createHash, randomUUID } from 'node:crypto';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import fc from 'fast-check';
-import { partSizeFor } from '../../src/uploads/direct-intake.ts';
+import { partSizeFor } from '../../src/uploads/direct-uploads.ts';
 import { Client } from '../support/client.ts';
 import { glb, pdf, png } from '../support/files.ts';
 import { insist } from '../support/insist.ts';
@@ -15,7 +15,7 @@ const MiB = 1024 * 1024;
 const PART = 5 * MiB;
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
 
-interface Offer {
+interface Session {
   uploadId: string;
   method: string;
   partSize: number;
@@ -47,10 +47,10 @@ test('a file of 5 TiB may go straight to S3, but not through the service or onto
   const fields = { fileName: 'm.glb', size: 5 * TiB, contentType: 'model/gltf-binary' };
   const onS3 = await startService({ ...options, store: 's3' });
   context.after(() => onS3.close());
-  const offer = await new Client(onS3.url).send('POST', '/v1/uploads', fields);
-  assert.equal(offer.status, 201, JSON.stringify(offer.body));
-  assert.equal(offer.body['partSize'], 525 * MiB);
-  assert.equal(offer.body['partCount'], Math.ceil((5 * TiB) / (525 * MiB)));
+  const session = await new Client(onS3.url).send('POST', '/v1/uploads', fields);
+  assert.equal(session.status, 201, JSON.stringify(session.body));
+  assert.equal(session.body['partSize'], 525 * MiB);
+  assert.equal(session.body['partCount'], Math.ceil((5 * TiB) / (525 * MiB)));
   const onDisk = await startService(options);
   context.after(() => onDisk.close());
   assert.equal((await new Client(onDisk.url).send('POST', '/v1/uploads', fields)).status, 413);
@@ -92,14 +92,14 @@ for (const { store, skip } of storeKinds) {
       size: bytes.length,
       contentType: 'model/gltf-binary',
     });
-    async function offerFor(fields: Record<string, unknown>): Promise<Offer> {
+    async function sessionFor(fields: Record<string, unknown>): Promise<Session> {
       const { status, body, headers } = await create(fields);
       assert.equal(status, 201, JSON.stringify(body));
-      const offer = body as unknown as Offer;
-      assert.equal(headers.get('location'), `/v1/uploads/${offer.uploadId}`);
-      return offer;
+      const session = body as unknown as Session;
+      assert.equal(headers.get('location'), `/v1/uploads/${session.uploadId}`);
+      return session;
     }
-    async function sendParts({ parts, partSize }: Pick<Offer, 'parts' | 'partSize'>, bytes: Buffer): Promise<void> {
+    async function sendParts({ parts, partSize }: Pick<Session, 'parts' | 'partSize'>, bytes: Buffer): Promise<void> {
       for (const { partNumber, url, headers, size } of parts) {
         const begin = (partNumber - 1) * partSize;
         const body = new Uint8Array(bytes.subarray(begin, begin + size));
@@ -129,26 +129,26 @@ for (const { store, skip } of storeKinds) {
       ['a large file is several', glb(12 * MiB, 2), { fileName: 'm.glb', contentType: 'model/gltf-binary' }],
     ] as const) {
       test(`${title}, and comes back as it was`, async () => {
-        const offer = await offerFor({ ...fields, size: bytes.length, projectId: 'p1', metadata: { a: 'b' } });
-        assert.equal(offer.method, 'PUT');
-        assert.equal(offer.partSize, PART);
-        assert.equal(offer.partCount, Math.ceil(bytes.length / PART));
+        const session = await sessionFor({ ...fields, size: bytes.length, projectId: 'p1', metadata: { a: 'b' } });
+        assert.equal(session.method, 'PUT');
+        assert.equal(session.partSize, PART);
+        assert.equal(session.partCount, Math.ceil(bytes.length / PART));
         assert.deepEqual(
-          offer.parts.map(({ size }) => size).reduce((sum, size) => sum + size, 0),
+          session.parts.map(({ size }) => size).reduce((sum, size) => sum + size, 0),
           bytes.length,
         );
         assert.deepEqual(await quota(), { used: 0, reserved: bytes.length });
         assert.equal((await client.get('/v1/assets')).body.data.length, 0);
-        await sendParts(offer, bytes);
-        const seen = await client.get(`/v1/uploads/${offer.uploadId}`);
+        await sendParts(session, bytes);
+        const seen = await client.get(`/v1/uploads/${session.uploadId}`);
         assert.deepEqual(
           seen.body['parts'],
-          offer.parts.map(({ partNumber, size }) => ({ partNumber, size })),
+          session.parts.map(({ partNumber, size }) => ({ partNumber, size })),
         );
-        const { status, body, headers } = await complete(offer.uploadId);
+        const { status, body, headers } = await complete(session.uploadId);
         assert.equal(status, 201, JSON.stringify(body));
-        assert.equal(headers.get('location'), `/v1/assets/${offer.uploadId}`);
-        assert.equal(body.id, offer.uploadId);
+        assert.equal(headers.get('location'), `/v1/assets/${session.uploadId}`);
+        assert.equal(body.id, session.uploadId);
         assert.equal(body.state, 'ready');
         assert.equal(body.mediaType, fields.contentType);
         assert.equal(body.projectId, 'p1');
@@ -160,16 +160,16 @@ for (const { store, skip } of storeKinds) {
         assert.equal(content.headers.get('content-type'), fields.contentType);
         const again = await client.content(body.id, { 'if-none-match': content.headers.get('etag') ?? '' });
         assert.equal(again.status, 304);
-        assert.equal((await client.get(`/v1/uploads/${offer.uploadId}`)).body.state, 'complete');
+        assert.equal((await client.get(`/v1/uploads/${session.uploadId}`)).body.state, 'complete');
       });
     }
 
     test('links that are used again after completion change nothing', async () => {
       const bytes = png(3000, 3);
-      const offer = await offerFor({ fileName: 'p.png', size: 3000, contentType: 'image/png' });
-      await sendParts(offer, bytes);
-      const { body } = await complete(offer.uploadId);
-      for (const { url } of offer.parts) {
+      const session = await sessionFor({ fileName: 'p.png', size: 3000, contentType: 'image/png' });
+      await sendParts(session, bytes);
+      const { body } = await complete(session.uploadId);
+      for (const { url } of session.parts) {
         const answer = await fetch(url, { method: 'PUT', body: new Uint8Array(png(3000, 4)) });
         assert.equal(answer.status, 404);
         await answer.arrayBuffer();
@@ -178,8 +178,8 @@ for (const { store, skip } of storeKinds) {
     });
 
     test('a part of another size is refused, and no checksum of an empty body is in the link', async () => {
-      const offer = await offerFor({ fileName: 'p.png', size: 3000, contentType: 'image/png' });
-      const [part] = offer.parts;
+      const session = await sessionFor({ fileName: 'p.png', size: 3000, contentType: 'image/png' });
+      const [part] = session.parts;
       assert.ok(part);
       assert.doesNotMatch(part.url, /checksum/i);
       for (const size of [2999, 3001]) {
@@ -187,18 +187,18 @@ for (const { store, skip } of storeKinds) {
         assert.ok(answer.status >= 400, String(answer.status));
         await answer.arrayBuffer();
       }
-      assert.deepEqual((await client.get(`/v1/uploads/${offer.uploadId}`)).body['parts'], []);
+      assert.deepEqual((await client.get(`/v1/uploads/${session.uploadId}`)).body['parts'], []);
     });
 
     test('parts are signed again on demand, which puts the expiry off; others are refused', async () => {
       const bytes = glb(12 * MiB, 5);
-      const offer = await offerFor(describeGlb(bytes));
+      const session = await sessionFor(describeGlb(bytes));
       const sign = (partNumbers: number[]) =>
-        client.send('POST', `/v1/uploads/${offer.uploadId}/parts`, { partNumbers });
+        client.send('POST', `/v1/uploads/${session.uploadId}/parts`, { partNumbers });
       const signed = await sign([3, 1, 2]);
       assert.equal(signed.status, 200, JSON.stringify(signed.body));
-      assert.ok(String(signed.body['expiresAt']) >= offer.expiresAt);
-      await sendParts({ parts: signed.body['parts'] as Offer['parts'], partSize: offer.partSize }, bytes);
+      assert.ok(String(signed.body['expiresAt']) >= session.expiresAt);
+      await sendParts({ parts: signed.body['parts'] as Session['parts'], partSize: session.partSize }, bytes);
       for (const [wrong, pointer] of [
         [[4], '/partNumbers/0'],
         [[0], '/partNumbers/0'],
@@ -208,37 +208,37 @@ for (const { store, skip } of storeKinds) {
         assert.equal(status, 400);
         assert.equal(body.errors?.[0]?.pointer, pointer);
       }
-      assert.equal((await complete(offer.uploadId)).status, 201);
+      assert.equal((await complete(session.uploadId)).status, 201);
     });
 
     test('completing before all parts are there is 409, names what is missing, and ends nothing', async () => {
       const bytes = glb(12 * MiB, 6);
-      const offer = await offerFor(describeGlb(bytes));
-      const [first, ...rest] = offer.parts;
+      const session = await sessionFor(describeGlb(bytes));
+      const [first, ...rest] = session.parts;
       assert.ok(first);
       for (const [parts, missing] of [
-        [[], /Missing are 1, 2, 3\./],
-        [[first], /Missing are 2, 3\./],
+        [[], /Missing parts: 1, 2, 3\./],
+        [[first], /Missing parts: 2, 3\./],
       ] as const) {
-        await sendParts({ parts: [...parts], partSize: offer.partSize }, bytes);
-        const { status, body } = await complete(offer.uploadId);
+        await sendParts({ parts: [...parts], partSize: session.partSize }, bytes);
+        const { status, body } = await complete(session.uploadId);
         assert.equal(status, 409);
         assert.equal(body.type, 'urn:stowage:problem:upload-incomplete');
         assert.match(body.detail ?? '', missing);
       }
-      await sendParts({ parts: rest, partSize: offer.partSize }, bytes);
-      assert.equal((await complete(offer.uploadId)).status, 201);
+      await sendParts({ parts: rest, partSize: session.partSize }, bytes);
+      assert.equal((await complete(session.uploadId)).status, 201);
     });
 
     test('completed twice, twenty times at once, or again under its key, it is one asset and one answer', async () => {
       const bytes = glb(6 * MiB, 7);
-      const offer = await offerFor(describeGlb(bytes));
-      await sendParts(offer, bytes);
-      const answers = await Promise.all(Array.from({ length: 20 }, () => complete(offer.uploadId)));
-      answers.push(await complete(offer.uploadId));
+      const session = await sessionFor(describeGlb(bytes));
+      await sendParts(session, bytes);
+      const answers = await Promise.all(Array.from({ length: 20 }, () => complete(session.uploadId)));
+      answers.push(await complete(session.uploadId));
       const key = { 'idempotency-key': randomUUID() };
-      answers.push(await complete(offer.uploadId, key));
-      const replayed = await complete(offer.uploadId, key);
+      answers.push(await complete(session.uploadId, key));
+      const replayed = await complete(session.uploadId, key);
       assert.equal(replayed.headers.get('idempotency-replayed'), 'true');
       answers.push(replayed);
       for (const { status, body } of answers) {
@@ -248,16 +248,16 @@ for (const { store, skip } of storeKinds) {
       assert.deepEqual(await quota(), { used: bytes.length, reserved: 0 });
       const events = await service.query(
         "select 1 from audit_events where asset_id = $1 and action = 'asset.uploaded'",
-        [offer.uploadId],
+        [session.uploadId],
       );
       assert.equal(events.length, 1);
     });
 
     test('a declared digest is verified, and kept', async () => {
       const bytes = glb(6 * MiB, 8);
-      const offer = await offerFor({ ...describeGlb(bytes), sha256: sha256(bytes) });
-      await sendParts(offer, bytes);
-      const { status, body } = await complete(offer.uploadId);
+      const session = await sessionFor({ ...describeGlb(bytes), sha256: sha256(bytes) });
+      await sendParts(session, bytes);
+      const { status, body } = await complete(session.uploadId);
       assert.equal(status, 201);
       assert.equal(body.sha256, sha256(bytes));
       assert.match((await client.content(body.id)).headers.get('repr-digest') ?? '', /^sha-256=:/);
@@ -269,19 +269,19 @@ for (const { store, skip } of storeKinds) {
         ['0'.repeat(64), 'rejected'],
       ] as const) {
         const bytes = glb(65 * MiB, 9);
-        const offer = await offerFor({ ...describeGlb(bytes), sha256: declared ?? sha256(bytes) });
-        await sendParts(offer, bytes);
-        const { status, body } = await complete(offer.uploadId);
+        const session = await sessionFor({ ...describeGlb(bytes), sha256: declared ?? sha256(bytes) });
+        await sendParts(session, bytes);
+        const { status, body } = await complete(session.uploadId);
         assert.equal(status, 201, JSON.stringify(body));
         assert.equal(body.state, 'processing');
-        const judged = await waitUntil(async () => {
-          const found = await client.get(`/v1/assets/${offer.uploadId}`);
+        const asset = await waitUntil(async () => {
+          const found = await client.get(`/v1/assets/${session.uploadId}`);
           return found.body.state === 'processing' ? undefined : found.body;
         });
-        assert.equal(judged?.state, state);
-        assert.equal(judged.reason, state === 'ready' ? undefined : 'digest-mismatch');
-        assert.equal((await client.content(offer.uploadId)).status, state === 'ready' ? 200 : 409);
-        assert.equal((await client.request('DELETE', `/v1/assets/${offer.uploadId}?permanent=true`)).status, 204);
+        assert.equal(asset?.state, state);
+        assert.equal(asset.reason, state === 'ready' ? undefined : 'digest-mismatch');
+        assert.equal((await client.content(session.uploadId)).status, state === 'ready' ? 200 : 409);
+        assert.equal((await client.request('DELETE', `/v1/assets/${session.uploadId}?permanent=true`)).status, 204);
       }
       await nothingLeft();
     });
@@ -311,12 +311,12 @@ for (const { store, skip } of storeKinds) {
       ],
     ] as const) {
       test(`bytes ${title} are refused when completed, and nothing is left`, async () => {
-        const offer = await offerFor({ ...fields, size: bytes.length });
-        await sendParts(offer, Buffer.from(bytes));
-        const { status: found, body } = await complete(offer.uploadId);
+        const session = await sessionFor({ ...fields, size: bytes.length });
+        await sendParts(session, Buffer.from(bytes));
+        const { status: found, body } = await complete(session.uploadId);
         assert.equal(found, status, JSON.stringify(body));
         assert.equal(body.type, `urn:stowage:problem:${type}`);
-        assert.equal((await complete(offer.uploadId)).status, 404);
+        assert.equal((await complete(session.uploadId)).status, 404);
         await nothingLeft();
         const events = await service.query('select action from audit_events where owner_id = $1', [owner()]);
         assert.deepEqual(events, [{ action: 'upload.refused' }]);
@@ -348,14 +348,14 @@ for (const { store, skip } of storeKinds) {
 
     test('cancelling leaves nothing; a complete upload cannot be cancelled', async () => {
       const bytes = glb(12 * MiB, 10);
-      const offer = await offerFor(describeGlb(bytes));
-      await sendParts({ ...offer, parts: offer.parts.slice(0, 2) }, bytes);
+      const session = await sessionFor(describeGlb(bytes));
+      await sendParts({ ...session, parts: session.parts.slice(0, 2) }, bytes);
       const cancel = (id: string) => client.request('DELETE', `/v1/uploads/${id}`);
-      assert.equal((await cancel(offer.uploadId)).status, 204);
-      assert.equal((await cancel(offer.uploadId)).status, 404);
-      assert.equal((await complete(offer.uploadId)).status, 404);
+      assert.equal((await cancel(session.uploadId)).status, 204);
+      assert.equal((await cancel(session.uploadId)).status, 404);
+      assert.equal((await complete(session.uploadId)).status, 404);
       await nothingLeft();
-      const other = await offerFor(describeGlb(bytes));
+      const other = await sessionFor(describeGlb(bytes));
       await sendParts(other, bytes);
       await complete(other.uploadId);
       const { status, body } = await cancel(other.uploadId);
@@ -364,9 +364,9 @@ for (const { store, skip } of storeKinds) {
     });
 
     test('somebody else can neither see, sign, complete nor cancel it', async () => {
-      const offer = await offerFor({ fileName: 'p.png', size: 3000, contentType: 'image/png' });
+      const session = await sessionFor({ fileName: 'p.png', size: 3000, contentType: 'image/png' });
       const stranger = new Client(service.url, 'stranger');
-      for (const id of [offer.uploadId, randomUUID()]) {
+      for (const id of [session.uploadId, randomUUID()]) {
         const answers = [
           await stranger.get(`/v1/uploads/${id}`),
           await stranger.send('POST', `/v1/uploads/${id}/parts`, { partNumbers: [1] }),
@@ -378,7 +378,7 @@ for (const { store, skip } of storeKinds) {
           assert.equal(body.detail, 'There is no upload with this id.');
         }
       }
-      // An asset that came by another door is no upload.
+      // An asset that came by another route is no upload.
       const { body } = await client.raw(png(300));
       assert.equal((await complete(body.id)).status, 404);
     });
@@ -396,22 +396,22 @@ for (const { store, skip } of storeKinds) {
 
     test('an expired upload is 410, then reaped with its reservation', async () => {
       const bytes = png(3000, 11);
-      const offer = await offerFor({ fileName: 'p.png', size: 3000, contentType: 'image/png' });
-      await sendParts(offer, bytes);
+      const session = await sessionFor({ fileName: 'p.png', size: 3000, contentType: 'image/png' });
+      await sendParts(session, bytes);
       await service.service.reconcile({});
       assert.deepEqual(await quota(), { used: 0, reserved: 3000 });
-      await service.query("update multipart_uploads set expires_at = now() - interval '1 s' where asset_id = $1", [
-        offer.uploadId,
+      await service.query("update upload_sessions set expires_at = now() - interval '1 s' where asset_id = $1", [
+        session.uploadId,
       ]);
       for (const { status, body } of [
-        await complete(offer.uploadId),
-        await client.send('POST', `/v1/uploads/${offer.uploadId}/parts`, { partNumbers: [1] }),
+        await complete(session.uploadId),
+        await client.send('POST', `/v1/uploads/${session.uploadId}/parts`, { partNumbers: [1] }),
       ]) {
         assert.equal(status, 410);
         assert.equal(body.type, 'urn:stowage:problem:upload-expired');
       }
       await service.query("update assets set lease_expires_at = now() - interval '1 s' where id = $1", [
-        offer.uploadId,
+        session.uploadId,
       ]);
       await service.service.reconcile({});
       await nothingLeft();
@@ -434,23 +434,23 @@ for (const { store, skip } of storeKinds) {
     test('complete against cancel against the reaper: an asset with its bytes, or nothing', async () => {
       for (let round = 0; round < 10; round++) {
         const bytes = png(3000, round);
-        const offer = await offerFor({ fileName: 'p.png', size: 3000, contentType: 'image/png' });
-        await sendParts(offer, bytes);
+        const session = await sessionFor({ fileName: 'p.png', size: 3000, contentType: 'image/png' });
+        await sendParts(session, bytes);
         if (round % 3 === 0)
           await service.query("update assets set lease_expires_at = now() - interval '1 s' where id = $1", [
-            offer.uploadId,
+            session.uploadId,
           ]);
         const [completed, cancelled] = await Promise.all([
-          complete(offer.uploadId),
-          client.request('DELETE', `/v1/uploads/${offer.uploadId}`),
+          complete(session.uploadId),
+          client.request('DELETE', `/v1/uploads/${session.uploadId}`),
           service.service.reconcile({}),
         ]);
         assert.ok([201, 404, 409].includes(completed.status), `${completed.status} ${JSON.stringify(completed.body)}`);
         assert.ok([204, 404, 409].includes(cancelled.status), `${cancelled.status} ${JSON.stringify(cancelled.body)}`);
         assert.ok(!(completed.status === 201 && cancelled.status === 204));
         if (completed.status === 201) {
-          assert.ok((await client.content(offer.uploadId)).body.equals(bytes));
-          await client.request('DELETE', `/v1/assets/${offer.uploadId}?permanent=true`);
+          assert.ok((await client.content(session.uploadId)).body.equals(bytes));
+          await client.request('DELETE', `/v1/assets/${session.uploadId}?permanent=true`);
         }
       }
       await nothingLeft();

@@ -74,7 +74,7 @@ describe('the main job in the README', () => {
 
   test('has no other lines', () => assert.equal(steps.length, 5));
 
-  test('the short line of the raw door works', async () => {
+  test('the short line for a raw body works', async () => {
     const [, line = ''] = /`(curl -T [^`]+)`/.exec(readme) ?? [];
     const { status } = await shell(line);
     assert.equal(status, 201);

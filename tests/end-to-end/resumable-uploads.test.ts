@@ -77,7 +77,7 @@ for (const { store, skip } of storeKinds) {
         headers: { ...TUS, 'content-type': CHUNK, 'upload-offset': String(offset), ...headers },
         body: bytes,
       });
-    const standing = async (path: string) => {
+    const progressOf = async (path: string) => {
       const { status, headers } = await client.request('HEAD', path, { headers: TUS });
       return { status, offset: Number(headers.get('upload-offset')), headers };
     };
@@ -144,7 +144,7 @@ for (const { store, skip } of storeKinds) {
     ] as const) {
       test(`${title} in one request is ready at once, with its digest`, async () => {
         const path = await begin(bytes.length, { ...fields, projectId: 'p1' });
-        assert.equal((await standing(path)).offset, 0);
+        assert.equal((await progressOf(path)).offset, 0);
         const { status, headers } = await send(client, path, 0, bytes);
         assert.equal(status, 204);
         assert.equal(headers.get('upload-offset'), String(bytes.length));
@@ -155,7 +155,7 @@ for (const { store, skip } of storeKinds) {
         assert.equal(body.sha256, sha256(bytes));
         assert.equal(body.projectId, 'p1');
         assert.ok((await client.content(idOf(path))).body.equals(bytes));
-        const after = await standing(path);
+        const after = await progressOf(path);
         assert.equal(after.offset, bytes.length);
         assert.equal(after.headers.get('asset-id'), idOf(path));
         assert.equal((await client.get('/v1/quota')).body['used'], bytes.length);
@@ -190,7 +190,7 @@ for (const { store, skip } of storeKinds) {
       }
       await sendAndBreak(path, offset, bytes.subarray(offset, offset + 5 * MiB + 1000), bytes.length - offset);
       offset += 5 * MiB + 1000;
-      await waitUntil(async () => (await standing(path)).offset === offset);
+      await waitUntil(async () => (await progressOf(path)).offset === offset);
       assert.equal((await send(elsewhere, path, offset, bytes.subarray(offset))).status, 204);
       assert.equal((await ready(idOf(path)))?.sha256, sha256(bytes));
       assert.ok((await client.content(idOf(path))).body.equals(bytes));
@@ -203,7 +203,7 @@ for (const { store, skip } of storeKinds) {
       for (const length of [300_000, 6 * MiB]) {
         await sendAndBreak(path, offset, bytes.subarray(offset, offset + length), bytes.length - offset);
         const expected = offset + length;
-        await waitUntil(async () => (await standing(path)).offset === expected);
+        await waitUntil(async () => (await progressOf(path)).offset === expected);
         offset = expected;
       }
       assert.equal((await send(elsewhere, path, offset, bytes.subarray(offset))).status, 204);
@@ -231,11 +231,8 @@ for (const { store, skip } of storeKinds) {
         hanging.write(bytes.subarray(0, 100_000));
         await waitUntil(
           async () =>
-            (
-              await one.query('select 1 from resumable_uploads where asset_id = $1 and holder is not null', [
-                idOf(path),
-              ])
-            ).length === 1,
+            (await one.query('select 1 from upload_sessions where asset_id = $1 and holder is not null', [idOf(path)]))
+              .length === 1,
         );
         const { status, body } = await send(newer, path, 0, bytes);
         assert.equal(status, 204, JSON.stringify(body));
@@ -248,7 +245,7 @@ for (const { store, skip } of storeKinds) {
     test('the length may be told later', async () => {
       const bytes = glb(7 * MiB, 7);
       const path = await begin(undefined, { filename: 'm.glb' });
-      assert.equal((await standing(path)).headers.get('upload-defer-length'), '1');
+      assert.equal((await progressOf(path)).headers.get('upload-defer-length'), '1');
       assert.equal((await send(client, path, 0, bytes.subarray(0, 6 * MiB))).status, 204);
       assert.equal((await client.get('/v1/quota')).body['reserved'], 6 * MiB);
       const { status } = await send(client, path, 6 * MiB, bytes.subarray(6 * MiB), {
@@ -264,7 +261,7 @@ for (const { store, skip } of storeKinds) {
       const bytes = glb(7 * MiB, 15);
       const path = await begin(undefined, { filename: 'm.glb' });
       assert.equal((await send(client, path, 0, bytes)).status, 204);
-      assert.equal((await standing(path)).headers.get('asset-id'), null);
+      assert.equal((await progressOf(path)).headers.get('asset-id'), null);
       const last = await send(elsewhere, path, bytes.length, Buffer.alloc(0), {
         'upload-length': String(bytes.length),
       });
@@ -296,7 +293,7 @@ for (const { store, skip } of storeKinds) {
       const { status, body } = await send(client, path, 0, half, sum('sha1', bytes));
       assert.equal(status, 460);
       assert.equal(body.type, 'urn:stowage:problem:checksum-mismatch');
-      assert.equal((await standing(path)).offset, 0);
+      assert.equal((await progressOf(path)).offset, 0);
       assert.equal((await send(client, path, 0, half, sum('sha1', half))).status, 204);
       const rest = bytes.subarray(6 * MiB);
       assert.equal((await send(client, path, 6 * MiB, rest, sum('sha256', rest))).status, 204);
@@ -314,17 +311,17 @@ for (const { store, skip } of storeKinds) {
       const terminate = () => client.request('DELETE', path, { headers: TUS });
       assert.equal((await terminate()).status, 204);
       assert.equal((await terminate()).status, 404);
-      assert.equal((await standing(path)).status, 404);
+      assert.equal((await progressOf(path)).status, 404);
       await nothingLeft();
     });
 
     test('an expired upload is 410, then reaped with its reservation', async () => {
       const path = await begin(3000, { filename: 'p.png' });
       await send(client, path, 0, png(3000).subarray(0, 100));
-      await one.query("update resumable_uploads set expires_at = now() - interval '1 s' where asset_id = $1", [
+      await one.query("update upload_sessions set expires_at = now() - interval '1 s' where asset_id = $1", [
         idOf(path),
       ]);
-      assert.equal((await standing(path)).status, 410);
+      assert.equal((await progressOf(path)).status, 410);
       assert.equal((await send(client, path, 100, png(3000).subarray(100))).status, 410);
       await one.query("update assets set lease_expires_at = now() - interval '1 s' where id = $1", [idOf(path)]);
       await one.service.reconcile({});
@@ -341,7 +338,7 @@ for (const { store, skip } of storeKinds) {
         const answer = await send(client, path, 0, Buffer.from(bytes));
         assert.equal(answer.status, status, JSON.stringify(answer.body));
         assert.equal(answer.body.type, `urn:stowage:problem:${type}`);
-        assert.equal((await standing(path)).status, 404);
+        assert.equal((await progressOf(path)).status, 404);
         await nothingLeft();
       });
     }
@@ -349,11 +346,26 @@ for (const { store, skip } of storeKinds) {
     test('damage that only the whole shows is found by the job: the asset is rejected, never served', async () => {
       const bytes = Buffer.concat([glb(6 * MiB, 11), Buffer.from('and then some')]);
       const path = await begin(bytes.length, { filename: 'm.glb' });
-      assert.equal((await send(client, path, 0, bytes.subarray(0, 1000))).status, 204);
-      assert.equal((await send(client, path, 1000, bytes.subarray(1000))).status, 204);
+      // A part was sent before the last request, which so cannot see the whole.
+      assert.equal((await send(client, path, 0, bytes.subarray(0, 5 * MiB + 1000))).status, 204);
+      assert.equal((await send(client, path, 5 * MiB + 1000, bytes.subarray(5 * MiB + 1000))).status, 204);
       await waitUntil(async () => (await client.get(`/v1/assets/${idOf(path)}`)).body.state === 'rejected');
       assert.equal((await client.get(`/v1/assets/${idOf(path)}`)).body.reason, 'damaged-file');
       assert.equal((await client.content(idOf(path))).status, 409);
+    });
+
+    test('while no part was sent, the last request sees the whole, however many there were', async () => {
+      const [sound, damaged] = [glb(7 * MiB, 16), Buffer.concat([glb(7 * MiB, 17), Buffer.from('and then some')])];
+      for (const bytes of [sound, damaged]) {
+        const path = await begin(bytes.length, { filename: 'm.glb' });
+        assert.equal((await send(client, path, 0, bytes.subarray(0, 1000))).status, 204);
+        const { status } = await send(client, path, 1000, bytes.subarray(1000));
+        assert.equal(status, bytes === sound ? 204 : 422);
+        if (bytes === sound) {
+          const { body } = await client.get(`/v1/assets/${idOf(path)}`);
+          assert.deepEqual([body.state, body.sha256], ['ready', sha256(sound)]);
+        } else assert.equal((await progressOf(path)).status, 404);
+      }
     });
 
     for (const [title, headers, status, type] of [
@@ -396,7 +408,7 @@ for (const { store, skip } of storeKinds) {
         415,
       );
       assert.equal((await send(client, path, 1000, Buffer.concat([bytes.subarray(1000), bytes]))).status, 413);
-      assert.equal((await standing(path)).offset, 1000);
+      assert.equal((await progressOf(path)).offset, 1000);
       assert.equal((await send(client, path, 1000, bytes.subarray(1000))).status, 204);
       assert.equal((await send(client, path, 3000, Buffer.alloc(0))).status, 204);
     });
@@ -409,7 +421,7 @@ for (const { store, skip } of storeKinds) {
         assert.equal((await send(stranger, where, 0, png(3000))).status, 404);
         assert.equal((await stranger.request('DELETE', where, { headers: TUS })).status, 404);
       }
-      assert.equal((await standing(path)).offset, 0);
+      assert.equal((await progressOf(path)).offset, 0);
     });
 
     test('tus-js-client uploads 200 MiB while its connection is cut five times and one instance restarts, to two in turn', async () => {
@@ -504,7 +516,7 @@ test('fifty slow requests on a pool of ten leave every other route fast', async 
       return patch;
     }),
   );
-  const held = 'select count(*) as held from resumable_uploads where holder is not null';
+  const held = 'select count(*) as held from upload_sessions where holder is not null';
   await waitUntil(async () => (await service.query<{ held: string }>(held))[0]?.held === '50');
   assert.equal(service.database.pool.totalCount - service.database.pool.idleCount, 0, 'connections are held');
   assert.equal(service.database.pool.waitingCount, 0);

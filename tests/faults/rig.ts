@@ -285,8 +285,7 @@ export class Rig {
   /** The reaper and the reconciler go over what was left, and the clients send again; then the promises must hold. */
   async settle(left: { scenario: Scenario; prepared: Prepared | undefined }[]): Promise<void> {
     // Uploads in several requests live longer.
-    const inSeveral =
-      '(exists (select from multipart_uploads where asset_id = id) or exists (select from resumable_uploads where asset_id = id))';
+    const inSeveral = 'exists (select from upload_sessions where asset_id = id)';
     await this.#letLeasesEnd(`not ${inSeveral}`);
     await this.#mend();
     const waiting = [...left];

@@ -280,7 +280,19 @@ describe('tokens that were verified', () => {
     assert.equal(known.callerOf('long'), undefined);
   });
 
-  test('are bounded in number: the oldest is forgotten', () => {
+  test('are not believed at their end, also when that is now', (context) => {
+    context.mock.timers.enable({ apis: ['Date'], now: 1_000_000 });
+    const known = new TokenCache();
+    for (const expiry of [0, 999_999, 1_000_000]) {
+      known.remember('ended', caller, expiry);
+      assert.equal(known.callerOf('ended'), undefined, String(expiry));
+    }
+    known.remember('ending', caller, 1_000_001);
+    context.mock.timers.tick(1);
+    assert.equal(known.callerOf('ending'), undefined);
+  });
+
+  test('are bounded in number: the one that was not used for longest is forgotten', () => {
     const known = new TokenCache();
     for (let index = 0; index <= 10_000; index++) known.remember(`token ${index}`, caller, Date.now() + 60_000);
     assert.equal(known.callerOf('token 0'), undefined);

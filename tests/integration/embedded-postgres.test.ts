@@ -26,11 +26,11 @@ import { after, before, type TestContext, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { Client } from 'pg';
 import { z } from 'zod';
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/database/embedded-postgres.ts';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/database/embedded/embedded-postgres.ts';
 import { waitUntil } from '../support/wait-until.ts';
 
 const password = 'a password: /?#[]@!$&\'"%41';
-const moduleFile = new URL('../../src/database/embedded-postgres.ts', import.meta.url);
+const moduleFile = new URL('../../src/database/embedded/embedded-postgres.ts', import.meta.url);
 const nodeModules = new URL('../../node_modules/', import.meta.url);
 
 const isRoot = process.getuid?.() === 0;
@@ -457,10 +457,11 @@ function firstLine(child: ChildProcessByStdio<null, Readable, Readable>): Promis
 /** The module as it would be in a clone at `root`, beside its own copy of the package. */
 async function copyOfModule(root: string, { withPackage, mode }: { withPackage: boolean; mode?: string }) {
   const modules = join(root, 'node_modules');
-  const file = join(root, 'src', 'database', 'embedded-postgres.ts');
+  const folder = join(root, 'src', 'database', 'embedded');
+  const file = join(folder, 'embedded-postgres.ts');
   mkdirSync(modules);
   writeFileSync(join(root, 'package.json'), '{"type":"module"}');
-  cpSync(moduleFile, file);
+  cpSync(new URL('.', moduleFile), folder, { recursive: true });
   for (const name of ['pg', 'zod']) symlinkSync(new URL(name, nodeModules), join(modules, name));
   if (withPackage) {
     for (const name of ['embedded-postgres', '@embedded-postgres']) {
@@ -474,7 +475,9 @@ async function copyOfModule(root: string, { withPackage, mode }: { withPackage: 
       join(root, 'src'),
       ...(withPackage ? [join(modules, '@embedded-postgres')] : []),
     ]);
-  const copy: typeof import('../../src/database/embedded-postgres.ts') = await import(pathToFileURL(file).href);
+  const copy: typeof import('../../src/database/embedded/embedded-postgres.ts') = await import(
+    pathToFileURL(file).href
+  );
   const links = () =>
     readdirSync(join(modules, '@embedded-postgres'), { recursive: true, encoding: 'utf8' })
       .map((path) => join(modules, '@embedded-postgres', path))

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Client } from '../support/client.ts';
@@ -280,4 +281,40 @@ describe('forms', () => {
     assert.equal(answer.status, 201);
     assert.equal(answer.body.projectId, undefined);
   });
+
+  /** As if a version of the parser counted its parts under another name, or not at all. */
+  async function withParserThat(changes: PropertyDescriptor, work: () => Promise<void>): Promise<void> {
+    const require = createRequire(createRequire(import.meta.url).resolve('@fastify/multipart'));
+    const { prototype } = require('@fastify/busboy/lib/types/multipart') as { prototype: object };
+    Object.defineProperty(prototype, '_nparts', { configurable: true, ...changes });
+    try {
+      await work();
+    } finally {
+      Reflect.deleteProperty(prototype, '_nparts');
+    }
+  }
+
+  for (const [what, changes] of [
+    ['does not count its parts any more', { get: () => undefined, set: () => {} }],
+    ['counts something else', { get: () => 0, set: () => {} }],
+  ] as const) {
+    for (const [path, name] of [
+      ['/v1/assets', 'file'],
+      ['/v1/assets/batch', 'files'],
+    ] as const) {
+      test(`to ${path} fail loudly with a parser that ${what}, and nothing is stored`, async () => {
+        const user = `parser-${what.length}-${name}`;
+        await withParserThat(changes, async () => {
+          const before = service.log.length;
+          const answer = await sendRaw(service.url, form(bytes(file('a.png', picture, name), end), { path, user }));
+          assert.equal(answer.status, 500);
+          assert.match(answer.body, /internal-error/);
+          assert.match(service.log.slice(before).join('\n'), /"level":50.*@fastify\/busboy works in another way/);
+        });
+        await assertNothingLeft(user);
+        const answer = await sendRaw(service.url, form(bytes(file('a.png', picture, name), end), { path, user }));
+        assert.equal(answer.status, name === 'file' ? 201 : 200);
+      });
+    }
+  }
 });

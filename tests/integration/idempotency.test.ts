@@ -21,7 +21,7 @@ describe('Idempotency-Key', () => {
   const keyed = (key: string) => ({ 'idempotency-key': key });
   const countOf = async (client: Client) => (await client.get('/v1/assets')).body.data.length;
 
-  for (const [door, upload] of [
+  for (const [method, upload] of [
     [
       'a form',
       (client: Client, bytes: Buffer<ArrayBuffer>, key: string) => client.upload(bytes, { headers: keyed(key) }),
@@ -31,7 +31,7 @@ describe('Idempotency-Key', () => {
       (client: Client, bytes: Buffer<ArrayBuffer>, key: string) => client.raw(bytes, { headers: keyed(key) }),
     ],
   ] as const) {
-    test(`an upload by ${door} sent again, here or to another instance, is the same asset`, async () => {
+    test(`an upload by ${method} sent again, here or to another instance, is the same asset`, async () => {
       const client = fresh();
       const key = randomUUID();
       const first = await upload(client, png(500, 1), key);
@@ -48,7 +48,7 @@ describe('Idempotency-Key', () => {
       assert.equal((await client.get('/v1/quota')).body['used'], 500);
     });
 
-    test(`another file under the same key by ${door} is 422, and nothing is stored`, async () => {
+    test(`another file under the same key by ${method} is 422, and nothing is stored`, async () => {
       const client = fresh();
       const key = randomUUID();
       assert.equal((await upload(client, png(500, 1), key)).status, 201);

@@ -2,7 +2,10 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { SignJWT } from 'jose';
+import { z } from 'zod';
+import { deleteObjectJob } from '../../src/assets/jobs/delete-object.ts';
 import { openDatabase } from '../../src/database/client.ts';
+import { defineJob, type JobContext } from '../../src/jobs/job.ts';
 import { JobQueue, LeaseLost } from '../../src/jobs/queue.ts';
 import { prepareDatabase } from '../../src/prepare-database.ts';
 import { type ObjectStore, ObjectStoreUnavailable } from '../../src/storage/object-store.ts';
@@ -87,7 +90,7 @@ describe('jobs', () => {
     await queue.start();
     const assetId = randomUUID();
     const sent = service.database.transact(async (transaction) => {
-      await queue.send(transaction, 'delete-object', { assetId });
+      await queue.send(transaction, deleteObjectJob, { assetId });
       throw new Error('no');
     });
     await assert.rejects(sent, /no/);
@@ -158,20 +161,40 @@ describe('the job queue', () => {
     for (const close of closers.reverse()) await close();
   });
 
-  async function openQueue(): Promise<{ queue: JobQueue; database: ReturnType<typeof openDatabase> }> {
+  type Run = (data: { assetId: string }, context: JobContext) => Promise<void>;
+
+  async function openQueue(): Promise<{
+    queue: JobQueue;
+    database: ReturnType<typeof openDatabase>;
+    work: (run: Run) => Promise<void>;
+  }> {
     const database = openDatabase({ url, connections: 4, timeout: 60_000, onError: () => {} });
     closers.push(() => database.close());
-    const queue = new JobQueue({ database, work: true, onError: () => {} });
+    let run: Run = async () => {};
+    const job = defineJob({
+      ...deleteObjectJob,
+      data: z.object({ assetId: z.string() }),
+      concurrency: 16,
+      run: (data, context) => run(data, context),
+    });
+    const queue = new JobQueue({ database, jobs: [job], work: true, onError: () => {} });
     await queue.start();
     closers.push(() => queue.stop(1000));
-    return { queue, database };
+    return {
+      queue,
+      database,
+      work: (chosen) => {
+        run = chosen;
+        return queue.work(undefined);
+      },
+    };
   }
 
   test('a worker that was away past its lease cannot write its late result', async () => {
     const [paused, other] = [await openQueue(), await openQueue()];
     const assetId = randomUUID();
     const [taken, released, refused, second] = Array.from({ length: 4 }, () => Promise.withResolvers<unknown>());
-    await paused.queue.work('delete-object', async (data, { fence }) => {
+    await paused.work(async (data, { fence }) => {
       if (data.assetId !== assetId) return;
       taken?.resolve(undefined);
       await released?.promise;
@@ -179,9 +202,9 @@ describe('the job queue', () => {
         .transact(async (transaction) => fence(transaction))
         .then(() => refused?.resolve('it was let through'), refused?.resolve);
     });
-    await paused.database.transact((transaction) => paused.queue.send(transaction, 'delete-object', { assetId }));
+    await paused.database.transact((transaction) => paused.queue.send(transaction, deleteObjectJob, { assetId }));
     await taken?.promise;
-    await other.queue.work('delete-object', async (data, { fence }) => {
+    await other.work(async (data, { fence }) => {
       if (data.assetId !== assetId) return;
       await other.database.transact(async (transaction) => fence(transaction));
       second?.resolve(undefined);
@@ -206,12 +229,12 @@ describe('the job queue', () => {
   });
 
   test('stop lets a running job finish, or hands it back when it takes too long', async () => {
-    const { queue, database } = await openQueue();
+    const { queue, database, work } = await openQueue();
     const [quick, slow] = [randomUUID(), randomUUID()];
     const started = new Set<string>();
     const stopping = Promise.withResolvers<void>();
     let finished = false;
-    await queue.work('delete-object', async ({ assetId }, { signal }) => {
+    await work(async ({ assetId }, { signal }) => {
       started.add(assetId);
       if (assetId === slow)
         await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
@@ -219,7 +242,7 @@ describe('the job queue', () => {
       finished = true;
     });
     await database.transact((transaction) =>
-      queue.sendAll(transaction, 'delete-object', [{ assetId: quick }, { assetId: slow }]),
+      queue.sendAll(transaction, deleteObjectJob, [{ assetId: quick }, { assetId: slow }]),
     );
     await waitUntil(() => started.size === 2);
     const stopped = queue.stop(5000);

@@ -139,7 +139,12 @@ for (const { store, skip } of storeKinds) {
     test('a live upload is not among the abandoned, and an asset can never be ended as an upload', async () => {
       const jobs = new JobQueue({ database: service.database, work: false, onError: () => {} });
       await jobs.start();
-      const uploads = new UploadsRepository({ database: service.database, jobs, defaultLimit: 1_000_000, lease: 60 });
+      const uploads = new UploadsRepository({
+        database: service.database,
+        outbox: jobs,
+        defaultLimit: 1_000_000,
+        lease: 60,
+      });
       const { id } = await abandoned(undefined, '1 hour');
       assert.ok(!(await uploads.abandoned(1000)).some((upload) => upload.id === id));
       const { body } = await new Client(service.url, `owner-${randomUUID()}`).raw(png(300));

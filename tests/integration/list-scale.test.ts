@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { type ListQuery, listStatement } from '../../src/assets/repository.ts';
+import { type ListQuery, listStatement } from '../../src/assets/list.ts';
 import { type DatabaseHandle, openDatabase } from '../../src/database/client.ts';
-import { sql } from '../../src/database/sql.ts';
 import { prepareDatabase } from '../../src/prepare-database.ts';
 import { createTestDatabase } from '../support/postgres.ts';
 
@@ -26,13 +25,13 @@ describe(`a list of ${ASSETS} assets`, () => {
     drop = fresh.drop;
     await prepareDatabase(fresh.url);
     database = openDatabase({ url: fresh.url, connections: 2, timeout: 4 * MINUTES, onError: () => {} });
-    await database.database.execute(sql`
+    await database.pool.query(`
       insert into assets (id, owner_id, project_id, name, state, asset_type, media_type, size, sha256, object_key, created_at, updated_at, trashed_at)
       select gen_random_uuid(), 'big', 'project-' || n % 1000, 'file-' || md5(n::text) || '.png', 'ready',
         case when n % 100 = 0 then 'video' else 'image' end, case when n % 100 = 0 then 'video/mp4' else 'image/png' end,
         n % 5000000, decode('00', 'hex'), 'key', now() - make_interval(secs => n), now(), case when n % 50 = 0 then now() end
       from generate_series(1, ${ASSETS}) as n`);
-    await database.database.execute(sql`analyze assets`);
+    await database.pool.query('analyze assets');
   });
   after(async () => {
     await database.close();
@@ -48,8 +47,10 @@ describe(`a list of ${ASSETS} assets`, () => {
       limit: 51,
       ...changes,
     };
-    const { rows } = await database.database.execute<{ 'QUERY PLAN': { Plan: Plan }[] }>(
-      sql`explain (analyze, format json) ${listStatement(query)}`,
+    const { statement, values } = listStatement(query);
+    const { rows } = await database.pool.query<{ 'QUERY PLAN': { Plan: Plan }[] }>(
+      `explain (analyze, format json) ${statement.text}`,
+      statement.bind(values),
     );
     const plan = rows[0]?.['QUERY PLAN'][0]?.Plan;
     assert.ok(plan);
@@ -93,12 +94,12 @@ describe(`a list of ${ASSETS} assets`, () => {
 
   /** One plan for every owner and every cursor, as a prepared statement has in the end. */
   async function genericPlanOf(query: ListQuery): Promise<Plan> {
-    const { text, values } = listStatement(query).render();
+    const { statement, values } = listStatement(query);
     const client = await database.pool.connect();
     try {
       await client.query('set plan_cache_mode = force_generic_plan');
-      await client.query(`prepare usual as ${text}`);
-      const literals = values.map((value) => client.escapeLiteral(String(value)));
+      await client.query(`prepare usual as ${statement.text}`);
+      const literals = statement.bind(values).map((value) => client.escapeLiteral(String(value)));
       const { rows } = await client.query(`explain (analyze, format json) execute usual(${literals.join(', ')})`);
       return rows[0]['QUERY PLAN'][0].Plan;
     } finally {

@@ -1,33 +1,107 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { createHash, randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { type TestContext, test } from 'node:test';
 import { Client } from 'pg';
 import { prepareDatabase } from '../../src/prepare-database.ts';
 import { createTestDatabase } from '../support/postgres.ts';
 
-test('a database of the version before gets what is missing, and one that is up to date stays as it is', async (context) => {
+const migrations = new URL('../../migrations/', import.meta.url);
+const journal: { entries: { idx: number; tag: string; when: number }[] } = JSON.parse(
+  readFileSync(new URL('meta/_journal.json', migrations), 'utf8'),
+);
+
+async function database(context: TestContext): Promise<{ url: string; client: Client }> {
   const { url, drop } = await createTestDatabase();
   const client = new Client({ connectionString: url });
   context.after(async () => {
     await client.end();
     await drop();
   });
-  await prepareDatabase(url);
   await client.connect();
-  const applied = async () =>
-    (await client.query('select id, hash from drizzle.__drizzle_migrations order by id')).rows;
-  const before = await applied();
-  await prepareDatabase(url);
-  assert.deepEqual(await applied(), before);
+  return { url, client };
+}
 
-  // As it was before the last migration.
-  await client.query('drop table resumable_parts, resumable_uploads');
+/** The database as the migration `last` left it. */
+async function migrateTo(client: Client, last: number): Promise<void> {
+  await client.query('create schema drizzle');
   await client.query(
-    'delete from drizzle.__drizzle_migrations where created_at = (select max(created_at) from drizzle.__drizzle_migrations)',
+    'create table drizzle.__drizzle_migrations (id serial primary key, hash text not null, created_at bigint)',
   );
+  for (const { idx, tag, when } of journal.entries) {
+    if (idx > last) continue;
+    const text = readFileSync(new URL(`${tag}.sql`, migrations), 'utf8');
+    for (const statement of text.split('--> statement-breakpoint')) await client.query(statement);
+    await client.query('insert into drizzle.__drizzle_migrations (hash, created_at) values ($1, $2)', [
+      createHash('sha256').update(text).digest('hex'),
+      when,
+    ]);
+  }
+}
+
+async function applied(client: Client): Promise<object[]> {
+  return (await client.query('select id, hash from drizzle.__drizzle_migrations order by id')).rows;
+}
+
+test('a database that is up to date stays as it is', async (context) => {
+  const { url, client } = await database(context);
   await prepareDatabase(url);
-  assert.deepEqual(
-    (await applied()).map(({ hash }) => hash),
-    before.map(({ hash }) => hash),
+  const before = await applied(client);
+  assert.equal(before.length, journal.entries.length);
+  await prepareDatabase(url);
+  assert.deepEqual(await applied(client), before);
+});
+
+test('a database of an earlier version gets what is missing, and its uploads in progress go on', async (context) => {
+  const { url, client } = await database(context);
+  await migrateTo(client, 4);
+  const [direct, resumable] = [randomUUID(), randomUUID()];
+  for (const id of [direct, resumable])
+    await client.query(
+      `insert into assets (id, owner_id, name, state, object_key, created_at, updated_at, lease_expires_at)
+       values ($1, 'owner', 'a.png', 'uploading', $2, now(), now(), now() + interval '1 hour')`,
+      [id, `key/${id}`],
+    );
+  await client.query(
+    `insert into multipart_uploads (asset_id, store_upload_id, part_size, size, declared_type, asset_type, expires_at)
+     values ($1, 'store-1', 8388608, 20000000, 'image/png', 'image', now() + interval '1 hour')`,
+    [direct],
   );
-  await client.query('select from resumable_uploads, resumable_parts');
+  await client.query(
+    `insert into resumable_uploads (asset_id, store_upload_id, part_size, position, tail, media_type, policy, expires_at)
+     values ($1, 'store-2', 8388608, 8388611, 'abc', 'image/png', 'image', now() + interval '1 hour')`,
+    [resumable],
+  );
+  await client.query(`insert into resumable_parts values ($1, 1, 'etag', 8388608)`, [resumable]);
+
+  await prepareDatabase(url);
+  assert.equal((await applied(client)).length, journal.entries.length);
+  const { rows: sessions } = await client.query(
+    `select asset_id, kind, store_upload_id, size, position, tail, validated_type, validated_policy
+     from upload_sessions order by kind`,
+  );
+  assert.deepEqual(sessions, [
+    {
+      asset_id: direct,
+      kind: 'direct',
+      store_upload_id: 'store-1',
+      size: '20000000',
+      position: '0',
+      tail: null,
+      validated_type: null,
+      validated_policy: null,
+    },
+    {
+      asset_id: resumable,
+      kind: 'resumable',
+      store_upload_id: 'store-2',
+      size: null,
+      position: '8388611',
+      tail: Buffer.from('abc'),
+      validated_type: 'image/png',
+      validated_policy: 'image',
+    },
+  ]);
+  const { rows: parts } = await client.query('select * from upload_parts');
+  assert.deepEqual(parts, [{ asset_id: resumable, part_number: 1, etag: 'etag', size: '8388608' }]);
 });

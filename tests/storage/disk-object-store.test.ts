@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { once } from 'node:events';
+import { on, once } from 'node:events';
 import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -35,7 +35,10 @@ async function bytesOf(store: DiskObjectStore, key: string): Promise<Buffer> {
   return buffer(opened.stream);
 }
 
-/** A process that writes objects, by put and in parts, until it is killed. Each is filled with the last number of its name. */
+/**
+ * A process that writes objects, by put and in parts, until it is killed. Each is filled with the last number of its name.
+ * It says how many it has written.
+ */
 function writeForEver(directory: string): ChildProcess {
   const module = new URL('../../src/storage/disk/disk-object-store.ts', import.meta.url).href;
   const script = `
@@ -43,8 +46,8 @@ function writeForEver(directory: string): ChildProcess {
     const store = new DiskObjectStore({ directory: process.env.DIRECTORY, linkSecret: Buffer.alloc(32), publicUrl: () => '' });
     const attributes = ${JSON.stringify(attributes)};
     await store.check({});
-    process.send('ready');
     for (let count = 0; ; count++) {
+      process.send(count);
       const fill = count % 256;
       const key = 'k/' + process.pid + '-' + count + '-' + fill;
       const body = Buffer.alloc(300_000, fill);
@@ -328,10 +331,11 @@ describe('the disk store', () => {
 
   test('a process that is killed while it writes shows whole objects or none', async () => {
     const place = join(directory, 'killed');
-    for (const milliseconds of [50, 120, 300]) {
+    for (const written of [1, 4, 11]) {
       const child = writeForEver(place);
-      await once(child, 'message');
-      await sleep(milliseconds);
+      for await (const [count] of on(child, 'message')) if (Number(count) >= written) break;
+      // In the middle of the next one.
+      await sleep(written % 4);
       child.kill('SIGKILL');
       await once(child, 'exit');
     }
@@ -344,7 +348,7 @@ describe('the disk store', () => {
       assert.ok(await store.head(`k/${name}`, {}), name);
       found += 1;
     }
-    assert.ok(found > 0);
+    assert.ok(found >= 1 + 4 + 11);
   });
 
   test('a file that is shorter than it should be makes the stream fail', async () => {

@@ -3,15 +3,18 @@
  */
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
+import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { after, before, describe, test } from 'node:test';
 import { contentDisposition } from '../../src/assets/content-disposition.ts';
 import {
+  ContentMismatch,
   NoSuchUpload,
   type ObjectAttributes,
   type ObjectStore,
   ObjectStoreUnavailable,
 } from '../../src/storage/object-store.ts';
+import { PartBuffers } from '../../src/storage/part-buffers.ts';
 
 export interface OpenedStore {
   store: ObjectStore;
@@ -349,6 +352,124 @@ export function describeObjectStore(
       for (const { initiated } of found) assert.ok(Math.abs(Date.now() - initiated.getTime()) < 60_000);
       for (const [uploadId, key] of open) await store.abortMultipartUpload(key, uploadId, {});
       for await (const page of store.allMultipartUploads(folder, {})) assert.deepEqual(page, []);
+    });
+
+    describe('a stream of the service itself', () => {
+      const sha256Of = (bytes: Buffer) => createHash('sha256').update(bytes).digest();
+      const memory = () => new PartBuffers(8 * PART, PART);
+      const chunksOf = (bytes: Buffer, size = 100_003) =>
+        Array.from({ length: Math.ceil(bytes.length / size) }, (_, index) =>
+          bytes.subarray(index * size, (index + 1) * size),
+        );
+      const assertNothingIsLeft = async (key: string, buffers: PartBuffers) => {
+        assert.equal(await store.head(key, {}), undefined);
+        assert.deepEqual(await store.listMultipartUploads(key, {}), []);
+        assert.equal(buffers.inUse, 0);
+      };
+      /** Gives these bytes and then nothing more, without an end. */
+      const stalling = (bytes: Buffer) => {
+        const chunks = chunksOf(bytes);
+        return new Readable({
+          read() {
+            const chunk = chunks.shift();
+            if (chunk) this.push(chunk);
+          },
+        });
+      };
+
+      for (const [size, announced] of [
+        [1, false],
+        [1000, true],
+        [PART, true],
+        [4 * PART + 100, false],
+        [3 * PART, true],
+      ] as const) {
+        test(`of ${size} bytes${announced ? ', which were announced,' : ''} becomes an object`, async () => {
+          const [key, bytes, buffers] = [freshKey(), randomBytes(size), memory()];
+          const sha256 = sha256Of(bytes);
+          const options = { buffers, wait: 0, ...(announced && { size, sha256 }) };
+          const written = await store.putStream(key, () => Readable.from(chunksOf(bytes)), attributes, options);
+          assert.deepEqual(written, { size, sha256 });
+          const { size: length, lastModified: _, ...stored } = (await store.head(key, {})) ?? assert.fail('no object');
+          assert.equal(length, size);
+          assert.deepEqual(stored, attributes);
+          assert.ok((await read(key)).equals(bytes));
+          assert.deepEqual(await store.listMultipartUploads(key, {}), []);
+          assert.equal(buffers.inUse, 0);
+        });
+      }
+
+      test('that ends without a byte becomes an object without a byte', async () => {
+        const [key, buffers] = [freshKey(), memory()];
+        const written = await store.putStream(key, () => Readable.from([]), attributes, { buffers, wait: 0 });
+        assert.deepEqual(written, { size: 0, sha256: sha256Of(Buffer.alloc(0)) });
+        assert.equal((await store.head(key, {}))?.size, 0);
+        assert.equal(buffers.inUse, 0);
+      });
+
+      test('may be sent again to the same key', async () => {
+        const [key, bytes, buffers] = [freshKey(), randomBytes(PART + 5), memory()];
+        for (let time = 0; time < 2; time++)
+          await store.putStream(key, () => Readable.from(chunksOf(bytes)), attributes, { buffers, wait: 0 });
+        assert.ok((await read(key)).equals(bytes));
+      });
+
+      for (const size of [10, 3 * PART]) {
+        test(`that fails after ${size} bytes leaves nothing, and its failure is told`, async () => {
+          const [key, buffers] = [freshKey(), memory()];
+          // With a code that a disk could fail with too.
+          const failure = Object.assign(new Error('the decoder crashed'), { code: 'EIO' });
+          const source = Readable.from(
+            (async function* () {
+              yield* chunksOf(randomBytes(size));
+              throw failure;
+            })(),
+          );
+          await assert.rejects(
+            store.putStream(key, () => source, attributes, { buffers, wait: 0 }),
+            (error) => error === failure,
+          );
+          assert.ok(source.destroyed);
+          await assertNothingIsLeft(key, buffers);
+        });
+
+        test(`that stalls after ${size} bytes ends by the signal, and leaves nothing`, async () => {
+          const [key, buffers, stop] = [freshKey(), memory(), new AbortController()];
+          const reason = new Error('gone');
+          const source = stalling(randomBytes(size));
+          const writing = store.putStream(key, () => source, attributes, { buffers, wait: 0, signal: stop.signal });
+          const rejected = assert.rejects(writing, (error) => error === reason);
+          while (source.readableLength > 0 || !source.readableDidRead) await new Promise(setImmediate);
+          stop.abort(reason);
+          await rejected;
+          assert.ok(source.destroyed);
+          await assertNothingIsLeft(key, buffers);
+        });
+      }
+
+      for (const [what, announced] of [
+        ['fewer', { size: 2 * PART + 1 }],
+        ['more', { size: 2 * PART - 1 }],
+        ['other', { sha256: sha256Of(Buffer.from('other')) }],
+      ] as const) {
+        test(`that gives ${what} bytes than announced is refused, and leaves nothing`, async () => {
+          const [key, buffers] = [freshKey(), memory()];
+          const source = () => Readable.from(chunksOf(randomBytes(2 * PART)));
+          await assert.rejects(
+            store.putStream(key, source, attributes, { buffers, wait: 0, ...announced }),
+            ContentMismatch,
+          );
+          await assertNothingIsLeft(key, buffers);
+        });
+      }
+
+      test('is not opened when the signal is aborted already', async () => {
+        const [key, buffers, reason] = [freshKey(), memory(), new Error('gone')];
+        const source = () => assert.fail('the source was opened');
+        const options = { buffers, wait: 0, signal: AbortSignal.abort(reason) };
+        await assert.rejects(store.putStream(key, source, attributes, options), (error) => error === reason);
+        await assertNothingIsLeft(key, buffers);
+      });
     });
   });
 }

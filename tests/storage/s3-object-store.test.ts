@@ -1,10 +1,16 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
-import { after, before, describe, test } from 'node:test';
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { after, afterEach, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { erase } from '../../src/storage/erase.ts';
 import { ObjectStoreUnavailable } from '../../src/storage/object-store.ts';
+import { NoBufferFree, PartBuffers } from '../../src/storage/part-buffers.ts';
 import { S3ObjectStore, type S3Options } from '../../src/storage/s3/s3-object-store.ts';
-import { createTestBucket, s3Settings, s3Skip } from '../support/s3.ts';
+import { createTestBucket, requireS3Settings, s3Settings, s3Skip, type TestBucket } from '../support/s3.ts';
+import { TcpProxy } from '../support/tcp-proxy.ts';
 import { describeObjectStore } from './object-store-contract.ts';
 
 function optionsFor(bucket: string, changes: Partial<S3Options> = {}): S3Options {
@@ -153,6 +159,7 @@ describe('what is sent to S3', () => {
 describe('an S3 server that does not answer', () => {
   const attempts: number[] = [];
   const dates: string[] = [];
+  let sendRest = () => {};
   const server = createServer((request, response) => {
     attempts.push(Date.now());
     request.resume();
@@ -172,7 +179,7 @@ describe('an S3 server that does not answer', () => {
     }
     if (request.url?.includes('slow')) {
       response.writeHead(200, { 'content-length': '2' }).write('a');
-      setTimeout(() => response.end('b'), 500);
+      sendRest = () => response.end('b');
       return;
     }
     response.statusCode = attempts.length % 3 === 0 ? 200 : 503;
@@ -196,14 +203,17 @@ describe('an S3 server that does not answer', () => {
   });
 
   test('the deadline is for the head of an answer: a body may take its time', async () => {
-    const store = new S3ObjectStore(optionsFor('bucket', { endpoint, requestTimeout: 200, deadline: 250 }));
+    const deadline = 2000;
+    const store = new S3ObjectStore(optionsFor('bucket', { endpoint, requestTimeout: deadline, deadline }));
     const body = await store.get('slow', {});
+    await sleep(deadline + 1);
+    sendRest();
     assert.equal(Buffer.concat((await body?.stream.toArray()) ?? []).toString(), 'ab');
     await store.close();
   });
 
   test('what is missing or refused leaves no connection behind', async () => {
-    const store = new S3ObjectStore(optionsFor('bucket', { endpoint, sockets: 2, connectTimeout: 200 }));
+    const store = new S3ObjectStore(optionsFor('bucket', { endpoint, sockets: 2, connectTimeout: 1000 }));
     for (let times = 0; times < 5; times++) {
       assert.equal(await store.head('missing', {}), undefined);
       assert.equal(await store.get('missing', {}), undefined);
@@ -240,6 +250,178 @@ describe('an S3 server that does not answer', () => {
     const reason = new Error('gone');
     await assert.rejects(store.head('k', { signal: AbortSignal.abort(reason) }), reason);
     await store.close();
+  });
+});
+
+describe('a stream of the service itself on S3 behind a bad network', { skip: s3Skip() }, () => {
+  const PART = 5 * 1024 * 1024;
+  const key = 'users/u/assets/a/original';
+  const bytes = randomBytes(3 * PART + 100);
+  const source = () => Readable.from([bytes.subarray(0, PART + 1), bytes.subarray(PART + 1)]);
+  let bucket: TestBucket;
+  let proxy: TcpProxy;
+  /** Behind the proxy. */
+  let store: S3ObjectStore;
+  let direct: S3ObjectStore;
+  before(async () => {
+    bucket = await createTestBucket();
+    const { endpoint } = requireS3Settings();
+    proxy = await new TcpProxy(endpoint).listen();
+    store = new S3ObjectStore(optionsFor(bucket.bucket, { endpoint: proxy.replaceIn(endpoint) }));
+    direct = new S3ObjectStore(optionsFor(bucket.bucket));
+  });
+  afterEach(async () => {
+    proxy.fault = 'none';
+    proxy.passAnswer = () => true;
+    await erase(direct, key, {});
+  });
+  after(async () => {
+    await store.close();
+    await direct.close();
+    await proxy.close();
+    await bucket.drop();
+  });
+
+  const never = new AbortController().signal;
+  const memory = () => new PartBuffers(8 * PART, PART);
+  const write = (buffers: PartBuffers, from = source) =>
+    store.putStream(key, from, attributes, { buffers, wait: 60_000 });
+  const readAll = async (from: S3ObjectStore) => buffer((await from.get(key, {}))?.stream ?? assert.fail('no object'));
+  const isComplete = (request: string) => /^POST \S+\?(?:\S+&)?uploadId=/m.test(request);
+  const isPart = (request: string) => /^PUT \S+partNumber=/m.test(request);
+
+  test('a lost answer to the last request is settled by looking', async () => {
+    for (const [content, isLast] of [
+      [bytes, isComplete],
+      [bytes.subarray(0, 1000), (request: string) => request.startsWith('PUT ')],
+    ] as const) {
+      let lost = 0;
+      proxy.passAnswer = (request) => {
+        if (isLast(request)) lost += 1;
+        return !isLast(request);
+      };
+      const buffers = memory();
+      const written = await write(buffers, () => Readable.from([content]));
+      assert.ok(lost > 0);
+      assert.deepEqual(written, { size: content.length, sha256: createHash('sha256').update(content).digest() });
+      assert.equal((await direct.head(key, {}))?.size, content.length);
+      assert.deepEqual(await direct.listMultipartUploads(key, {}), []);
+      assert.equal(buffers.inUse, 0);
+    }
+  });
+
+  test('an object of the same size that an earlier try has left is not taken for this one', async () => {
+    const [earlier, now] = [randomBytes(1000), randomBytes(1000)];
+    await direct.put(key, earlier, attributes, { sha256: createHash('sha256').update(earlier).digest() });
+    const fromHereOn = () => {
+      // What it sends does not arrive, but what it asks later is answered.
+      proxy.target = 'http://127.0.0.1:1';
+      proxy.fault = 'refuse';
+      proxy.fault = 'none';
+      return Readable.from([now]);
+    };
+    const head = store.head.bind(store);
+    store.head = (...call) => {
+      proxy.target = requireS3Settings().endpoint;
+      return head(...call);
+    };
+    await assert.rejects(write(memory(), fromHereOn), ObjectStoreUnavailable);
+    store.head = head;
+    assert.ok((await readAll(direct)).equals(earlier));
+  });
+
+  test('parts whose answers are lost end it as unavailable, and are dropped', async () => {
+    proxy.passAnswer = (request) => !isPart(request);
+    const buffers = memory();
+    const opened: Readable[] = [];
+    const opening = () => {
+      opened.push(source());
+      return opened[0] ?? assert.fail();
+    };
+    await assert.rejects(write(buffers, opening), ObjectStoreUnavailable);
+    assert.equal(opened.length, 1);
+    assert.ok(opened[0]?.destroyed);
+    assert.equal(await direct.head(key, {}), undefined);
+    assert.deepEqual(await direct.listMultipartUploads(key, {}), []);
+    assert.equal(buffers.inUse, 0);
+  });
+
+  test('when nobody can tell whether the object was made, nothing is undone', async () => {
+    proxy.passAnswer = (request) => {
+      if (isComplete(request)) proxy.fault = 'refuse';
+      return !isComplete(request);
+    };
+    const buffers = memory();
+    await assert.rejects(
+      write(buffers),
+      (error) => error instanceof ObjectStoreUnavailable && /nobody knows/.test(error.message),
+    );
+    assert.equal(buffers.inUse, 0);
+    assert.equal((await direct.head(key, {}))?.size, bytes.length);
+  });
+
+  test('it waits for memory as long as it may, and opens nothing meanwhile', async () => {
+    const buffers = memory();
+    const held = await Promise.all(Array.from({ length: 8 }, () => buffers.acquire(PART, 0, never)));
+    const refused = store.putStream(key, () => assert.fail('opened'), attributes, { buffers, wait: 1 });
+    await assert.rejects(refused, NoBufferFree);
+    let opened = false;
+    const writing = write(buffers, () => {
+      opened = true;
+      assert.equal(buffers.inUse, 4 * PART + 4 * PART, 'four parts beside those that are held');
+      return source();
+    });
+    for (const buffer of held.slice(0, 3)) buffer.release();
+    await new Promise(setImmediate);
+    assert.equal(opened, false);
+    held[3]?.release();
+    await writing;
+    assert.ok(opened);
+    assert.equal(buffers.inUse, 4 * PART);
+    for (const buffer of held) buffer.release();
+  });
+
+  test('a small budget gets small parts', async () => {
+    const partsSent = async (budget: number, partSize: number) => {
+      const numbers = new Set<string>();
+      proxy.passAnswer = (request) => {
+        const number = /^PUT \S+partNumber=(\d+)/m.exec(request)?.[1];
+        if (number !== undefined) numbers.add(number);
+        return true;
+      };
+      const buffers = new PartBuffers(budget, partSize);
+      await write(buffers, () => {
+        assert.equal(buffers.inUse, Math.min(budget, 4 * partSize));
+        return source();
+      });
+      assert.equal(buffers.inUse, 0);
+      return numbers.size;
+    };
+    assert.equal(await partsSent(12 * PART, 3 * PART), 2);
+    assert.equal(await partsSent(6 * PART, 3 * PART), 3, 'a fourth of the budget each');
+    assert.equal(await partsSent(3 * PART, 2 * PART), 4, 'as small as S3 has them');
+  });
+
+  test('what is known to be very large gets parts so large that they are not too many', async () => {
+    const buffers = new PartBuffers(100 * PART, PART);
+    const size = 20_000 * PART;
+    const from = () => {
+      assert.equal(buffers.inUse, 8 * PART);
+      throw new Error('enough');
+    };
+    await assert.rejects(store.putStream(key, from, attributes, { buffers, wait: 0, size }), /enough/);
+    assert.equal(buffers.inUse, 0);
+  });
+
+  test('what is known to be small takes little memory', async () => {
+    const buffers = memory();
+    const content = bytes.subarray(0, 1000);
+    const from = () => {
+      assert.equal(buffers.inUse, 2000);
+      return Readable.from([content]);
+    };
+    await store.putStream(key, from, attributes, { buffers, wait: 0, size: content.length });
+    assert.equal(buffers.inUse, 0);
   });
 });
 

@@ -1,5 +1,5 @@
 /**
- * Files to judge: valid ones of every default policy with the oddities real programs write, and hostile ones. The small
+ * Files to validate: valid ones of every default policy with the oddities real programs write, and hostile ones. The small
  * real files lie in tests/fixtures; the rest is made from them in code.
  */
 import { readFileSync } from 'node:fs';
@@ -868,8 +868,8 @@ function matroska(): Buffer<ArrayBuffer> {
 /** Bytes that detection sees. */
 const HEAD = 64 * 1024;
 
-/** As intake judges: by the first bytes, then by all of them, in chunks. */
-export async function judge(
+/** As uploads are validated: by the first bytes, then by all of them, in chunks. */
+export async function validate(
   file: { bytes: Buffer; fileName: string; declared?: string },
   chunks: Buffer[] = [file.bytes],
 ): Promise<{ mediaType: string } | { refusedBy: string; detail: string }> {

@@ -41,9 +41,9 @@ export function spawnService(env: Record<string, string>, script = main, args: s
   return { child, output: () => output, exit };
 }
 
-/** Resolves when it listens; rejects when it ends instead. */
-export async function launch(env: Record<string, string>): Promise<Running> {
-  const service = spawnService({ PORT: '0', ...env });
+/** Resolves when it listens; rejects when it ends instead. `entry` is another build of the service. */
+export async function launch(env: Record<string, string>, entry = main): Promise<Running> {
+  const service = spawnService({ PORT: '0', ...env }, entry);
   const ended = service.exit.then((code) => {
     throw new Error(`the service ended with ${code}: ${service.output()}`);
   });

@@ -3,12 +3,19 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
-import { buildApp, type Service } from '../../src/app.ts';
+import { buildApp, features } from '../../src/app.ts';
 import { type Config, loadConfig } from '../../src/config.ts';
+import type { Core } from '../../src/core.ts';
 import { type DatabaseHandle, openDatabase } from '../../src/database/client.ts';
-import { JobQueue } from '../../src/jobs/queue.ts';
+import { type Feature, settingsOf } from '../../src/feature.ts';
+import type { Metrics } from '../../src/http/metrics.ts';
+import { prepareDatabase } from '../../src/prepare-database.ts';
+import { reconcileStore } from '../../src/reconciliation/jobs/reconcile.ts';
+import type { ReconcileOutcome, ReconcileReport, ReconcileRequest } from '../../src/reconciliation/reconciler.ts';
+import type { Service } from '../../src/server.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { openObjectStore } from '../../src/storage/open.ts';
+import { reapOutsideOfJobs } from '../../src/uploads/jobs/reap-uploads.ts';
 import { loadUploadPolicies } from '../../src/validation/upload-policies.ts';
 import { patience } from './patience.ts';
 import { createPreparedDatabase } from './postgres.ts';
@@ -34,12 +41,23 @@ export interface ServiceOptions {
   beside?: TestService;
   /** Seen by the service instead of the store that was opened. */
   wrapStore?: (store: ObjectStore) => ObjectStore;
+  /** Of the service; those of app.ts when absent. */
+  features?: readonly Feature<Core>[];
+}
+
+/** The service with what tests look at and run by hand. */
+export interface ServiceInTest extends Service {
+  metrics: Metrics;
+  /** Undoes what is left to undo, and ends the jobs. */
+  closeWork(): Promise<void>;
+  /** What `npm run reconcile` does. */
+  reconcile(request: ReconcileRequest): Promise<{ outcome: ReconcileOutcome; report: ReconcileReport }>;
 }
 
 export interface TestService {
   url: string;
   config: Config;
-  service: Service;
+  service: ServiceInTest;
   database: DatabaseHandle;
   databaseUrl: string;
   store: ObjectStore;
@@ -62,6 +80,7 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
   if (databaseUrl === undefined) {
     const fresh = await createPreparedDatabase();
     closers.push(() => fresh.drop());
+    if (options.features) await prepareDatabase(fresh.url, options.features);
     databaseUrl = fresh.url;
   }
   const bucket = options.beside?.bucket ?? (options.store === 's3' ? await createTestBucket() : undefined);
@@ -69,13 +88,16 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
   const place = options.beside?.place ?? (bucket ? placeOnS3(bucket) : { DATA_DIR: directory });
   const policyFile = join(directory, 'policies.json');
   if (options.policies) await writeFile(policyFile, JSON.stringify(options.policies));
-  const config = loadConfig({
-    PORT: '0',
-    ...patience,
-    ...place,
-    ...(options.policies && { UPLOAD_POLICIES: policyFile }),
-    ...options.env,
-  });
+  const config = loadConfig(
+    {
+      PORT: '0',
+      ...patience,
+      ...place,
+      ...(options.policies && { UPLOAD_POLICIES: policyFile }),
+      ...options.env,
+    },
+    settingsOf(options.features ?? features),
+  );
   const log: string[] = [];
   const logger = pino({ level: config.LOG_LEVEL }, { write: (line: string) => log.push(line) });
   const database = openDatabase({
@@ -88,11 +110,6 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
   closers.push(() => database.close());
   const background = openDatabase({ url: databaseUrl, connections: 4, timeout: 60_000, onError: () => {} });
   closers.push(() => background.close());
-  const jobs = new JobQueue({
-    database: background,
-    work: config.ROLE !== 'api',
-    onError: (message, err) => logger.warn({ err }, message),
-  });
   let url = '';
   const opened = await openObjectStore(config, {
     publicUrl: () => url,
@@ -101,18 +118,30 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
   });
   const store = options.wrapStore?.(opened) ?? opened;
   closers.push(() => opened.close());
-  const service = await buildApp({
-    config,
-    policies: loadUploadPolicies(config.UPLOAD_POLICIES, config.MAX_FILE_SIZE),
-    database,
-    background,
-    jobs,
-    store,
-    logger,
-    version: '0.0.0-test',
-    checkAnswers: true,
-  });
-  await service.startWork();
+  const built = await buildApp(
+    {
+      config,
+      policies: loadUploadPolicies(config.UPLOAD_POLICIES, config.MAX_FILE_SIZE),
+      database,
+      background,
+      store,
+      logger,
+      version: '0.0.0-test',
+      checkAnswers: true,
+    },
+    options.features,
+  );
+  const { core } = built;
+  const service = {
+    ...built,
+    metrics: core.metrics,
+    closeWork: () => core.close(),
+    reconcile: async (request: ReconcileRequest) => {
+      if (!request.dryRun) await reapOutsideOfJobs(core);
+      return reconcileStore(core, request);
+    },
+  };
+  await core.startWork();
   url = await service.app.listen({ host: config.HOST, port: 0 });
   return {
     url,
@@ -127,10 +156,10 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
     query: async <Row extends object>(text: string, values: unknown[] = []) =>
       (await database.pool.query<Row>(text, values)).rows,
     close: async () => {
-      service.stopUploads();
+      core.stopUploads();
       service.app.server.closeAllConnections();
       await service.app.close();
-      await service.closeWork();
+      await core.close();
       for (const close of closers.reverse()) await close();
     },
   };

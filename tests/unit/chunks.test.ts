@@ -55,12 +55,17 @@ describe('chunks', () => {
     source.destroy();
   });
 
-  test('a destination that is gone is written to no more', async () => {
-    const source = freeing(Readable.from([Buffer.allocUnsafeSlow(10), Buffer.allocUnsafeSlow(10)]));
+  test('a destination that is gone is written to no more, and the source comes to its end', async (context) => {
+    const chunks = Array.from({ length: 3 }, () => Buffer.allocUnsafeSlow(10_000).fill(7));
+    const source = freeing(Readable.from(chunks));
     const gone = new Writable({ write: (_chunk, _encoding, done) => done() });
+    const write = context.mock.method(gone, 'write');
     gone.destroy();
     source.pipe(gone);
     await assert.rejects(pipeline(Readable.from(['x']), gone));
-    assert.equal(gone.writableLength, 0);
+    for (let turn = 0; turn < 100 && !source.readableEnded; turn++) await new Promise((next) => setImmediate(next));
+    assert.ok(source.readableEnded);
+    assert.equal(write.mock.callCount(), 0);
+    assert.ok(chunks.every((chunk) => chunk.length === 10_000 && chunk.every((byte) => byte === 7)));
   });
 });

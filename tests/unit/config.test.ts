@@ -103,6 +103,34 @@ describe('configuration', () => {
     );
   });
 
+  test('proxies are addresses, subnets with a mask of their family, or names of ranges', () => {
+    for (const proxies of [
+      'loopback',
+      'linklocal, uniquelocal',
+      '10.0.0.1',
+      '10.0.0.0/8',
+      '10.0.0.1/32',
+      '::1',
+      'fd00::/8',
+      '::1/128',
+    ])
+      assert.deepEqual(faultsOf({ TRUST_PROXY: proxies }), [], proxies);
+    for (const proxies of [
+      '10.0.0.0/33',
+      '10.0.0.0/64',
+      '10.0.0.0/128',
+      '::1/129',
+      '10.0.0.0/',
+      '10.0.0.0/8/8',
+      '10.0.0.0/-1',
+      'proxy',
+      'true',
+      '*',
+      '10.0.0.1, 10.0.0.0/33',
+    ])
+      assert.match(faultsOf({ TRUST_PROXY: proxies }).join(), /^TRUST_PROXY must be addresses or subnets/, proxies);
+  });
+
   test('loopback is 127.0.0.0/8, ::1 and localhost, and nothing that only looks like it', () => {
     for (const host of ['127.0.0.1', '127.9.9.9', '::1', 'localhost']) assert.ok(isLoopback(host), host);
     for (const host of ['0.0.0.0', '127.0.0.1.example.com', '128.0.0.1', '::', 'example.com'])

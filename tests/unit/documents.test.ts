@@ -1,16 +1,20 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { parse } from 'yaml';
 import { limits } from '../../bench/cases/counts.ts';
 import { withConfiguration } from '../../scripts/readme-configuration.ts';
-import { environmentExample, loadConfig, settings } from '../../src/config.ts';
+import { features } from '../../src/app.ts';
+import { settings as baseSettings, environmentExample, loadConfig } from '../../src/config.ts';
+import { settingsOf } from '../../src/feature.ts';
 import { problemsByStatus, problemTitle } from '../../src/problems.ts';
 import { loadUploadPolicies } from '../../src/validation/upload-policies.ts';
 
 const root = new URL('../../', import.meta.url);
+const featureSettings = settingsOf(features);
+const settings = { ...baseSettings, ...featureSettings };
 const read = (path: string) => readFileSync(new URL(path, root), 'utf8');
 
 const readme = read('README.md');
@@ -22,7 +26,7 @@ const composeOnly = ['POSTGRES_PASSWORD'];
 
 describe('generated files', () => {
   test('.env.example has every setting with its default; else run npm run env:example', () => {
-    assert.equal(read('.env.example'), environmentExample());
+    assert.equal(read('.env.example'), environmentExample(featureSettings));
   });
 
   test('the README has every setting; else run node scripts/readme-configuration.ts', () => {
@@ -34,11 +38,19 @@ describe('generated files', () => {
     const environment = Object.fromEntries(
       [...read('.env.example').matchAll(/^(\w+)=(.*)$/gm)].map(([, name = '', value = '']) => [name, value]),
     );
-    assert.deepEqual(loadConfig(environment), loadConfig({}));
+    assert.deepEqual(loadConfig(environment, featureSettings), loadConfig({}, featureSettings));
   });
 });
 
 describe('README.md', () => {
+  const documents = readdirSync(new URL('docs/', root));
+
+  test('leads to an index of all documents', () => {
+    assert.match(readme, /\]\(docs\/README\.md\)/);
+    const index = read('docs/README.md');
+    for (const name of documents) if (name !== 'README.md') assert.ok(index.includes(`| [${name}](${name}) |`), name);
+  });
+
   test('names only npm scripts that exist, and all of them', () => {
     const named = new Set([...readme.matchAll(/npm (?:run )?([a-z][\w:-]*)/g)].map(([, name = '']) => name));
     named.delete('ci');
@@ -48,15 +60,7 @@ describe('README.md', () => {
   });
 
   test('links to files that exist', () => {
-    for (const document of [
-      'README.md',
-      'docs/architecture.md',
-      'docs/performance.md',
-      'docs/problems.md',
-      'docs/proxies.md',
-      'docs/reliability.md',
-      'docs/uploads.md',
-    ]) {
+    for (const document of ['README.md', ...documents.map((name) => `docs/${name}`)]) {
       for (const [, target = ''] of read(document).matchAll(/\]\(([^)#]+)[^)]*\)/g)) {
         if (!/^https?:/.test(target))
           assert.ok(existsSync(new URL(target, new URL(document, root))), `${document}: ${target}`);
@@ -89,11 +93,12 @@ describe('README.md', () => {
   });
 });
 
-test('docs/problems.md lists every problem type with its status and title, in the order of the catalogue', () => {
+test('docs/problems.md lists every problem type of the catalogue with its status and title, in its order', () => {
   const rows = [...read('docs/problems.md').matchAll(/^\| `([\w-]+)` \| (\d{3}) \| ([^|]+) \| [^|]+ \|$/gm)];
   const listed = rows.map(([, type, status, title]) => [type, Number(status), title]);
+  const ofFeatures = features.flatMap(({ problems = [] }) => problems);
   const expected = [...problemsByStatus()].flatMap(([status, types]) =>
-    types.map((type) => [type, status, problemTitle(type)]),
+    types.filter((type) => !ofFeatures.includes(type)).map((type) => [type, status, problemTitle(type)]),
   );
   assert.deepEqual(listed, expected);
 });
@@ -174,7 +179,9 @@ describe('Dockerfile', () => {
     const [before = '', after] = (manifest.scripts['start'] ?? '').split('exec ');
     assert.equal(command.join(' '), after);
     for (const variable of before.trim().split(' ')) assert.ok(of('ENV')[0]?.includes(variable), variable);
-    assert.ok(of('RUN').includes(manifest.scripts['prestart'] ?? ''));
+    const [build, compile] = (manifest.scripts['prestart'] ?? '').split(' && ');
+    assert.ok(of('RUN').includes(`${build} --whole`));
+    assert.ok(of('RUN').includes(compile ?? ''));
     assert.deepEqual(of('USER'), ['node']);
   });
 
@@ -198,9 +205,10 @@ describe('Dockerfile', () => {
   });
 
   test('copies every file of the repository that the service reads', () => {
-    // src/version.ts and src/database/migrations.ts.
-    for (const path of ['package.json', 'migrations', 'src'])
-      assert.ok(of('COPY').some((line) => line.startsWith(path)));
+    const last = text.slice(text.lastIndexOf('\nFROM'));
+    // src/paths.ts.
+    for (const path of ['package.json ./', 'migrations ./migrations', '--from=build /app/dist ./dist'])
+      assert.ok(last.includes(`\nCOPY ${path}\n`), path);
   });
 });
 

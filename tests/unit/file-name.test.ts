@@ -76,7 +76,20 @@ describe('file names', () => {
     ],
     [
       'zero-width characters',
-      ['\u200B', '\u200C', '\u200D', '\u2060', '\uFEFF'].map((char) => `a${char}b`),
+      [
+        '\u00AD',
+        '\u180E',
+        '\u200B',
+        '\u200C',
+        '\u200D',
+        '\u2060',
+        '\u2061',
+        '\u2064',
+        '\uFEFF',
+        '\u{E0000}',
+        '\u{E0001}',
+        '\u{E007F}',
+      ].map((char) => `a${char}b`),
       /zero-width/,
     ],
     [

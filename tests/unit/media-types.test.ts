@@ -2,12 +2,12 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { classify, detectMediaType, extensionFits, normaliseMediaType } from '../../src/validation/media-types.ts';
-import { fixture, hostileFiles, judge, validFiles } from '../support/corpus.ts';
+import { fixture, hostileFiles, validate, validFiles } from '../support/corpus.ts';
 
 describe('valid files', () => {
   for (const file of validFiles) {
     test(`${file.title} (${file.fileName}) is ${file.mediaType}`, async () => {
-      assert.deepEqual(await judge(file), { mediaType: file.mediaType });
+      assert.deepEqual(await validate(file), { mediaType: file.mediaType });
     });
   }
 });
@@ -15,7 +15,7 @@ describe('valid files', () => {
 describe('hostile files', () => {
   for (const file of hostileFiles) {
     test(`${file.title} is refused`, async () => {
-      const verdict = await judge(file);
+      const verdict = await validate(file);
       assert.ok('refusedBy' in verdict, `it was taken for ${JSON.stringify(verdict)}`);
       // A stub may be too little even to be recognised.
       if (verdict.refusedBy !== 'undetected') assert.equal(verdict.refusedBy, file.refusedBy);

@@ -45,13 +45,13 @@ describe('part buffers', () => {
 
   test('who waits is served in order of arrival, and a small request does not overtake', async () => {
     const buffers = new PartBuffers(PART, PART);
-    const first = await buffers.acquire(PART, 1000, never);
+    const first = await buffers.acquire(PART, 60_000, never);
     const order: string[] = [];
-    const large = buffers.acquire(PART, 1000, never).then((buffer) => {
+    const large = buffers.acquire(PART, 60_000, never).then((buffer) => {
       order.push('large');
       return buffer;
     });
-    const small = buffers.acquire(1, 1000, never).then((buffer) => {
+    const small = buffers.acquire(1, 60_000, never).then((buffer) => {
       order.push('small');
       return buffer;
     });
@@ -62,6 +62,68 @@ describe('part buffers', () => {
     (await small).release();
     assert.deepEqual(order, ['large', 'small']);
     assert.equal(buffers.contended, false);
+  });
+
+  test('nobody overtakes who waits for more, though less is free', async () => {
+    const buffers = new PartBuffers(2 * PART, PART);
+    const held = [await buffers.acquire(PART, 0, never), await buffers.acquire(PART / 2, 0, never)];
+    const large = buffers.acquire(PART, 60_000, never);
+    assert.equal(buffers.inUse, 1.5 * PART, 'a half is free');
+    assert.equal(buffers.tryAcquire(1), undefined);
+    await assert.rejects(buffers.acquire(1, 0, never), NoBufferFree);
+    held[1]?.release();
+    (await large).release();
+    const free = buffers.tryAcquire(1);
+    assert.ok(free, 'nobody waits any more');
+    free.release();
+    held[0]?.release();
+    assert.equal(buffers.inUse, 0);
+  });
+
+  test('what is kept is dropped when nothing was given back for ten seconds', async (context) => {
+    context.mock.timers.enable({ apis: ['setTimeout'] });
+    const buffers = new PartBuffers(4 * PART, PART);
+    const use = async () => (await buffers.acquire(PART, 0, never)).release();
+    for (let round = 0; round < 2; round++) {
+      await use();
+      context.mock.timers.tick(9_999);
+      assert.equal(buffers.allocated, PART);
+      await use();
+      context.mock.timers.tick(9_999);
+      assert.equal(buffers.allocated, PART, 'giving back puts it off');
+      context.mock.timers.tick(1);
+      assert.equal(buffers.allocated, 0);
+    }
+  });
+
+  test('memory that others allocate counts like buffers, waits its turn, and makes no buffer of its own', async () => {
+    const buffers = new PartBuffers(4 * PART, PART);
+    const out = await Promise.all(Array.from({ length: 4 }, () => buffers.acquire(PART, 0, never)));
+    await assert.rejects(buffers.reserve(PART, 1, never), NoBufferFree);
+    await assert.rejects(buffers.reserve(PART, 60_000, AbortSignal.abort(new Error('gone'))), /gone/);
+    const order: string[] = [];
+    const large = buffers.reserve(3 * PART, 60_000, never).then((release) => {
+      order.push('large');
+      return release;
+    });
+    const small = buffers.acquire(1, 60_000, never).then((buffer) => {
+      order.push('small');
+      return buffer;
+    });
+    for (const buffer of out) buffer.release();
+    const release = await large;
+    assert.equal(buffers.inUse, 3 * PART + 4096);
+    (await small).release();
+    assert.deepEqual(order, ['large', 'small']);
+    release();
+    release();
+    assert.equal(buffers.inUse, 0);
+    const again = await Promise.all(Array.from({ length: 4 }, () => buffers.acquire(PART, 0, never)));
+    for (const buffer of again) buffer.release();
+    const all = await buffers.reserve(100 * PART, 0, never);
+    assert.equal(buffers.inUse, 4 * PART, 'no more than there is');
+    assert.ok(buffers.allocated <= 5 * PART, 'what is kept makes room');
+    all();
   });
 
   test('waiting ends with the time, or with the signal, and what was waited for goes to the next', async () => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { structureCheck } from '../../src/validation/structure.ts';
-import { fixture, hostileFiles, judge, validFiles } from '../support/corpus.ts';
+import { fixture, hostileFiles, validate, validFiles } from '../support/corpus.ts';
 
 function cut(bytes: Buffer, at: number[]): Buffer[] {
   const borders = [0, ...at.map((n) => n % (bytes.length + 1)).sort((a, b) => a - b), bytes.length];
@@ -21,7 +21,7 @@ describe('the structure check', () => {
     );
     await fc.assert(
       fc.asyncProperty(one(files), fc.array(fc.nat(), { maxLength: 20 }), async (file, at) => {
-        const [whole, inParts] = [await judge(file), await judge(file, cut(file.bytes, at))];
+        const [whole, inParts] = [await validate(file), await validate(file, cut(file.bytes, at))];
         assert.deepEqual(inParts, whole, file.title);
       }),
       { numRuns: 400 },
@@ -31,7 +31,7 @@ describe('the structure check', () => {
   test('comes to the same verdict byte by byte', async () => {
     for (const file of validFiles.filter(({ bytes }) => bytes.length < 8000)) {
       const bytes = Array.from(file.bytes, (_, index) => file.bytes.subarray(index, index + 1));
-      assert.deepEqual(await judge(file, bytes), { mediaType: file.mediaType }, file.title);
+      assert.deepEqual(await validate(file, bytes), { mediaType: file.mediaType }, file.title);
     }
   });
 
@@ -47,7 +47,7 @@ describe('the structure check', () => {
       fc.asyncProperty(one(files), fc.double({ min: 0, max: 0.5, noNaN: true }), async (file, share) => {
         const bytes = file.bytes.subarray(0, Math.floor(file.bytes.length * share));
         assert.ok(
-          'refusedBy' in (await judge({ ...file, bytes })),
+          'refusedBy' in (await validate({ ...file, bytes })),
           `${bytes.length} bytes of ${file.title} are accepted`,
         );
       }),
@@ -64,7 +64,7 @@ describe('the structure check', () => {
       fc.asyncProperty(mutated, async ([file, changes]) => {
         const bytes = Buffer.from(file.bytes);
         for (const [at, value] of changes) bytes[at % Math.min(bytes.length, 400)] = value;
-        await judge({ ...file, bytes });
+        await validate({ ...file, bytes });
       }),
       { numRuns: 1000 },
     );

@@ -2,4 +2,4 @@
 
 export { createClient, createConfig } from './generated/client/index.ts';
 export * from './generated/index.ts';
-export { type Door, UploadFailed, type UploadOptions, upload } from './upload.ts';
+export { UploadFailed, type UploadMethod, type UploadOptions, upload } from './upload.ts';

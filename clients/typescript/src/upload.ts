@@ -1,15 +1,15 @@
 /**
- * One function for all ways in. Small files go in one request, large ones straight to the bucket, part by part and several
- * at once; where that is not to be had, because the server has no such door or the browser may not reach the bucket, they
+ * One function for all upload methods. Small files go in one request, large ones straight to the bucket, several parts at a
+ * time. Where that is not possible, because the server has no direct uploads or the browser may not reach the bucket, they
  * go by tus. In browsers and in Node 20 or newer.
  */
 import { Upload as TusUpload } from 'tus-js-client';
 import { createClient, createConfig } from './generated/client/index.ts';
-import type { Asset, PartLink, Problem, UploadOffer } from './generated/index.ts';
+import type { Asset, PartLink, Problem, UploadSession } from './generated/index.ts';
 import { completeUpload, createUpload, getAsset, signUploadParts, uploadAsset } from './generated/index.ts';
 
 /** `form`: one request through the service. `direct`: parts to the bucket. `resumable`: tus. */
-export type Door = 'form' | 'direct' | 'resumable';
+export type UploadMethod = 'form' | 'direct' | 'resumable';
 
 export interface UploadOptions {
   /** Of the service, such as https://files.example.com */
@@ -23,7 +23,7 @@ export interface UploadOptions {
   assetType?: string;
   metadata?: Record<string, string>;
   /** Instead of the choice by size. */
-  door?: Door;
+  method?: UploadMethod;
   /** Files up to so many bytes go in one request. */
   smallUpTo?: number;
   /** Parts on their way at once. */
@@ -72,19 +72,19 @@ const NODE_CHUNK = 32 * MiB;
  */
 export async function upload(file: Blob, options: UploadOptions): Promise<Asset> {
   const job = new Job(file, options);
-  const door = options.door ?? job.suitable;
-  if (door === 'form') return job.form();
-  if (door === 'resumable') return job.resumable();
+  const method = options.method ?? job.suitable;
+  if (method === 'form') return job.form();
+  if (method === 'resumable') return job.resumable();
   try {
     return await job.direct();
   } catch (error) {
-    if (options.door === undefined && error instanceof NoSuchDoor) return job.resumable();
-    throw error instanceof NoSuchDoor ? error.failure : error;
+    if (options.method === undefined && error instanceof DirectUploadImpossible) return job.resumable();
+    throw error instanceof DirectUploadImpossible ? error.failure : error;
   }
 }
 
 /** The server has no direct uploads, or the bucket cannot be reached from here. */
-class NoSuchDoor extends Error {
+class DirectUploadImpossible extends Error {
   readonly failure: UploadFailed;
 
   constructor(failure: UploadFailed) {
@@ -107,8 +107,8 @@ class Job {
     this.#client = createClient(createConfig({ baseUrl: options.baseUrl, headers: options.headers ?? {} }));
   }
 
-  /** By size; a direct upload is judged by its type before there are bytes, so it needs one. */
-  get suitable(): Door {
+  /** By size; a direct upload is validated by its type before there are bytes, so it needs one. */
+  get suitable(): UploadMethod {
     if (this.#file.size <= (this.#options.smallUpTo ?? SMALL)) return 'form';
     return this.#type === '' ? 'resumable' : 'direct';
   }
@@ -138,7 +138,7 @@ class Job {
   async direct(): Promise<Asset> {
     const { projectId, assetType, metadata, parallel = PARALLEL } = this.#options;
     const key = crypto.randomUUID();
-    const offer = await this.#insist(() =>
+    const session = await this.#insist(() =>
       createUpload({
         client: this.#client,
         headers: { 'idempotency-key': key },
@@ -153,18 +153,19 @@ class Job {
         signal: this.#signal,
       }),
     ).catch((error) => {
-      if (error instanceof UploadFailed && (error.status === 404 || error.status === 405)) throw new NoSuchDoor(error);
+      if (error instanceof UploadFailed && (error.status === 404 || error.status === 405))
+        throw new DirectUploadImpossible(error);
       throw error;
     });
     try {
-      await this.#sendParts(offer, parallel);
-      const { uploadId } = offer;
+      await this.#sendParts(session, parallel);
+      const { uploadId } = session;
       const asset = await this.#insist(() =>
         completeUpload({ client: this.#client, path: { id: uploadId }, signal: this.#signal }),
       );
       return await this.#ready(asset);
     } catch (error) {
-      await this.#cancel(`/v1/uploads/${offer.uploadId}`);
+      await this.#cancel(`/v1/uploads/${session.uploadId}`);
       throw error;
     }
   }
@@ -214,10 +215,10 @@ class Job {
 
   // --------------------------------------------------------------------------------------------------------------- parts
 
-  async #sendParts(offer: UploadOffer, parallel: number): Promise<void> {
-    const links = new Map(offer.parts.map((part) => [part.partNumber, part]));
+  async #sendParts(session: UploadSession, parallel: number): Promise<void> {
+    const links = new Map(session.parts.map((part) => [part.partNumber, part]));
     const sent = new Map<number, number>();
-    const numbers = Array.from({ length: offer.partCount }, (_, index) => index + 1).values();
+    const numbers = Array.from({ length: session.partCount }, (_, index) => index + 1).values();
     const failed = new AbortController();
     const signal = AbortSignal.any([this.#signal, failed.signal]);
     const lane = async () => {
@@ -226,7 +227,7 @@ class Job {
           sent.set(partNumber, bytes);
           this.#report([...sent.values()].reduce((sum, each) => sum + each, 0));
         };
-        await this.#sendPart(offer, links, partNumber, onProgress, signal);
+        await this.#sendPart(session, links, partNumber, onProgress, signal);
         links.delete(partNumber);
       }
     };
@@ -240,7 +241,7 @@ class Job {
 
   /** A part may be sent again as often as need be; a link that has expired is made anew. */
   async #sendPart(
-    { uploadId, partSize }: UploadOffer,
+    { uploadId, partSize }: UploadSession,
     links: Map<number, PartLink>,
     partNumber: number,
     onProgress: (bytes: number) => void,
@@ -258,7 +259,7 @@ class Job {
       if (attempt >= retries) {
         const failure = new UploadFailed(answer.status, undefined, `part ${partNumber} could not be sent`);
         // Nothing ever got through: most likely the browser may not reach the bucket.
-        throw answer.status === 0 && this.#reported === 0 ? new NoSuchDoor(failure) : failure;
+        throw answer.status === 0 && this.#reported === 0 ? new DirectUploadImpossible(failure) : failure;
       }
       await pause(answer.retryAfter ?? pauseBefore(attempt), signal);
     }

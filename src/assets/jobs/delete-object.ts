@@ -3,14 +3,17 @@
  * everybody and its quota is free), the bytes come after; so a crash in between leaves a record to go on from.
  */
 
-import type { JobContext, JobData } from '../../jobs/queue.ts';
+import type { JobReference } from '../../database/outbox.ts';
+import type { JobContext } from '../../jobs/job.ts';
 import { erase } from '../../storage/erase.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import type { AssetsRepository } from '../repository.ts';
 
+export const deleteObjectJob: JobReference<{ assetId: string }> = { name: 'delete-object' };
+
 export async function deleteObject(
   { assets, store }: { assets: AssetsRepository; store: ObjectStore },
-  { assetId }: JobData['delete-object'],
+  { assetId }: { assetId: string },
   { signal, fence }: JobContext,
 ): Promise<void> {
   const record = await assets.findDeleting(assetId);

@@ -4,7 +4,7 @@
  */
 
 import { systemActor } from '../../database/audit.ts';
-import type { JobContext } from '../../jobs/queue.ts';
+import type { JobContext } from '../../jobs/job.ts';
 import type { UploadPolicies } from '../../validation/upload-policies.ts';
 import type { AssetsRepository } from '../repository.ts';
 

@@ -16,7 +16,7 @@ import {
   type S3Client,
   S3ServiceException,
 } from '@aws-sdk/client-s3';
-import { makeClient, type S3Options } from './s3-object-store.ts';
+import { makeClient, type S3Options } from './client.ts';
 
 const CORS_RULE = 'stowage';
 const LIFECYCLE_RULE = 'stowage-abort-incomplete-uploads';

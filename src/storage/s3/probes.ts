@@ -7,7 +7,7 @@ import {
   type S3Client,
   S3ServiceException,
 } from '@aws-sdk/client-s3';
-import { makeClient, type S3Options } from './s3-object-store.ts';
+import { makeClient, type S3Options } from './client.ts';
 
 export interface S3Facts {
   /** Whether a body that does not have the checksum it is sent with is refused; undefined when it could not be tried. */

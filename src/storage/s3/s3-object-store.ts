@@ -1,5 +1,5 @@
 /**
- * The object store on any S3 API: AWS, R2, Wasabi, B2, Spaces, Ceph, SeaweedFS, Garage. The only file that knows the SDK.
+ * The object store on any S3 API: AWS, R2, Wasabi, B2, Spaces, Ceph, SeaweedFS, Garage. Only this folder knows the SDK.
  *
  * Three of the SDK's defaults are changed, each because of what it does to uploads:
  * - A part would be hashed twice, once for the signature and once for the checksum. Here a part is signed as
@@ -12,9 +12,7 @@
  * Bodies are whole buffers, so that the SDK can send them again: up to three retries with exponential backoff and jitter.
  */
 import { createHash } from 'node:crypto';
-import { Agent as HttpAgent, type IncomingMessage } from 'node:http';
-import { Agent as HttpsAgent } from 'node:https';
-import { Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import { crc32 } from 'node:zlib';
 import {
   AbortMultipartUploadCommand,
@@ -27,14 +25,9 @@ import {
   ListObjectsV2Command,
   ListPartsCommand,
   PutObjectCommand,
-  S3Client,
-  S3ServiceException,
-  type ServerSideEncryption,
-  type StorageClass,
+  type S3Client,
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
-import { NodeHttpHandler } from '@smithy/node-http-handler';
-import { free } from '../chunks.ts';
 import {
   type ByteRange,
   type CallOptions,
@@ -48,45 +41,30 @@ import {
   ObjectStoreUnavailable,
   type OpenUpload,
   type PartAddress,
+  type StreamOptions,
   type UploadedPart,
+  type WrittenObject,
 } from '../object-store.ts';
-import { type S3Request, S3Requests, type S3Response, UNSIGNED_PAYLOAD } from './s3-requests.ts';
+import { attributesFrom, creationHeaders, creationInput } from './attributes.ts';
+import { S3Calls } from './calls.ts';
+import { makeClient, type S3Options, TRIES } from './client.ts';
+import { isMissing } from './faults.ts';
+import { LengthCheckedStream } from './length-checked-stream.ts';
+import { type S3Request, S3Requests, UNSIGNED_PAYLOAD } from './s3-requests.ts';
+import { uploadStream } from './stream-upload.ts';
 
-export interface S3Options {
-  bucket: string;
-  region: string;
-  endpoint?: string;
-  /** The endpoint as clients reach it, for links. */
-  publicEndpoint?: string;
-  /** Absent: the SDK's default credential chain. */
-  credentials?: { accessKeyId: string; secretAccessKey: string; expiration?: Date };
-  forcePathStyle: boolean;
-  storageClass?: string;
-  encryption: { mode: 'none' } | { mode: 'AES256' } | { mode: 'aws:kms'; keyId?: string };
-  checksum: 'crc32' | 'sha256' | 'sdk';
-  /** Milliseconds: to connect, for one try, for a call with all its tries. */
-  connectTimeout: number;
-  requestTimeout: number;
-  deadline: number;
-  /** Connections at most; more requests wait for one. */
-  sockets: number;
-  /** Told how many retries a call took, when any. */
-  onRetries?: (operation: string, retries: number) => void;
-}
+export type { S3Options } from './client.ts';
 
-const TRIES = 4;
-/** Bytes of an object that wait for whoever reads it. */
-const READ_AHEAD = 256 * 1024;
 /** Keys in one DeleteObjects. */
 const MAX_DELETED = 1000;
-/** S3 API, "Working with object metadata": what is user-defined begins so. */
-const METADATA = 'x-amz-meta-';
+/** Seconds: the longest that Signature Version 4 allows. */
+const MAX_LINK = 7 * 24 * 3600;
 
 export class S3ObjectStore implements ObjectStore {
   readonly kind = 's3';
   readonly #client: S3Client;
   readonly #publicClient: S3Client;
-  readonly #requests: S3Requests;
+  readonly #calls: S3Calls;
   /** For links: where clients find the bucket. */
   readonly #publicRequests: S3Requests;
   readonly #options: S3Options;
@@ -98,10 +76,11 @@ export class S3ObjectStore implements ObjectStore {
     this.#client = makeClient(options, options.endpoint);
     this.#publicClient = options.publicEndpoint ? makeClient(options, options.publicEndpoint) : this.#client;
     const { bucket, onRetries } = options;
-    this.#requests = new S3Requests({ client: this.#client, bucket, tries: TRIES, onRetries });
+    const requests = new S3Requests({ client: this.#client, bucket, tries: TRIES, onRetries });
+    this.#calls = new S3Calls(requests, options);
     this.#publicRequests = options.publicEndpoint
       ? new S3Requests({ client: this.#publicClient, bucket, tries: TRIES })
-      : this.#requests;
+      : requests;
   }
 
   async put(
@@ -112,21 +91,36 @@ export class S3ObjectStore implements ObjectStore {
   ): Promise<void> {
     if (this.#options.checksum === 'sdk') {
       const input = { Bucket: this.#bucket, Key: key, Body: body, ContentLength: body.length };
-      const command = new PutObjectCommand({ ...input, ...this.#creation(attributes) });
-      await this.#callUndamaged('PutObject', () =>
-        this.#call('PutObject', options, (signal) => this.#client.send(command, { abortSignal: signal })),
+      const command = new PutObjectCommand({ ...input, ...creationInput(attributes, this.#options) });
+      await this.#calls.undamaged('PutObject', () =>
+        this.#calls.command('PutObject', options, (signal) => this.#client.send(command, { abortSignal: signal })),
       );
       return;
     }
-    const headers = { ...this.#creationHeaders(attributes), ...this.#checksum(body) };
+    const headers = { ...creationHeaders(attributes, this.#options), ...this.#checksum(body) };
     const request = { method: 'PUT', key, headers, body, payloadHash: options.sha256.toString('hex') } as const;
-    const answer = await this.#callUndamaged('PutObject', () => this.#exchange('PutObject', request, options));
+    const answer = await this.#calls.undamaged('PutObject', () => this.#calls.request('PutObject', request, options));
     answer.body.resume();
   }
 
+  putStream(
+    key: string,
+    source: () => Readable,
+    attributes: ObjectAttributes,
+    options: StreamOptions,
+  ): Promise<WrittenObject> {
+    const input = { Bucket: this.#bucket, Key: key, ...creationInput(attributes, this.#options) };
+    const target = { store: this, client: this.#client, calls: this.#calls };
+    return uploadStream(target, input, source, options);
+  }
+
   async createMultipartUpload(key: string, attributes: ObjectAttributes, options: CallOptions): Promise<string> {
-    const command = new CreateMultipartUploadCommand({ Bucket: this.#bucket, Key: key, ...this.#creation(attributes) });
-    const { UploadId } = await this.#call('CreateMultipartUpload', options, (signal) =>
+    const command = new CreateMultipartUploadCommand({
+      Bucket: this.#bucket,
+      Key: key,
+      ...creationInput(attributes, this.#options),
+    });
+    const { UploadId } = await this.#calls.command('CreateMultipartUpload', options, (signal) =>
       this.#client.send(command, { abortSignal: signal }),
     );
     if (UploadId === undefined) throw new ObjectStoreUnavailable('CreateMultipartUpload answered without an upload id');
@@ -157,7 +151,7 @@ export class S3ObjectStore implements ObjectStore {
       body,
       payloadHash,
     };
-    const answer = await this.#callUndamaged('UploadPart', () => this.#exchange('UploadPart', request, options));
+    const answer = await this.#calls.undamaged('UploadPart', () => this.#calls.request('UploadPart', request, options));
     answer.body.resume();
     return answer.headers['etag'];
   }
@@ -165,8 +159,8 @@ export class S3ObjectStore implements ObjectStore {
   async #uploadPartBySdk({ key, uploadId, partNumber }: PartAddress, body: Buffer, options: CallOptions) {
     const address = { Bucket: this.#bucket, Key: key, UploadId: uploadId, PartNumber: partNumber };
     const command = new UploadPartCommand({ ...address, Body: body, ContentLength: body.length });
-    const answer = await this.#callUndamaged('UploadPart', () =>
-      this.#call('UploadPart', options, (signal) => this.#client.send(command, { abortSignal: signal })),
+    const answer = await this.#calls.undamaged('UploadPart', () =>
+      this.#calls.command('UploadPart', options, (signal) => this.#client.send(command, { abortSignal: signal })),
     );
     return answer.ETag;
   }
@@ -181,7 +175,7 @@ export class S3ObjectStore implements ObjectStore {
         UploadId: uploadId,
         PartNumberMarker: marker,
       });
-      const page = await this.#call('ListParts', options, (signal) =>
+      const page = await this.#calls.command('ListParts', options, (signal) =>
         this.#client.send(command, { abortSignal: signal }),
       );
       for (const { PartNumber, ETag, Size } of page.Parts ?? []) {
@@ -205,7 +199,7 @@ export class S3ObjectStore implements ObjectStore {
       UploadId: uploadId,
       MultipartUpload: { Parts: parts.map(({ partNumber, etag }) => ({ PartNumber: partNumber, ETag: etag })) },
     });
-    await this.#call('CompleteMultipartUpload', options, (signal) =>
+    await this.#calls.command('CompleteMultipartUpload', options, (signal) =>
       this.#client.send(command, { abortSignal: signal }),
     );
   }
@@ -213,7 +207,7 @@ export class S3ObjectStore implements ObjectStore {
   async abortMultipartUpload(key: string, uploadId: string, options: CallOptions): Promise<void> {
     const command = new AbortMultipartUploadCommand({ Bucket: this.#bucket, Key: key, UploadId: uploadId });
     try {
-      await this.#call('AbortMultipartUpload', options, (signal) =>
+      await this.#calls.command('AbortMultipartUpload', options, (signal) =>
         this.#client.send(command, { abortSignal: signal }),
       );
     } catch (error) {
@@ -236,7 +230,7 @@ export class S3ObjectStore implements ObjectStore {
         ...(prefix !== '' && { Prefix: prefix }),
         ...markers,
       });
-      const page = await this.#call('ListMultipartUploads', options, (signal) =>
+      const page = await this.#calls.command('ListMultipartUploads', options, (signal) =>
         this.#client.send(command, { abortSignal: signal }),
       );
       yield (page.Uploads ?? []).flatMap(({ Key, UploadId, Initiated }) =>
@@ -262,7 +256,7 @@ export class S3ObjectStore implements ObjectStore {
         ...(prefix !== '' && { Prefix: prefix }),
         ...(token !== undefined && { ContinuationToken: token }),
       });
-      const page = await this.#call('ListObjectsV2', options, (signal) =>
+      const page = await this.#calls.command('ListObjectsV2', options, (signal) =>
         this.#client.send(command, { abortSignal: signal }),
       );
       yield (page.Contents ?? []).flatMap(({ Key, Size, LastModified }) =>
@@ -276,16 +270,12 @@ export class S3ObjectStore implements ObjectStore {
 
   async head(key: string, options: CallOptions): Promise<ObjectHead | undefined> {
     try {
-      const { headers, body } = await this.#exchange('HeadObject', { method: 'HEAD', key }, options);
+      const { headers, body } = await this.#calls.request('HeadObject', { method: 'HEAD', key }, options);
       body.resume();
-      const metadata = Object.entries(headers).filter(([name]) => name.startsWith(METADATA));
       return {
         size: Number(headers['content-length'] ?? 0),
         lastModified: new Date(headers['last-modified'] ?? 0),
-        contentType: headers['content-type'] ?? 'application/octet-stream',
-        contentDisposition: headers['content-disposition'] ?? 'attachment',
-        cacheControl: headers['cache-control'] ?? '',
-        metadata: Object.fromEntries(metadata.map(([name, value]) => [name.slice(METADATA.length), value])),
+        ...attributesFrom(headers),
       };
     } catch (error) {
       if (isMissing(error)) return undefined;
@@ -297,7 +287,7 @@ export class S3ObjectStore implements ObjectStore {
     const { range, signal: callerSignal } = options;
     const headers: Record<string, string> = range ? { range: `bytes=${range.first}-${range.last}` } : {};
     try {
-      const answer = await this.#exchange('GetObject', { method: 'GET', key, headers }, options);
+      const answer = await this.#calls.request('GetObject', { method: 'GET', key, headers }, options);
       const length = Number(answer.headers['content-length'] ?? Number.NaN);
       if (Number.isNaN(length)) {
         answer.body.destroy();
@@ -307,7 +297,7 @@ export class S3ObjectStore implements ObjectStore {
         answer.body.destroy();
         throw new ObjectStoreUnavailable('GetObject answered another range than the one asked for');
       }
-      return { stream: new Exactly(length, answer.body, callerSignal), length };
+      return { stream: new LengthCheckedStream(length, answer.body, callerSignal), length };
     } catch (error) {
       if (isMissing(error)) return undefined;
       throw error;
@@ -317,7 +307,9 @@ export class S3ObjectStore implements ObjectStore {
   async delete(key: string, options: CallOptions): Promise<void> {
     const command = new DeleteObjectCommand({ Bucket: this.#bucket, Key: key });
     try {
-      await this.#call('DeleteObject', options, (signal) => this.#client.send(command, { abortSignal: signal }));
+      await this.#calls.command('DeleteObject', options, (signal) =>
+        this.#client.send(command, { abortSignal: signal }),
+      );
     } catch (error) {
       if (!isMissing(error)) throw error;
     }
@@ -331,7 +323,7 @@ export class S3ObjectStore implements ObjectStore {
         Bucket: this.#bucket,
         Delete: { Objects: some.map((Key) => ({ Key })), Quiet: true },
       });
-      const { Errors = [] } = await this.#call('DeleteObjects', options, (signal) =>
+      const { Errors = [] } = await this.#calls.command('DeleteObjects', options, (signal) =>
         this.#client.send(command, { abortSignal: signal }),
       );
       // The answer is a 200 even when not one key was deleted.
@@ -373,7 +365,7 @@ export class S3ObjectStore implements ObjectStore {
   async check(options: CallOptions): Promise<void> {
     const command = new HeadBucketCommand({ Bucket: this.#bucket });
     try {
-      await this.#call('HeadBucket', options, (signal) => this.#client.send(command, { abortSignal: signal }));
+      await this.#calls.command('HeadBucket', options, (signal) => this.#client.send(command, { abortSignal: signal }));
     } catch (error) {
       options.signal?.throwIfAborted();
       throw error instanceof ObjectStoreUnavailable
@@ -387,194 +379,10 @@ export class S3ObjectStore implements ObjectStore {
     this.#publicClient.destroy();
   }
 
-  #creation({ contentType, contentDisposition, cacheControl, metadata }: ObjectAttributes) {
-    const { storageClass, encryption } = this.#options;
-    return {
-      ContentType: contentType,
-      ContentDisposition: contentDisposition,
-      CacheControl: cacheControl,
-      Metadata: metadata,
-      ...(storageClass !== undefined && { StorageClass: storageClass as StorageClass }),
-      ...(encryption.mode !== 'none' && { ServerSideEncryption: encryption.mode as ServerSideEncryption }),
-      ...(encryption.mode === 'aws:kms' && encryption.keyId !== undefined && { SSEKMSKeyId: encryption.keyId }),
-    };
-  }
-
-  /** The same as header fields (S3 API, PutObject). */
-  #creationHeaders({ contentType, contentDisposition, cacheControl, metadata }: ObjectAttributes) {
-    const { storageClass, encryption } = this.#options;
-    const headers: Record<string, string> = {
-      'content-type': contentType,
-      'content-disposition': contentDisposition,
-      'cache-control': cacheControl,
-    };
-    for (const [name, value] of Object.entries(metadata)) headers[METADATA + name] = value;
-    if (storageClass !== undefined) headers['x-amz-storage-class'] = storageClass;
-    if (encryption.mode !== 'none') headers['x-amz-server-side-encryption'] = encryption.mode;
-    if (encryption.mode === 'aws:kms' && encryption.keyId !== undefined)
-      headers['x-amz-server-side-encryption-aws-kms-key-id'] = encryption.keyId;
-    return headers;
-  }
-
   #checksum(body: Buffer): Record<string, string> {
     if (this.#options.checksum !== 'crc32') return {};
     const sum = Buffer.alloc(4);
     sum.writeUInt32BE(crc32(body));
     return { 'x-amz-checksum-crc32': sum.toString('base64') };
-  }
-
-  /** One request within its deadline, which ends with the head of the answer: a body may take its time. */
-  async #exchange(operation: string, request: S3Request, { signal }: CallOptions): Promise<S3Response> {
-    signal?.throwIfAborted();
-    const stop = new AbortController();
-    const onAbort = () => stop.abort(signal?.reason);
-    signal?.addEventListener('abort', onAbort, { once: true });
-    const late = () => stop.abort(new ObjectStoreUnavailable(`${operation} took too long`));
-    const timer = setTimeout(late, this.#options.deadline);
-    try {
-      return await this.#requests.send(operation, request, stop.signal);
-    } catch (error) {
-      signal?.throwIfAborted();
-      throw translate(operation, error);
-    } finally {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', onAbort);
-    }
-  }
-
-  /** Runs one call within its deadline and turns its faults into those of the port. */
-  async #call<Output extends { $metadata: { attempts?: number } }>(
-    operation: string,
-    { signal }: CallOptions,
-    send: (signal: AbortSignal) => Promise<Output>,
-  ): Promise<Output> {
-    signal?.throwIfAborted();
-    const deadline = AbortSignal.timeout(this.#options.deadline);
-    try {
-      const output = await send(signal ? AbortSignal.any([signal, deadline]) : deadline);
-      this.#countRetries(operation, output);
-      return output;
-    } catch (error) {
-      this.#countRetries(operation, error);
-      signal?.throwIfAborted();
-      throw translate(operation, error);
-    }
-  }
-
-  /** Calls with bytes: when these arrived as others, which the store noticed, they are sent again. */
-  async #callUndamaged<Output>(operation: string, call: () => Promise<Output>): Promise<Output> {
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return await call();
-      } catch (error) {
-        const cause = error instanceof Error ? error.cause : undefined;
-        const isDamage = cause instanceof S3ServiceException && damages.has(cause.name);
-        if (!isDamage || attempt === TRIES) throw error;
-        this.#options.onRetries?.(operation, 1);
-      }
-    }
-  }
-
-  #countRetries(operation: string, outcome: unknown): void {
-    const metadata = outcome instanceof Object && '$metadata' in outcome ? outcome.$metadata : undefined;
-    const attempts = metadata instanceof Object && 'attempts' in metadata ? Number(metadata.attempts) : 1;
-    if (attempts > 1) this.#options.onRetries?.(operation, attempts - 1);
-  }
-}
-
-/** A client with our time limits, retries and checksums. */
-export function makeClient(options: S3Options, endpoint: string | undefined): S3Client {
-  const agent = { keepAlive: true, maxSockets: options.sockets, scheduling: 'lifo' as const };
-  const mode = options.checksum === 'sdk' ? 'WHEN_SUPPORTED' : 'WHEN_REQUIRED';
-  return new S3Client({
-    region: options.region,
-    forcePathStyle: options.forcePathStyle,
-    ...(endpoint !== undefined && { endpoint }),
-    ...(options.credentials && { credentials: options.credentials }),
-    requestChecksumCalculation: mode,
-    responseChecksumValidation: 'WHEN_REQUIRED',
-    maxAttempts: TRIES,
-    retryMode: 'standard',
-    requestHandler: new NodeHttpHandler({
-      httpAgent: new HttpAgent(agent),
-      httpsAgent: new HttpsAgent(agent),
-      connectionTimeout: options.connectTimeout,
-      requestTimeout: options.requestTimeout,
-      throwOnRequestTimeout: true,
-      // Waiting for a socket is no fault: parts in flight are bounded by us.
-      socketAcquisitionWarningTimeout: options.deadline,
-    }),
-  });
-}
-
-/** Seconds. */
-const MAX_LINK = 7 * 24 * 3600;
-
-/** What stores answer when the bytes that arrived are not the ones that were signed; the SDK gives up on them. */
-const damages = new Set(['BadDigest', 'XAmzContentSHA256Mismatch', 'XAmzContentChecksumMismatch']);
-
-const multipartOperations = new Set(['UploadPart', 'ListParts', 'CompleteMultipartUpload', 'AbortMultipartUpload']);
-
-/** Faults after which nobody knows what the server did, or which a later try may not meet. */
-function translate(operation: string, error: unknown): unknown {
-  if (error instanceof S3ServiceException) {
-    // Ceph calls an upload that is gone a missing key.
-    const gone = error.name === 'NoSuchUpload' || (isMissing(error) && multipartOperations.has(operation));
-    if (gone) return new NoSuchUpload(`${operation}: no such upload`);
-    if (isMissing(error)) return error;
-    // Wrong credentials, a missing bucket, clock skew, throttling, 5xx: the store cannot be used as it is.
-  }
-  return new ObjectStoreUnavailable(`${operation} failed`, { cause: error });
-}
-
-function isMissing(error: unknown): boolean {
-  return (
-    error instanceof S3ServiceException &&
-    (error.name === 'NoSuchKey' || (error.name === 'NotFound' && error.$metadata.httpStatusCode === 404))
-  );
-}
-
-/** Passes the bytes on and fails when fewer or more than `length` come, so that a cut answer never looks whole. */
-class Exactly extends Readable {
-  readonly #source: IncomingMessage;
-  #seen = 0;
-
-  constructor(length: number, source: IncomingMessage, signal: AbortSignal | undefined) {
-    super({ highWaterMark: READ_AHEAD });
-    this.#source = source;
-    const broke = (cause?: unknown) =>
-      this.destroy(new ObjectStoreUnavailable('the object store broke off', cause === undefined ? {} : { cause }));
-    source.on('data', (chunk: Buffer) => {
-      this.#seen += chunk.length;
-      if (this.#seen > length) this.destroy(new ObjectStoreUnavailable('the object is longer than announced'));
-      else if (!this.push(chunk)) source.pause();
-    });
-    source.on('end', () => {
-      if (this.#seen < length) this.destroy(new ObjectStoreUnavailable('the object ended early'));
-      else this.push(null);
-    });
-    source.on('error', broke);
-    // Of what the socket reads the parser makes copies; ours is the last to hear of it.
-    const { socket } = source;
-    const freeIt = (chunk: Buffer) => free(chunk);
-    const forget = () => socket.off('data', freeIt);
-    socket.on('data', freeIt);
-    source.once('end', forget);
-    source.once('close', forget);
-    source.on('close', () => {
-      if (!source.readableEnded) broke();
-    });
-    const onAbort = () => this.destroy();
-    signal?.addEventListener('abort', onAbort, { once: true });
-    this.once('close', () => signal?.removeEventListener('abort', onAbort));
-  }
-
-  override _read(): void {
-    this.#source.resume();
-  }
-
-  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    this.#source.destroy();
-    done(error);
   }
 }

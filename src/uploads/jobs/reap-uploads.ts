@@ -1,16 +1,19 @@
 /**
  * Settles uploads whose lease ran out: the process that held them is dead, or cut off for good. It looks before it
- * judges. An upload that was sealed and whose object is there, with the right size and digest, is finished: only the last
+ * acts. An upload that was sealed and whose object is there, with the right size and digest, is finished: only the last
  * statement was missing. Everything else is ended: first the record, so that nobody can finish it any more, then, by a
  * job, what is left of its bytes. A live upload renews its lease, however slow it is, and is never touched.
  */
 
 import type { Asset } from '../../assets/asset.ts';
+import type { Core } from '../../core.ts';
 import { systemActor } from '../../database/audit.ts';
-import type { JobContext } from '../../jobs/queue.ts';
+import type { JobContext } from '../../jobs/job.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { objectMatches } from '../../storage/verify.ts';
-import type { AbandonedUpload, Also, UploadsRepository } from '../repository.ts';
+import { uploadsRepository } from '../context.ts';
+import type { AbandonedUpload, InTransaction, UploadsRepository } from '../repository.ts';
+import { uploadAnswer } from '../routes/upload-request.ts';
 
 const BATCH = 100;
 const AT_ONCE = 8;
@@ -19,7 +22,7 @@ export interface ReaperOptions {
   uploads: UploadsRepository;
   store: ObjectStore;
   /** What belongs into the transaction that finishes an upload. */
-  finished?: Also<Asset>;
+  finished?: InTransaction<Asset>;
   onError: (message: string, error: unknown) => void;
 }
 
@@ -28,6 +31,25 @@ export interface Reaped {
   ended: number;
   /** Could not be looked at; they are left for the next time. */
   failed: number;
+}
+
+/** The reaper on what the service shares. */
+export function reap(core: Core, context: JobContext): Promise<Reaped> {
+  const { background, store, idempotency, onError } = core;
+  return reapUploads(
+    {
+      uploads: uploadsRepository(core, background),
+      store,
+      onError,
+      finished: (transaction, asset) => idempotency.completeUpload(transaction, asset.id, uploadAnswer(asset)),
+    },
+    context,
+  );
+}
+
+/** The same for a command, whose work belongs to no worker, so nobody can take it away. */
+export function reapOutsideOfJobs(core: Core): Promise<Reaped> {
+  return reap(core, { id: 'command', signal: new AbortController().signal, fence: async () => {} });
 }
 
 export async function reapUploads(options: ReaperOptions, context: JobContext): Promise<Reaped> {
@@ -43,14 +65,14 @@ export async function reapUploads(options: ReaperOptions, context: JobContext): 
       Array.from({ length: AT_ONCE }, async () => {
         for (const upload of work) {
           context.signal.throwIfAborted();
-          reaped[await reap(options, upload, context)] += 1;
+          reaped[await settle(options, upload, context)] += 1;
         }
       }),
     );
   }
 }
 
-async function reap(
+async function settle(
   { uploads, store, finished, onError }: ReaperOptions,
   { id, objectKey, stored }: AbandonedUpload,
   { id: jobId, signal, fence }: JobContext,
@@ -65,7 +87,7 @@ async function reap(
       if (asset) return 'finished';
     }
     const outcome = { action: 'upload.aborted' as const, reason: 'abandoned', actor };
-    await uploads.markForDeletion(id, outcome, { onlyAbandoned: true, also: fence });
+    await uploads.markForDeletion(id, outcome, { onlyAbandoned: true, inTransaction: fence });
     return 'ended';
   } catch (error) {
     signal.throwIfAborted();

@@ -1,19 +1,17 @@
 /**
- * The direct door: the client sends the bytes straight to the object store, part by part, by links that are signed here.
- * With the disk store the links lead back to this service.
+ * Direct uploads: the client sends the bytes straight to the object store, part by part, by links that are signed here.
+ * With the disk store the links lead back to this service; see disk-parts.ts.
  */
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { type Asset, assetDocument } from '../../assets/asset.ts';
-import type { ToPublicUrl } from '../../assets/downloads.ts';
 import type { Executor } from '../../database/client.ts';
 import { actorOf } from '../../http/authentication.ts';
-import { wantBody } from '../../http/body-guard.ts';
 import type { App } from '../../http/openapi.ts';
+import type { ToPublicUrl } from '../../http/public-url.ts';
 import {
   assetId,
   assetType,
-  binary,
   binaryDigest,
   bytesCount,
   metadata,
@@ -21,15 +19,9 @@ import {
   timestamp,
 } from '../../http/schema-types.ts';
 import { idempotencyHeader, once, sendAnswer } from '../../idempotency/idempotency.ts';
-import { Problem, RETRY_SOON, unavailable } from '../../problems.ts';
-import type { DiskObjectStore } from '../../storage/disk/disk-object-store.ts';
-import { NoSuchUpload, ObjectStoreUnavailable } from '../../storage/object-store.ts';
-import { NoBufferFree, type PartBuffers } from '../../storage/part-buffers.ts';
-import type { DirectIntake, Offer, PartLink } from '../direct-intake.ts';
-import { incompleteBody } from '../intake.ts';
-import { metered } from '../metered-source.ts';
-import { bodyOf, locationHeader } from './raw.ts';
-import { audited, type DoorOptions, requestSignal, uploadAnswer } from './upload-request.ts';
+import type { DirectUploads, PartLink, SignedUpload } from '../direct-uploads.ts';
+import { locationHeader } from './raw.ts';
+import { audited, type UploadRouteOptions, uploadAnswer } from './upload-request.ts';
 
 const MAX_SIGNED = 1000;
 const tags = ['Uploads'];
@@ -51,7 +43,7 @@ const partLink = z
   })
   .meta({ id: 'PartLink' });
 
-const offerDocument = z
+const sessionDocument = z
   .object({
     uploadId: z
       .string()
@@ -65,7 +57,7 @@ const offerDocument = z
     parts: z.array(partLink).meta({ description: 'The first parts; sign the rest when you come to them' }),
     expiresAt: timestamp.meta({ description: 'When links and upload expire; signing again puts it off' }),
   })
-  .meta({ id: 'UploadOffer' });
+  .meta({ id: 'UploadSession' });
 
 const uploadDocument = z
   .object({
@@ -96,14 +88,14 @@ const uploadDocument = z
 
 const signedDocument = z.object({ parts: z.array(partLink), expiresAt: timestamp }).meta({ id: 'SignedParts' });
 
-export interface DirectDoorOptions extends DoorOptions {
-  direct: DirectIntake;
+export interface DirectRouteOptions extends UploadRouteOptions {
+  direct: DirectUploads;
   database: Executor;
   toPublicUrl: ToPublicUrl;
 }
 
-export function directDoor(app: App, options: DirectDoorOptions): void {
-  const { direct, intake, uploadLimit, idempotency, toPublicUrl } = options;
+export function directUploadRoutes(app: App, options: DirectRouteOptions): void {
+  const { context, direct, uploadLimit, idempotency, toPublicUrl } = options;
   const linksFor = (request: FastifyRequest, links: PartLink[]) =>
     links.map(({ partNumber, url, size }) => ({ partNumber, url: toPublicUrl(request, url), headers: {}, size }));
 
@@ -128,7 +120,7 @@ export function directDoor(app: App, options: DirectDoorOptions): void {
             metadata: metadata.optional(),
           })
           .meta({ id: 'UploadRequest' }),
-        response: { 201: offerDocument },
+        response: { 201: sessionDocument },
       },
       config: {
         success: {
@@ -152,29 +144,29 @@ export function directDoor(app: App, options: DirectDoorOptions): void {
       },
     },
     (request, reply) =>
-      audited(request, intake, async () => {
+      audited(request, context, async () => {
         const { caller, body } = request;
         const { fileName, size, contentType, assetType, projectId, sha256, metadata = {} } = body;
         const operation = ['createUpload', body];
         const answer = await once(idempotency, request, operation, async (commit) => {
           const { headers } = await uploadLimit.count(caller.id);
-          const answerOf = (offer: Offer) => ({
+          const answerOf = (signed: SignedUpload) => ({
             status: 201,
-            headers: { ...headers, location: `/v1/uploads/${offer.upload.id}` },
-            body: { ...toOffer(offer), parts: linksFor(request, offer.links) },
+            headers: { ...headers, location: `/v1/uploads/${signed.session.id}` },
+            body: { ...toDocument(signed), parts: linksFor(request, signed.links) },
           });
-          const arrival = {
+          const file = {
             actor: actorOf(request),
             ownerId: caller.id,
             fileName,
             size,
-            contentType,
+            declaredType: contentType,
             metadata,
             ...(assetType !== undefined && { assetType }),
             ...(projectId !== undefined && { projectId }),
             ...(sha256 !== undefined && { sha256: Buffer.from(sha256, 'hex') }),
           };
-          return answerOf(await direct.create(arrival, (transaction, offer) => commit(transaction, answerOf(offer))));
+          return answerOf(await direct.create(file, (transaction, signed) => commit(transaction, answerOf(signed))));
         });
         return sendAnswer(reply, answer);
       }),
@@ -193,12 +185,12 @@ export function directDoor(app: App, options: DirectDoorOptions): void {
       config: { success: { status: 200, description: 'The upload' }, problems: ['not-found'] },
     },
     async (request) => {
-      const found = await direct.look(request.caller.id, request.params.id);
+      const found = await direct.find(request.caller.id, request.params.id);
       if ('asset' in found) {
         const { id, name, size } = found.asset;
         return { uploadId: id, state: 'complete' as const, name, size, parts: [] };
       }
-      const { id, fileName, size, partSize, expiresAt } = found.upload;
+      const { id, fileName, size, partSize, expiresAt } = found.session;
       return {
         uploadId: id,
         state: 'uploading' as const,
@@ -263,7 +255,7 @@ export function directDoor(app: App, options: DirectDoorOptions): void {
         tags,
         summary: 'Make the parts an asset',
         description:
-          'The bytes are judged as with any upload; if they are refused, nothing is kept. Where a digest was declared for a file above 64 MiB, the asset is `processing` until the digest is verified. May be repeated: the answer is the same asset.',
+          'The bytes are validated as with any upload; if they are refused, nothing is kept. Where a digest was declared for a file above 64 MiB, the asset is `processing` until the digest is verified. May be repeated: the answer is the same asset.',
         params: byId,
         headers: idempotencyHeader,
         response: { 201: assetDocument },
@@ -290,11 +282,11 @@ export function directDoor(app: App, options: DirectDoorOptions): void {
       const operation = ['completeUpload', params.id];
       const answer = await once(idempotency, request, operation, async (commit) => {
         let isCommitted = false;
-        const also = async (transaction: Executor, asset: Asset) => {
+        const inTransaction = async (transaction: Executor, asset: Asset) => {
           isCommitted = true;
           await commit(transaction, uploadAnswer(asset));
         };
-        const asset = await direct.complete(actorOf(request), caller.id, params.id, also);
+        const asset = await direct.complete(actorOf(request), caller.id, params.id, inTransaction);
         if (!isCommitted) await commit(options.database, uploadAnswer(asset));
         return uploadAnswer(asset);
       });
@@ -315,84 +307,7 @@ export function directDoor(app: App, options: DirectDoorOptions): void {
   );
 }
 
-function toOffer({ upload, partCount }: Offer): Omit<z.input<typeof offerDocument>, 'parts'> {
-  const { id, partSize, expiresAt } = upload;
+function toDocument({ session, partCount }: SignedUpload): Omit<z.input<typeof sessionDocument>, 'parts'> {
+  const { id, partSize, expiresAt } = session;
   return { uploadId: id, method: 'PUT', partSize, partCount, expiresAt: expiresAt.toISOString() };
-}
-
-export interface PartRouteOptions {
-  store: DiskObjectStore;
-  buffers: PartBuffers;
-  /** Milliseconds to wait for a buffer. */
-  wait: number;
-  minimumRate: number;
-  rateWindow: number;
-  stopping: AbortSignal;
-}
-
-/** What a presigned part URL is to S3: the signature in the token is the permission, so there is no caller. */
-export function diskPartRoute(app: App, options: PartRouteOptions): void {
-  const { store, buffers, wait } = options;
-  app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', (_request, _payload, done) => done(null));
-
-  app.put(
-    '/v1/links/parts/:token',
-    {
-      schema: {
-        operationId: 'uploadPart',
-        tags,
-        summary: 'Send a part to the disk object store',
-        description:
-          'Where the links of `createUpload` lead when the service stores on its own disk. Do not build these URLs yourself.',
-        security: [],
-        params: z.object({ token: z.string().max(8192) }),
-      },
-      config: {
-        public: true,
-        streamsBody: true,
-        requestBody: { required: true, content: { 'application/octet-stream': { schema: binary } } },
-        success: { status: 204, description: 'The part has arrived' },
-        problems: ['not-found', 'link-expired', 'incomplete-body', 'too-large', 'request-timeout', 'overloaded'],
-      },
-    },
-    async (request, reply) => {
-      const permission = store.readPartLink(request.params.token);
-      if (permission === 'invalid')
-        throw new Problem('not-found', { detail: 'This is no link of ours. Get a new one.' });
-      if (permission === 'expired') throw new Problem('link-expired', { detail: 'Get a new link.' });
-      const { size, ...address } = permission;
-      const signal = requestSignal(reply, options.stopping);
-      const buffer = await buffers.acquire(size, wait, signal).catch((error) => {
-        if (!(error instanceof NoBufferFree)) throw error;
-        throw new Problem('overloaded', {
-          detail: 'The memory for uploads is taken. Try again later.',
-          retryAfter: RETRY_SOON,
-        });
-      });
-      try {
-        const { minimumRate, rateWindow: window } = options;
-        const source = metered(
-          bodyOf(request.raw, () => wantBody(request)),
-          { minimumRate: () => minimumRate, window, signal },
-        );
-        let length = 0;
-        for await (const chunk of source) {
-          if (length + chunk.length > size)
-            throw new Problem('too-large', { detail: `The part has ${size} bytes, and this is more.` });
-          length += chunk.copy(buffer.memory, length);
-        }
-        if (length !== size) throw incompleteBody();
-        await store.uploadPart(address, buffer.memory.subarray(0, size), { signal });
-      } catch (error) {
-        if (error instanceof NoSuchUpload)
-          throw new Problem('not-found', { detail: 'The upload is complete or was cancelled.' });
-        if (error instanceof ObjectStoreUnavailable) throw unavailable('object store', error);
-        throw error;
-      } finally {
-        buffer.release();
-      }
-      return reply.code(204).send() as never;
-    },
-  );
 }

@@ -1,4 +1,4 @@
-/** The raw door: the body is the file. `curl -T photo.jpg http://localhost:3000/v1/assets/raw/` */
+/** Raw uploads: the body is the file. `curl -T photo.jpg http://localhost:3000/v1/assets/raw/` */
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
 import { assetDocument } from '../../assets/asset.ts';
@@ -11,24 +11,25 @@ import { binary } from '../../http/schema-types.ts';
 import { idempotencyHeader, sendAnswer } from '../../idempotency/idempotency.ts';
 import { ClientGone, Problem } from '../../problems.ts';
 import { free } from '../../storage/chunks.ts';
-import { incompleteBody } from '../intake.ts';
+import { incompleteBody } from '../metered-source.ts';
 import {
   audited,
   contentLength,
-  type DoorOptions,
+  declaredLimit,
   described,
   description,
-  intakeProblems,
   receiveOnce,
   requestSignal,
+  type UploadRouteOptions,
+  uploadProblems,
 } from './upload-request.ts';
 
 export const locationHeader = entityTagHeader.extend({
   Location: z.string().meta({ description: 'Path of the record' }),
 });
 
-export function rawDoor(app: App, options: DoorOptions): void {
-  const { intake } = options;
+export function rawUploadRoute(app: App, options: UploadRouteOptions): void {
+  const { context } = options;
   // Every Content-Type is a file here; nothing is parsed.
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', (_request, _payload, done) => done(null));
@@ -59,11 +60,12 @@ export function rawDoor(app: App, options: DoorOptions): void {
         streamsBody: true,
         requestBody: { required: true, content: { 'application/octet-stream': { schema: binary } } },
         success: { status: 201, description: 'The stored asset', headers: locationHeader },
-        problems: intakeProblems,
+        problems: uploadProblems,
       },
       // Refuses by Content-Length before anything is read.
       preHandler: async (request) => {
-        const limit = intake.limitFor(
+        const limit = declaredLimit(
+          context,
           (request.query as { assetType?: string }).assetType,
           request.headers['content-type'],
         );
@@ -76,7 +78,7 @@ export function rawDoor(app: App, options: DoorOptions): void {
       },
     },
     (request, reply) =>
-      audited(request, intake, async () => {
+      audited(request, context, async () => {
         const { caller, params, query, headers } = request;
         const signal = requestSignal(reply, options.stopping);
         const sha256 = declaredDigest(headers['repr-digest'], headers['content-digest'], query.sha256);

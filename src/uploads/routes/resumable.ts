@@ -1,5 +1,5 @@
 /**
- * The resumable door: tus 1.0 (https://tus.io/protocols/resumable-upload) with creation, creation-with-upload,
+ * Resumable uploads: tus 1.0 (https://tus.io/protocols/resumable-upload) with creation, creation-with-upload,
  * creation-defer-length, expiration, termination and checksum.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
@@ -7,12 +7,21 @@ import { z } from 'zod';
 import { recordTag } from '../../assets/asset.ts';
 import { actorOf } from '../../http/authentication.ts';
 import { wantBody } from '../../http/body-guard.ts';
+import { asProblem } from '../../http/error-handler.ts';
 import type { App } from '../../http/openapi.ts';
-import { assetId, assetType, binary, metadata, projectId } from '../../http/schema-types.ts';
+import { assetId, assetType, binary, projectId } from '../../http/schema-types.ts';
 import { Problem, type ProblemType } from '../../problems.ts';
-import type { BodyChecksum, ResumableIntake, Standing } from '../resumable-intake.ts';
+import type { BodyChecksum, UploadProgress } from '../append-request.ts';
+import type { ResumableUploads } from '../resumable-uploads.ts';
 import { bodyOf } from './raw.ts';
-import { audited, contentLength, type DoorOptions, intakeProblems, requestSignal } from './upload-request.ts';
+import {
+  audited,
+  contentLength,
+  metadataText,
+  requestSignal,
+  type UploadRouteOptions,
+  uploadProblems,
+} from './upload-request.ts';
 
 const VERSION = '1.0.0';
 const EXTENSIONS = 'creation,creation-with-upload,creation-defer-length,expiration,termination,checksum';
@@ -23,22 +32,21 @@ const tags = ['Uploads'];
 const byId = z.object({ id: assetId });
 const chunk = { required: false, content: { [CHUNK_TYPE]: { schema: binary } } };
 
-const standingHeaders = z.object({
+const progressHeaders = z.object({
   'Tus-Resumable': z.string(),
   'Upload-Offset': z.string().meta({ description: 'Bytes that are safe' }),
   'Upload-Length': z.string().optional(),
-  'Upload-Expires': z.string().optional().meta({ description: 'Puts itself off with every request' }),
+  'Upload-Expires': z.string().optional().meta({ description: 'Moves with every request' }),
   'Asset-Id': z.string().optional().meta({ description: 'There when the upload has become an asset' }),
 });
 
-export interface ResumableDoorOptions extends DoorOptions {
-  resumable: ResumableIntake;
-  /** Bytes of the largest file of any policy. */
-  largest: number;
+export interface ResumableRouteOptions extends UploadRouteOptions {
+  resumable: ResumableUploads;
 }
 
-export function resumableDoor(app: App, options: ResumableDoorOptions): void {
-  const { resumable, intake, uploadLimit, largest } = options;
+export function resumableUploadRoutes(app: App, options: ResumableRouteOptions): void {
+  const { context, resumable, uploadLimit } = options;
+  const { largest } = context.policies;
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', (_request, _payload, done) => done(null));
 
@@ -80,13 +88,13 @@ export function resumableDoor(app: App, options: ResumableDoorOptions): void {
         success: {
           status: 201,
           description: 'Begun; go on at Location',
-          headers: standingHeaders.extend({ Location: z.string() }),
+          headers: progressHeaders.extend({ Location: z.string() }),
         },
-        problems: [...intakeProblems.filter(isNoKeyProblem), 'tus-version', 'offset-mismatch', 'checksum-mismatch'],
+        problems: [...uploadProblems.filter(isNoKeyProblem), 'tus-version', 'offset-mismatch', 'checksum-mismatch'],
       },
     },
     (request, reply) =>
-      audited(request, intake, async () => {
+      audited(request, context, async () => {
         const { caller } = request;
         const size = lengthOf(request, 'upload-length');
         const isDeferred = request.headers['upload-defer-length'];
@@ -95,22 +103,23 @@ export function resumableDoor(app: App, options: ResumableDoorOptions): void {
         if (size !== undefined && size > largest)
           throw new Problem('too-large', { detail: `A file may have at most ${largest} bytes.` });
         const { headers } = await uploadLimit.count(caller.id);
-        const arrival = {
+        const file = {
           actor: actorOf(request),
           ownerId: caller.id,
           ...describedBy(request),
           ...(size !== undefined && { size }),
         };
-        let standing = await resumable.create(arrival);
-        reply.headers({ ...headers, location: `${path}/${standing.id}` });
+        let progress = await resumable.create(file);
+        reply.headers({ ...headers, location: `${path}/${progress.id}` });
         // creation-with-upload
         if (request.headers['content-type'] === CHUNK_TYPE)
-          standing = await proceed(request, reply, standing.id, 0).catch((error) => {
+          progress = await append(request, reply, progress.id, 0).catch((error) => {
             // The upload is there: the client asks how far it is, and goes on.
-            if (error instanceof Problem && error.status >= 500) return standing;
+            const problem = asProblem(error);
+            if (problem instanceof Problem && problem.status >= 500) return progress;
             throw error;
           });
-        return answer(reply.code(201), standing);
+        return answer(reply.code(201), progress);
       }),
   );
 
@@ -125,13 +134,13 @@ export function resumableDoor(app: App, options: ResumableDoorOptions): void {
       },
       config: {
         rateLimit: false,
-        success: { status: 200, description: 'In the header fields', headers: standingHeaders },
+        success: { status: 200, description: 'In the header fields', headers: progressHeaders },
         problems: ['not-found', 'upload-expired', 'tus-version'],
       },
     },
     async (request, reply) => {
-      const standing = await resumable.look(request.caller.id, request.params.id);
-      return answer(reply.code(200).header('cache-control', 'no-store'), standing);
+      const progress = await resumable.find(request.caller.id, request.params.id);
+      return answer(reply.code(200).header('cache-control', 'no-store'), progress);
     },
   );
 
@@ -150,9 +159,9 @@ export function resumableDoor(app: App, options: ResumableDoorOptions): void {
         streamsBody: true,
         rateLimit: false,
         requestBody: { ...chunk, required: true },
-        success: { status: 204, description: 'The bytes are safe', headers: standingHeaders },
+        success: { status: 204, description: 'The bytes are safe', headers: progressHeaders },
         problems: [
-          ...intakeProblems.filter(isNoKeyProblem),
+          ...uploadProblems.filter(isNoKeyProblem),
           'not-found',
           'offset-mismatch',
           'checksum-mismatch',
@@ -162,12 +171,12 @@ export function resumableDoor(app: App, options: ResumableDoorOptions): void {
       },
     },
     (request, reply) =>
-      audited(request, intake, async () => {
+      audited(request, context, async () => {
         if (request.headers['content-type'] !== CHUNK_TYPE)
           throw new Problem('unsupported-media-type', { detail: `Send the bytes as ${CHUNK_TYPE}.` });
-        const position = lengthOf(request, 'upload-offset');
-        if (position === undefined) throw wrongHeader('Upload-Offset', 'must be a number of bytes');
-        return answer(reply.code(204), await proceed(request, reply, request.params.id, position));
+        const offset = lengthOf(request, 'upload-offset');
+        if (offset === undefined) throw wrongHeader('Upload-Offset', 'must be a number of bytes');
+        return answer(reply.code(204), await append(request, reply, request.params.id, offset));
       }),
   );
 
@@ -191,12 +200,12 @@ export function resumableDoor(app: App, options: ResumableDoorOptions): void {
     },
   );
 
-  function proceed(request: FastifyRequest, reply: FastifyReply, id: string, position: number): Promise<Standing> {
+  function append(request: FastifyRequest, reply: FastifyReply, id: string, offset: number): Promise<UploadProgress> {
     const size = request.method === 'PATCH' ? lengthOf(request, 'upload-length') : undefined;
     const checksum = checksumOf(request);
-    return resumable.proceed(request.caller.id, id, {
+    return resumable.append(request.caller.id, id, {
       actor: actorOf(request),
-      position,
+      offset,
       ...(size !== undefined && { size }),
       ...(checksum && { checksum }),
       source: contentLength(request) === 0 ? none() : bodyOf(request.raw, () => wantBody(request)),
@@ -205,14 +214,14 @@ export function resumableDoor(app: App, options: ResumableDoorOptions): void {
   }
 }
 
-function answer(reply: FastifyReply, standing: Standing): never {
-  const { position, size, asset } = standing;
+function answer(reply: FastifyReply, progress: UploadProgress): never {
+  const { offset, size, asset } = progress;
   reply.headers({
-    'upload-offset': String(position),
+    'upload-offset': String(offset),
     ...(size === undefined ? { 'upload-defer-length': '1' } : { 'upload-length': String(size) }),
     ...(asset
       ? { 'asset-id': asset.id, 'content-location': `/v1/assets/${asset.id}`, etag: recordTag(asset) }
-      : { 'upload-expires': standing.expiresAt.toUTCString() }),
+      : { 'upload-expires': progress.expiresAt.toUTCString() }),
   });
   return reply.send() as never;
 }
@@ -251,18 +260,7 @@ const fields = z.strictObject({
   filetype: z.string().max(255).optional(),
   assetType: assetType.optional(),
   projectId: projectId.optional(),
-  metadata: z
-    .string()
-    .transform((text, context) => {
-      try {
-        return JSON.parse(text) as unknown;
-      } catch {
-        context.addIssue({ code: 'custom', message: 'must be JSON, such as {"album":"summer"}' });
-        return z.NEVER;
-      }
-    })
-    .pipe(metadata)
-    .optional(),
+  metadata: metadataText.optional(),
 });
 
 /** Pairs of a name and a value in base64. What clients add of their own (`relativePath`, `name`, `type`) is passed over. */

@@ -1,17 +1,22 @@
-/** What the doors share: who has gone, what was said about the file, and the audit of what is refused at the door. */
+/** What the upload routes share: how a file is described, who has gone, and the audit of what is refused before an upload begins. */
 import { createHash } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { type Asset, recordTag, toDocument } from '../../assets/asset.ts';
 import { actorOf } from '../../http/authentication.ts';
 import { asProblem } from '../../http/error-handler.ts';
-import type { UploadLimit } from '../../http/rate-limit.ts';
 import { assetType, binaryDigest, metadata, projectId } from '../../http/schema-types.ts';
-import { type Answer, type Idempotency, idempotencyKey } from '../../idempotency/idempotency.ts';
+import type { UploadLimit } from '../../http/upload-limit.ts';
+import { type Answer, type Fate, type Idempotency, idempotencyKey } from '../../idempotency/idempotency.ts';
 import { ClientGone, Problem, type ProblemType } from '../../problems.ts';
+import { limitFor } from '../../validation/file-validation.ts';
+import { throughProcess, type UploadContext } from '../context.ts';
+import { recordRefusal } from '../ending.ts';
 import type { Arrival, Intake } from '../intake.ts';
+import type { UploadsRepository } from '../repository.ts';
 
-export interface DoorOptions {
+export interface UploadRouteOptions {
+  context: UploadContext;
   intake: Intake;
   uploadLimit: UploadLimit;
   idempotency: Idempotency;
@@ -19,8 +24,8 @@ export interface DoorOptions {
   stopping: AbortSignal;
 }
 
-/** Everything intake may refuse a file for. */
-export const intakeProblems: ProblemType[] = [
+/** Everything a file may be refused for. */
+export const uploadProblems: ProblemType[] = [
   'invalid-name',
   'incomplete-body',
   'quota-exceeded',
@@ -40,22 +45,25 @@ export const intakeProblems: ProblemType[] = [
   'idempotency-key-reused',
 ];
 
+/** Metadata as JSON text, where there is no JSON body. */
+export const metadataText = z
+  .string()
+  .transform((text, context) => {
+    try {
+      return JSON.parse(text) as unknown;
+    } catch {
+      context.addIssue({ code: 'custom', message: 'must be JSON, such as {"album":"summer"}' });
+      return z.NEVER;
+    }
+  })
+  .pipe(metadata);
+
 /** Text in which the fields of a form, or the query of a raw upload, describe the file. */
 export const description = z.strictObject({
   projectId: projectId.optional(),
   assetType: assetType.optional(),
   sha256: binaryDigest.optional(),
-  metadata: z
-    .string()
-    .transform((text, context) => {
-      try {
-        return JSON.parse(text) as unknown;
-      } catch {
-        context.addIssue({ code: 'custom', message: 'must be JSON, such as {"album":"summer"}' });
-        return z.NEVER;
-      }
-    })
-    .pipe(metadata)
+  metadata: metadataText
     .optional()
     .meta({ override: { type: 'string' }, description: 'JSON object of strings', example: '{"album":"summer"}' }),
 });
@@ -91,27 +99,29 @@ export function uploadAnswer(asset: Asset): Answer & { body: ReturnType<typeof t
 
 /**
  * Takes one file in; under an Idempotency-Key, once.
- * @param place of the file in its request, where there are several
+ * @param index of the file in its request, where there are several
  */
 export async function receiveOnce(
-  { intake, uploadLimit, idempotency }: DoorOptions,
+  { context, intake, uploadLimit, idempotency }: UploadRouteOptions,
   request: FastifyRequest,
   arrival: Arrival,
-  place?: number,
+  index?: number,
 ): Promise<Answer> {
-  const take = async (also?: NonNullable<Arrival['also']>): Promise<Answer> => {
+  const take = async (inTransaction?: NonNullable<Arrival['inTransaction']>): Promise<Answer> => {
     const { headers } = await uploadLimit.count(request.caller.id);
-    const asset = await viaIntake(intake.receive({ ...arrival, ...(also && { also }) }));
+    const asset = await recorded(intake.receive({ ...arrival, ...(inTransaction && { inTransaction }) }));
     const answer = uploadAnswer(asset);
     return { ...answer, headers: { ...headers, ...answer.headers } };
   };
   const named = idempotencyKey(request.headers['idempotency-key']);
   if (named === undefined) return take();
   // No key of a client holds a space.
-  const key = place === undefined ? named : `${named} ${place}`;
+  const key = index === undefined ? named : `${named} ${index}`;
   const { fileName, projectId, assetType, metadata, declaredType, sha256, size } = arrival;
   const content = [fileName, projectId, assetType, metadata, declaredType, sha256?.toString('hex'), size];
-  const claim = await idempotency.claim(request.caller.id, key, ['upload', ...content]);
+  const claim = await idempotency.claim(request.caller.id, key, ['upload', ...content], (id) =>
+    fateOf(context.uploads, id),
+  );
   if (claim.kind === 'replay') {
     await requireSameBytes(arrival, claim.answer);
     return claim.answer;
@@ -129,6 +139,12 @@ export async function receiveOnce(
   }
 }
 
+/** What became of an upload whose process may be dead. */
+async function fateOf(uploads: UploadsRepository, id: string): Promise<Fate> {
+  const fate = await uploads.fate(id);
+  return typeof fate === 'string' ? { state: fate } : { state: 'stored', answer: uploadAnswer(fate) };
+}
+
 /** A request is the same only if its file is. The body is read to its end, so that any client gets to its answer. */
 async function requireSameBytes({ source }: Arrival, { body }: Answer): Promise<void> {
   const hash = createHash('sha256');
@@ -141,31 +157,31 @@ async function requireSameBytes({ source }: Arrival, { body }: Answer): Promise<
   });
 }
 
-/** Runs a door and writes what it refuses by itself to the audit trail; intake writes its own refusals. */
+/** Runs an upload route and writes what it refuses by itself to the audit trail; intake writes its own refusals. */
 export async function audited<Result>(
   request: FastifyRequest,
-  intake: Intake,
+  context: UploadContext,
   work: () => Promise<Result>,
 ): Promise<Result> {
   try {
     return await work();
   } catch (error) {
     const problem = asProblem(error);
-    if (problem instanceof Problem && problem.status < 500 && !recorded.has(problem))
-      await intake.recordRefusal(actorOf(request), request.caller.id, problem);
+    if (problem instanceof Problem && problem.status < 500 && !recordedRefusals.has(problem))
+      await recordRefusal(context, actorOf(request), request.caller.id, problem);
     throw problem;
   }
 }
 
 /** Problems that intake has already written to the audit trail. */
-const recorded = new WeakSet<Problem>();
+const recordedRefusals = new WeakSet<Problem>();
 
-/** Marks a refusal of intake, so that the door does not record it again. */
-export async function viaIntake<Result>(work: Promise<Result>): Promise<Result> {
+/** Marks a refusal of intake, so that the route does not record it again. */
+async function recorded<Result>(work: Promise<Result>): Promise<Result> {
   try {
     return await work;
   } catch (error) {
-    if (error instanceof Problem) recorded.add(error);
+    if (error instanceof Problem) recordedRefusals.add(error);
     throw error;
   }
 }
@@ -174,4 +190,13 @@ export async function viaIntake<Result>(work: Promise<Result>): Promise<Result> 
 export function contentLength(request: FastifyRequest): number | undefined {
   const text = request.headers['content-length'];
   return text === undefined ? undefined : Number(text);
+}
+
+/** Bytes that a file may have which comes through this process, by what the client declares. @throws Problem when no policy would allow it */
+export function declaredLimit(
+  context: UploadContext,
+  assetType: string | undefined,
+  declaredType: string | undefined,
+): number {
+  return throughProcess(context, limitFor(context.policies, { assetType, declaredType }));
 }

@@ -167,7 +167,7 @@ export const signUploadParts = <ThrowOnError extends boolean = false>(options: O
 /**
  * Make the parts an asset
  *
- * The bytes are judged as with any upload; if they are refused, nothing is kept. Where a digest was declared for a file above 64 MiB, the asset is `processing` until the digest is verified. May be repeated: the answer is the same asset.
+ * The bytes are validated as with any upload; if they are refused, nothing is kept. Where a digest was declared for a file above 64 MiB, the asset is `processing` until the digest is verified. May be repeated: the answer is the same asset.
  */
 export const completeUpload = <ThrowOnError extends boolean = false>(options: Options<CompleteUploadData, ThrowOnError>): RequestResult<CompleteUploadResponses, CompleteUploadErrors, ThrowOnError> => (options.client ?? client).post<CompleteUploadResponses, CompleteUploadErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -193,7 +193,7 @@ export const uploadPart = <ThrowOnError extends boolean = false>(options: Option
 /**
  * Move an asset to the trash, or delete it for good
  *
- * In the trash an asset counts toward the quota and can be restored; it is not handed out. With `permanent=true` the record and the bytes are gone for good and the quota is free.
+ * In the trash an asset counts toward the quota and can be restored; it cannot be downloaded. With `permanent=true` the record and the bytes are deleted for good, and their quota is free again.
  */
 export const deleteAsset = <ThrowOnError extends boolean = false>(options: Options<DeleteAssetData, ThrowOnError>): RequestResult<DeleteAssetResponses, DeleteAssetErrors, ThrowOnError> => (options.client ?? client).delete<DeleteAssetResponses, DeleteAssetErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -235,7 +235,7 @@ export const restoreAsset = <ThrowOnError extends boolean = false>(options: Opti
 });
 
 /**
- * Get a link that hands the bytes out for a while
+ * Get a download link that is valid for a limited time
  *
  * The link needs no token and leads straight to the object store. With `redirect=true` the answer is a 302 to it.
  */
@@ -248,7 +248,7 @@ export const createDownloadLink = <ThrowOnError extends boolean = false>(options
 /**
  * Get the bytes through the service
  *
- * Honours one Range and all conditional header fields. Prefer links where many bytes are handed out: they do not pass through the service.
+ * Honours one Range and all conditional header fields. For large files prefer links: their bytes do not pass through the service.
  */
 export const downloadAsset = <ThrowOnError extends boolean = false>(options: Options<DownloadAssetData, ThrowOnError>): RequestResult<DownloadAssetResponses, DownloadAssetErrors, ThrowOnError> => (options.client ?? client).get<DownloadAssetResponses, DownloadAssetErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -273,15 +273,6 @@ export const getQuota = <ThrowOnError extends boolean = false>(options?: Options
 });
 
 /**
- * Get count and bytes of your assets by asset type, media type, project and day
- */
-export const getStatistics = <ThrowOnError extends boolean = false>(options?: Options<GetStatisticsData, ThrowOnError>): RequestResult<GetStatisticsResponses, GetStatisticsErrors, ThrowOnError> => (options?.client ?? client).get<GetStatisticsResponses, GetStatisticsErrors, ThrowOnError>({
-    security: [{ scheme: 'bearer', type: 'http' }],
-    url: '/v1/statistics',
-    ...options
-});
-
-/**
  * Get the quota of an owner
  */
 export const getOwnerQuota = <ThrowOnError extends boolean = false>(options: Options<GetOwnerQuotaData, ThrowOnError>): RequestResult<GetOwnerQuotaResponses, GetOwnerQuotaErrors, ThrowOnError> => (options.client ?? client).get<GetOwnerQuotaResponses, GetOwnerQuotaErrors, ThrowOnError>({
@@ -293,7 +284,7 @@ export const getOwnerQuota = <ThrowOnError extends boolean = false>(options: Opt
 /**
  * Set the quota of an owner
  *
- * A limit below what is used deletes nothing; it only stops uploads. Without `limit` the owner has the default again.
+ * A limit below the used bytes deletes nothing; it only stops uploads. Without `limit` the default applies to the owner again.
  */
 export const setOwnerQuota = <ThrowOnError extends boolean = false>(options: Options<SetOwnerQuotaData, ThrowOnError>): RequestResult<SetOwnerQuotaResponses, SetOwnerQuotaErrors, ThrowOnError> => (options.client ?? client).put<SetOwnerQuotaResponses, SetOwnerQuotaErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -303,6 +294,15 @@ export const setOwnerQuota = <ThrowOnError extends boolean = false>(options: Opt
         'Content-Type': 'application/json',
         ...options.headers
     }
+});
+
+/**
+ * Get count and bytes of your assets by asset type, media type, project and day
+ */
+export const getStatistics = <ThrowOnError extends boolean = false>(options?: Options<GetStatisticsData, ThrowOnError>): RequestResult<GetStatisticsResponses, GetStatisticsErrors, ThrowOnError> => (options?.client ?? client).get<GetStatisticsResponses, GetStatisticsErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/statistics',
+    ...options
 });
 
 /**

@@ -90,7 +90,7 @@ export type AssetPatch = {
      */
     projectId?: string | null;
     /**
-     * Replaces all metadata; null empties it
+     * Replaces all metadata; null removes it
      */
     metadata?: {
         [key: string]: string;
@@ -99,14 +99,14 @@ export type AssetPatch = {
 
 export type QuotaChange = {
     /**
-     * Bytes; absent for the default
+     * In bytes; the default applies when absent
      */
     limit?: number;
 };
 
 export type JobRetry = {
     /**
-     * Only these; absent for all
+     * Only these jobs; all when absent
      */
     ids?: Array<string>;
 };
@@ -138,7 +138,7 @@ export type Asset = {
      */
     sha256?: string;
     /**
-     * Only `ready` assets are handed out
+     * Only `ready` assets can be downloaded
      */
     state: 'processing' | 'ready' | 'rejected' | 'lost';
     /**
@@ -146,7 +146,7 @@ export type Asset = {
      */
     reason?: string;
     /**
-     * What the application keeps with the file
+     * Data that the application keeps with the file
      */
     metadata: {
         [key: string]: string;
@@ -154,7 +154,7 @@ export type Asset = {
     createdAt: string;
     updatedAt: string;
     /**
-     * There while the asset is in the trash
+     * Present while the asset is in the trash
      */
     trashedAt?: string;
 };
@@ -173,11 +173,11 @@ export type Problem = {
      */
     status: number;
     /**
-     * What happened this time, and the way out
+     * What happened this time, and what to do
      */
     detail?: string;
     /**
-     * Each fault of the input by itself
+     * Each fault of the input
      */
     errors?: Array<{
         /**
@@ -191,7 +191,7 @@ export type Problem = {
         detail: string;
     }>;
     /**
-     * Name it when asking for help
+     * Name this id when you ask for help
      */
     requestId: string;
 };
@@ -200,7 +200,7 @@ export type AssetPage = {
     data: Array<Asset>;
     page: {
         /**
-         * There while more follow
+         * Present while more assets follow
          */
         nextCursor?: string;
         hasMore: boolean;
@@ -228,7 +228,7 @@ export type BatchOutcome = {
     }>;
 };
 
-export type UploadOffer = {
+export type UploadSession = {
     /**
      * Also the id of the asset to be
      */
@@ -303,7 +303,7 @@ export type SignedParts = {
 
 export type DownloadLink = {
     /**
-     * Hands the bytes out to whoever has it; keep it secret
+     * Whoever has this link can download the bytes; keep it secret
      */
     url: string;
     expiresAt: string;
@@ -324,11 +324,11 @@ export type Quota = {
      */
     reserved: number;
     /**
-     * What a new upload may have
+     * Bytes that new uploads may have
      */
     available: number;
     /**
-     * `used` and `reserved` of `limit`, to two decimals; above 100 when the limit was lowered
+     * `used` plus `reserved` as a percentage of `limit`, to two decimals; above 100 when the limit was lowered
      */
     percent: number;
     /**
@@ -404,17 +404,17 @@ export type Jobs = {
         /**
          * Name of a queue
          */
-        queue: 'delete-object' | 'verify-asset' | 'reap-uploads' | 'purge-assets' | 'reconcile';
+        queue: 'verify-asset' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'reconcile' | 'forget-answers';
         /**
-         * To be done
+         * Waiting to be run
          */
         waiting: number;
         /**
-         * Failed and to be tried again
+         * Failed, waiting for another try
          */
         retrying: number;
         /**
-         * Being done
+         * Running
          */
         active: number;
         /**
@@ -422,11 +422,11 @@ export type Jobs = {
          */
         deadLetters: number;
         /**
-         * When the oldest that waits was enqueued
+         * When the oldest waiting job was enqueued
          */
         oldestAt?: string;
         /**
-         * How long that is ago
+         * Seconds since then
          */
         oldestSeconds?: number;
     }>;
@@ -438,7 +438,7 @@ export type Jobs = {
         /**
          * Name of a queue
          */
-        queue: 'delete-object' | 'verify-asset' | 'reap-uploads' | 'purge-assets' | 'reconcile';
+        queue: 'verify-asset' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'reconcile' | 'forget-answers';
         at: string;
         assetId?: string;
         /**
@@ -465,7 +465,7 @@ export type ListAssetsData = {
          */
         assetType?: string;
         /**
-         * Only this media type, or a family of them
+         * Only this media type, or all types of a family
          */
         mediaType?: string;
         /**
@@ -473,11 +473,11 @@ export type ListAssetsData = {
          */
         state?: 'processing' | 'ready' | 'rejected' | 'lost';
         /**
-         * Only names that begin with this, upper and lower case alike
+         * Only names that begin with this text; upper and lower case are equal
          */
         name?: string;
         /**
-         * The trash instead of what is not in it
+         * Lists the trash instead of the other assets
          */
         trashed?: boolean;
         sort?: 'createdAt' | 'name' | 'size';
@@ -487,7 +487,7 @@ export type ListAssetsData = {
          */
         limit?: number;
         /**
-         * `nextCursor` of the page before, with the same sort and order
+         * `nextCursor` of the previous page, with the same sort and order
          */
         cursor?: string;
     };
@@ -543,7 +543,7 @@ export type UploadAssetData = {
 
 export type UploadAssetErrors = {
     /**
-     * A parameter or field is not valid, or: The file name is not allowed, or: The form is malformed, or: The form has a part that does not belong there, or: The body ended early
+     * A parameter or field is not valid, or: The file name is not allowed, or: The form is malformed, or: The form has an unexpected part, or: The body ended early
      */
     400: Problem;
     /**
@@ -555,7 +555,7 @@ export type UploadAssetErrors = {
      */
     403: Problem;
     /**
-     * The request came too slowly
+     * The request was too slow
      */
     408: Problem;
     /**
@@ -567,11 +567,11 @@ export type UploadAssetErrors = {
      */
     413: Problem;
     /**
-     * The media type is not supported here, or: The bytes show no known media type, or: The bytes are not of the declared media type, or: The file extension does not belong to the bytes, or: No upload policy allows this media type
+     * The media type is not supported here, or: The media type of the bytes is not known, or: The bytes do not match the declared media type, or: The file extension does not match the bytes, or: No upload policy allows this media type
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is not a sound file of its media type, or: The bytes do not have the declared digest, or: The Idempotency-Key belongs to another request
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request
      */
     422: Problem;
     /**
@@ -614,7 +614,7 @@ export type UploadAssetsData = {
 
 export type UploadAssetsErrors = {
     /**
-     * A parameter or field is not valid, or: The file name is not allowed, or: The form is malformed, or: The form has a part that does not belong there, or: The body ended early
+     * A parameter or field is not valid, or: The file name is not allowed, or: The form is malformed, or: The form has an unexpected part, or: The body ended early
      */
     400: Problem;
     /**
@@ -626,7 +626,7 @@ export type UploadAssetsErrors = {
      */
     403: Problem;
     /**
-     * The request came too slowly
+     * The request was too slow
      */
     408: Problem;
     /**
@@ -638,11 +638,11 @@ export type UploadAssetsErrors = {
      */
     413: Problem;
     /**
-     * The media type is not supported here, or: The bytes show no known media type, or: The bytes are not of the declared media type, or: The file extension does not belong to the bytes, or: No upload policy allows this media type
+     * The media type is not supported here, or: The media type of the bytes is not known, or: The bytes do not match the declared media type, or: The file extension does not match the bytes, or: No upload policy allows this media type
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is not a sound file of its media type, or: The bytes do not have the declared digest, or: The Idempotency-Key belongs to another request
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request
      */
     422: Problem;
     /**
@@ -727,7 +727,7 @@ export type UploadRawAssetErrors = {
      */
     403: Problem;
     /**
-     * The request came too slowly
+     * The request was too slow
      */
     408: Problem;
     /**
@@ -739,11 +739,11 @@ export type UploadRawAssetErrors = {
      */
     413: Problem;
     /**
-     * The media type is not supported here, or: The bytes show no known media type, or: The bytes are not of the declared media type, or: The file extension does not belong to the bytes, or: No upload policy allows this media type
+     * The media type is not supported here, or: The media type of the bytes is not known, or: The bytes do not match the declared media type, or: The file extension does not match the bytes, or: No upload policy allows this media type
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is not a sound file of its media type, or: The bytes do not have the declared digest, or: The Idempotency-Key belongs to another request
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request
      */
     422: Problem;
     /**
@@ -792,11 +792,11 @@ export type CreateResumableUploadErrors = {
      */
     403: Problem;
     /**
-     * The request came too slowly
+     * The request was too slow
      */
     408: Problem;
     /**
-     * The upload stands elsewhere
+     * The upload offset does not match
      */
     409: Problem;
     /**
@@ -808,11 +808,11 @@ export type CreateResumableUploadErrors = {
      */
     413: Problem;
     /**
-     * The media type is not supported here, or: The bytes show no known media type, or: The bytes are not of the declared media type, or: The file extension does not belong to the bytes, or: No upload policy allows this media type
+     * The media type is not supported here, or: The media type of the bytes is not known, or: The bytes do not match the declared media type, or: The file extension does not match the bytes, or: No upload policy allows this media type
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is not a sound file of its media type, or: The bytes do not have the declared digest
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest
      */
     422: Problem;
     /**
@@ -820,7 +820,7 @@ export type CreateResumableUploadErrors = {
      */
     429: Problem;
     /**
-     * The bytes of the request do not have the named checksum
+     * The bytes of the request do not match the checksum
      */
     460: Problem;
     /**
@@ -865,7 +865,7 @@ export type CancelResumableUploadErrors = {
      */
     404: Problem;
     /**
-     * The asset is not in a state for this
+     * The state of the asset does not allow this
      */
     409: Problem;
     /**
@@ -924,11 +924,11 @@ export type ContinueResumableUploadErrors = {
      */
     404: Problem;
     /**
-     * The request came too slowly
+     * The request was too slow
      */
     408: Problem;
     /**
-     * The upload stands elsewhere
+     * The upload offset does not match
      */
     409: Problem;
     /**
@@ -944,11 +944,11 @@ export type ContinueResumableUploadErrors = {
      */
     413: Problem;
     /**
-     * The media type is not supported here, or: The bytes show no known media type, or: The bytes are not of the declared media type, or: The file extension does not belong to the bytes, or: No upload policy allows this media type
+     * The media type is not supported here, or: The media type of the bytes is not known, or: The bytes do not match the declared media type, or: The file extension does not match the bytes, or: No upload policy allows this media type
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is not a sound file of its media type, or: The bytes do not have the declared digest
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest
      */
     422: Problem;
     /**
@@ -956,7 +956,7 @@ export type ContinueResumableUploadErrors = {
      */
     429: Problem;
     /**
-     * The bytes of the request do not have the named checksum
+     * The bytes of the request do not match the checksum
      */
     460: Problem;
     /**
@@ -1015,7 +1015,7 @@ export type CreateUploadErrors = {
      */
     413: Problem;
     /**
-     * The media type is not supported here, or: The file extension does not belong to the bytes, or: No upload policy allows this media type
+     * The media type is not supported here, or: The file extension does not match the bytes, or: No upload policy allows this media type
      */
     415: Problem;
     /**
@@ -1042,7 +1042,7 @@ export type CreateUploadResponses = {
     /**
      * The links of the first parts
      */
-    201: UploadOffer;
+    201: UploadSession;
 };
 
 export type CreateUploadResponse = CreateUploadResponses[keyof CreateUploadResponses];
@@ -1070,7 +1070,7 @@ export type CancelUploadErrors = {
      */
     404: Problem;
     /**
-     * The asset is not in a state for this
+     * The state of the asset does not allow this
      */
     409: Problem;
     /**
@@ -1168,7 +1168,7 @@ export type SignUploadPartsErrors = {
      */
     404: Problem;
     /**
-     * The asset is not in a state for this
+     * The state of the asset does not allow this
      */
     409: Problem;
     /**
@@ -1245,11 +1245,11 @@ export type CompleteUploadErrors = {
      */
     410: Problem;
     /**
-     * The bytes show no known media type, or: The bytes are not of the declared media type, or: The file extension does not belong to the bytes, or: No upload policy allows this media type
+     * The media type of the bytes is not known, or: The bytes do not match the declared media type, or: The file extension does not match the bytes, or: No upload policy allows this media type
      */
     415: Problem;
     /**
-     * The file is not a sound file of its media type, or: The bytes do not have the declared digest, or: The Idempotency-Key belongs to another request
+     * The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request
      */
     422: Problem;
     /**
@@ -1296,7 +1296,7 @@ export type UploadPartErrors = {
      */
     404: Problem;
     /**
-     * The request came too slowly
+     * The request was too slow
      */
     408: Problem;
     /**
@@ -1475,7 +1475,7 @@ export type UpdateAssetErrors = {
      */
     404: Problem;
     /**
-     * The asset is not in a state for this
+     * The state of the asset does not allow this
      */
     409: Problem;
     /**
@@ -1538,7 +1538,7 @@ export type RestoreAssetErrors = {
      */
     404: Problem;
     /**
-     * The asset is not in a state for this
+     * The state of the asset does not allow this
      */
     409: Problem;
     /**
@@ -1573,11 +1573,11 @@ export type CreateDownloadLinkData = {
     };
     query?: {
         /**
-         * Seconds the link lives; at most 7 days
+         * How long the link is valid, in seconds; at most 7 days
          */
         expiresIn?: number;
         /**
-         * Whether browsers show or save the file. `inline` is kept for images, audio and video only; all else is an attachment
+         * Whether browsers show or save the file. `inline` is possible for images, audio and video; everything else is an attachment
          */
         disposition?: 'inline' | 'attachment';
         /**
@@ -1602,7 +1602,7 @@ export type CreateDownloadLinkErrors = {
      */
     404: Problem;
     /**
-     * The asset is not in a state for this
+     * The state of the asset does not allow this
      */
     409: Problem;
     /**
@@ -1648,7 +1648,7 @@ export type DownloadAssetData = {
     };
     query?: {
         /**
-         * Whether browsers show or save the file. `inline` is kept for images, audio and video only; all else is an attachment
+         * Whether browsers show or save the file. `inline` is possible for images, audio and video; everything else is an attachment
          */
         disposition?: 'inline' | 'attachment';
     };
@@ -1669,7 +1669,7 @@ export type DownloadAssetErrors = {
      */
     404: Problem;
     /**
-     * The asset is not in a state for this
+     * The state of the asset does not allow this
      */
     409: Problem;
     /**
@@ -1812,47 +1812,6 @@ export type GetQuotaResponses = {
 
 export type GetQuotaResponse = GetQuotaResponses[keyof GetQuotaResponses];
 
-export type GetStatisticsData = {
-    body?: never;
-    path?: never;
-    query?: never;
-    url: '/v1/statistics';
-};
-
-export type GetStatisticsErrors = {
-    /**
-     * A parameter or field is not valid
-     */
-    400: Problem;
-    /**
-     * A valid bearer token is needed
-     */
-    401: Problem;
-    /**
-     * Too many requests
-     */
-    429: Problem;
-    /**
-     * The service failed
-     */
-    500: Problem;
-    /**
-     * The service cannot do this right now
-     */
-    503: Problem;
-};
-
-export type GetStatisticsError = GetStatisticsErrors[keyof GetStatisticsErrors];
-
-export type GetStatisticsResponses = {
-    /**
-     * Your statistics
-     */
-    200: Statistics;
-};
-
-export type GetStatisticsResponse = GetStatisticsResponses[keyof GetStatisticsResponses];
-
 export type GetOwnerQuotaData = {
     body?: never;
     path: {
@@ -1975,6 +1934,47 @@ export type SetOwnerQuotaResponses = {
 
 export type SetOwnerQuotaResponse = SetOwnerQuotaResponses[keyof SetOwnerQuotaResponses];
 
+export type GetStatisticsData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/v1/statistics';
+};
+
+export type GetStatisticsErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetStatisticsError = GetStatisticsErrors[keyof GetStatisticsErrors];
+
+export type GetStatisticsResponses = {
+    /**
+     * Your statistics
+     */
+    200: Statistics;
+};
+
+export type GetStatisticsResponse = GetStatisticsResponses[keyof GetStatisticsResponses];
+
 export type GetJobsData = {
     body?: never;
     path?: never;
@@ -2026,7 +2026,7 @@ export type RetryJobsData = {
         /**
          * Name of a queue
          */
-        queue: 'delete-object' | 'verify-asset' | 'reap-uploads' | 'purge-assets' | 'reconcile';
+        queue: 'verify-asset' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'reconcile' | 'forget-answers';
     };
     query?: never;
     url: '/v1/admin/jobs/{queue}/retry';

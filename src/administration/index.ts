@@ -1,0 +1,30 @@
+/** What an administrator sees and does about jobs. The queue itself is in `jobs/`, which no feature knows of. */
+import type { Core } from '../core.ts';
+import type { Feature } from '../feature.ts';
+import { gaugesOf } from '../http/metrics.ts';
+import { jobRoutes } from './routes.ts';
+
+export const administration: Feature<Core> = {
+  name: 'administration',
+  tags: [{ name: 'Administration', description: 'Needs the scope `admin`' }],
+  routes: (app, { jobs }) => jobRoutes(app, jobs),
+  gauges: ({ jobs }) =>
+    gaugesOf(
+      () => jobs.counts(),
+      [
+        {
+          name: 'stowage_job_queue_depth',
+          help: 'Jobs that wait to be done',
+          labels: ['queue'],
+          of: (counts) =>
+            counts.map(({ queue, waiting, retrying }) => ({ labels: { queue }, value: waiting + retrying })),
+        },
+        {
+          name: 'stowage_job_dead_letters',
+          help: 'Jobs that failed for good',
+          labels: ['queue'],
+          of: (counts) => counts.map(({ queue, deadLetters }) => ({ labels: { queue }, value: deadLetters })),
+        },
+      ],
+    ),
+};

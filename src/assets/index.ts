@@ -1,0 +1,63 @@
+/**
+ * The catalogue: what was uploaded is listed, read, changed, moved to the trash, deleted and downloaded here. An asset is
+ * a record and an object; whatever is done to it, the record is changed first, and the object follows by a job.
+ */
+import { z } from 'zod';
+import type { Core } from '../core.ts';
+import type { Feature } from '../feature.ts';
+import { defineJob, HOUR, MINUTE, nothing } from '../jobs/job.ts';
+import { assetActions } from './audit.ts';
+import { downloadRoutes } from './downloads.ts';
+import { deleteObject, deleteObjectJob } from './jobs/delete-object.ts';
+import { purgeAssets } from './jobs/purge-assets.ts';
+import { AssetsRepository } from './repository.ts';
+import { assetRoutes } from './routes.ts';
+
+export const assets: Feature<Core> = {
+  name: 'assets',
+  tags: [
+    { name: 'Assets', description: 'List, read, change and delete the records of stored files' },
+    { name: 'Downloads', description: 'Download links and bytes' },
+  ],
+  auditActions: assetActions,
+  routes: (app, core) => {
+    const { database, outbox, store, idempotency, config, metrics, toPublicUrl } = core;
+    const repository = new AssetsRepository(database, outbox);
+    assetRoutes(app, { assets: repository, idempotency });
+    downloadRoutes(app, {
+      assets: repository,
+      store,
+      linkLife: config.LINK_TTL / 1000,
+      onSent: (bytes) => metrics.sent(bytes),
+      toPublicUrl,
+    });
+  },
+  jobs: [
+    defineJob({
+      ...deleteObjectJob,
+      data: z.object({ assetId: z.string() }),
+      retries: 16,
+      firstPause: 2,
+      limit: 10 * MINUTE,
+      concurrency: 16,
+      run: (data, context, { background, outbox, store }: Core) =>
+        deleteObject({ assets: new AssetsRepository(background, outbox), store }, data, context),
+    }),
+    defineJob({
+      name: 'purge-assets',
+      data: nothing,
+      retries: 3,
+      firstPause: 60,
+      longestPause: 600,
+      limit: 6 * HOUR,
+      schedule: '17 * * * *',
+      run: async (_data, context, { background, outbox, policies, config, log }: Core) => {
+        const purged = await purgeAssets(
+          { assets: new AssetsRepository(background, outbox), policies, trashRetention: config.TRASH_RETENTION_DAYS },
+          context,
+        );
+        if (purged.purged + purged.expired > 0) log.info(purged, 'expired assets deleted');
+      },
+    }),
+  ],
+};

@@ -1,0 +1,138 @@
+/**
+ * The pages of the list, in keyset order. Nearly all of them are usual: 50 assets, no filter. Such statements are compiled
+ * when this module is loaded and are prepared, which makes lists half as fast again: their limit is written out, so the
+ * plan that serves every owner is the one over the index of its order. With filters the best plan depends on the values,
+ * and there would be too many statements: they are compiled when they are first asked for.
+ */
+import { and, asc, desc, eq, isNotNull, isNull, type Placeholder, type SQL, sql } from 'drizzle-orm';
+import { build, compile, type Parameter, type Statement, writtenOut } from '../database/statements.ts';
+import { assets, isVisible } from '../database/tables/assets.ts';
+import { type AssetRow, assetColumns } from './asset.ts';
+
+export interface ListQuery {
+  ownerId: string;
+  projectId?: string;
+  assetType?: string;
+  /** Exact, or a whole family such as `image/*`. */
+  mediaType?: string;
+  state?: string;
+  /** Begins with, upper and lower case alike. */
+  name?: string;
+  trashed: boolean;
+  sort: (typeof sorts)[number];
+  order: (typeof orders)[number];
+  /** Last row of the page before. */
+  after?: { value: string; id: string };
+  limit: number;
+}
+
+const sorts = ['createdAt', 'name', 'size'] as const;
+const orders = ['asc', 'desc'] as const;
+/** A page of 50, and the one more that tells whether others follow. */
+const USUAL_LIMIT = 51;
+/** Other statements that are kept, of some thousand that there can be. */
+const MAX_OTHERS = 200;
+
+/** What each sort compares, and the type of its value in a cursor. */
+const sortKeys: Record<ListQuery['sort'], { expression: SQL; type: SQL }> = {
+  createdAt: { expression: sql`${assets.createdAt}`, type: sql`timestamptz` },
+  name: { expression: sql`lower(${assets.name}) collate "C"`, type: sql`text collate "C"` },
+  size: { expression: sql`${assets.size}`, type: sql`bigint` },
+};
+
+/** What each filter compares its value with. */
+const filters = {
+  projectId: (value) => eq(assets.projectId, value),
+  assetType: (value) => eq(assets.assetType, value),
+  state: (value) => eq(assets.state, value),
+  mediaType: (value) => eq(assets.mediaType, value),
+  // '/' and '0' are neighbours in ASCII: between them lies the whole family.
+  mediaFamily: (value) =>
+    sql`${assets.mediaType} collate "C" > ${value}::text || '/' and ${assets.mediaType} collate "C" < ${value}::text || '0'`,
+  name: (value) => {
+    const { expression } = sortKeys.name;
+    const lowest = sql`lower(${value}::text) collate "C"`;
+    return sql`${expression} >= ${lowest} and ${expression} < ${lowest} || chr(1114111)`;
+  },
+} satisfies Record<string, (value: Placeholder) => SQL>;
+type Filter = keyof typeof filters;
+const filterNames = Object.keys(filters) as Filter[];
+
+/** All that decides the text of a statement. */
+type Shape = Pick<ListQuery, 'sort' | 'order' | 'trashed'> & { goesOn: boolean; filters: Filter[]; isUsual: boolean };
+type ListParameter = 'ownerId' | 'value' | 'id' | 'limit' | Filter;
+type ListStatement = Statement<ListParameter, AssetRow & { sortValue: string }>;
+
+const usual = new Map<string, ListStatement>();
+for (const sort of sorts)
+  for (const order of orders)
+    for (const trashed of [false, true])
+      for (const goesOn of [false, true]) {
+        const shape: Shape = { sort, order, trashed, goesOn, filters: [], isUsual: true };
+        usual.set(nameOf(shape), compileList(shape));
+      }
+const others = new Map<string, ListStatement>();
+
+/** The statement of a page, and its values; public so that a test can EXPLAIN it. */
+export function listStatement(query: ListQuery): { statement: ListStatement; values: Record<ListParameter, unknown> } {
+  const { sort, order, trashed, after, mediaType, limit, ownerId } = query;
+  const isFamily = mediaType?.endsWith('/*');
+  const values = {
+    ownerId,
+    projectId: query.projectId,
+    assetType: query.assetType,
+    state: query.state,
+    mediaType: isFamily ? undefined : mediaType,
+    mediaFamily: isFamily ? mediaType?.slice(0, -2) : undefined,
+    name: query.name,
+    value: after?.value,
+    id: after?.id,
+    limit,
+  };
+  const given = filterNames.filter((name) => values[name] !== undefined);
+  const isUsual = limit === USUAL_LIMIT && given.length === 0;
+  const shape: Shape = { sort, order, trashed, goesOn: after !== undefined, filters: given, isUsual };
+  return { statement: statementOf(shape), values };
+}
+
+function statementOf(shape: Shape): ListStatement {
+  const name = nameOf(shape);
+  const known = usual.get(name) ?? others.get(name);
+  if (known) return known;
+  const [oldest] = others.keys();
+  if (others.size >= MAX_OTHERS && oldest !== undefined) others.delete(oldest);
+  const statement = compileList(shape);
+  others.set(name, statement);
+  return statement;
+}
+
+function nameOf({ sort, order, trashed, goesOn, filters: given, isUsual }: Shape): string {
+  const page = `list-${sort}-${order}${trashed ? '-trashed' : ''}${goesOn ? '-after' : ''}`;
+  return isUsual ? page : `${page}-by-${given.join('-')}`;
+}
+
+function compileList(shape: Shape): ListStatement {
+  const { expression, type } = sortKeys[shape.sort];
+  const [direction, comparison] = shape.order === 'asc' ? [asc, sql`>`] : [desc, sql`<`];
+  return compile(
+    nameOf(shape),
+    (p: Parameter<ListParameter>) =>
+      build
+        .select({ ...assetColumns, sortValue: sql<string>`(${expression})::text`.as('sort_value') })
+        .from(assets)
+        .where(
+          and(
+            eq(assets.ownerId, p('ownerId')),
+            isVisible,
+            shape.trashed ? isNotNull(assets.trashedAt) : isNull(assets.trashedAt),
+            ...shape.filters.map((filter) => filters[filter](p(filter))),
+            shape.goesOn
+              ? sql`(${expression}, ${assets.id}) ${comparison} (${p('value')}::${type}, ${p('id')}::uuid)`
+              : undefined,
+          ),
+        )
+        .orderBy(direction(expression), direction(assets.id))
+        .limit(shape.isUsual ? writtenOut(USUAL_LIMIT) : p('limit')),
+    { named: shape.isUsual },
+  );
+}

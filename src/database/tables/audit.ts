@@ -1,0 +1,29 @@
+import { sql } from 'drizzle-orm';
+import { bigint, index, jsonb, pgTable, text, uuid } from 'drizzle-orm/pg-core';
+import { moment } from './columns.ts';
+
+const given = {
+  action: text('action').notNull(),
+  actorId: text('actor_id').notNull(),
+  ownerId: text('owner_id').notNull(),
+  assetId: uuid('asset_id'),
+  requestId: text('request_id'),
+  detail: jsonb('detail').$type<Record<string, unknown>>().notNull().default({}),
+};
+
+/** Append-only (a trigger refuses UPDATE and DELETE): who did what to which asset, one row per change of state. */
+export const auditEvents = pgTable(
+  'audit_events',
+  {
+    id: bigint('id', { mode: 'bigint' }).primaryKey().generatedAlwaysAsIdentity(),
+    at: moment('at').notNull().defaultNow(),
+    ...given,
+  },
+  () => [
+    index('audit_events_by_asset').using('btree', sql`asset_id`, sql`id`),
+    index('audit_events_by_owner').using('btree', sql`owner_id`, sql`id`),
+  ],
+);
+
+/** The same table as it is written. `insert ... select` of drizzle-orm names every column, and Postgres gives the others. */
+export const auditRows = pgTable('audit_events', given);

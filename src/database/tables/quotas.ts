@@ -1,0 +1,18 @@
+import { sql } from 'drizzle-orm';
+import { bigint, check, pgTable, text } from 'drizzle-orm/pg-core';
+
+/** One row per owner who ever uploaded or was given a limit. `used + reserved` never passes the limit by an upload. */
+export const quotas = pgTable(
+  'quotas',
+  {
+    ownerId: text('owner_id').primaryKey(),
+    /** Absent: the configured default, whatever it is at the time. */
+    limitBytes: bigint('limit_bytes', { mode: 'bigint' }),
+    usedBytes: bigint('used_bytes', { mode: 'bigint' }).notNull().default(sql`0`),
+    reservedBytes: bigint('reserved_bytes', { mode: 'bigint' }).notNull().default(sql`0`),
+    fileCount: bigint('file_count', { mode: 'bigint' }).notNull().default(sql`0`),
+  },
+  () => [
+    check('quotas_not_negative', sql`limit_bytes >= 0 and used_bytes >= 0 and reserved_bytes >= 0 and file_count >= 0`),
+  ],
+);

@@ -1,0 +1,76 @@
+/** What a job is. Each feature defines its own; see `Feature.jobs`. */
+import { z } from 'zod';
+import type { Executor } from '../database/client.ts';
+import type { JobReference } from '../database/outbox.ts';
+
+export const MINUTE = 60;
+export const HOUR = 60 * MINUTE;
+
+/** What a job may use while it runs. */
+export interface JobContext {
+  /** Of the job; the request id of what it writes to the audit trail. */
+  id: string;
+  /** Aborted when the worker stops and will not wait longer, or the job took too long. */
+  signal: AbortSignal;
+  /**
+   * Call in every transaction by which the job writes a result: it fails when the job was meanwhile given to another
+   * worker, and keeps it from being given until the transaction ends.
+   * @throws LeaseLost
+   */
+  fence(transaction: Executor): Promise<void>;
+}
+
+/** How a job is kept and tried. */
+export interface JobSettings {
+  /** Tries after the first. */
+  readonly retries: number;
+  /** Seconds before the second try; the pause doubles up to the longest. */
+  readonly firstPause: number;
+  readonly longestPause: number;
+  /** Seconds that a job may take. */
+  readonly limit: number;
+  /** When it is enqueued by itself (cron, UTC); then there is never more than one of it. */
+  readonly schedule?: string;
+  /** Jobs that one worker runs at once. */
+  readonly concurrency: number;
+  /** Polling interval, seconds. */
+  readonly poll: number;
+}
+
+/** `Core` is whatever the job uses of what features share. */
+export interface Job<Core = unknown, Data extends object = object> extends JobReference<Data>, JobSettings {
+  /** What the job carries, as it is found in the database. @throws when it is something else */
+  parse(data: unknown): Data;
+  /** Does the work. May run twice, so it must be repeatable; when it rejects, it is tried again. */
+  run(data: Data, context: JobContext, core: Core): Promise<void>;
+}
+
+export interface JobDefinition<Core, Data extends object> extends JobReference<Data>, Partial<JobSettings> {
+  /** Schema of what the job carries. */
+  readonly data: z.ZodType<Data>;
+  run(data: Data, context: JobContext, core: Core): Promise<void>;
+}
+
+/** What a job carries that needs to be told nothing. */
+export const nothing = z.object({});
+
+/**
+ * Defines a job; its name is the name of its queue. What is not said suits short work that may be tried again soon.
+ * Enqueue it by `outbox.send(transaction, job, data)`.
+ */
+export function defineJob<Core, Data extends object>({
+  data: schema,
+  ...rest
+}: JobDefinition<Core, Data>): Job<Core, Data> {
+  return {
+    retries: 5,
+    firstPause: 5,
+    longestPause: 15 * MINUTE,
+    limit: HOUR,
+    concurrency: 1,
+    // Nobody waits for what the clock enqueues.
+    poll: rest.schedule === undefined ? 0.5 : 5,
+    ...rest,
+    parse: (data) => schema.parse(data),
+  };
+}

@@ -1,0 +1,17 @@
+/** What an owner may store, and does. Who grants is the statement that begins an upload; see `reserve`. */
+import type { Core } from '../core.ts';
+import type { Feature } from '../feature.ts';
+import { quotaActions } from './audit.ts';
+import { QuotasRepository } from './repository.ts';
+import { quotaRoutes } from './routes.ts';
+
+export const quotas: Feature<Core> = {
+  name: 'quotas',
+  tags: [{ name: 'Quotas', description: 'What an owner may store, and does' }],
+  auditActions: quotaActions,
+  routes: (app, { database, config, idempotency }) =>
+    quotaRoutes(app, {
+      quotas: new QuotasRepository(database, config.DEFAULT_QUOTA),
+      idempotency,
+    }),
+};

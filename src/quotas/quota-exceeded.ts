@@ -1,0 +1,15 @@
+import { Problem } from '../problems.ts';
+import type { QuotasRepository } from './repository.ts';
+
+/** @param bytes for which there was no room */
+export async function quotaExceeded(
+  quotas: Pick<QuotasRepository, 'get'>,
+  ownerId: string,
+  bytes: number,
+): Promise<Problem> {
+  const { limit, used, reserved } = await quotas.get(ownerId);
+  const available = limit > used + reserved ? limit - used - reserved : 0n;
+  return new Problem('quota-exceeded', {
+    detail: `${bytes} more bytes are needed and ${available} of ${limit} are available. Delete assets for good or ask for a larger quota.`,
+  });
+}

@@ -1,0 +1,379 @@
+/**
+ * Writes one object of unknown length from a stream of chunks, through part buffers. Whatever comes through the service
+ * is written by this, at one go or in several.
+ *
+ * The bytes are copied into a buffer. If they end within the first buffer, the object is written by a single `put`.
+ * Otherwise a full buffer becomes a part and travels to the store while the next one fills; a bounded number is under way
+ * at once, and when none is free, `write` waits, and so does the client. Nothing is visible in the store before `finish`,
+ * and after `abandon` nothing is left.
+ *
+ * An upload that may go on later has each part reported, in order, and `tail` tells what does not fill a part yet. With
+ * both, another writer resumes, in another request or process.
+ *
+ * There is no upload manager of the SDK here: it copies what it is given (twice the part size at the moment a part is
+ * cut), does not say when a buffer is free again, and answers a lost CompleteMultipartUpload by aborting. Our budget
+ * needs the second and our promises the third.
+ */
+import {
+  NoSuchUpload,
+  type ObjectAttributes,
+  type ObjectStore,
+  ObjectStoreUnavailable,
+  type UploadedPart,
+} from './object-store.ts';
+import type { PartBuffer, PartBuffers } from './part-buffers.ts';
+
+export interface PartWriterOptions {
+  store: ObjectStore;
+  buffers: PartBuffers;
+  key: string;
+  /** Bytes of every part but the last, at most those of the largest buffer; that of the buffers when absent. */
+  partSize?: number;
+  partsInFlight: number;
+  /** Stops the writer until `finish` is called; from then on it goes through. */
+  signal: AbortSignal;
+  /** Asked for once, when the object is begun in the store. */
+  attributes: () => ObjectAttributes;
+  /**
+   * Awaited before anything is sent, and before the object is made whole, with the number of bytes that the object then
+   * has at least.
+   */
+  beforeSending: (bytes: number) => Promise<void>;
+  /** Awaited when the store has begun the upload, before any part is sent. When it fails, that upload is aborted. */
+  onBegun?: (uploadId: string) => Promise<void>;
+  /** Awaited for each part that the store has, in order; not for the last one, which `finish` sends. Its failure ends the writer. */
+  onPart?: (part: UploadedPart, end: number) => Promise<void>;
+}
+
+/** Where an earlier writer has stopped. */
+export interface ResumePoint {
+  /** Absent when no part was sent. */
+  uploadId: string | undefined;
+  /** Parts that are there, from the first on without a gap, and their bytes. */
+  parts: number;
+  bytes: number;
+  /** What came after them; less than a part. */
+  tail: Buffer;
+}
+
+/** What `abandon` knows: nothing of the object is left, or something may be and its key must be kept to look again. */
+export type Abandoned = 'nothing-left' | 'unsure';
+
+export class PartWriter {
+  readonly #options: PartWriterOptions;
+  readonly #partSize: number;
+  readonly #stop = new AbortController();
+  readonly #unlink: () => void;
+  #current: PartBuffer | undefined;
+  #filled = 0;
+  /** Bytes and number of the parts that were sent, now or by an earlier writer. */
+  #sent = 0;
+  #partNumber = 0;
+  #atMost = Number.POSITIVE_INFINITY;
+  #touchedStore = false;
+  #uploadId: string | undefined;
+  readonly #parts: Promise<UploadedPart>[] = [];
+  /** The part that was reported last, and with it all before. */
+  #reported: Promise<void> = Promise.resolve();
+  #underWay = 0;
+  /** Takes over the next buffer whose part has arrived. */
+  #handOver: ((buffer: PartBuffer) => void) | undefined;
+  #failure: unknown;
+
+  constructor(options: PartWriterOptions) {
+    const { buffers, partSize = buffers.partSize, signal } = options;
+    if (partSize > buffers.partSize) throw new RangeError('a part must fit one buffer');
+    this.#options = options;
+    this.#partSize = partSize;
+    const onAbort = () => this.#stop.abort(signal.reason);
+    if (signal.aborted) onAbort();
+    else signal.addEventListener('abort', onAbort, { once: true });
+    this.#unlink = () => signal.removeEventListener('abort', onAbort);
+  }
+
+  /**
+   * Waits for the first buffer.
+   * @param atMost bytes the object can have; Infinity when nothing is known of it
+   * @param wait milliseconds
+   * @param signal ends the waiting
+   * @throws NoBufferFree
+   */
+  async open(atMost: number, wait: number, signal: AbortSignal): Promise<void> {
+    this.#atMost = atMost;
+    this.#current = await this.#options.buffers.acquire(Math.min(atMost, this.#partSize), wait, signal);
+  }
+
+  /** Goes on where another writer has stopped; call after `open`, before the first `write`. */
+  resume({ uploadId, parts, bytes, tail }: ResumePoint): void {
+    this.#uploadId = uploadId;
+    this.#partNumber = parts;
+    this.#sent = bytes;
+    this.#touchedStore = uploadId !== undefined;
+    this.#filled = tail.copy(this.#owned().memory);
+    if (this.#filled < tail.length) throw new RangeError('the tail is larger than a part');
+  }
+
+  /** Bytes of the object so far, those before `resume` included. */
+  get length(): number {
+    return this.#sent + this.#filled;
+  }
+
+  /** The first bytes, as long as they are in memory: until the first part was sent. */
+  get head(): Buffer {
+    return this.#sent === 0 ? this.tail : Buffer.alloc(0);
+  }
+
+  /** What is in no part yet. Valid until the next `write`. */
+  get tail(): Buffer {
+    return this.#current ? this.#current.memory.subarray(0, this.#filled) : Buffer.alloc(0);
+  }
+
+  /** Copies the chunk; the caller keeps it. Waits when no buffer is free. */
+  async write(chunk: Buffer): Promise<void> {
+    let rest = chunk;
+    while (rest.length > 0) {
+      if (this.#failure !== undefined) throw this.#failure;
+      let buffer = this.#owned();
+      if (this.#filled === this.#room(buffer)) {
+        await this.#sendPart();
+        buffer = this.#owned();
+      }
+      const copied = rest.copy(buffer.memory, this.#filled, 0, this.#room(buffer) - this.#filled);
+      this.#filled += copied;
+      rest = rest.subarray(copied);
+    }
+  }
+
+  /** Waits until all parts that were sent have arrived and are reported. @throws what one of them failed with */
+  async flush(): Promise<void> {
+    await this.#reported;
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  /**
+   * Sends what is left and makes the object whole. A lost answer is settled by looking.
+   * @param sha256 of the whole object; needed unless parts were sent
+   * @param allParts adds the parts of earlier writers to the own ones
+   * @throws ObjectStoreUnavailable when the object was not made, or nobody knows (OutcomeUnknown);
+   *   NoSuchUpload when somebody else completed or aborted the upload before its last part was sent
+   */
+  async finish(
+    sha256: Buffer | undefined,
+    allParts: (own: UploadedPart[]) => Promise<UploadedPart[]> = async (own) => own,
+  ): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
+    this.#unlink();
+    if (this.#uploadId !== undefined) await this.#completeParts(this.#uploadId, allParts);
+    else if (sha256) await this.#putWhole(sha256);
+    else throw new TypeError('an object that is written at once needs its digest');
+    this.#release();
+  }
+
+  /** Whether the store holds the object. The key is ours alone, so an object of the right size is the one we sent. */
+  isWhole(): Promise<boolean> {
+    const { store, key } = this.#options;
+    return isWhole(store, key, this.length);
+  }
+
+  /**
+   * Stops everything under way and gives the memory back. Never throws.
+   * @returns whether something may have been stored
+   */
+  async stop(): Promise<boolean> {
+    this.#stop.abort(new ObjectStoreUnavailable('the upload was abandoned'));
+    await this.close();
+    return this.#touchedStore;
+  }
+
+  /**
+   * Stops, and removes what was stored. Only when nobody can refer to the object any more: whoever keeps the record ends
+   * it first. Never throws.
+   */
+  async abandon(): Promise<Abandoned> {
+    if (!(await this.stop())) return 'nothing-left';
+    const { store, key } = this.#options;
+    try {
+      // The answer to CreateMultipartUpload may have been lost: then only the store knows the upload id.
+      const uploadIds = this.#uploadId === undefined ? await store.listMultipartUploads(key, {}) : [this.#uploadId];
+      for (const uploadId of uploadIds) await store.abortMultipartUpload(key, uploadId, {});
+      await store.delete(key, {});
+      // A request without an answer may still be on its way to the store, so one look is not proof.
+      return this.#uploadId === undefined ? 'unsure' : 'nothing-left';
+    } catch {
+      return 'unsure';
+    }
+  }
+
+  /** Waits for the parts under way, gives the memory back, and leaves the store as it is. Never throws. */
+  async close(): Promise<void> {
+    this.#unlink();
+    await Promise.allSettled([...this.#parts, this.#reported]);
+    this.#release();
+  }
+
+  #owned(): PartBuffer {
+    if (!this.#current) throw new Error('the writer is not open');
+    return this.#current;
+  }
+
+  #room({ memory }: PartBuffer): number {
+    return Math.min(memory.length, this.#partSize);
+  }
+
+  async #sendPart(): Promise<void> {
+    const buffer = this.#owned();
+    const size = this.#filled;
+    await this.#options.beforeSending(this.#sent + size);
+    const uploadId = this.#uploadId ?? (await this.#begin());
+    this.#stop.signal.throwIfAborted();
+    this.#current = undefined;
+    this.#filled = 0;
+    this.#underWay += 1;
+    const part = this.#send(uploadId, buffer.memory.subarray(0, size));
+    this.#report(part, this.#sent);
+    part.then(
+      () => this.#arrived(buffer),
+      (error) => {
+        this.#failure ??= error;
+        this.#arrived(buffer);
+      },
+    );
+    this.#current = await this.#nextBuffer();
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  async #begin(): Promise<string> {
+    const { store, key, attributes, onBegun } = this.#options;
+    this.#touchedStore = true;
+    const uploadId = await store.createMultipartUpload(key, attributes(), {
+      partSize: this.#partSize,
+      // Where the id is written down, it is waited for: nobody but the answer tells it.
+      ...(!onBegun && { signal: this.#stop.signal }),
+    });
+    try {
+      await onBegun?.(uploadId);
+    } catch (error) {
+      await store.abortMultipartUpload(key, uploadId, {}).catch(() => {});
+      throw error;
+    }
+    this.#uploadId = uploadId;
+    return uploadId;
+  }
+
+  #send(uploadId: string, body: Buffer): Promise<UploadedPart> {
+    const { store, key } = this.#options;
+    this.#partNumber += 1;
+    this.#sent += body.length;
+    const address = { key, uploadId, partNumber: this.#partNumber };
+    const part = store.uploadPart(address, body, { signal: this.#stop.signal });
+    this.#parts.push(part);
+    return part;
+  }
+
+  /** Several parts are under way at once; they are reported in their order. */
+  #report(part: Promise<UploadedPart>, end: number): void {
+    const { onPart } = this.#options;
+    const reported = Promise.all([part, this.#reported]).then(([arrived]) => onPart?.(arrived, end));
+    reported.catch((error) => {
+      this.#failure ??= error;
+    });
+    this.#reported = reported;
+  }
+
+  #arrived(buffer: PartBuffer): void {
+    this.#underWay -= 1;
+    const handOver = this.#handOver;
+    this.#handOver = undefined;
+    if (handOver) handOver(buffer);
+    else buffer.release();
+  }
+
+  /** A free buffer of the pool, else that of the first own part to arrive: there always is one under way. */
+  async #nextBuffer(): Promise<PartBuffer> {
+    const { buffers, partsInFlight } = this.#options;
+    const capacity = Math.min(this.#atMost - this.#sent, this.#partSize);
+    const free = this.#underWay < partsInFlight ? buffers.tryAcquire(capacity) : undefined;
+    return (
+      free ??
+      new Promise((resolve) => {
+        this.#handOver = resolve;
+      })
+    );
+  }
+
+  async #putWhole(sha256: Buffer): Promise<void> {
+    const { store, key, attributes, beforeSending } = this.#options;
+    const body = this.tail;
+    await beforeSending(body.length);
+    this.#touchedStore = true;
+    try {
+      await store.put(key, body, attributes(), { sha256, signal: this.#stop.signal });
+    } catch (error) {
+      await requireWhole(store, key, body.length, error);
+    }
+  }
+
+  async #completeParts(uploadId: string, allParts: (own: UploadedPart[]) => Promise<UploadedPart[]>): Promise<void> {
+    const { store, key, beforeSending } = this.#options;
+    await beforeSending(this.length);
+    if (this.#filled > 0) {
+      const body = this.tail;
+      this.#filled = 0;
+      void this.#send(uploadId, body);
+    }
+    const own = await Promise.all(this.#parts);
+    await this.#reported;
+    const parts = await allParts(own);
+    await completeObject(store, { key, uploadId, parts, size: this.length }, this.#stop.signal);
+  }
+
+  #release(): void {
+    this.#current?.release();
+    this.#current = undefined;
+  }
+}
+
+/**
+ * Makes parts one object. When the store does not confirm it, it is looked for: the key is ours alone.
+ * @throws ObjectStoreUnavailable when the object was not made; OutcomeUnknown when nobody knows
+ */
+export async function completeObject(
+  store: ObjectStore,
+  { key, uploadId, parts, size }: { key: string; uploadId: string; parts: UploadedPart[]; size: number },
+  signal?: AbortSignal,
+): Promise<void> {
+  try {
+    await store.completeMultipartUpload(key, uploadId, parts, signal ? { signal } : {});
+  } catch (error) {
+    if (!(error instanceof NoSuchUpload || error instanceof ObjectStoreUnavailable)) throw error;
+    await requireWhole(store, key, size, error);
+  }
+}
+
+/**
+ * Whether there is an object of this size. Its key is ours alone, so it is the one that was sent.
+ * @throws ObjectStoreUnavailable
+ */
+export async function isWhole(store: ObjectStore, key: string, size: number): Promise<boolean> {
+  return (await store.head(key, {}))?.size === size;
+}
+
+/**
+ * Looks for an object of which nobody knows whether it was made.
+ * @param cause why nobody knows
+ * @throws ObjectStoreUnavailable when it is not there; OutcomeUnknown when the store does not answer
+ */
+export async function requireWhole(store: ObjectStore, key: string, size: number, cause: unknown): Promise<void> {
+  let whole: boolean;
+  try {
+    whole = await isWhole(store, key, size);
+  } catch {
+    throw new OutcomeUnknown('nobody knows whether the object was made', { cause });
+  }
+  if (!whole) throw new ObjectStoreUnavailable('the object was not made', { cause });
+}
+
+/** The store may hold the whole object or not: nothing may be undone before somebody looked (promise 4). */
+export class OutcomeUnknown extends ObjectStoreUnavailable {
+  override name = 'OutcomeUnknown';
+}

@@ -1,0 +1,80 @@
+/** What all uploads share, whatever route they came through. */
+import type { Core } from '../core.ts';
+import type { DatabaseHandle } from '../database/client.ts';
+import { QuotasRepository } from '../quotas/repository.ts';
+import { MAX_PARTS } from '../storage/object-store.ts';
+import { metered } from './metered-source.ts';
+import { UploadsRepository } from './repository.ts';
+import { UploadSessionsRepository } from './session-repository.ts';
+
+/** Signs of life of an upload within its lease. */
+const LEASE_RENEWALS = 4;
+/** A disk gains nothing from more, and memory is saved. */
+const DISK_PARTS_IN_FLIGHT = 2;
+/** While uploads wait for memory, those that hold it must move at least this fast. Bytes per second. */
+const CONTENDED_RATE = 64 * 1024;
+
+export type UploadOutcome = 'stored' | 'refused' | 'aborted' | 'failed';
+
+type Shared = 'config' | 'policies' | 'database' | 'store' | 'buffers' | 'admission' | 'tasks' | 'onError';
+
+export interface UploadContext extends Pick<Core, Shared> {
+  uploads: UploadsRepository;
+  sessions: UploadSessionsRepository;
+  quotas: QuotasRepository;
+  onOutcome(outcome: UploadOutcome, bytes: number): void;
+}
+
+/** The context of all uploads of a process. */
+export function uploadContext(core: Core): UploadContext {
+  const { config, policies, database, store, buffers, admission, tasks, onError } = core;
+  return {
+    ...{ config, policies, database, store, buffers, admission, tasks, onError },
+    uploads: uploadsRepository(core, database),
+    sessions: new UploadSessionsRepository(database),
+    quotas: new QuotasRepository(database, config.DEFAULT_QUOTA),
+    onOutcome: (outcome, bytes) => core.metrics.upload(outcome, bytes),
+  };
+}
+
+/** The records of uploads, on one of the pools. */
+export function uploadsRepository(
+  { config, outbox }: Pick<Core, 'config' | 'outbox'>,
+  database: DatabaseHandle,
+): UploadsRepository {
+  return new UploadsRepository({ database, outbox, defaultLimit: config.DEFAULT_QUOTA, lease: leaseOf({ config }) });
+}
+
+/** Seconds for which an upload counts as alive after a sign of life. */
+export function leaseOf({ config }: Pick<UploadContext, 'config'>): number {
+  return config.UPLOAD_LEASE / 1000;
+}
+
+/** Milliseconds between two signs of life. */
+export function leaseRenewalOf({ config }: Pick<UploadContext, 'config'>): number {
+  return config.UPLOAD_LEASE / LEASE_RENEWALS;
+}
+
+/** Parts of one upload on their way to the store at once. */
+export function partsInFlightOf({ config, store }: Pick<UploadContext, 'config' | 'store'>): number {
+  return store.kind === 'disk' ? Math.min(DISK_PARTS_IN_FLIGHT, config.PARTS_IN_FLIGHT) : config.PARTS_IN_FLIGHT;
+}
+
+/** Bytes that a file may have which comes through this process: its parts are no larger than the buffers. */
+export function throughProcess({ buffers }: Pick<UploadContext, 'buffers'>, limit: number): number {
+  return Math.min(limit, buffers.partSize * MAX_PARTS);
+}
+
+/** The body of a client, which is ended when it comes too slowly. */
+export function meteredBody(
+  { config, buffers }: Pick<UploadContext, 'config' | 'buffers'>,
+  source: AsyncIterable<Buffer>,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer> {
+  const rate = config.MIN_UPLOAD_RATE;
+  return metered(source, {
+    minimumRate: () => (rate > 0 && buffers.contended ? Math.max(rate, CONTENDED_RATE) : rate),
+    window: config.BODY_TIMEOUT,
+    signal,
+  });
+}

@@ -1,0 +1,58 @@
+/** How an upload begins: what the client declares becomes the record `uploading`, and the attributes of its object. */
+import { v7 as uuidv7 } from 'uuid';
+import { contentDisposition } from '../assets/content-disposition.ts';
+import { dispositionOf } from '../assets/serving.ts';
+import type { Actor } from '../database/audit.ts';
+import { Problem, type ProblemError } from '../problems.ts';
+import { objectKey } from '../storage/object-key.ts';
+import type { ObjectAttributes } from '../storage/object-store.ts';
+import { checkFileName } from '../validation/file-name.ts';
+import type { DeclaredFile } from '../validation/file-validation.ts';
+import type { NewUpload } from './repository.ts';
+
+/** A file of which no byte has been read, as its client describes it. */
+export interface NewFile extends DeclaredFile {
+  actor: Actor;
+  ownerId: string;
+  projectId?: string;
+  metadata: Record<string, string>;
+  /** Declared digest of the bytes. */
+  sha256?: Buffer;
+}
+
+/** Names the place of the file name in the request. */
+export type NameField = (fault: string) => ProblemError;
+
+/**
+ * The record of a new upload, under a fresh id and a fresh object key.
+ * @throws Problem invalid-name
+ */
+export function newUpload(file: NewFile, keyPrefix: string, nameField: NameField): NewUpload {
+  const { ownerId, projectId, metadata } = file;
+  const checked = checkFileName(file.fileName);
+  if (!checked.ok) throw new Problem('invalid-name', { detail: checked.detail, errors: [nameField(checked.detail)] });
+  const createdAt = new Date();
+  const id = uuidv7({ msecs: createdAt.getTime() });
+  const project = projectId !== undefined && { projectId };
+  const key = objectKey({ prefix: keyPrefix, ownerId, assetId: id, ...project });
+  return { id, ownerId, ...project, name: checked.name, objectKey: key, metadata, createdAt };
+}
+
+/** What the store keeps beside the bytes. */
+export function objectAttributes(
+  { name, createdAt }: Pick<NewUpload, 'name' | 'createdAt'>,
+  actor: Actor,
+  { mediaType, cacheControl }: { mediaType: string; cacheControl: string },
+  sha256: Buffer | undefined,
+): ObjectAttributes {
+  return {
+    contentType: mediaType,
+    contentDisposition: contentDisposition(dispositionOf(mediaType), name),
+    cacheControl,
+    metadata: {
+      'uploaded-by': encodeURIComponent(actor.callerId),
+      'uploaded-at': createdAt.toISOString(),
+      ...(sha256 && { sha256: sha256.toString('hex') }),
+    },
+  };
+}

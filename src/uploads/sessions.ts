@@ -1,0 +1,93 @@
+/**
+ * Upload sessions: uploads whose bytes come in several requests, direct or resumable. This is what both have in common:
+ * how they begin, how they are found, and how they end. A session has its record `uploading` from its first moment on; it
+ * ends as an asset, or with its lease.
+ */
+import type { Asset } from '../assets/asset.ts';
+import type { Actor } from '../database/audit.ts';
+import { Problem } from '../problems.ts';
+import { quotaExceeded } from '../quotas/quota-exceeded.ts';
+import { byteProblems } from '../validation/file-validation.ts';
+import { leaseOf, type UploadContext } from './context.ts';
+import { endFailedUpload, endUpload } from './ending.ts';
+import type { EndedUpload, InTransaction, NewUpload, SettledBytes } from './repository.ts';
+import type { NewSession, SessionKind, UploadSession } from './session-repository.ts';
+
+/**
+ * Reserves the quota, and writes down the record and the session.
+ * @param size bytes to reserve; 0 where the size is left open
+ * @throws Problem quota-exceeded
+ */
+export async function beginSession(
+  context: UploadContext,
+  record: NewUpload,
+  session: NewSession,
+  size: number,
+): Promise<void> {
+  const { uploads, sessions, quotas } = context;
+  const begun = await uploads.begin(record, size, {
+    lease: (session.expiresAt.getTime() - record.createdAt.getTime()) / 1000 + leaseOf(context),
+    inTransaction: (transaction) => sessions.insert(transaction, record.id, session),
+  });
+  if (!begun) throw await quotaExceeded(quotas, record.ownerId, size);
+}
+
+/** A session of this owner, or the asset it has become. @throws Problem not-found */
+export async function findSession(
+  { sessions }: UploadContext,
+  kind: SessionKind,
+  ownerId: string,
+  id: string,
+): Promise<{ session: UploadSession } | { asset: Asset }> {
+  const found = await sessions.find(kind, ownerId, id);
+  if (!found) throw uploadNotFound();
+  return found;
+}
+
+/** @throws Problem upload-expired */
+export function requireLive(session: UploadSession): UploadSession {
+  if (session.expiresAt.getTime() > Date.now()) return session;
+  throw new Problem('upload-expired', { detail: 'The upload has expired. Begin a new one.' });
+}
+
+/**
+ * Makes the session an asset, whose object is whole. Without a known digest, or with one that is still to be compared, it
+ * is `processing` until a job has read it back.
+ * @returns undefined when the upload was ended by somebody else
+ */
+export function settleSession(
+  { uploads }: UploadContext,
+  id: string,
+  stored: SettledBytes,
+  actor: Actor,
+  { verified, inTransaction }: { verified: boolean; inTransaction?: InTransaction<Asset> | undefined },
+): Promise<Asset | undefined> {
+  return uploads.settle(id, stored, actor, inTransaction, verified ? 'ready' : 'processing');
+}
+
+/** Ends the session where its bytes are refused for good. Never throws. @returns whether that is so */
+export async function endIfRefused(
+  context: UploadContext,
+  session: UploadSession,
+  actor: Actor,
+  error: unknown,
+): Promise<boolean> {
+  if (!(error instanceof Problem) || !byteProblems.has(error.type)) return false;
+  await endFailedUpload(context, session, { action: 'upload.refused', reason: error.type, actor });
+  return true;
+}
+
+/** Ends the session because its client wants so, and leaves nothing. @returns false when somebody else was faster */
+export function cancelSession(context: UploadContext, session: UploadSession, actor: Actor): Promise<boolean> {
+  const outcome: EndedUpload = { action: 'upload.aborted', reason: 'cancelled', actor };
+  return endUpload(context, session, outcome);
+}
+
+/** A foreign id and an unknown one get the same answer. */
+export function uploadNotFound(): Problem {
+  return new Problem('not-found', { detail: 'There is no upload with this id.' });
+}
+
+export function uploadComplete(): Problem {
+  return new Problem('wrong-state', { detail: 'The upload is complete. Delete the asset instead.' });
+}

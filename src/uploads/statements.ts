@@ -1,0 +1,286 @@
+/** The statements by which an upload lives and ends; repository.ts says when each is run. */
+import { and, eq, exists, or, sql } from 'drizzle-orm';
+import { assetColumns } from '../assets/asset.ts';
+import { auditFrom } from '../database/audit.ts';
+import { build, compile, inSeconds, jsonObject, now, type Parameter, typed } from '../database/statements.ts';
+import { assets, inState, isVisible } from '../database/tables/assets.ts';
+import { quotas } from '../database/tables/quotas.ts';
+import { reserve } from '../quotas/repository.ts';
+
+type Actor = 'callerId' | 'requestId';
+type Seal = 'storedSize' | 'sha256' | 'mediaType' | 'assetType' | 'cacheControl';
+
+const isUploading = inState('uploading');
+
+/** Quota, record and lease by one statement, so that there is never a reservation without an upload. */
+export const beginUpload = compile(
+  'begin-upload',
+  (
+    p: Parameter<
+      | Seal
+      | 'id'
+      | 'ownerId'
+      | 'projectId'
+      | 'name'
+      | 'metadata'
+      | 'objectKey'
+      | 'createdAt'
+      | 'size'
+      | 'lease'
+      | 'defaultLimit'
+    >,
+  ) => {
+    const reserved = build.$with('reserved').as(reserve(p));
+    // Every column in the order of the table: drizzle-orm names them all.
+    const record = build
+      .select({
+        id: typed(p('id'), assets.id).as('id'),
+        ownerId: reserved.ownerId,
+        projectId: typed(p('projectId'), assets.projectId).as('project_id'),
+        name: typed(p('name'), assets.name).as('name'),
+        state: sql`'uploading'`.as('state'),
+        assetType: typed(p('assetType'), assets.assetType).as('asset_type'),
+        mediaType: typed(p('mediaType'), assets.mediaType).as('media_type'),
+        size: typed(p('storedSize'), assets.size).as('size'),
+        sha256: typed(p('sha256'), assets.sha256).as('sha256'),
+        reason: sql`null`.as('reason'),
+        metadata: typed(p('metadata'), assets.metadata).as('metadata'),
+        objectKey: typed(p('objectKey'), assets.objectKey).as('object_key'),
+        cacheControl: typed(p('cacheControl'), assets.cacheControl).as('cache_control'),
+        version: sql`1`.as('version'),
+        createdAt: typed(p('createdAt'), assets.createdAt).as('created_at'),
+        updatedAt: typed(p('createdAt'), assets.updatedAt).as('updated_at'),
+        trashedAt: sql`null::timestamptz`.as('trashed_at'),
+        reservedBytes: typed(p('size'), assets.reservedBytes).as('reserved_bytes'),
+        leaseExpiresAt: inSeconds(p('lease')).as('lease_expires_at'),
+      })
+      .from(reserved);
+    return build.with(reserved).insert(assets).select(record);
+  },
+);
+
+export const extendUpload = compile('extend-upload', (p: Parameter<'id' | 'total' | 'defaultLimit' | 'lease'>) =>
+  extension(p, {}),
+);
+
+export const sealUpload = compile('seal-upload', (p: Parameter<'id' | 'total' | 'defaultLimit' | 'lease' | Seal>) =>
+  extension(p, {
+    size: typed(p('storedSize'), assets.size),
+    sha256: typed(p('sha256'), assets.sha256),
+    mediaType: typed(p('mediaType'), assets.mediaType),
+    assetType: typed(p('assetType'), assets.assetType),
+    cacheControl: typed(p('cacheControl'), assets.cacheControl),
+  }),
+);
+
+/** @param seal what is set beside the reservation and the lease */
+function extension(p: Parameter<'id' | 'total' | 'defaultLimit' | 'lease'>, seal: object) {
+  const live = build.$with('live').as(
+    build
+      .select({
+        id: assets.id,
+        ownerId: assets.ownerId,
+        step: sql<number>`greatest(${p('total')}::bigint - ${assets.reservedBytes}, 0)`.as('step'),
+      })
+      .from(assets)
+      .where(and(eq(assets.id, p('id')), isUploading))
+      .for('update'),
+  );
+  const room = sql`${quotas.usedBytes} + ${quotas.reservedBytes} + ${live.step}
+    <= coalesce(${quotas.limitBytes}, ${p('defaultLimit')}::bigint)`;
+  const granted = build.$with('granted').as(
+    build
+      .update(quotas)
+      .set({ reservedBytes: sql`${quotas.reservedBytes} + ${live.step}` })
+      .from(live)
+      .where(and(eq(quotas.ownerId, live.ownerId), or(sql`${live.step} = 0`, room)))
+      .returning({ id: live.id, step: live.step }),
+  );
+  const extended = build.$with('extended').as(
+    build
+      .update(assets)
+      .set({
+        reservedBytes: sql`${assets.reservedBytes} + ${granted.step}`,
+        leaseExpiresAt: inSeconds(p('lease')),
+        ...seal,
+      })
+      .from(granted)
+      .where(eq(assets.id, granted.id))
+      .returning({ id: assets.id }),
+  );
+  return build
+    .with(live, granted, extended)
+    .select({
+      isLive: sql<boolean>`${exists(build.select({ id: live.id }).from(live))}`.as('is_live'),
+      isExtended: sql<boolean>`${exists(build.select({ id: extended.id }).from(extended))}`.as('is_extended'),
+    })
+    .from(sql`(select) as one`);
+}
+
+export const renewUpload = compile('renew-upload', (p: Parameter<'id' | 'lease'>) =>
+  build
+    .update(assets)
+    .set({ leaseExpiresAt: inSeconds(p('lease')) })
+    .where(and(eq(assets.id, p('id')), isUploading)),
+);
+
+/** The record of an upload in progress, locked, as the statements that end it see it. */
+function lockedUpload(p: Parameter<'id'>, ...conditions: Parameters<typeof and>) {
+  return build.$with('upload').as(
+    build
+      .select({ id: assets.id, ownerId: assets.ownerId, name: assets.name, reservedBytes: assets.reservedBytes })
+      .from(assets)
+      .where(and(eq(assets.id, p('id')), isUploading, ...conditions))
+      .for('update'),
+  );
+}
+type LockedUpload = ReturnType<typeof lockedUpload>;
+
+export const settleUpload = compile(
+  'settle-upload',
+  (p: Parameter<'id' | 'state' | 'size' | 'sha256' | 'mediaType' | 'assetType' | 'cacheControl' | Actor>) => {
+    const upload = lockedUpload(p);
+    const settled = build.$with('settled').as(
+      build
+        .update(assets)
+        .set({
+          state: typed(p('state'), assets.state),
+          size: typed(p('size'), assets.size),
+          sha256: typed(p('sha256'), assets.sha256),
+          mediaType: typed(p('mediaType'), assets.mediaType),
+          assetType: typed(p('assetType'), assets.assetType),
+          cacheControl: typed(p('cacheControl'), assets.cacheControl),
+          reservedBytes: 0,
+          leaseExpiresAt: null,
+          updatedAt: now,
+        })
+        .from(upload)
+        .where(eq(assets.id, upload.id))
+        .returning(assetColumns),
+    );
+    const counted = build.$with('counted', {}).as(
+      build
+        .update(quotas)
+        .set({
+          usedBytes: sql`${quotas.usedBytes} + ${typed(p('size'), assets.size)}`,
+          reservedBytes: sql`${quotas.reservedBytes} - ${upload.reservedBytes}`,
+          fileCount: sql`${quotas.fileCount} + 1`,
+        })
+        .from(upload)
+        .where(eq(quotas.ownerId, upload.ownerId))
+        .getSQL(),
+    );
+    const detail = jsonObject({ name: settled.name, size: settled.size, mediaType: settled.mediaType });
+    const audit = auditFrom(p, settled, { action: 'asset.uploaded', detail });
+    return build.with(upload, settled, counted, audit).select().from(settled);
+  },
+);
+
+export const findSettled = compile('find-settled-upload', (p: Parameter<'id'>) =>
+  build
+    .select(assetColumns)
+    .from(assets)
+    .where(and(eq(assets.id, p('id')), isVisible)),
+);
+
+export const findProcessing = compile('find-processing-asset', (p: Parameter<'id'>) =>
+  build
+    .select(assetColumns)
+    .from(assets)
+    .where(and(eq(assets.id, p('id')), inState('processing'))),
+);
+
+export const endProcessing = compile(
+  'end-processing',
+  (p: Parameter<'id' | 'state' | 'reason' | 'sha256' | 'action' | Actor>) => {
+    const verified = build.$with('verified').as(
+      build
+        .update(assets)
+        .set({
+          state: typed(p('state'), assets.state),
+          reason: typed(p('reason'), assets.reason),
+          sha256: sql`coalesce(${typed(p('sha256'), assets.sha256)}, ${assets.sha256})`,
+          version: sql`${assets.version} + 1`,
+          updatedAt: now,
+        })
+        .where(and(eq(assets.id, p('id')), inState('processing')))
+        .returning({ id: assets.id, ownerId: assets.ownerId }),
+    );
+    const detail = jsonObject({ reason: typed(p('reason'), assets.reason) });
+    const audit = auditFrom(p, verified, { action: p('action'), detail });
+    return build.with(verified, audit).select({ ownerId: verified.ownerId }).from(verified);
+  },
+);
+
+/** What was reserved for the upload is free again. */
+function released(upload: LockedUpload) {
+  return build.$with('released', {}).as(
+    build
+      .update(quotas)
+      .set({ reservedBytes: sql`${quotas.reservedBytes} - ${upload.reservedBytes}` })
+      .from(upload)
+      .where(eq(quotas.ownerId, upload.ownerId))
+      .getSQL(),
+  );
+}
+
+/** One audit row that tells why an upload ended. */
+function endedAudit(p: Parameter<'action' | 'reason' | Actor>, upload: LockedUpload) {
+  const detail = jsonObject({ name: upload.name, reason: sql`${p('reason')}::text` });
+  return auditFrom(p, upload, { action: p('action'), detail });
+}
+
+export const removeUpload = compile('remove-upload', (p: Parameter<'id' | 'action' | 'reason' | Actor>) => {
+  const upload = lockedUpload(p);
+  const ended = build
+    .$with('ended', {})
+    .as(build.delete(assets).where(sql`${assets.id} = (select ${upload.id} from ${upload})`).getSQL());
+  return build.with(upload, ended, released(upload), endedAudit(p, upload)).select({ id: upload.id }).from(upload);
+});
+
+export const markUploadForDeletion = compile(
+  'mark-upload-for-deletion',
+  (p: Parameter<'id' | 'action' | 'reason' | 'onlyAbandoned' | Actor>) => {
+    const upload = lockedUpload(p, sql`(not ${p('onlyAbandoned')}::boolean or ${assets.leaseExpiresAt} < ${now})`);
+    const ended = build
+      .$with('ended', {})
+      .as(
+        build
+          .update(assets)
+          .set({ state: 'deleting', reservedBytes: 0, leaseExpiresAt: null, updatedAt: now })
+          .from(upload)
+          .where(eq(assets.id, upload.id))
+          .getSQL(),
+      );
+    return build.with(upload, ended, released(upload), endedAudit(p, upload)).select({ id: upload.id }).from(upload);
+  },
+);
+
+export const forgetUpload = compile('forget-upload', (p: Parameter<'id'>) =>
+  build.delete(assets).where(and(eq(assets.id, p('id')), inState('deleting'))),
+);
+
+export const listAbandoned = compile('list-abandoned-uploads', (p: Parameter<'limit'>) =>
+  build
+    .select({
+      id: assets.id,
+      ownerId: assets.ownerId,
+      objectKey: assets.objectKey,
+      size: assets.size,
+      sha256: assets.sha256,
+      mediaType: assets.mediaType,
+      assetType: assets.assetType,
+      cacheControl: assets.cacheControl,
+    })
+    .from(assets)
+    .where(and(isUploading, sql`${assets.leaseExpiresAt} < ${now}`))
+    .orderBy(assets.leaseExpiresAt)
+    .limit(p('limit')),
+);
+
+export const findFate = compile('find-upload-fate', (p: Parameter<'id'>) =>
+  build
+    .select(assetColumns)
+    .from(assets)
+    .where(and(eq(assets.id, p('id')), sql`not ${inState('deleting')}`)),
+);

@@ -1,0 +1,44 @@
+/** Statistics over HTTP. */
+import { z } from 'zod';
+import type { App } from '../http/openapi.ts';
+import { bytesCount } from '../http/schema-types.ts';
+import type { Dimension, UsageRepository } from './repository.ts';
+
+const group = z.object({
+  value: z.string().optional().meta({ description: 'Absent for assets without a project' }),
+  count: bytesCount.meta({ override: { type: 'integer', format: 'int64' }, description: 'Assets' }),
+  bytes: bytesCount,
+});
+const statisticsDocument = z
+  .object({
+    byAssetType: z.array(group),
+    byMediaType: z.array(group),
+    byProject: z.array(group),
+    byDay: z
+      .array(group)
+      .meta({ description: 'By day of upload in UTC, the last 30 days; days without uploads are left out' }),
+  })
+  .meta({ id: 'Statistics' });
+
+export function usageRoutes(app: App, { usage }: { usage: UsageRepository }): void {
+  app.get(
+    '/v1/statistics',
+    {
+      schema: {
+        operationId: 'getStatistics',
+        tags: ['Quotas'],
+        summary: 'Get count and bytes of your assets by asset type, media type, project and day',
+        response: { 200: statisticsDocument },
+      },
+      config: { success: { status: 200, description: 'Your statistics' } },
+    },
+    async (request) => {
+      const rows = await usage.statistics(request.caller.id);
+      const of = (dimension: Dimension) =>
+        rows
+          .filter((row) => row.dimension === dimension)
+          .map(({ value, count, bytes }) => ({ ...(value !== null && { value }), count, bytes }));
+      return { byAssetType: of('assetType'), byMediaType: of('mediaType'), byProject: of('project'), byDay: of('day') };
+    },
+  );
+}

@@ -1,0 +1,153 @@
+/**
+ * What an upload is validated by, whatever route it came through: what the client declares against what the bytes show,
+ * the upload policy that allows it, and the structure of the file.
+ */
+import { Problem } from '../problems.ts';
+import { classify, HEAD_SIZE, normaliseMediaType } from './media-types.ts';
+import { type StructureCheck, structureCheck } from './structure.ts';
+import type { UploadPolicies, UploadPolicy } from './upload-policies.ts';
+
+const problemOf = {
+  undetected: 'undetected-type',
+  'declared-mismatch': 'declared-mismatch',
+  'extension-mismatch': 'extension-mismatch',
+} as const;
+
+/** What is known of a file before its bytes are. */
+export interface DeclaredFile {
+  fileName: string;
+  /** As the client named it; absent when it said nothing. */
+  declaredType?: string | undefined;
+  /** Name of the upload policy that the client chose. */
+  assetType?: string | undefined;
+}
+
+/** What the bytes turned out to be. */
+export interface ValidatedType {
+  mediaType: string;
+  policy: UploadPolicy;
+}
+
+/** The validation of one file, whose bytes come in order: first the head, then chunk by chunk. */
+export class FileValidation {
+  readonly #policies: UploadPolicies;
+  readonly #declared: DeclaredFile;
+  #structure: StructureCheck | undefined;
+  #validated: ValidatedType | undefined;
+
+  constructor(policies: UploadPolicies, declared: DeclaredFile) {
+    this.#policies = policies;
+    this.#declared = declared;
+  }
+
+  /** Absent until the head was seen. */
+  get validated(): ValidatedType | undefined {
+    return this.#validated;
+  }
+
+  /**
+   * Tells the type. What follows is `update` with all bytes of the file, the head first.
+   * @param head all bytes so far: HEAD_SIZE or more, or the whole file
+   * @throws Problem undetected-type, declared-mismatch, extension-mismatch, type-not-allowed
+   */
+  async begin(head: Buffer): Promise<ValidatedType> {
+    const validated = await validateType(this.#policies, this.#declared, head);
+    this.#validated = validated;
+    this.#structure = structureCheck(validated.mediaType);
+    return validated;
+  }
+
+  /** Bytes of the file, in order. @throws Problem damaged-file */
+  update(chunk: Buffer): void {
+    this.#structure?.update(chunk);
+    refuseDamaged(this.#structure?.fault());
+  }
+
+  /** The file is at its end. @throws Problem damaged-file */
+  end(): void {
+    refuseDamaged(this.#structure?.end());
+  }
+}
+
+/** @throws Problem damaged-file when there is a fault */
+export function refuseDamaged(fault: string | undefined): void {
+  if (fault !== undefined) throw new Problem('damaged-file', { detail: fault });
+}
+
+async function validateType(policies: UploadPolicies, declared: DeclaredFile, head: Buffer): Promise<ValidatedType> {
+  const { fileName, declaredType, assetType } = declared;
+  const named = assetType === undefined ? undefined : policyNamed(policies, assetType);
+  const found = await classify({
+    head: head.subarray(0, HEAD_SIZE),
+    fileName,
+    declared: declaredType,
+    allowUndetected: named ? named.allowUndetected : policies.allowUndetected,
+  });
+  if (found.outcome === 'refused') throw new Problem(problemOf[found.reason], { detail: found.detail });
+  return { mediaType: found.mediaType, policy: policyFor(policies, named, found.mediaType) };
+}
+
+function policyFor(policies: UploadPolicies, named: UploadPolicy | undefined, mediaType: string): UploadPolicy {
+  const policy = named ? (named.mediaTypes.includes(mediaType) ? named : undefined) : policies.allowing(mediaType);
+  if (policy) return policy;
+  throw typeNotAllowed(policies, named, mediaType);
+}
+
+/** @throws Problem invalid-parameter */
+export function policyNamed(policies: UploadPolicies, assetType: string): UploadPolicy {
+  const policy = policies.named(assetType);
+  if (policy) return policy;
+  const detail = `There is no upload policy of this name. There are ${policies.all.map((each) => each.assetType).join(', ')}.`;
+  throw new Problem('invalid-parameter', { detail, errors: [{ parameter: 'assetType', detail }] });
+}
+
+/**
+ * Bytes a file may have, by what the client declares. The declared type must agree with the bytes in the end, so it may
+ * already tell the limit, or that there is no hope.
+ * @throws Problem when no policy would allow it
+ */
+export function limitFor(
+  policies: UploadPolicies,
+  { assetType, declaredType }: Pick<DeclaredFile, 'assetType' | 'declaredType'>,
+): number {
+  const named = assetType === undefined ? undefined : policyNamed(policies, assetType);
+  const declared = normaliseMediaType(declaredType);
+  if (declared === undefined) return named?.maxBytes ?? policies.largest;
+  return policyFor(policies, named, declared).maxBytes;
+}
+
+/** @throws Problem too-large */
+export function refuseBeyond(limit: number, bytes: number): void {
+  if (bytes <= limit) return;
+  throw new Problem('too-large', {
+    detail: `A file of this type may have at most ${limit} bytes. Send a smaller one.`,
+  });
+}
+
+function typeNotAllowed(policies: UploadPolicies, named: UploadPolicy | undefined, mediaType: string): Problem {
+  const allowed = named ? named.mediaTypes : policies.all.flatMap((each) => each.mediaTypes);
+  const where = named ? `The asset type ${named.assetType} allows` : 'Allowed are';
+  return new Problem('type-not-allowed', {
+    detail: `The file is ${mediaType}. ${where} ${[...new Set(allowed)].join(', ')}.`,
+  });
+}
+
+export function emptyFile(): Problem {
+  return new Problem('empty-file', { detail: 'The file has no bytes. Send a file that has some.' });
+}
+
+export function digestMismatch(found: Buffer): Problem {
+  return new Problem('digest-mismatch', {
+    detail: `The SHA-256 of the bytes is ${found.toString('hex')}. Send the file again.`,
+  });
+}
+
+/** Problems of the bytes themselves: they are not what they should be and never will be, so the upload ends. */
+export const byteProblems: ReadonlySet<string> = new Set([
+  'undetected-type',
+  'declared-mismatch',
+  'extension-mismatch',
+  'type-not-allowed',
+  'damaged-file',
+  'digest-mismatch',
+]);

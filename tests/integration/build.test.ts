@@ -1,0 +1,130 @@
+/** What `npm start` and the image run: the service as one file, built by scripts/build.ts. */
+import assert from 'node:assert/strict';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { Client as Postgres } from 'pg';
+import { buildService } from '../../scripts/build.ts';
+import { runningEmbeddedPostgres } from '../../src/database/embedded/embedded-postgres.ts';
+import { secretIn } from '../../src/secrets.ts';
+import { Client } from '../support/client.ts';
+import { png } from '../support/files.ts';
+import { createTestDatabase } from '../support/postgres.ts';
+import { launch, spawnService } from '../support/processes.ts';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+
+describe('the bundle', () => {
+  /** Beside the bundle lies what comes with it, as in the repository and in the image. */
+  const place = mkdtempSync(join(tmpdir(), 'stowage-test-build-'));
+  const [main, whole] = ['npm', 'image'].map((name) => join(place, name, 'dist/main.js')) as [string, string];
+
+  const packages: Record<string, string[]> = {};
+
+  before(async (context) => {
+    for (const name of ['npm', 'image']) {
+      mkdirSync(join(place, name));
+      cpSync(join(root, 'package.json'), join(place, name, 'package.json'));
+      cpSync(join(root, 'migrations'), join(place, name, 'migrations'), { recursive: true });
+    }
+    symlinkSync(join(root, 'node_modules'), join(place, 'npm/node_modules'));
+    // Of an earlier build, which had more files.
+    mkdirSync(join(place, 'npm/dist'));
+    writeFileSync(join(place, 'npm/dist/earlier.js'), '');
+    const began = performance.now();
+    packages['npm'] = await buildService(join(place, 'npm/dist'), { whole: false });
+    const built = performance.now();
+    packages['image'] = await buildService(join(place, 'image/dist'), { whole: true });
+    if ('diagnostic' in context)
+      context.diagnostic(
+        `built in ${Math.round(built - began)} ms, whole in ${Math.round(performance.now() - built)} ms`,
+      );
+  });
+  after(() => rmSync(place, { recursive: true, force: true }));
+
+  const filesOf = (name: string) =>
+    readdirSync(join(place, name, 'dist'))
+      .filter((file) => !file.endsWith('.map'))
+      .sort();
+
+  test('is one file beside its entries, each with a source map, and asks for no other package', () => {
+    assert.deepEqual(filesOf('npm'), ['compile.js', 'main.js', 'service.js']);
+    assert.deepEqual(filesOf('image'), ['compile.js', 'main.js', 'migrate.js', 'reference-page.js', 'service.js']);
+    for (const name of ['npm', 'image']) {
+      for (const file of filesOf(name)) {
+        const map = JSON.parse(readFileSync(join(place, name, 'dist', `${file}.map`), 'utf8'));
+        assert.equal(map.version, 3, file);
+      }
+    }
+    assert.deepEqual(packages, { npm: ['pg-native', '@scalar/fastify-api-reference'], image: ['pg-native'] });
+  });
+
+  test('starts on the embedded Postgres, takes an upload, logs errors in lines of the source, stops on SIGTERM', async (context) => {
+    const DATA_DIR = join(place, 'data');
+    const service = await launch({ DATA_DIR }, main);
+    context.after(() => service.child.kill('SIGKILL'));
+    const client = new Client(service.url);
+    const { status, body } = await client.upload(png(5000));
+    assert.equal(status, 201);
+    assert.equal((await client.content(body.id)).body.length, 5000);
+    assert.equal((await fetch(`${service.url}/docs/`)).status, 200);
+
+    const password = secretIn(DATA_DIR, 'postgres-password').toString('hex');
+    const postgres = new Postgres(runningEmbeddedPostgres(join(DATA_DIR, 'postgres'), password));
+    await postgres.connect();
+    await postgres.query('alter table assets rename to elsewhere');
+    assert.equal((await client.get(`/v1/assets/${body.id}`)).status, 500);
+    await postgres.end();
+    const lines = service.output().split('\n');
+    const logged = lines.find((line) => line.includes('"level":50')) ?? '';
+    const { err } = JSON.parse(logged);
+    // Another package may have a class of the same name.
+    assert.match(err.type, /^DatabaseError\d*$/);
+    const frames = [...err.stack.matchAll(/file:\/\/\S+\/(src\/\S+\.ts):(\d+):\d+/g)].map(([, path, line]) => ({
+      path,
+      line,
+    }));
+    assert.ok(
+      frames.some(({ path }) => path === 'src/assets/routes.ts'),
+      err.stack,
+    );
+    for (const { path, line } of frames)
+      assert.match(
+        readFileSync(join(root, path), 'utf8').split('\n')[line - 1] ?? '',
+        /await|return|\(/,
+        `${path}:${line}`,
+      );
+    assert.doesNotMatch(err.stack, /dist\/service\.js/);
+
+    service.child.kill('SIGTERM');
+    assert.equal(await service.exit, 0);
+  });
+
+  test('needs no package in the image: it migrates, starts, and has the page of the reference', async (context) => {
+    const database = await createTestDatabase();
+    const migration = spawnService({ DATABASE_URL: database.url }, join(place, 'image/dist/migrate.js'));
+    assert.equal(await migration.exit, 0, migration.output());
+    const compilation = spawnService({}, join(place, 'image/dist/compile.js'));
+    assert.equal(await compilation.exit, 0, compilation.output());
+
+    const service = await launch({ DATABASE_URL: database.url, DATA_DIR: join(place, 'image-data') }, whole);
+    context.after(() => service.child.kill('SIGKILL'));
+    assert.equal((await new Client(service.url).upload(png(5000))).status, 201);
+    const page = await fetch(`${service.url}/docs/`);
+    assert.equal(page.status, 200);
+    assert.match(await page.text(), /scalar/i);
+    assert.equal((await fetch(`${service.url}/openapi.yaml`)).status, 200);
+    service.child.kill('SIGTERM');
+    assert.equal(await service.exit, 0);
+    await database.drop();
+  });
+
+  test('tells of a faulty configuration without a stack', async () => {
+    const service = spawnService({ PART_SIZE: '1MiB' }, main);
+    assert.equal(await service.exit, 1);
+    assert.match(service.output(), /PART_SIZE/);
+    assert.doesNotMatch(service.output(), /\n\s+at /);
+  });
+});
