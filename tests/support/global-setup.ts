@@ -8,6 +8,7 @@
  *   TEST_S3_SKIP        why there is no S3 server; its tests are then skipped. Never with CI=true: that fails the run.
  *   TEST_QUICK          set by `npm run test:quick`, which does without S3 server and programs.
  *   TEST_WARM           set by whole runs: the service is started once, so that its compile cache is there.
+ *   TEST_ENTRY          the file that is started as the service, a bundle for example; else src/main.js.
  *
  * Made here for the tests: TEST_DATABASE_TEMPLATE, the database that those with tables are copies of.
  *
