@@ -1,6 +1,16 @@
 /** What `npm start` and the image run: the service as one file, built by scripts/build.ts. */
 import assert from 'node:assert/strict';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -52,6 +62,9 @@ describe('the bundle', () => {
   test('is one file beside its entries, each with a source map, and asks for no other package', () => {
     assert.deepEqual(filesOf('npm'), ['compile.js', 'main.js', 'service.js']);
     assert.deepEqual(filesOf('image'), ['compile.js', 'main.js', 'migrate.js', 'reference-page.js', 'service.js']);
+    // Else an entry holds a second service, and the compile cache is filled for that one.
+    for (const entry of ['main.js', 'compile.js'])
+      assert.ok(statSync(join(place, 'npm/dist', entry)).size < 2000, entry);
     for (const name of ['npm', 'image']) {
       for (const file of filesOf(name)) {
         const map = JSON.parse(readFileSync(join(place, name, 'dist', `${file}.map`), 'utf8'));
