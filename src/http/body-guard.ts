@@ -7,7 +7,7 @@
  *   a connection that is closed while bytes wait in it is reset, and who is still sending then finds that error before
  *   the answer. nginx makes a 502 of it.
  * - `Expect: 100-continue` (RFC 9110 section 10.1.1) is answered when the body is wanted, so a refused upload is never sent.
- * - A JSON body must arrive whole within a time limit; uploads have a minimum rate instead (intake/metered-source.ts).
+ * - A JSON body must arrive whole within a time limit; uploads have a minimum rate instead (uploads/metered-source.ts).
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
