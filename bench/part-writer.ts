@@ -1,12 +1,12 @@
 /**
- * `node bench/object-writer.ts`: one GiB into an S3 server, by the upload manager of the SDK (`Upload` of
+ * `node bench/part-writer.ts`: one GiB into an S3 server, by the upload manager of the SDK (`Upload` of
  * @aws-sdk/lib-storage) and by our PartWriter over PartBuffers, with the same client, part size and parts in flight.
  *
  * Both are fed whole parts, which suits the upload manager best: it then has nothing to put together. The manager signs
  * the SHA-256 of every part; so ours runs twice, once doing the same and once with the CRC32 that is the default.
  * Each run is a process of its own, rounds are interleaved, and every object is deleted before the next run.
  *
- *   S3_ENDPOINT=http://127.0.0.1:7480 S3_BUCKET=dev S3_ACCESS_KEY_ID=... S3_SECRET_ACCESS_KEY=... node bench/object-writer.ts
+ *   S3_ENDPOINT=http://127.0.0.1:7480 S3_BUCKET=dev S3_ACCESS_KEY_ID=... S3_SECRET_ACCESS_KEY=... node bench/part-writer.ts
  */
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
@@ -71,11 +71,11 @@ function compare(): void {
 async function measure(each: Variant): Promise<Measurement> {
   const options = s3Options(each === 'writer, crc32' ? 'crc32' : 'sha256');
   const store = new S3ObjectStore(options);
-  const key = `bench/object-writer/${randomBytes(8).toString('hex')}`;
+  const key = `bench/part-writer/${randomBytes(8).toString('hex')}`;
   const startedAt = performance.now();
   const cpuBefore = process.cpuUsage();
   try {
-    await (each === 'lib-storage' ? byUploadManager(options, key) : byObjectWriter(store, key));
+    await (each === 'lib-storage' ? byUploadManager(options, key) : byPartWriter(store, key));
     const { user, system } = process.cpuUsage(cpuBefore);
     const seconds = (performance.now() - startedAt) / 1000;
     const head = await store.head(key, {});
@@ -117,7 +117,7 @@ async function byUploadManager(options: S3Options, key: string): Promise<void> {
   client.destroy();
 }
 
-async function byObjectWriter(store: S3ObjectStore, key: string): Promise<void> {
+async function byPartWriter(store: S3ObjectStore, key: string): Promise<void> {
   const writer = new PartWriter({
     store,
     buffers: new PartBuffers((PARTS_IN_FLIGHT + 1) * PART_SIZE, PART_SIZE),
