@@ -457,11 +457,11 @@ function firstLine(child: ChildProcessByStdio<null, Readable, Readable>): Promis
 /** The module as it would be in a clone at `root`, beside its own copy of the package. */
 async function copyOfModule(root: string, { withPackage, mode }: { withPackage: boolean; mode?: string }) {
   const modules = join(root, 'node_modules');
-  const folder = join(root, 'src', 'database', 'embedded');
-  const file = join(folder, 'embedded-postgres.ts');
+  const file = join(root, 'src', 'database', 'embedded', 'embedded-postgres.ts');
   mkdirSync(modules);
   writeFileSync(join(root, 'package.json'), '{"type":"module"}');
-  cpSync(new URL('.', moduleFile), folder, { recursive: true });
+  // With what it imports.
+  cpSync(new URL('../../', moduleFile), join(root, 'src'), { recursive: true });
   for (const name of ['pg', 'zod', 'drizzle-orm']) symlinkSync(new URL(name, nodeModules), join(modules, name));
   if (withPackage) {
     for (const name of ['embedded-postgres', '@embedded-postgres']) {
