@@ -79,10 +79,13 @@ export function guardBodies(app: FastifyInstance, bodyTimeout: number): void {
   app.addHook('onSend', async (request, reply) => {
     const { raw } = request;
     if (raw.complete || !hasBody(request)) return;
-    if (expecting.has(raw)) reply.header('connection', 'close');
+    // RFC 9112, section 9.3: without the rest of this request, nobody could tell where the next one begins.
+    reply.header('connection', 'close');
+    if (expecting.has(raw)) return;
     // Asked for once, the body is ours: otherwise Node would read and drop all of it when the answer is sent.
     raw.read(0);
-    reply.raw.once('finish', () => linger(raw));
+    // With the answer written, Node closes the connection by this.
+    raw.socket.destroySoon = () => linger(raw);
   });
 }
 
@@ -99,10 +102,12 @@ function hasBody(request: FastifyRequest): boolean {
   return encoding !== undefined || (length !== undefined && length !== '0');
 }
 
+/** Says that nothing more will be sent, and waits for the client to say so too. */
 function linger(request: IncomingMessage): void {
   // Node takes the socket away from a request whose connection is gone, whatever the type says.
   const socket: Socket | null = request.socket;
-  if (request.complete || !socket || socket.destroyed) return;
+  if (!socket || socket.destroyed) return;
+  socket.end();
   // Whoever read the body before has ended, but may have left its listeners.
   request.unpipe();
   request.removeAllListeners('readable');
@@ -113,8 +118,7 @@ function linger(request: IncomingMessage): void {
     // From here on the client cannot send: what it sees next is the answer.
     if (dropped > LINGER_BYTES) request.pause();
   });
-  request.once('close', () => clearTimeout(timer));
-  request.once('end', () => clearTimeout(timer));
+  socket.once('close', () => clearTimeout(timer));
   request.on('error', () => {});
   request.resume();
 }

@@ -11,7 +11,7 @@ import { after, before, describe, test } from 'node:test';
 import { Client } from '../support/client.ts';
 import { launch, type Running } from '../support/processes.ts';
 import { s3Skip } from '../support/s3.ts';
-import { isByTimer, type Prepared, Rig, type Scenario, type ScenarioName } from './rig.ts';
+import { lookoutFor, type Prepared, Rig, type Scenario, type ScenarioName, type Step } from './rig.ts';
 
 type Side = 'before' | 'after';
 export const sides: Side[] = ['before', 'after'];
@@ -35,11 +35,11 @@ export function testKilledAtEachStep(name: ScenarioName): void {
       const steps = await recordSteps(rig, make());
       assert.ok(steps.length >= 3, JSON.stringify(steps));
       const left: Left[] = [];
-      for (const [index, { kind, text }] of steps.entries()) {
+      for (const [index, step] of steps.entries()) {
         for (const side of sides) {
-          await context.test(`${side} ${index + 1}. ${kind} ${text}`, async () => {
+          await context.test(`${side} ${index + 1}. ${step.kind} ${step.text}`, async () => {
             const scenario = make();
-            left.push({ scenario, prepared: await killAt(rig, scenario, index, side) });
+            left.push({ scenario, prepared: await killAt(rig, scenario, step, side) });
           });
         }
       }
@@ -70,8 +70,8 @@ export async function kill(rig: Rig, { child, exit }: Running): Promise<void> {
   rig.heal();
 }
 
-/** Kills the service at the step of this number, and fails when there was none. */
-async function killAt(rig: Rig, scenario: Scenario, index: number, side: Side): Promise<Prepared | undefined> {
+/** Kills the service at this step, and fails when it did not come. */
+async function killAt(rig: Rig, scenario: Scenario, step: Step, side: Side): Promise<Prepared | undefined> {
   const { service, prepared } = await begin(rig, scenario);
   let struck = false;
   const strike = async () => {
@@ -80,25 +80,25 @@ async function killAt(rig: Rig, scenario: Scenario, index: number, side: Side): 
     await service.exit;
     throw new Error('killed');
   };
-  // Calls may be under way at once: each is counted when it begins, and struck by its number.
-  const numbers = new Map<object, number>();
-  const begun = (step: object) => {
-    numbers.set(step, numbers.size);
-    return side === 'before' && numbers.get(step) === index ? strike() : undefined;
+  const isIt = lookoutFor(step);
+  let chosen: object | undefined;
+  const begun = (event: object, comes: boolean) => {
+    if (!comes) return;
+    chosen = event;
+    return side === 'before' ? strike() : undefined;
   };
-  const ended = (step: object) => (side === 'after' && numbers.get(step) === index ? strike() : undefined);
-  rig.s3.before = begun;
+  const ended = (event: object) => (side === 'after' && event === chosen ? strike() : undefined);
+  rig.s3.before = (call) => begun(call, isIt.call(call));
   rig.s3.after = ended;
   // One statement at a time in these scenarios.
   let statement = {};
   rig.postgres.before = (text) => {
-    if (isByTimer(text)) return;
     statement = {};
-    return begun(statement);
+    return begun(statement, isIt.statement(text));
   };
-  rig.postgres.after = (text) => (isByTimer(text) ? undefined : ended(statement));
+  rig.postgres.after = () => ended(statement);
   const outcome = await scenario.act(service.url, prepared).catch((error: unknown) => error);
   await kill(rig, service);
-  assert.ok(struck, `the service was never killed; it made ${numbers.size} steps: ${outcome ?? 'done'}`);
+  assert.ok(struck, `the service was never killed: ${outcome ?? 'done'}`);
   return prepared;
 }

@@ -18,7 +18,7 @@ import { waitUntil } from '../support/wait-until.ts';
 import { check } from './checker.ts';
 import { Journal } from './journal.ts';
 import { PostgresProxy } from './postgres-proxy.ts';
-import { S3Proxy } from './s3-proxy.ts';
+import { type S3Call, S3Proxy } from './s3-proxy.ts';
 
 const MiB = 1024 * 1024;
 
@@ -40,6 +40,8 @@ export interface Scenario {
 export interface Step {
   kind: 'S3' | 'SQL';
   text: string;
+  /** How many such steps came before. Steps that are under way at once come now in this order, now in another. */
+  occurrence: number;
   /** Milliseconds. */
   duration: number;
 }
@@ -261,7 +263,8 @@ export class Rig {
     const steps: Step[] = [];
     const begun = new Map<unknown, { step: Step; at: number }>();
     const begin = (kind: Step['kind'], text: string, key: unknown) => {
-      const step = { kind, text, duration: 0 };
+      const occurrence = steps.filter((step) => step.kind === kind && step.text === text).length;
+      const step = { kind, text, occurrence, duration: 0 };
       steps.push(step);
       begun.set(key, { step, at: performance.now() });
     };
@@ -366,8 +369,20 @@ async function untilDone(act: () => Promise<unknown>): Promise<void> {
   await waitUntil(() => act().then(() => true));
 }
 
+/** @returns what is asked for each step that begins, and is true when it is the one that was recorded */
+export function lookoutFor({ kind, text, occurrence }: Step): {
+  call: (call: S3Call) => boolean;
+  statement: (statement: string) => boolean;
+} {
+  let seen = 0;
+  return {
+    call: ({ operation }) => kind === 'S3' && operation === text && seen++ === occurrence,
+    statement: (statement) => kind === 'SQL' && summary(statement) === text && seen++ === occurrence,
+  };
+}
+
 /** What the job queue does now and then by itself: it looks at its tables but for the jobs, which no step does alone. */
-export function isByTimer(statement: string): boolean {
+function isByTimer(statement: string): boolean {
   return /\bpgboss\./.test(statement) && !/\bpgboss\.job/.test(statement);
 }
 

@@ -166,6 +166,8 @@ describe('callers with a shared secret', () => {
     // The service does not wait for ever: on a busy machine a client may come too late, but not every time.
     const answer = await waitUntil(readLate);
     assert.match(answer ?? '', /^HTTP\/1\.1 401 /);
+    // Whoever has connections for many requests must not send the next one behind this.
+    assert.match(answer ?? '', /\r\nconnection: close\r\n/i);
     assert.match(answer ?? '', /urn:stowage:problem:unauthenticated/);
   });
 
