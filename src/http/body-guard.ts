@@ -85,7 +85,8 @@ export function guardBodies(app: FastifyInstance, bodyTimeout: number): void {
     // Asked for once, the body is ours: otherwise Node would read and drop all of it when the answer is sent.
     raw.read(0);
     // With the answer written, Node closes the connection by this.
-    raw.socket.destroySoon = () => linger(raw);
+    const socket = socketOf(raw);
+    if (socket) socket.destroySoon = () => linger(raw, socket);
   });
 }
 
@@ -102,11 +103,14 @@ function hasBody(request: FastifyRequest): boolean {
   return encoding !== undefined || (length !== undefined && length !== '0');
 }
 
+/** Node takes the socket away from a request that was destroyed, whatever the type says. */
+function socketOf(request: IncomingMessage): Socket | null {
+  return request.socket;
+}
+
 /** Says that nothing more will be sent, and waits for the client to say so too. */
-function linger(request: IncomingMessage): void {
-  // Node takes the socket away from a request whose connection is gone, whatever the type says.
-  const socket: Socket | null = request.socket;
-  if (!socket || socket.destroyed) return;
+function linger(request: IncomingMessage, socket: Socket): void {
+  if (socket.destroyed) return;
   socket.end();
   // Whoever read the body before has ended, but may have left its listeners.
   request.unpipe();
