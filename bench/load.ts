@@ -12,7 +12,10 @@ export interface LoadOptions {
   bodyFile?: string;
   /** Requests at once. */
   connections: number;
+  /** As long as it goes on, unless `amount` says how much it is. */
   seconds: number;
+  /** Requests, all connections together. */
+  amount?: number;
   /** Requests per second, all connections together; as many as are answered when absent. */
   rate?: number;
 }
@@ -26,14 +29,14 @@ export interface Load {
 }
 
 const options = JSON.parse(process.argv[2] ?? '{}') as LoadOptions;
-const { url, method = 'GET', headers = {}, bodyFile, connections, seconds, rate } = options;
+const { url, method = 'GET', headers = {}, bodyFile, connections, seconds, amount, rate } = options;
 const result = await autocannon({
   url,
   method,
   headers,
   ...(bodyFile !== undefined && { body: readFileSync(bodyFile) }),
   connections,
-  duration: seconds,
+  ...(amount === undefined ? { duration: seconds } : { amount }),
   timeout: 60,
   ...(rate !== undefined && { overallRate: rate }),
 });

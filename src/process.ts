@@ -14,6 +14,7 @@ import { examine } from './doctor/check.ts';
 import { databaseChecks } from './doctor/database-checks.ts';
 import { storeChecks } from './doctor/store-checks.ts';
 import { Metrics } from './http/metrics.ts';
+import { keepMemoryLowAtRest } from './memory-at-rest.ts';
 import { prepareDatabase } from './prepare-database.ts';
 import { secretIn } from './secrets.ts';
 import type { Service } from './server.ts';
@@ -69,6 +70,7 @@ async function start(): Promise<void> {
   await preflightChecks(background, store, config, logger);
   service = await buildApp({ config, policies, database, background, store, metrics, logger, version });
   await service.core.startWork();
+  closers.push(keepMemoryLowAtRest());
   await service.app.listen({ host: config.HOST, port: config.PORT });
   const address = service.app.server.address();
   const port = typeof address === 'object' && address ? address.port : config.PORT;

@@ -11,6 +11,7 @@
  * large blocks to find: with 1 MiB files that took a third of the processor time. So that they fit again, they come in
  * few sizes.
  */
+import { free } from './chunks.ts';
 
 /** Sizes are multiples of this, and from eight of it on, of a fourth of the next lower power of two. */
 const GRANULE = 4096;
@@ -187,7 +188,8 @@ export class PartBuffers {
   #dropLargest(): void {
     let largest = 0;
     for (const [bytes, kept] of this.#spare) if (kept.length > 0) largest = Math.max(largest, bytes);
-    this.#kept(largest);
+    const dropped = this.#kept(largest);
+    if (dropped) free(dropped);
   }
 
   #serve(): void {
@@ -203,6 +205,8 @@ export class PartBuffers {
     // Put off by every release.
     clearTimeout(this.#trim);
     this.#trim = setTimeout(() => {
+      // A process at rest collects no garbage, so what is only dropped would stay.
+      for (const kept of this.#spare.values()) kept.forEach(free);
       this.#spare.clear();
       this.#spareBytes = 0;
     }, IDLE_BEFORE_TRIM).unref();

@@ -4,6 +4,7 @@
  * large file lives, and a socket that sends a byte now and then does not.
  */
 import { Problem } from '../problems.ts';
+import { turns } from './turns.ts';
 
 export interface MeterOptions {
   /** Bytes per second; 0 for no limit. */
@@ -50,6 +51,8 @@ export async function* metered(
       waitingSince = undefined;
       if (result.done) return;
       received += result.value.length;
+      // The client does not wait here: what it has sent meanwhile is read by the next turn.
+      await turns.take(result.value.length);
       yield result.value;
     }
   } finally {

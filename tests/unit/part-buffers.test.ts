@@ -83,16 +83,21 @@ describe('part buffers', () => {
   test('what is kept is dropped when nothing was given back for ten seconds', async (context) => {
     context.mock.timers.enable({ apis: ['setTimeout'] });
     const buffers = new PartBuffers(4 * PART, PART);
-    const use = async () => (await buffers.acquire(PART, 0, never)).release();
+    const use = async () => {
+      const buffer = await buffers.acquire(PART, 0, never);
+      buffer.release();
+      return buffer.memory;
+    };
     for (let round = 0; round < 2; round++) {
       await use();
       context.mock.timers.tick(9_999);
       assert.equal(buffers.allocated, PART);
-      await use();
+      const memory = await use();
       context.mock.timers.tick(9_999);
       assert.equal(buffers.allocated, PART, 'giving back puts it off');
       context.mock.timers.tick(1);
       assert.equal(buffers.allocated, 0);
+      assert.equal(memory.length, 0, 'and its memory is free at once: a process at rest collects no garbage');
     }
   });
 
