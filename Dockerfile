@@ -16,6 +16,7 @@ LABEL org.opencontainers.image.title="Stowage" \
 ENV NODE_ENV=production \
     NODE_COMPILE_CACHE=/app/compile-cache \
     MALLOC_ARENA_MAX=2 \
+    MALLOC_MMAP_THRESHOLD_=131072 \
     HOST=0.0.0.0 \
     PORT=3000
 WORKDIR /app
