@@ -23,6 +23,7 @@ const meanings: Record<keyof ReconcileReport, string> = {
   resumedDeletions: 'deletions that stood still',
   driftedQuotas: 'quotas that were wrong',
   quotaDriftBytes: 'by so many bytes',
+  driftedStatistics: 'counters of statistics that were wrong',
 };
 
 function readArguments(): { dryRun: boolean; mostDeleted?: number } {

@@ -1,6 +1,7 @@
 /** What there is: the features of the application, in the order in which they are put together. */
 import { administration } from './administration/index.ts';
 import { assets } from './assets/index.ts';
+import { audit } from './audit/index.ts';
 import type { Core } from './core.ts';
 import type { Feature } from './feature.ts';
 import { idempotency } from './idempotency/index.ts';
@@ -18,6 +19,7 @@ export const features: readonly Feature<Core>[] = [
   administration,
   reconciliation,
   idempotency,
+  audit,
 ];
 
 /** The service of all features, or of those that are named. Nothing is connected to or listened to by it. */

@@ -10,20 +10,19 @@ export const administration: Feature<Core> = {
   routes: (app, { jobs }) => jobRoutes(app, jobs),
   gauges: ({ jobs }) =>
     gaugesOf(
-      () => jobs.counts(),
+      () => jobs.depths(),
       [
         {
           name: 'stowage_job_queue_depth',
-          help: 'Jobs that wait to be done',
+          help: 'Jobs that wait to be done, counted up to 10,000',
           labels: ['queue'],
-          of: (counts) =>
-            counts.map(({ queue, waiting, retrying }) => ({ labels: { queue }, value: waiting + retrying })),
+          of: (depths) => depths.map(({ queue, waiting }) => ({ labels: { queue }, value: waiting })),
         },
         {
           name: 'stowage_job_dead_letters',
-          help: 'Jobs that failed for good',
+          help: 'Jobs that failed for good, counted up to 10,000',
           labels: ['queue'],
-          of: (counts) => counts.map(({ queue, deadLetters }) => ({ labels: { queue }, value: deadLetters })),
+          of: (depths) => depths.map(({ queue, deadLetters }) => ({ labels: { queue }, value: deadLetters })),
         },
       ],
     ),

@@ -3,10 +3,11 @@
  * repositories put `auditFrom(...)` into the statement that changes something.
  */
 
-import { type Placeholder, type SQL, sql, type WithSubquery } from 'drizzle-orm';
+import { lte, type Placeholder, type SQL, sql, type WithSubquery } from 'drizzle-orm';
 import type { PgColumn } from 'drizzle-orm/pg-core';
+import { countOne } from './caller-counts.ts';
 import type { Database } from './client.ts';
-import { build, compile, type Parameter } from './statements.ts';
+import { build, compile, type Parameter, typed, writtenOut } from './statements.ts';
 import { auditRows } from './tables/audit.ts';
 
 /**
@@ -70,11 +71,44 @@ const insertEvent = compile(
     }),
 );
 
-/** A row that accompanies no change of a record, such as a refused upload. */
+/** A row that accompanies no change of a record. */
 export async function recordEvent(
   database: Database,
   event: { action: AuditAction; actor: Actor; ownerId: string; assetId?: string; detail?: Record<string, unknown> },
 ): Promise<void> {
   const { action, actor, ownerId, assetId = null, detail = {} } = event;
   await database.run(insertEvent, { action, ownerId, assetId, detail, ...actor });
+}
+
+/** Refusals of one caller that are written in an hour: what is refused changes nothing, and costs its sender nothing. */
+export const MAX_REFUSALS = 1000;
+
+const insertRefusal = compile('record-refusal', (p: Parameter<'action' | 'ownerId' | 'detail' | keyof Actor>) => {
+  const counted = build.$with('counted').as(countOne(p, 'refusal'));
+  const limit = writtenOut(MAX_REFUSALS);
+  const isLast = sql`case when ${counted.count} = ${limit} then '{"furtherRefusals": "not recorded"}' else '{}' end`;
+  const row = build
+    .select({
+      action: sql<string>`${p('action')}::text`.as('action'),
+      actorId: sql<string>`${p('callerId')}::text`.as('actor_id'),
+      ownerId: sql<string>`${p('ownerId')}::text`.as('owner_id'),
+      assetId: sql<null>`null::uuid`.as('asset_id'),
+      requestId: sql<string>`${p('requestId')}::text`.as('request_id'),
+      detail: sql`${typed(p('detail'), auditRows.detail)} || ${isLast}::jsonb`.as('detail'),
+    })
+    .from(counted)
+    .where(lte(counted.count, limit));
+  return build.with(counted).insert(auditRows).select(row);
+});
+
+/**
+ * The row of a refusal. It is counted by the same statement: of one caller, MAX_REFUSALS are written in an hour, the last
+ * of them says so, and the rest are counted only.
+ */
+export async function recordRefusalEvent(
+  database: Database,
+  event: { action: AuditAction; actor: Actor; ownerId: string; detail: Record<string, unknown> },
+): Promise<void> {
+  const { action, actor, ownerId, detail } = event;
+  await database.run(insertRefusal, { action, ownerId, detail, ...actor });
 }

@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { and, count, eq, getTableName, max, sql } from 'drizzle-orm';
 import { Client } from 'pg';
 import { migrationsFolder, migrationsJournal } from '../paths.ts';
+import { maintainAuditPartitions } from './audit-partitions.ts';
 import { type Executor, executorOn } from './client.ts';
 import { build, compile, nowhere, type Parameter } from './statements.ts';
 import { pgTables } from './tables/catalogs.ts';
@@ -49,6 +50,9 @@ export async function applyMigrations(url: string, alsoApply: (url: string) => P
     await executor.run(takeLock, { lock: MIGRATION_LOCK });
     const { newest } = await applied(executor);
     if (newest < journal().newest) await migrate(client);
+    // Months that passed while nothing ran. A role that may not, or a lock that is held, must not keep the service from
+    // starting: a job does it again.
+    await maintainAuditPartitions(executor, 0).catch(() => {});
     await alsoApply(url);
   } finally {
     await client.end();

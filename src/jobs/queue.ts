@@ -14,15 +14,16 @@ import { type JobResult, PgBoss, type Job as StoredJob } from 'pg-boss';
 import { type DatabaseHandle, type Executor, isDatabaseUnavailable } from '../database/client.ts';
 import type { EventReference, JobReference, Outbox, SendOptions } from '../database/outbox.ts';
 import { ObjectStoreUnavailable } from '../storage/object-store.ts';
-import { HOUR, type Job } from './job.ts';
-import { countByState, oldestWaiting } from './repository.ts';
+import { HOUR, type Job, MINUTE } from './job.ts';
+import { countByState, depthsOf, oldestWaiting } from './repository.ts';
 
 /** Seconds without a sign of life after which a job is given to another worker; the least pg-boss allows. */
 const HEARTBEAT = 10;
 /** Seconds between looks for jobs whose worker died. */
 const SUPERVISION = 5;
-/** How long outcomes are kept. Seconds. */
+/** How long outcomes are kept, and seconds between looks for those that are older: pg-boss would look once a day. */
 const KEEP_COMPLETED = HOUR;
+const MAINTENANCE = 10 * MINUTE;
 const KEEP_UNTAKEN = 90 * 24 * HOUR;
 const deadLettersOf = (queue: string) => `${queue}.dead`;
 
@@ -86,6 +87,7 @@ export class JobQueue implements Outbox {
       schedule: work,
       monitorIntervalSeconds: SUPERVISION,
       superviseIntervalSeconds: SUPERVISION,
+      maintenanceIntervalSeconds: MAINTENANCE,
       cronMonitorIntervalSeconds: SUPERVISION,
       cronWorkerIntervalSeconds: SUPERVISION,
       // Our own metrics tell the depth of the queues; the notes of pg-boss about vacuum are the operator's affair.
@@ -175,7 +177,7 @@ export class JobQueue implements Outbox {
     throw new LeaseLost(`the job ${queue} ${job.id} was given to another worker`);
   }
 
-  /** Jobs by queue and state. */
+  /** Jobs by queue and state, all of them. */
   async counts(): Promise<QueueCounts[]> {
     const rows = await countByState(this.#options.database.database);
     const of = (name: string, states: string[]) =>
@@ -194,6 +196,16 @@ export class JobQueue implements Outbox {
         ...(oldest && { oldestAt: oldest }),
       };
     });
+  }
+
+  /** Jobs that wait and dead letters, by queue, for gauges: counted up to 10,000 each, so that looking costs the same always. */
+  async depths(): Promise<{ queue: string; waiting: number; deadLetters: number }[]> {
+    const depths = await depthsOf(this.#options.database.database, [...this.names, ...this.names.map(deadLettersOf)]);
+    return this.names.map((queue) => ({
+      queue,
+      waiting: depths.get(queue) ?? 0,
+      deadLetters: depths.get(deadLettersOf(queue)) ?? 0,
+    }));
   }
 
   /** The oldest dead letters of all queues. */

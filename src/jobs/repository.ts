@@ -1,7 +1,7 @@
 /** What is told of the jobs that wait, by their table. Everything else about them is done by pg-boss; see queue.ts. */
-import { and, count, inArray, min, sql } from 'drizzle-orm';
+import { and, count, eq, inArray, lt, min, sql } from 'drizzle-orm';
 import type { Executor } from '../database/client.ts';
-import { build, compile, isAnyOf, type Parameter } from '../database/statements.ts';
+import { build, compile, isAnyOf, type Parameter, writtenOut } from '../database/statements.ts';
 import { jobs } from '../database/tables/jobs.ts';
 
 const countJobs = compile(
@@ -14,6 +14,28 @@ const countJobs = compile(
       .groupBy(jobs.name, jobs.state),
   { named: false },
 );
+
+/** Up to so many jobs of a queue are counted where nobody may wait for all: the partial index of pg-boss has them at hand. */
+const MAX_COUNTED = 10_000;
+
+const measureQueues = compile('measure-queues', (p: Parameter<'names'>) => {
+  const name = sql<string>`queue.name`;
+  const waiting = build
+    .select({ id: jobs.id })
+    .from(jobs)
+    // As the index says it, so that Postgres sees that it fits.
+    .where(and(eq(jobs.name, name), lt(jobs.state, sql`'active'`)))
+    .limit(writtenOut(MAX_COUNTED))
+    .as('waiting');
+  const counted = build
+    .select({ count: count().as('count') })
+    .from(waiting)
+    .as('counted');
+  return build
+    .select({ name, count: counted.count })
+    .from(sql`unnest(${p('names')}::text[]) as queue (name)`)
+    .crossJoinLateral(counted);
+});
 
 const findWaiting = compile(
   'find-waiting-jobs',
@@ -37,6 +59,12 @@ const findWaiting = compile(
 export async function countByState(executor: Executor) {
   const { rows } = await executor.run(countJobs, {});
   return rows;
+}
+
+/** How many jobs wait in each of these queues, counted up to MAX_COUNTED: takes the same time however many there are. */
+export async function depthsOf(executor: Executor, names: string[]): Promise<Map<string, number>> {
+  const { rows } = await executor.run(measureQueues, { names });
+  return new Map(rows.map(({ name, count }) => [name, count]));
 }
 
 /** The oldest jobs of these queues that wait; `reason` is that of the last failure. */

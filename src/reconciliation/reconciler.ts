@@ -9,6 +9,7 @@
  *   - open multipart uploads without an upload in progress, older than the grace time: aborted
  *   - deletions that stand still: sent again
  *   - quotas that are not the sum of their records: recomputed under the lock of their row, while uploads run
+ *   - statistics that are not: what is missing is added, while uploads run
  *
  * Only keys made like ours are looked at; whatever else is in the bucket is counted and left alone. One run at a time.
  */
@@ -63,6 +64,7 @@ export interface ReconcileReport {
   resumedDeletions: number;
   driftedQuotas: number;
   quotaDriftBytes: number;
+  driftedStatistics: number;
 }
 
 /** `stopped`: too much would have been deleted or marked lost, so nothing was. `busy`: another run is under way. */
@@ -92,6 +94,7 @@ class Run {
     resumedDeletions: 0,
     driftedQuotas: 0,
     quotaDriftBytes: 0,
+    driftedStatistics: 0,
   };
   readonly #options: ReconcilerOptions;
   readonly #request: ReconcileRequest;
@@ -120,6 +123,7 @@ class Run {
       await this.#abortUploads();
       this.report.resumedDeletions = await records.resumeDeletions(this.#cutoff, this.#dry);
       await this.#correctQuotas();
+      await this.#correctStatistics();
       this.report.lostAssets = await records.countLost();
     } catch (error) {
       await records.end(this.#id, 'failed', this.report).catch(() => {});
@@ -267,6 +271,13 @@ class Run {
       this.#options.onAlarm('a quota was not the sum of its records', { bytes });
       if (!this.#dry) await records.correctQuota(ownerId, this.#actor);
     }
+  }
+
+  async #correctStatistics(): Promise<void> {
+    const { records } = this.#options;
+    const { counters, bytes } = await records.reconcileStatistics(this.#dry ? undefined : this.#actor);
+    this.report.driftedStatistics = counters;
+    if (counters > 0) this.#options.onAlarm('statistics were not the sum of their records', { counters, bytes });
   }
 
   #isTooMuch(count: number): boolean {

@@ -23,6 +23,7 @@ import { assets, inState } from '../database/tables/assets.ts';
 import { jobs } from '../database/tables/jobs.ts';
 import { reconcileObjects as objects, reconcileRuns as runs } from '../database/tables/reconciliation.ts';
 import type { ListedObject } from '../storage/object-store.ts';
+import { reconcileStatistics, type StatisticsDrift } from '../usage/drift.ts';
 import { correctQuota, findDrifted } from './drift.ts';
 
 /** Days for which the outcome of a run is kept. */
@@ -345,6 +346,11 @@ export class ReconciliationRepository {
   /** See drift.ts. */
   async correctQuota(ownerId: string, actor: Actor): Promise<void> {
     await correctQuota(this.#handle, ownerId, actor);
+  }
+
+  /** See usage/drift.ts. */
+  async reconcileStatistics(actor: Actor | undefined): Promise<StatisticsDrift> {
+    return reconcileStatistics(this.#handle.database, actor);
   }
 
   async #run<Name extends string, Row>(statement: Statement<Name, Row>, values: Values<Name>): Promise<Row[]> {

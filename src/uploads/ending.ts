@@ -3,7 +3,7 @@
  * bytes. Behind what is done here at once stands a job that was enqueued with the change of the record, and behind
  * that the end of the lease; so nothing here has to succeed.
  */
-import { type Actor, recordEvent } from '../database/audit.ts';
+import { type Actor, recordRefusalEvent } from '../database/audit.ts';
 import type { Problem } from '../problems.ts';
 import { erase } from '../storage/erase.ts';
 import type { Abandoned } from '../storage/part-writer.ts';
@@ -72,7 +72,7 @@ export async function recordRefusal(
   name?: string,
 ): Promise<void> {
   try {
-    await recordEvent(database.database, {
+    await recordRefusalEvent(database.database, {
       action: 'upload.refused',
       actor,
       ownerId,

@@ -1,13 +1,13 @@
-/** What the assets of an owner come to, by each dimension. */
-import { and, count, eq, type SQLWrapper, sql, sum } from 'drizzle-orm';
+/** What the assets of an owner come to, by each dimension: read from counters, never from the assets. */
+import { and, eq, gt, or, type SQLWrapper, sql } from 'drizzle-orm';
 import type { Database } from '../database/client.ts';
 import { build, compile, now, type Parameter } from '../database/statements.ts';
-import { assets, isVisible } from '../database/tables/assets.ts';
+import { assetStatistics, dimensions, STATISTICS_DAYS } from '../database/tables/statistics.ts';
 
-/** Days that statistics by day go back. */
-const DAYS = 30;
+/** Values of one dimension that are told, so that an answer has a bound: an owner may have any number of projects. */
+export const MAX_VALUES = 1000;
 
-export type Dimension = 'assetType' | 'mediaType' | 'project' | 'day';
+export type Dimension = (typeof dimensions)[number];
 
 export interface StatisticsRow {
   dimension: Dimension;
@@ -17,42 +17,43 @@ export interface StatisticsRow {
   bytes: number;
 }
 
-const inUtc = (moment: SQLWrapper) => sql`(${moment} at time zone 'UTC')`;
-const dayOf = (local: SQLWrapper) => sql<string>`to_char(${local}, 'YYYY-MM-DD')`;
+/** The first day that is told. */
+const firstDay = sql`to_char((${now} at time zone 'UTC') - make_interval(days => ${sql.raw(String(STATISTICS_DAYS - 1))}), 'YYYY-MM-DD')`;
 
-const getStatistics = compile(
-  'get-statistics',
-  (p: Parameter<'ownerId'>) => {
-    const counted = build.$with('counted').as(
-      build
-        .select({
-          assetType: assets.assetType,
-          mediaType: assets.mediaType,
-          projectId: assets.projectId,
-          size: assets.size,
-          day: dayOf(inUtc(assets.createdAt)).as('day'),
-        })
-        .from(assets)
-        .where(and(eq(assets.ownerId, p('ownerId')), isVisible)),
-    );
-    const { assetType, mediaType, projectId, day } = counted;
-    const dimension = sql<Dimension>`case when grouping(${assetType}) = 0 then 'assetType'
-      when grouping(${mediaType}) = 0 then 'mediaType' when grouping(${projectId}) = 0 then 'project' else 'day' end`;
-    return build
-      .with(counted)
-      .select({
-        dimension,
-        value: sql<string | null>`coalesce(${assetType}, ${mediaType}, ${projectId}, ${day})`,
-        count: count(),
-        bytes: sum(counted.size).mapWith(Number),
-      })
-      .from(counted)
-      .groupBy(sql`grouping sets (${assetType}, ${mediaType}, ${projectId}, ${day})`)
-      .having(sql`grouping(${day}) = 1 or ${day} > ${dayOf(sql`${inUtc(now)} - make_interval(days => ${DAYS})`)}`)
-      .orderBy(sql`1`, sql`2`);
-  },
-  { named: false },
-);
+/** The counters of one dimension, in the order of the primary key: only as many rows are read as are told. */
+function counters(p: Parameter<'ownerId'>, dimension: SQLWrapper) {
+  const { ownerId, value, files, bytes } = assetStatistics;
+  return build
+    .select({ value, files, bytes })
+    .from(assetStatistics)
+    .where(
+      and(
+        eq(ownerId, p('ownerId')),
+        eq(assetStatistics.dimension, dimension),
+        gt(files, 0),
+        or(sql`${dimension} <> 'day'`, sql`${value} >= ${firstDay}`),
+      ),
+    )
+    .orderBy(value)
+    .limit(MAX_VALUES + 1)
+    .as('counters');
+}
+
+const getStatistics = compile('get-statistics', (p: Parameter<'ownerId'>) => {
+  const dimension = sql<Dimension>`dimension.name`;
+  const rows = counters(p, dimension);
+  const value = sql<string | null>`nullif(${rows.value}, '')`;
+  return build
+    .select({
+      dimension,
+      value,
+      count: rows.files,
+      bytes: sql`greatest(${rows.bytes}, 0)`.mapWith(Number),
+    })
+    .from(sql`unnest(array[${sql.raw(dimensions.map((name) => `'${name}'`).join(', '))}]) as dimension (name)`)
+    .crossJoinLateral(rows)
+    .orderBy(dimension, value);
+});
 
 export class UsageRepository {
   readonly #database: Database;
@@ -61,7 +62,10 @@ export class UsageRepository {
     this.#database = database;
   }
 
-  /** Count and bytes of all visible assets of the owner, by each dimension; days are those of the last 30, in UTC. */
+  /**
+   * Count and bytes of all visible assets of the owner, by each dimension; days are those of the last 30, in UTC. Of a
+   * dimension, the first MAX_VALUES, and one more when there are more.
+   */
   async statistics(ownerId: string): Promise<StatisticsRow[]> {
     const { rows } = await this.#database.run(getStatistics, { ownerId });
     return rows;

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import type { App } from '../http/openapi.ts';
 import { bytesCount } from '../http/schema-types.ts';
-import type { Dimension, UsageRepository } from './repository.ts';
+import { type Dimension, MAX_VALUES, type UsageRepository } from './repository.ts';
 
 const group = z.object({
   value: z.string().optional().meta({ description: 'Absent for assets without a project' }),
@@ -13,7 +13,10 @@ const statisticsDocument = z
   .object({
     byAssetType: z.array(group),
     byMediaType: z.array(group),
-    byProject: z.array(group),
+    byProject: z.array(group).meta({
+      description: `At most ${MAX_VALUES}, the first in the order of their names`,
+    }),
+    hasMoreProjects: z.boolean().meta({ description: 'Whether there are projects beside those told' }),
     byDay: z
       .array(group)
       .meta({ description: 'By day of upload in UTC, the last 30 days; days without uploads are left out' }),
@@ -34,11 +37,18 @@ export function usageRoutes(app: App, { usage }: { usage: UsageRepository }): vo
     },
     async (request) => {
       const rows = await usage.statistics(request.caller.id);
+      const rowsOf = (dimension: Dimension) => rows.filter((row) => row.dimension === dimension);
       const of = (dimension: Dimension) =>
-        rows
-          .filter((row) => row.dimension === dimension)
+        rowsOf(dimension)
+          .slice(0, MAX_VALUES)
           .map(({ value, count, bytes }) => ({ ...(value !== null && { value }), count, bytes }));
-      return { byAssetType: of('assetType'), byMediaType: of('mediaType'), byProject: of('project'), byDay: of('day') };
+      return {
+        byAssetType: of('assetType'),
+        byMediaType: of('mediaType'),
+        byProject: of('project'),
+        hasMoreProjects: rowsOf('project').length > MAX_VALUES,
+        byDay: of('day'),
+      };
     },
   );
 }

@@ -197,6 +197,7 @@ for (const { store, skip } of storeKinds) {
         assert.equal(outcome, 'done');
         assert.equal(report.newlyLostAssets, 0);
         assert.equal(report.driftedQuotas, 0);
+        assert.equal(report.driftedStatistics, 0);
         assert.equal(report.deletedObjects, 0);
       }
       const [client = assert.fail()] = clients;

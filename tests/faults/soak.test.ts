@@ -356,6 +356,7 @@ describe('a soak under faults', { skip: s3Skip(), timeout: LIMIT }, () => {
     assert.equal(outcome, 'done');
     assert.equal(report.lostAssets, 0);
     assert.equal(report.driftedQuotas, 0);
+    assert.equal(report.driftedStatistics, 0);
     await waitUntil(async () => {
       // The pauses between the tries, which may be long by now, are over.
       await keeper.query("update pgboss.job set start_after = now() where state = 'retry'");

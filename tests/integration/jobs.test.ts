@@ -20,6 +20,40 @@ interface Jobs {
   deadLetters: { id: string; queue: string; assetId?: string; reason: string; at: string }[];
 }
 
+describe('rows of the queue', () => {
+  let service: TestService;
+  before(async () => {
+    service = await startService();
+  });
+  after(() => service.close());
+
+  test('of jobs that ended an hour ago are gone soon, in all states', async () => {
+    await service.query(
+      `insert into pgboss.job (name, state, completed_on, deletion_seconds, policy)
+       select 'delete-object', state, now() - interval '61 minutes', 3600, 'standard'
+       from unnest(array['completed', 'failed', 'cancelled']::pgboss.job_state[]) as state, generate_series(1, 50)`,
+    );
+    // As it will be ten minutes after the last look.
+    await service.query("update pgboss.queue set maintain_on = now() - interval '601 seconds'");
+    await waitUntil(
+      async () => (await service.query("select 1 from pgboss.job where name = 'delete-object'")).length === 0,
+    );
+  });
+
+  test('are counted for metrics without reading the table, up to a bound', async () => {
+    await service.query(
+      `insert into pgboss.job (name, state, start_after, completed_on, policy)
+       select 'delete-object', case when n <= 12000 then 'created' else 'completed' end::pgboss.job_state,
+         now() + interval '1 day', case when n > 12000 then now() end, 'standard'
+       from generate_series(1, 30000) as n`,
+    );
+    await service.query('analyze pgboss.job');
+    const [depth] = (await service.service.core.jobs.depths()).filter(({ queue }) => queue === 'delete-object');
+    assert.equal(depth?.waiting, 10_000);
+    await service.query("delete from pgboss.job where name = 'delete-object'");
+  });
+});
+
 describe('jobs', () => {
   let service: TestService;
   /** While true, the store deletes nothing. */

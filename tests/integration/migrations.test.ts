@@ -105,3 +105,47 @@ test('a database of an earlier version gets what is missing, and its uploads in 
   const { rows: parts } = await client.query('select * from upload_parts');
   assert.deepEqual(parts, [{ asset_id: resumable, part_number: 1, etag: 'etag', size: '8388608' }]);
 });
+
+test('assets of an earlier version are counted, and their audit trail goes on in partitions', async (context) => {
+  const { url, client } = await database(context);
+  await migrateTo(client, 6);
+  const add = (state: string, days: number, size: number) =>
+    client.query(
+      `insert into assets (id, owner_id, name, state, asset_type, media_type, size, object_key, created_at, updated_at)
+       values ($1, 'owner', 'a.png', $2, 'image', 'image/png', $4, 'key', now() - make_interval(days => $3), now())`,
+      [randomUUID(), state, days, size],
+    );
+  for (const [state, days, size] of [
+    ['ready', 0, 100],
+    ['lost', 90, 20],
+    ['deleting', 0, 3],
+  ] as const)
+    await add(state, days, size);
+  const write = () =>
+    client.query("insert into audit_events (action, actor_id, owner_id) values ('asset.uploaded', 'owner', 'owner')");
+  await client.query(
+    "insert into audit_events (action, actor_id, owner_id, at) values ('asset.uploaded', 'owner', 'owner', '2025-01-01')",
+  );
+  await write();
+
+  await prepareDatabase(url);
+  const { rows: statistics } = await client.query(
+    "select dimension, files, bytes from asset_statistics where owner_id = 'owner' order by dimension",
+  );
+  assert.deepEqual(statistics, [
+    { dimension: 'assetType', files: '2', bytes: '120' },
+    { dimension: 'day', files: '1', bytes: '100' },
+    { dimension: 'mediaType', files: '2', bytes: '120' },
+    { dimension: 'project', files: '2', bytes: '120' },
+  ]);
+  // An instance of the earlier version writes on, beside this one.
+  await write();
+  await add('ready', 0, 7);
+  const { rows: events } = await client.query('select id from audit_events order by id');
+  assert.deepEqual(
+    events.map(({ id }) => id),
+    ['1', '2', '3'],
+  );
+  const { rows: counted } = await client.query("select bytes from asset_statistics where dimension = 'day'");
+  assert.deepEqual(counted, [{ bytes: '107' }]);
+});

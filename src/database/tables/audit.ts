@@ -11,11 +11,15 @@ const given = {
   detail: jsonb('detail').$type<Record<string, unknown>>().notNull().default({}),
 };
 
-/** Append-only (a trigger refuses UPDATE and DELETE): who did what to which asset, one row per change of state. */
+/**
+ * Append-only (triggers refuse UPDATE, DELETE and TRUNCATE): who did what to which asset, one row per change of state.
+ * Partitioned by month; `audit_events_maintain` in the migrations makes the partitions and drops old ones, see
+ * database/audit-partitions.ts. No primary key: it would have to hold the time too, and the sequence keeps ids apart.
+ */
 export const auditEvents = pgTable(
   'audit_events',
   {
-    id: bigint('id', { mode: 'bigint' }).primaryKey().generatedAlwaysAsIdentity(),
+    id: bigint('id', { mode: 'bigint' }).notNull().default(sql`nextval('audit_events_number')`),
     at: moment('at').notNull().defaultNow(),
     ...given,
   },

@@ -8,9 +8,11 @@ export const idempotencyKeys = pgTable(
   {
     callerId: text('caller_id').notNull(),
     key: text('key').notNull(),
+    /** `operationId` of the request; absent in rows of an earlier version. */
+    operation: text('operation'),
     /** SHA-256 over operation and parameters: another request under the same key is refused. */
     fingerprint: bytea('fingerprint').notNull(),
-    /** Bytes of the file that was uploaded, where the request did not name its digest. */
+    /** Bytes of the file, where the request said so: as it was framed, so no part of the fingerprint. */
     size: bigint('size', { mode: 'number' }),
     /** Names the one attempt that may answer. */
     claim: uuid('claim').notNull(),

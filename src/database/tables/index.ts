@@ -1,11 +1,13 @@
 /**
  * The tables. drizzle-kit derives the migrations from what is exported here (`npm run migrations:generate`); what it cannot
- * express (the append-only trigger, the unlogged tables) stands in hand-written migrations beside the generated ones.
+ * express (triggers, partitions, unlogged tables) stands in hand-written migrations beside the generated ones.
  */
 export { assets } from './assets.ts';
 export { auditEvents } from './audit.ts';
 export { idempotencyKeys } from './idempotency.ts';
-export { uploadCounts } from './limits.ts';
+export { callerCounts, uploadCounts } from './limits.ts';
 export { quotas } from './quotas.ts';
 export { reconcileObjects, reconcileRuns } from './reconciliation.ts';
+export { serviceSecrets } from './secrets.ts';
+export { assetStatistics } from './statistics.ts';
 export { uploadParts, uploadSessions } from './uploads.ts';

@@ -157,7 +157,10 @@ async function requireSameBytes({ source }: Arrival, { body }: Answer): Promise<
   });
 }
 
-/** Runs an upload route and writes what it refuses by itself to the audit trail; intake writes its own refusals. */
+/**
+ * Runs an upload route and writes what it refuses by itself to the audit trail; intake writes its own refusals. A refusal for
+ * an id that the caller has not got is of nothing, so it is not written.
+ */
 export async function audited<Result>(
   request: FastifyRequest,
   context: UploadContext,
@@ -167,7 +170,8 @@ export async function audited<Result>(
     return await work();
   } catch (error) {
     const problem = asProblem(error);
-    if (problem instanceof Problem && problem.status < 500 && !recordedRefusals.has(problem))
+    const isOfSomething = problem instanceof Problem && problem.status < 500 && problem.status !== 404;
+    if (isOfSomething && !recordedRefusals.has(problem))
       await recordRefusal(context, actorOf(request), request.caller.id, problem);
     throw problem;
   }
