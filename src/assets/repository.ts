@@ -24,7 +24,7 @@ import { type Asset, type AssetRow, assetColumns, toAsset } from './asset.ts';
 import { hasVersion, isOwn, nextVersion } from './conditions.ts';
 import { deleteAsset, expireAssets, findOld, purgeTrash } from './deletion.ts';
 import { deleteObjectJob } from './jobs/delete-object.ts';
-import { type ListQuery, listStatement } from './list.ts';
+import { type ListQuery, listStatement, pageOf } from './list.ts';
 
 const findAsset = compile('find-asset', (p: Parameter<'id' | 'ownerId'>) =>
   build
@@ -178,11 +178,16 @@ export class AssetsRepository {
     return this.#one(findForDownload, { id, ownerId, action, detail, ...actor });
   }
 
-  /** One page in keyset order. `value` is what the sort compared, for the cursor of the next page. */
-  async list(query: ListQuery): Promise<{ asset: Asset; value: string }[]> {
-    const { statement, values } = listStatement(query);
+  /**
+   * One page in keyset order, of at most `limit` assets and MAX_PAGE_BYTES.
+   * @returns `next` while more follow: the last row, for the cursor of the next page
+   */
+  async list(query: ListQuery): Promise<{ assets: Asset[]; next?: { value: string; id: string } }> {
+    const { statement, values } = listStatement({ ...query, limit: query.limit + 1 });
     const { rows } = await this.#database.run(statement, values);
-    return rows.map((row) => ({ asset: toAsset(row), value: row.sortValue }));
+    const { page, hasMore } = pageOf(rows, query.limit);
+    const last = page.at(-1);
+    return { assets: page.map(toAsset), ...(hasMore && last && { next: { value: last.sortValue, id: last.id } }) };
   }
 
   /**

@@ -69,7 +69,10 @@ const listQuery = z.strictObject({
     .transform(Number)
     .refine((n) => n >= 1 && n <= 200, 'must be 1 to 200')
     .default(50)
-    .meta({ override: { type: 'integer', minimum: 1, maximum: 200, default: 50 }, description: 'Assets per page' }),
+    .meta({
+      override: { type: 'integer', minimum: 1, maximum: 200, default: 50 },
+      description: 'Assets per page, at most',
+    }),
   cursor: z
     .string()
     .max(4096)
@@ -111,7 +114,7 @@ export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOption
         tags,
         summary: 'List assets',
         description:
-          'One page in keyset order. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.',
+          'One page in keyset order, of at most `limit` assets and 1 MiB: a page may have fewer assets than `limit` and yet others follow. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.',
         querystring: listQuery,
         response: { 200: assetPage },
       },
@@ -128,20 +131,17 @@ export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOption
     async (request, reply) => {
       const { cursor, limit, ...filters } = request.query;
       const order = `${filters.sort}.${filters.order}`;
-      const query: ListQuery = { ...withoutUndefined(filters), ownerId: request.caller.id, limit: limit + 1 };
+      const query: ListQuery = { ...withoutUndefined(filters), ownerId: request.caller.id, limit };
       if (cursor !== undefined) query.after = decodeCursor(order, cursor);
-      const rows = await assets.list(query);
-      const page = rows.slice(0, limit);
-      const last = page.at(-1);
-      const nextCursor =
-        rows.length > limit && last ? encodeCursor(order, { value: last.value, id: last.asset.id }) : undefined;
+      const page = await assets.list(query);
+      const nextCursor = page.next && encodeCursor(order, page.next);
       if (nextCursor !== undefined) {
         const next = new URLSearchParams(request.url.split('?')[1]);
         next.set('cursor', nextCursor);
         reply.header('link', `</v1/assets?${next}>; rel="next"`);
       }
       return {
-        data: page.map(({ asset }) => toDocument(asset)),
+        data: page.assets.map(toDocument),
         page: { ...(nextCursor !== undefined && { nextCursor }), hasMore: nextCursor !== undefined },
       };
     },
