@@ -110,12 +110,12 @@ const trashAsset = compile('trash-asset', (p: Parameter<'id' | 'ownerId' | 'vers
     .where(and(isOwn(p), isVisible, isTrashed));
 });
 
-const restoreAsset = compile('restore-asset', (p: Parameter<'id' | 'ownerId' | keyof Actor>) => {
+const restoreAsset = compile('restore-asset', (p: Parameter<'id' | 'ownerId' | 'version' | keyof Actor>) => {
   const changed = build.$with('changed').as(
     build
       .update(assets)
       .set({ ...nextVersion, trashedAt: null })
-      .where(and(isOwn(p), isVisible, isNotNull(assets.trashedAt)))
+      .where(and(isOwn(p), isVisible, isNotNull(assets.trashedAt), hasVersion(p)))
       .returning(assetColumns),
   );
   return build
@@ -236,9 +236,13 @@ export class AssetsRepository {
     );
   }
 
-  /** Out of the trash. @returns undefined when there is no such asset in the trash */
-  async restore(ownerId: string, id: string, actor: Actor): Promise<Asset | undefined> {
-    return this.#one(restoreAsset, { id, ownerId, ...actor });
+  /**
+   * Out of the trash.
+   * @param version only when the record still has this version
+   * @returns undefined when there is no such asset in the trash
+   */
+  async restore(ownerId: string, id: string, version: number | undefined, actor: Actor): Promise<Asset | undefined> {
+    return this.#one(restoreAsset, { id, ownerId, version: version ?? null, ...actor });
   }
 
   /**

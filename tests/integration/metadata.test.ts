@@ -9,7 +9,9 @@ import { startService, type TestService } from '../support/service.ts';
 const LIMIT = 8192;
 /** Of exactly so many bytes as it is stored: not as many characters. */
 function metadataOf(bytes: number): Record<string, string> {
-  const entries = Object.fromEntries(Array.from({ length: 9 }, (_, index) => [`key${index}`, `\u00e9${'x'.repeat(800)}`]));
+  const entries = Object.fromEntries(
+    Array.from({ length: 9 }, (_, index) => [`key${index}`, `\u00e9${'x'.repeat(800)}`]),
+  );
   const rest = bytes - metadataBytes({ ...entries, rest: '' });
   assert.ok(rest >= 0 && rest <= 1024);
   return { ...entries, rest: 'x'.repeat(rest) };
