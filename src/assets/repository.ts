@@ -11,6 +11,7 @@ import { retryStatement } from '../database/retry.ts';
 import {
   build,
   compile,
+  isAnyOf,
   jsonObject,
   now,
   type Parameter,
@@ -20,6 +21,7 @@ import {
 } from '../database/statements.ts';
 import { assets, inState, isVisible } from '../database/tables/assets.ts';
 import { auditRows } from '../database/tables/audit.ts';
+import type { Remains } from '../storage/erase.ts';
 import { type Asset, type AssetRow, assetColumns, toAsset } from './asset.ts';
 import { hasVersion, isOwn, nextVersion } from './conditions.ts';
 import { deleteAsset, expireAssets, findOld, purgeTrash } from './deletion.ts';
@@ -124,16 +126,21 @@ const restoreAsset = compile('restore-asset', (p: Parameter<'id' | 'ownerId' | '
     .from(changed);
 });
 
-const findDeleting = compile('find-deleting-asset', (p: Parameter<'id'>) =>
+const findDeleting = compile('find-deleting-assets', (p: Parameter<'ids'>) =>
   build
-    .select({ objectKey: assets.objectKey })
+    .select({ id: assets.id, objectKey: assets.objectKey, storedWhole: assets.storedWhole })
     .from(assets)
-    .where(and(eq(assets.id, p('id')), inState('deleting'))),
+    .where(and(isAnyOf(assets.id, p('ids')), inState('deleting'))),
 );
 
-const forgetAsset = compile('forget-asset', (p: Parameter<'id'>) =>
-  build.delete(assets).where(and(eq(assets.id, p('id')), inState('deleting'))),
+const forgetAssets = compile('forget-assets', (p: Parameter<'ids'>) =>
+  build.delete(assets).where(and(isAnyOf(assets.id, p('ids')), inState('deleting'))),
 );
+
+/** An asset of which only the bytes, and the record that names them, are left. */
+export interface DeletedAsset extends Remains {
+  id: string;
+}
 
 export interface AssetChanges {
   name?: string;
@@ -313,17 +320,22 @@ export class AssetsRepository {
     });
   }
 
-  /** Where the bytes of a record are that are to be removed. */
-  async findDeleting(id: string): Promise<{ objectKey: string } | undefined> {
-    const { rows } = await this.#database.run(findDeleting, { id });
-    return rows[0];
+  /** Where the bytes of those records are that are to be removed. */
+  async findDeleting(ids: string[]): Promise<DeletedAsset[]> {
+    const { rows } = await this.#database.run(findDeleting, { ids });
+    return rows.map(({ id, objectKey, storedWhole }) => ({ id, key: objectKey, storedWhole: storedWhole === true }));
   }
 
-  /** Removes the record of a deleted asset, once its bytes are gone. */
-  async forget(id: string, fence: Fence): Promise<void> {
-    await this.#handle.transact(async (transaction) => {
-      await fence(transaction);
-      await transaction.run(forgetAsset, { id });
+  /**
+   * Removes the records of deleted assets, once their bytes are gone.
+   * @param held called first in the transaction, with all ids; tells whose records may be removed
+   * @returns those
+   */
+  async forget(ids: string[], held: (transaction: Executor, ids: string[]) => Promise<string[]>): Promise<string[]> {
+    return this.#handle.transact(async (transaction) => {
+      const removed = await held(transaction, ids);
+      if (removed.length > 0) await transaction.run(forgetAssets, { ids: removed });
+      return removed;
     });
   }
 
