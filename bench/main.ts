@@ -15,6 +15,7 @@ import { availableParallelism, cpus, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
 import type { Case } from './cases/case.ts';
 import { counts } from './cases/counts.ts';
+import { deletion } from './cases/deletion.ts';
 import { growth } from './cases/growth.ts';
 import { instances } from './cases/instances.ts';
 import { largeUploads } from './cases/large-uploads.ts';
@@ -32,6 +33,7 @@ const cases: Record<string, Case> = {
   links,
   lists,
   content,
+  deletion,
   memory,
   latency,
   growth,

@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
-import { GetObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
+import { DeleteObjectCommand, GetObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import { Pool } from 'pg';
 import type { S3Settings } from '../tests/support/s3.ts';
@@ -15,6 +15,8 @@ export type YardstickOptions =
   | { kind: 'pipe'; s3: S3Settings; bucket: string }
   /** PutObject of buffers, as many as are answered. */
   | { kind: 'put'; s3: S3Settings; bucket: string; size: number; atOnce: number; seconds: number }
+  /** DeleteObject of objects that are there, so many of them. */
+  | { kind: 'delete'; s3: S3Settings; bucket: string; count: number; atOnce: number }
   /** getSignedUrl in a loop. */
   | { kind: 'presign'; s3: S3Settings; bucket: string; seconds: number }
   /** A statement by a bare pool. */
@@ -69,6 +71,19 @@ switch (options.kind) {
     client.destroy();
     break;
   }
+  case 'delete': {
+    const client = clientOf(options.s3);
+    const keys = Array.from({ length: options.count }, () => `delete/${randomBytes(8).toString('hex')}`);
+    await each(keys, options.atOnce, (Key) =>
+      client.send(new PutObjectCommand({ Bucket: options.bucket, Key, Body: Buffer.alloc(1024, 1) })),
+    );
+    const startedAt = performance.now();
+    await each(keys, options.atOnce, (Key) => client.send(new DeleteObjectCommand({ Bucket: options.bucket, Key })));
+    const rate: Rate = { perSecond: (options.count * 1000) / (performance.now() - startedAt) };
+    console.log(JSON.stringify(rate));
+    client.destroy();
+    break;
+  }
   case 'presign': {
     const client = clientOf(options.s3);
     await report({ ...options, atOnce: 1 }, () =>
@@ -108,6 +123,14 @@ async function report(
   await Promise.all(Array.from({ length: atOnce }, worker));
   const rate: Rate = { perSecond: done / ((performance.now() - startedAt) / 1000) };
   console.log(JSON.stringify(rate));
+}
+
+async function each<Item>(items: Item[], atOnce: number, work: (item: Item) => Promise<unknown>): Promise<void> {
+  const rest = items.values();
+  const worker = async () => {
+    for (const item of rest) await work(item);
+  };
+  await Promise.all(Array.from({ length: atOnce }, worker));
 }
 
 function clientOf({ endpoint, region, accessKeyId, secretAccessKey }: S3Settings): S3Client {

@@ -50,7 +50,7 @@ async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
   const assets = new AssetsRepository(database, noOutbox);
   const quotas = new QuotasRepository(database, 2 ** 50);
   const actor = { callerId: OWNER, requestId: 'pages' };
-  const list = { ownerId: OWNER, trashed: false, sort: 'createdAt', order: 'desc', limit: 51 } as const;
+  const list = { ownerId: OWNER, trashed: false, sort: 'createdAt', order: 'desc', limit: 50 } as const;
   const { rows } = await database.pool.query<{ id: string }>('select id from assets offset 5000 limit 1');
   const operations: Record<string, () => Promise<unknown>> = {
     'list, first page': () => assets.list(list),

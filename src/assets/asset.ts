@@ -28,11 +28,11 @@ export interface Asset {
   trashedAt?: Date;
 }
 
-const { reservedBytes, leaseExpiresAt, ...columns } = getTableColumns(assets);
-/** Columns of a whole asset, for `select` and `returning`; the others are of uploads in progress. */
+const { reservedBytes, leaseExpiresAt, storedWhole, ...columns } = getTableColumns(assets);
+/** Columns of a whole asset, for `select` and `returning`; the others are of its upload and of its end. */
 export const assetColumns = columns;
 
-export type AssetRow = Omit<typeof assets.$inferSelect, 'reservedBytes' | 'leaseExpiresAt'>;
+export type AssetRow = Omit<typeof assets.$inferSelect, 'reservedBytes' | 'leaseExpiresAt' | 'storedWhole'>;
 
 /** @throws when the row is that of an upload, which has no size or digest yet */
 export function toAsset(row: AssetRow): Asset {

@@ -5,10 +5,10 @@
 import { z } from 'zod';
 import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
-import { defineJob, HOUR, MINUTE, nothing } from '../jobs/job.ts';
+import { defineBatchJob, defineJob, HOUR, MINUTE, nothing } from '../jobs/job.ts';
 import { assetActions } from './audit.ts';
 import { downloadRoutes } from './downloads.ts';
-import { deleteObject, deleteObjectJob } from './jobs/delete-object.ts';
+import { deleteObjectJob, deleteObjects } from './jobs/delete-object.ts';
 import { purgeAssets } from './jobs/purge-assets.ts';
 import { AssetsRepository } from './repository.ts';
 import { assetRoutes } from './routes.ts';
@@ -33,15 +33,16 @@ export const assets: Feature<Core> = {
     });
   },
   jobs: [
-    defineJob({
+    defineBatchJob({
       ...deleteObjectJob,
       data: z.object({ assetId: z.string() }),
       retries: 16,
       firstPause: 2,
       limit: 10 * MINUTE,
-      concurrency: 16,
-      run: (data, context, { background, outbox, store }: Core) =>
-        deleteObject({ assets: new AssetsRepository(background, outbox), store }, data, context),
+      // As many keys as one DeleteObjects takes.
+      concurrency: 1000,
+      runBatch: (jobs, context, { background, outbox, store }: Core) =>
+        deleteObjects({ assets: new AssetsRepository(background, outbox), store }, jobs, context),
     }),
     defineJob({
       name: 'purge-assets',

@@ -1,10 +1,12 @@
 /**
- * The pages of the list, in keyset order. Nearly all of them are usual: 50 assets, no filter. Such statements are compiled
+ * The pages of the list, in keyset order. A page ends after its last row or its last byte, whichever comes first: Postgres
+ * adds up what the records take and sends none beyond MAX_PAGE_BYTES, so neither its answer nor ours grows with what is in
+ * them. Nearly all of them are usual: 50 assets, no filter. Such statements are compiled
  * when this module is loaded and are prepared, which makes lists half as fast again: their limit is written out, so the
  * plan that serves every owner is the one over the index of its order. With filters the best plan depends on the values,
  * and there would be too many statements: they are compiled when they are first asked for.
  */
-import { and, asc, desc, eq, isNotNull, isNull, type Placeholder, type SQL, sql } from 'drizzle-orm';
+import { and, asc, desc, eq, isNotNull, isNull, lte, type Placeholder, type SQL, sql } from 'drizzle-orm';
 import { build, compile, type Parameter, type Statement, writtenOut } from '../database/statements.ts';
 import { assets, isVisible } from '../database/tables/assets.ts';
 import { type AssetRow, assetColumns } from './asset.ts';
@@ -28,16 +30,30 @@ export interface ListQuery {
 
 const sorts = ['createdAt', 'name', 'size'] as const;
 const orders = ['asc', 'desc'] as const;
+/** Of JSON, in one page; one record is sent however large it is. */
+export const MAX_PAGE_BYTES = 1024 * 1024;
+/** What a record takes at most beside its metadata: a name of 255 bytes, each escaped, is a third of it. */
+const RECORD_BYTES = 1536;
+/** JSON as Postgres writes it is never shorter than as we send it. A record that is larger than a page counts as one. */
+const recordBytes = sql<number>`least(${sql.raw(String(MAX_PAGE_BYTES))}, ${sql.raw(String(RECORD_BYTES))} + octet_length(${assets.metadata}::text))`;
 /** A page of 50, and the one more that tells whether others follow. */
 const USUAL_LIMIT = 51;
 /** Other statements that are kept, of some thousand that there can be. */
 const MAX_OTHERS = 200;
 
-/** What each sort compares, and the type of its value in a cursor. */
-const sortKeys: Record<ListQuery['sort'], { expression: SQL; type: SQL }> = {
-  createdAt: { expression: sql`${assets.createdAt}`, type: sql`timestamptz` },
-  name: { expression: sql`lower(${assets.name}) collate "C"`, type: sql`text collate "C"` },
-  size: { expression: sql`${assets.size}`, type: sql`bigint` },
+interface SortKey {
+  expression: SQL;
+  /** Of its value in a cursor. */
+  type: SQL;
+  /** What the statement selects that is the same, so that Postgres knows the rows to be in order already. */
+  selectedAs: 'createdAt' | 'sortValue' | 'size';
+}
+
+/** What each sort compares. */
+const sortKeys: Record<ListQuery['sort'], SortKey> = {
+  createdAt: { expression: sql`${assets.createdAt}`, type: sql`timestamptz`, selectedAs: 'createdAt' },
+  name: { expression: sql`lower(${assets.name}) collate "C"`, type: sql`text collate "C"`, selectedAs: 'sortValue' },
+  size: { expression: sql`${assets.size}`, type: sql`bigint`, selectedAs: 'size' },
 };
 
 /** What each filter compares its value with. */
@@ -61,7 +77,9 @@ const filterNames = Object.keys(filters) as Filter[];
 /** All that decides the text of a statement. */
 type Shape = Pick<ListQuery, 'sort' | 'order' | 'trashed'> & { goesOn: boolean; filters: Filter[]; isUsual: boolean };
 type ListParameter = 'ownerId' | 'value' | 'id' | 'limit' | Filter;
-type ListStatement = Statement<ListParameter, AssetRow & { sortValue: string }>;
+/** `bytes`: what the page takes up to the end of this row. */
+type ListRow = AssetRow & { sortValue: string; bytes: number };
+type ListStatement = Statement<ListParameter, ListRow>;
 
 const usual = new Map<string, ListStatement>();
 for (const sort of sorts)
@@ -72,6 +90,15 @@ for (const sort of sorts)
         usual.set(nameOf(shape), compileList(shape));
       }
 const others = new Map<string, ListStatement>();
+
+/**
+ * The rows that make the page, out of those that `listStatement` gave for a limit of one row more: it gives one more too
+ * where the bytes are used up.
+ */
+export function pageOf<Row extends { bytes: number }>(rows: Row[], limit: number): { page: Row[]; hasMore: boolean } {
+  const page = rows.filter(({ bytes }, index) => index < limit && (index === 0 || bytes <= MAX_PAGE_BYTES));
+  return { page, hasMore: rows.length > page.length };
+}
 
 /** The statement of a page, and its values; public so that a test can EXPLAIN it. */
 export function listStatement(query: ListQuery): { statement: ListStatement; values: Record<ListParameter, unknown> } {
@@ -112,13 +139,21 @@ function nameOf({ sort, order, trashed, goesOn, filters: given, isUsual }: Shape
 }
 
 function compileList(shape: Shape): ListStatement {
-  const { expression, type } = sortKeys[shape.sort];
+  const { expression, type, selectedAs: sortKey } = sortKeys[shape.sort];
   const [direction, comparison] = shape.order === 'asc' ? [asc, sql`>`] : [desc, sql`<`];
   return compile(
     nameOf(shape),
-    (p: Parameter<ListParameter>) =>
-      build
-        .select({ ...assetColumns, sortValue: sql<string>`(${expression})::text`.as('sort_value') })
+    (p: Parameter<ListParameter>) => {
+      const rows = build
+        .select({
+          ...assetColumns,
+          sortValue: sql<string>`(${expression})::text`.as('sort_value'),
+          own: recordBytes.as('own'),
+          bytes:
+            sql`sum(${recordBytes}) over (order by ${direction(expression)}, ${direction(assets.id)} rows unbounded preceding)`
+              .mapWith(Number)
+              .as('bytes'),
+        })
         .from(assets)
         .where(
           and(
@@ -132,7 +167,14 @@ function compileList(shape: Shape): ListStatement {
           ),
         )
         .orderBy(direction(expression), direction(assets.id))
-        .limit(shape.isUsual ? writtenOut(USUAL_LIMIT) : p('limit')),
+        .limit(shape.isUsual ? writtenOut(USUAL_LIMIT) : p('limit'))
+        .as('rows');
+      return build
+        .select()
+        .from(rows)
+        .where(lte(sql`${rows.bytes} - ${rows.own}`, writtenOut(MAX_PAGE_BYTES)))
+        .orderBy(direction(rows[sortKey]), direction(rows.id));
+    },
     { named: shape.isUsual },
   );
 }

@@ -1,4 +1,6 @@
 /** Conditional requests, RFC 9110 section 13. */
+import { z } from 'zod';
+import { Problem } from '../problems.ts';
 
 export interface Validators {
   /** Strong entity tag with its quotes. */
@@ -44,12 +46,73 @@ export function matchesIfMatch(header: string, etag: string): boolean {
 }
 
 function weaklyMatches(header: string, etag: string): boolean {
-  const opaque = (tag: string) => tag.replace(/^W\//, '');
   return header.trim() === '*' || entityTags(header).some((tag) => opaque(tag) === opaque(etag));
 }
 
+const opaque = (tag: string) => tag.replace(/^W\//, '');
+
 function entityTags(header: string): string[] {
   return header.match(/(?:W\/)?"[\x21\x23-\x7e\x80-\xff]*"/g) ?? [];
+}
+
+/** Entity tags of a field, or `*` for any. */
+type EntityTags = '*' | string[];
+
+/** Conditions on a record. It has no modification date, so those with dates are ignored (sections 13.1.3 and 13.1.4). */
+export interface RecordConditions {
+  ifMatch: EntityTags | undefined;
+  ifNoneMatch: EntityTags | undefined;
+}
+
+export const recordConditions = z.object({
+  'if-match': z
+    .string()
+    .optional()
+    .meta({ description: 'Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)' }),
+  'if-none-match': z
+    .string()
+    .optional()
+    .meta({ description: 'Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)' }),
+});
+
+/** @throws Problem invalid-parameter when a field is no list of entity tags */
+export function conditionsOf(headers: z.output<typeof recordConditions>): RecordConditions {
+  return {
+    ifMatch: parseEntityTags('If-Match', headers['if-match']),
+    ifNoneMatch: parseEntityTags('If-None-Match', headers['if-none-match']),
+  };
+}
+
+/** In the order of section 13.2.2. */
+export function evaluateConditions(
+  { ifMatch, ifNoneMatch }: RecordConditions,
+  etag: string,
+): 'proceed' | 'not-modified' | 'precondition-failed' {
+  if (ifMatch !== undefined && ifMatch !== '*' && !ifMatch.includes(etag)) return 'precondition-failed';
+  if (ifNoneMatch === undefined) return 'proceed';
+  return ifNoneMatch === '*' || ifNoneMatch.some((tag) => opaque(tag) === opaque(etag)) ? 'not-modified' : 'proceed';
+}
+
+/** An element of a list (section 5.6.1), which may be empty, up to its comma. */
+const listElement = /[ \t]*(?:((?:W\/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*)?(?:,|$)/y;
+
+function parseEntityTags(parameter: string, header: string | undefined): EntityTags | undefined {
+  if (header === undefined) return undefined;
+  if (header.trim() === '*') return '*';
+  const tags: string[] = [];
+  for (let at = 0; at < header.length; at = listElement.lastIndex) {
+    listElement.lastIndex = at;
+    const element = listElement.exec(header);
+    if (!element) throw malformed(parameter);
+    if (element[1] !== undefined) tags.push(element[1]);
+  }
+  if (tags.length === 0) throw malformed(parameter);
+  return tags;
+}
+
+function malformed(parameter: string): Problem {
+  const detail = 'must be * or entity tags in quotes, with commas between them';
+  return new Problem('invalid-parameter', { detail: `${parameter} ${detail}.`, errors: [{ parameter, detail }] });
 }
 
 /** HTTP dates have whole seconds. */

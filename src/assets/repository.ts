@@ -11,6 +11,7 @@ import { retryStatement } from '../database/retry.ts';
 import {
   build,
   compile,
+  isAnyOf,
   jsonObject,
   now,
   type Parameter,
@@ -20,11 +21,12 @@ import {
 } from '../database/statements.ts';
 import { assets, inState, isVisible } from '../database/tables/assets.ts';
 import { auditRows } from '../database/tables/audit.ts';
+import type { Remains } from '../storage/erase.ts';
 import { type Asset, type AssetRow, assetColumns, toAsset } from './asset.ts';
 import { hasVersion, isOwn, nextVersion } from './conditions.ts';
 import { deleteAsset, expireAssets, findOld, purgeTrash } from './deletion.ts';
 import { deleteObjectJob } from './jobs/delete-object.ts';
-import { type ListQuery, listStatement } from './list.ts';
+import { type ListQuery, listStatement, pageOf } from './list.ts';
 
 const findAsset = compile('find-asset', (p: Parameter<'id' | 'ownerId'>) =>
   build
@@ -110,12 +112,12 @@ const trashAsset = compile('trash-asset', (p: Parameter<'id' | 'ownerId' | 'vers
     .where(and(isOwn(p), isVisible, isTrashed));
 });
 
-const restoreAsset = compile('restore-asset', (p: Parameter<'id' | 'ownerId' | keyof Actor>) => {
+const restoreAsset = compile('restore-asset', (p: Parameter<'id' | 'ownerId' | 'version' | keyof Actor>) => {
   const changed = build.$with('changed').as(
     build
       .update(assets)
       .set({ ...nextVersion, trashedAt: null })
-      .where(and(isOwn(p), isVisible, isNotNull(assets.trashedAt)))
+      .where(and(isOwn(p), isVisible, isNotNull(assets.trashedAt), hasVersion(p)))
       .returning(assetColumns),
   );
   return build
@@ -124,16 +126,21 @@ const restoreAsset = compile('restore-asset', (p: Parameter<'id' | 'ownerId' | k
     .from(changed);
 });
 
-const findDeleting = compile('find-deleting-asset', (p: Parameter<'id'>) =>
+const findDeleting = compile('find-deleting-assets', (p: Parameter<'ids'>) =>
   build
-    .select({ objectKey: assets.objectKey })
+    .select({ id: assets.id, objectKey: assets.objectKey, storedWhole: assets.storedWhole })
     .from(assets)
-    .where(and(eq(assets.id, p('id')), inState('deleting'))),
+    .where(and(isAnyOf(assets.id, p('ids')), inState('deleting'))),
 );
 
-const forgetAsset = compile('forget-asset', (p: Parameter<'id'>) =>
-  build.delete(assets).where(and(eq(assets.id, p('id')), inState('deleting'))),
+const forgetAssets = compile('forget-assets', (p: Parameter<'ids'>) =>
+  build.delete(assets).where(and(isAnyOf(assets.id, p('ids')), inState('deleting'))),
 );
+
+/** An asset of which only the bytes, and the record that names them, are left. */
+export interface DeletedAsset extends Remains {
+  id: string;
+}
 
 export interface AssetChanges {
   name?: string;
@@ -178,11 +185,16 @@ export class AssetsRepository {
     return this.#one(findForDownload, { id, ownerId, action, detail, ...actor });
   }
 
-  /** One page in keyset order. `value` is what the sort compared, for the cursor of the next page. */
-  async list(query: ListQuery): Promise<{ asset: Asset; value: string }[]> {
-    const { statement, values } = listStatement(query);
+  /**
+   * One page in keyset order, of at most `limit` assets and MAX_PAGE_BYTES.
+   * @returns `next` while more follow: the last row, for the cursor of the next page
+   */
+  async list(query: ListQuery): Promise<{ assets: Asset[]; next?: { value: string; id: string } }> {
+    const { statement, values } = listStatement({ ...query, limit: query.limit + 1 });
     const { rows } = await this.#database.run(statement, values);
-    return rows.map((row) => ({ asset: toAsset(row), value: row.sortValue }));
+    const { page, hasMore } = pageOf(rows, query.limit);
+    const last = page.at(-1);
+    return { assets: page.map(toAsset), ...(hasMore && last && { next: { value: last.sortValue, id: last.id } }) };
   }
 
   /**
@@ -231,9 +243,13 @@ export class AssetsRepository {
     );
   }
 
-  /** Out of the trash. @returns undefined when there is no such asset in the trash */
-  async restore(ownerId: string, id: string, actor: Actor): Promise<Asset | undefined> {
-    return this.#one(restoreAsset, { id, ownerId, ...actor });
+  /**
+   * Out of the trash.
+   * @param version only when the record still has this version
+   * @returns undefined when there is no such asset in the trash
+   */
+  async restore(ownerId: string, id: string, version: number | undefined, actor: Actor): Promise<Asset | undefined> {
+    return this.#one(restoreAsset, { id, ownerId, version: version ?? null, ...actor });
   }
 
   /**
@@ -304,17 +320,22 @@ export class AssetsRepository {
     });
   }
 
-  /** Where the bytes of a record are that are to be removed. */
-  async findDeleting(id: string): Promise<{ objectKey: string } | undefined> {
-    const { rows } = await this.#database.run(findDeleting, { id });
-    return rows[0];
+  /** Where the bytes of those records are that are to be removed. */
+  async findDeleting(ids: string[]): Promise<DeletedAsset[]> {
+    const { rows } = await this.#database.run(findDeleting, { ids });
+    return rows.map(({ id, objectKey, storedWhole }) => ({ id, key: objectKey, storedWhole: storedWhole === true }));
   }
 
-  /** Removes the record of a deleted asset, once its bytes are gone. */
-  async forget(id: string, fence: Fence): Promise<void> {
-    await this.#handle.transact(async (transaction) => {
-      await fence(transaction);
-      await transaction.run(forgetAsset, { id });
+  /**
+   * Removes the records of deleted assets, once their bytes are gone.
+   * @param held called first in the transaction, with all ids; tells whose records may be removed
+   * @returns those
+   */
+  async forget(ids: string[], held: (transaction: Executor, ids: string[]) => Promise<string[]>): Promise<string[]> {
+    return this.#handle.transact(async (transaction) => {
+      const removed = await held(transaction, ids);
+      if (removed.length > 0) await transaction.run(forgetAssets, { ids: removed });
+      return removed;
     });
   }
 

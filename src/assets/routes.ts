@@ -11,7 +11,7 @@ import { checkFileName } from '../validation/file-name.ts';
 import { extensionFits } from '../validation/media-types.ts';
 import { type Asset, assetDocument, recordTag, toDocument } from './asset.ts';
 import type { ListQuery } from './list.ts';
-import { matchesIfMatch } from './preconditions.ts';
+import { conditionsOf, evaluateConditions, type RecordConditions, recordConditions } from './preconditions.ts';
 import type { AssetsRepository } from './repository.ts';
 
 export interface AssetRoutesOptions {
@@ -69,7 +69,10 @@ const listQuery = z.strictObject({
     .transform(Number)
     .refine((n) => n >= 1 && n <= 200, 'must be 1 to 200')
     .default(50)
-    .meta({ override: { type: 'integer', minimum: 1, maximum: 200, default: 50 }, description: 'Assets per page' }),
+    .meta({
+      override: { type: 'integer', minimum: 1, maximum: 200, default: 50 },
+      description: 'Assets per page, at most',
+    }),
   cursor: z
     .string()
     .max(4096)
@@ -111,7 +114,7 @@ export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOption
         tags,
         summary: 'List assets',
         description:
-          'One page in keyset order. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.',
+          'One page in keyset order, of at most `limit` assets and 1 MiB: a page may have fewer assets than `limit` and yet others follow. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.',
         querystring: listQuery,
         response: { 200: assetPage },
       },
@@ -128,20 +131,17 @@ export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOption
     async (request, reply) => {
       const { cursor, limit, ...filters } = request.query;
       const order = `${filters.sort}.${filters.order}`;
-      const query: ListQuery = { ...withoutUndefined(filters), ownerId: request.caller.id, limit: limit + 1 };
+      const query: ListQuery = { ...withoutUndefined(filters), ownerId: request.caller.id, limit };
       if (cursor !== undefined) query.after = decodeCursor(order, cursor);
-      const rows = await assets.list(query);
-      const page = rows.slice(0, limit);
-      const last = page.at(-1);
-      const nextCursor =
-        rows.length > limit && last ? encodeCursor(order, { value: last.value, id: last.asset.id }) : undefined;
+      const page = await assets.list(query);
+      const nextCursor = page.next && encodeCursor(order, page.next);
       if (nextCursor !== undefined) {
         const next = new URLSearchParams(request.url.split('?')[1]);
         next.set('cursor', nextCursor);
         reply.header('link', `</v1/assets?${next}>; rel="next"`);
       }
       return {
-        data: page.map(({ asset }) => toDocument(asset)),
+        data: page.assets.map(toDocument),
         page: { ...(nextCursor !== undefined && { nextCursor }), hasMore: nextCursor !== undefined },
       };
     },
@@ -155,16 +155,26 @@ export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOption
         tags,
         summary: 'Get the record of an asset',
         params: byId,
+        headers: recordConditions,
         response: { 200: assetDocument },
       },
       config: {
-        success: { status: 200, description: 'The record', headers: entityTagHeader },
-        problems: ['not-found'],
+        success: {
+          status: 200,
+          description: 'The record',
+          headers: entityTagHeader,
+          others: { '304': { description: 'The client has this record already', headers: entityTagHeader } },
+        },
+        problems: ['not-found', 'precondition-failed'],
       },
     },
     async (request, reply) => {
+      const conditions = conditionsOf(request.headers);
       const asset = await required(assets.find(request.caller.id, request.params.id));
+      const outcome = evaluateConditions(conditions, recordTag(asset));
+      if (outcome === 'precondition-failed') throw preconditionFailed(asset);
       reply.header('etag', recordTag(asset)).header('cache-control', 'private, no-cache');
+      if (outcome === 'not-modified') return sendAnswer(reply, { status: 304, headers: {} });
       return toDocument(asset);
     },
   );
@@ -179,7 +189,7 @@ export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOption
         description:
           'The bytes and their key stay as they are. With `If-Match` the change is made only if the record is still the one you read.',
         params: byId,
-        headers: z.object({ 'if-match': z.string().optional().meta({ description: 'Entity tag of the record' }) }),
+        headers: recordConditions,
         body: assetPatch,
         response: { 200: assetDocument },
       },
@@ -198,26 +208,17 @@ export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOption
     },
     async (request, reply) => {
       const { caller, params, body } = request;
-      const ifMatch = request.headers['if-match'];
-      const current = await required(assets.find(caller.id, params.id));
-      requireMatch(ifMatch, current);
-      if (current.trashedAt) throw inTrash();
-      const changes = {
-        ...(body.name !== undefined && {
-          name: acceptableName(body.name, (name) => extensionFits(name, current.mediaType), current.mediaType),
-        }),
-        ...(body.projectId !== undefined && { projectId: body.projectId }),
-        ...(body.metadata !== undefined && { metadata: body.metadata ?? {} }),
-      };
-      const changed = await assets.update(
-        caller.id,
-        params.id,
-        changes,
-        ifMatch === undefined ? undefined : current.version,
-        actorOf(request),
-      );
-      // Somebody was faster: trashed, deleted, or changed since it was read.
-      if (!changed) throw await whyNot(assets, caller.id, params.id, ifMatch);
+      const changed = await changeUnder({
+        conditions: conditionsOf(request.headers),
+        // What a name may end in depends on the bytes.
+        readFirst: body.name !== undefined,
+        read: () => required(assets.find(caller.id, params.id)),
+        check: ({ trashedAt }) => {
+          if (trashedAt) throw inTrash();
+        },
+        change: (version, current) =>
+          assets.update(caller.id, params.id, changesOf(body, current), version, actorOf(request)),
+      });
       reply.header('etag', recordTag(changed));
       return toDocument(changed);
     },
@@ -236,9 +237,7 @@ export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOption
         querystring: z.strictObject({
           permanent: flag,
         }),
-        headers: idempotencyHeader.extend({
-          'if-match': z.string().optional().meta({ description: 'Entity tag of the record' }),
-        }),
+        headers: idempotencyHeader.extend(recordConditions.shape),
       },
       config: {
         success: { status: 204, description: 'Done' },
@@ -246,21 +245,20 @@ export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOption
       },
     },
     async (request, reply) => {
-      const { caller, params, query } = request;
-      const ifMatch = request.headers['if-match'];
+      const { caller, params, query, headers } = request;
+      const conditions = conditionsOf(headers);
       const actor = actorOf(request);
-      const operation = ['deleteAsset', params.id, query.permanent, ifMatch];
+      const operation = ['deleteAsset', params.id, query.permanent, headers['if-match'], headers['if-none-match']];
       const answer = await once(idempotency, request, operation, async (commit) => {
-        const current = await required(assets.find(caller.id, params.id));
-        requireMatch(ifMatch, current);
-        const version = ifMatch === undefined ? undefined : current.version;
         const inTransaction = (transaction: Executor) => commit(transaction, gone);
-        const done = query.permanent
-          ? await assets.delete(caller.id, params.id, version, actor, inTransaction)
-          : await assets.trash(caller.id, params.id, version, actor, inTransaction);
-        // Somebody was faster: deleted, or changed since it was read.
-        if (!done) requireMatch(ifMatch, await required(assets.find(caller.id, params.id)));
-        if (!done) throw assetNotFound();
+        await changeUnder({
+          conditions,
+          read: () => required(assets.find(caller.id, params.id)),
+          change: (version) =>
+            query.permanent
+              ? assets.delete(caller.id, params.id, version, actor, inTransaction)
+              : assets.trash(caller.id, params.id, version, actor, inTransaction),
+        });
         return gone;
       });
       return sendAnswer(reply, answer);
@@ -275,20 +273,24 @@ export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOption
         tags,
         summary: 'Take an asset out of the trash',
         params: byId,
+        headers: recordConditions,
         response: { 200: assetDocument },
       },
       config: {
         success: { status: 200, description: 'The restored record', headers: entityTagHeader },
-        problems: ['not-found', 'wrong-state'],
+        problems: ['not-found', 'wrong-state', 'precondition-failed'],
       },
     },
     async (request, reply) => {
       const { caller, params } = request;
-      const restored = await assets.restore(caller.id, params.id, actorOf(request));
-      if (!restored) {
-        await required(assets.find(caller.id, params.id));
-        throw new Problem('wrong-state', { detail: 'The asset is not in the trash.' });
-      }
+      const restored = await changeUnder({
+        conditions: conditionsOf(request.headers),
+        read: () => required(assets.find(caller.id, params.id)),
+        check: ({ trashedAt }) => {
+          if (!trashedAt) throw new Problem('wrong-state', { detail: 'The asset is not in the trash.' });
+        },
+        change: (version) => assets.restore(caller.id, params.id, version, actorOf(request)),
+      });
       reply.header('etag', recordTag(restored));
       return toDocument(restored);
     },
@@ -308,23 +310,57 @@ export function inTrash(): Problem {
   return new Problem('wrong-state', { detail: 'The asset is in the trash. Restore it first.' });
 }
 
-function requireMatch(ifMatch: string | undefined, asset: Asset): void {
-  if (ifMatch === undefined || matchesIfMatch(ifMatch, recordTag(asset))) return;
-  throw new Problem('precondition-failed', {
-    detail: 'The asset has changed since you read it. Read it again.',
+interface ConditionalChange<Changed> {
+  conditions: RecordConditions;
+  /** The change needs the record as it is, conditions or not. */
+  readFirst?: boolean;
+  /** @throws Problem not-found */
+  read: () => Promise<Asset>;
+  /** @throws Problem when the record does not allow the change */
+  check?: (current: Asset) => void;
+  /**
+   * Must do nothing when the record has another version than this one.
+   * @returns nothing when it did nothing
+   */
+  change: (version: number | undefined, current: Asset | undefined) => Promise<Changed | undefined | false>;
+}
+
+/**
+ * Changes a record under its conditions. Where somebody else was faster, the record is read and judged again: each round
+ * means that another change was made, so there is an end. A request that is refused anyway is refused for that and not for
+ * its conditions (RFC 9110 section 13.2.1).
+ */
+async function changeUnder<Changed>(options: ConditionalChange<Changed>): Promise<Changed> {
+  const { conditions, readFirst = false, read, check, change } = options;
+  const { ifMatch, ifNoneMatch } = conditions;
+  const isConditional = ifMatch !== undefined || ifNoneMatch !== undefined;
+  for (let current = isConditional || readFirst ? await read() : undefined; ; current = await read()) {
+    if (current) {
+      check?.(current);
+      if (evaluateConditions(conditions, recordTag(current)) !== 'proceed') throw preconditionFailed(current);
+    }
+    const changed = await change(isConditional ? current?.version : undefined, current);
+    if (changed) return changed;
+  }
+}
+
+function preconditionFailed(asset: Asset): Problem {
+  return new Problem('precondition-failed', {
+    detail: 'The asset is not as If-Match or If-None-Match wants it. Read it again.',
     headers: { etag: recordTag(asset) },
   });
 }
 
-async function whyNot(
-  assets: AssetsRepository,
-  ownerId: string,
-  id: string,
-  ifMatch: string | undefined,
-): Promise<Problem> {
-  const asset = await required(assets.find(ownerId, id));
-  requireMatch(ifMatch, asset);
-  return inTrash();
+/** @param current of which the name must be; needed where there is a new name */
+function changesOf({ name, projectId, metadata }: z.output<typeof assetPatch>, current: Asset | undefined) {
+  return {
+    ...(name !== undefined &&
+      current && {
+        name: acceptableName(name, (each) => extensionFits(each, current.mediaType), current.mediaType),
+      }),
+    ...(projectId !== undefined && { projectId }),
+    ...(metadata !== undefined && { metadata: metadata ?? {} }),
+  };
 }
 
 function acceptableName(name: string, fits: (name: string) => boolean, mediaType: string): string {

@@ -49,6 +49,14 @@ const storable = (text: string) => !text.includes('\0') && text.isWellFormed();
 const METADATA_ENTRIES = 50;
 const METADATA_KEY = 64;
 const METADATA_VALUE = 1024;
+/** Bytes of its JSON as it is stored: a page of 200 records must not become large by what is kept with them. */
+const METADATA_BYTES = 8 * 1024;
+
+/** Postgres writes jsonb with a space after each colon and comma (PostgreSQL documentation, JSON Types). */
+export function metadataBytes(entries: Readonly<Record<string, string>>): number {
+  const count = Object.keys(entries).length;
+  return Buffer.byteLength(JSON.stringify(entries)) + count + Math.max(0, count - 1);
+}
 
 /** Text the application keeps with an asset. */
 export const metadata = z
@@ -65,13 +73,14 @@ export const metadata = z
     { error: 'must be an object of strings' },
   )
   .refine((entries) => Object.keys(entries).length <= METADATA_ENTRIES, `must have at most ${METADATA_ENTRIES} entries`)
+  .refine((entries) => metadataBytes(entries) <= METADATA_BYTES, `must have at most ${METADATA_BYTES} bytes as JSON`)
   .meta({
     override: {
       type: 'object',
       additionalProperties: { type: 'string', maxLength: METADATA_VALUE },
       maxProperties: METADATA_ENTRIES,
     },
-    description: `Up to ${METADATA_ENTRIES} strings by name`,
+    description: `Up to ${METADATA_ENTRIES} strings by name, of at most ${METADATA_BYTES} bytes together as JSON`,
     example: { album: 'summer' },
   });
 

@@ -5,7 +5,7 @@
  * administrator can see and send again. The only file that knows pg-boss, and none that knows a job: features bring them.
  *
  * A worker renews the lease of its jobs (heartbeat). A job whose worker died or was frozen is given to another; what the
- * first one still tries to write is refused, by pg-boss for the outcome of the job, by `JobContext.fence` for the rest.
+ * first one still tries to write is refused, by pg-boss for the outcome of the job, by `JobContext.fence` for the rest. Jobs are taken in batches.
  *
  * Workers poll: every connection comes from a pool of ours with time limits, and none is pinned to listen.
  */
@@ -14,7 +14,7 @@ import { type JobResult, PgBoss, type Job as StoredJob } from 'pg-boss';
 import { type DatabaseHandle, type Executor, isDatabaseUnavailable } from '../database/client.ts';
 import type { EventReference, JobReference, Outbox, SendOptions } from '../database/outbox.ts';
 import { ObjectStoreUnavailable } from '../storage/object-store.ts';
-import { HOUR, type Job, MINUTE } from './job.ts';
+import { type BatchedJob, HOUR, type Job, LeaseLost, MINUTE } from './job.ts';
 import { countByState, depthsOf, oldestWaiting } from './repository.ts';
 
 /** Seconds without a sign of life after which a job is given to another worker; the least pg-boss allows. */
@@ -26,11 +26,6 @@ const KEEP_COMPLETED = HOUR;
 const MAINTENANCE = 10 * MINUTE;
 const KEEP_UNTAKEN = 90 * 24 * HOUR;
 const deadLettersOf = (queue: string) => `${queue}.dead`;
-
-/** The job belongs to another worker by now; nothing may be written for it. */
-export class LeaseLost extends Error {
-  override name = 'LeaseLost';
-}
 
 export interface QueueCounts {
   queue: string;
@@ -153,28 +148,55 @@ export class JobQueue implements Outbox {
         perJobResults: true,
         pollingIntervalSeconds: poll,
       } as { perJobResults: true },
-      async (batch) => Promise.all(batch.map((stored) => this.#runOne(job, stored, core))),
+      (batch) => this.#run(job, batch, core),
     );
     this.#workers.set(name, worker);
   }
 
-  async #runOne(job: Job, stored: StoredJob<object>, core: unknown): Promise<JobResult> {
-    const { id, signal } = stored;
-    const fence = (transaction: Executor) => this.#fence(job.name, stored, transaction);
+  async #run(job: Job, batch: StoredJob<object>[], core: unknown): Promise<JobResult[]> {
+    const failed = new Map<string, unknown>();
+    const jobs = batch.flatMap((stored): BatchedJob<object>[] => {
+      try {
+        return [{ id: stored.id, data: job.parse(stored.data), signal: stored.signal }];
+      } catch (error) {
+        failed.set(stored.id, error);
+        return [];
+      }
+    });
     try {
-      await job.run(job.parse(stored.data), { id, signal, fence }, core);
-      return { id, status: 'completed' };
+      const context = {
+        signal: AbortSignal.any(jobs.map(({ signal }) => signal)),
+        fence: (transaction: Executor, ids: readonly string[]) => this.#fence(job.name, batch, ids, transaction),
+      };
+      for (const [id, error] of await job.runBatch(jobs, context, core)) failed.set(id, error);
     } catch (error) {
-      this.#options.onError(`the job ${job.name} has to be tried again`, error);
-      return { id, status: 'failed', output: { reason: reasonOf(error) } };
+      for (const { id } of jobs) failed.set(id, error);
     }
+    // A fault of the store or the database is that of them all: it is told once.
+    for (const [reason, error] of new Map([...failed.values()].map((error) => [reasonOf(error), error])))
+      this.#options.onError(`the job ${job.name} has to be tried again: ${reason}`, error);
+    return batch.map(({ id }) =>
+      failed.has(id)
+        ? { id, status: 'failed', output: { reason: reasonOf(failed.get(id)) } }
+        : { id, status: 'completed' },
+    );
   }
 
   /** A renewed heartbeat locks the row of the job; pg-boss refuses it to anybody but the latest attempt. */
-  async #fence(queue: string, job: StoredJob<object>, transaction: Executor): Promise<void> {
-    const answer: object = await this.#boss.touch(queue, job, { db: transaction });
-    if ('affected' in answer && answer.affected === 1) return;
-    throw new LeaseLost(`the job ${queue} ${job.id} was given to another worker`);
+  async #fence(
+    queue: string,
+    batch: StoredJob<object>[],
+    ids: readonly string[],
+    transaction: Executor,
+  ): Promise<ReadonlySet<string>> {
+    const wanted = new Set(ids);
+    const answer: object = await this.#boss.touch(
+      queue,
+      batch.filter(({ id }) => wanted.has(id)),
+      { db: transaction },
+    );
+    const settled = 'settled' in answer && Array.isArray(answer.settled) ? answer.settled : [];
+    return new Set(settled.filter((id) => typeof id === 'string'));
   }
 
   /** Jobs by queue and state, all of them. */

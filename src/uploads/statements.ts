@@ -47,6 +47,8 @@ export const beginUpload = compile(
         metadata: typed(p('metadata'), assets.metadata).as('metadata'),
         objectKey: typed(p('objectKey'), assets.objectKey).as('object_key'),
         cacheControl: typed(p('cacheControl'), assets.cacheControl).as('cache_control'),
+        // What is known of bytes before any was sent is sent by one request.
+        storedWhole: sql`case when ${typed(p('sha256'), assets.sha256)} is not null then true end`.as('stored_whole'),
         version: sql`1`.as('version'),
         createdAt: typed(p('createdAt'), assets.createdAt).as('created_at'),
         updatedAt: typed(p('createdAt'), assets.updatedAt).as('updated_at'),

@@ -57,6 +57,20 @@ describe(`a list of ${ASSETS} assets`, () => {
     return plan;
   }
 
+  /** The one scan below the limit; between them only the sum of the bytes, which takes rows as they come. */
+  function scanOf(plan: Plan): Plan {
+    const path: Plan[] = [];
+    for (let node: Plan | undefined = plan; node; node = node.Plans?.[0]) {
+      assert.ok((node.Plans ?? []).length <= 1, JSON.stringify(node));
+      path.push(node);
+    }
+    const types = path.map((node) => node['Node Type']);
+    assert.deepEqual(types, ['Subquery Scan', 'Limit', 'WindowAgg', 'Index Scan']);
+    const scan = path.at(-1);
+    assert.ok(scan);
+    return scan;
+  }
+
   const after50k = { createdAt: new Date(Date.now() - 50_000_000).toISOString(), name: 'file-8000', size: '400000' };
   const id = '019aa1b2-7c3d-7e4f-8a5b-6c7d8e9fa0b1';
   const pages: [string, Partial<ListQuery>, string][] = [
@@ -77,14 +91,9 @@ describe(`a list of ${ASSETS} assets`, () => {
   ];
   for (const [title, query, index] of pages) {
     test(`${title} is one index scan that reads no more than the page`, async () => {
-      const limit = await planOf(query);
-      assert.equal(limit['Node Type'], 'Limit');
-      const [scan, ...others] = limit.Plans ?? [];
-      assert.deepEqual(others, []);
-      assert.equal(scan?.['Node Type'], 'Index Scan', JSON.stringify(scan));
+      const scan = scanOf(await planOf(query));
       assert.equal(scan['Index Name'], index);
-      assert.equal(scan.Plans, undefined);
-      assert.ok(scan['Actual Rows'] <= 51);
+      assert.ok(scan['Actual Rows'] <= 52);
       assert.ok(
         (scan['Rows Removed by Filter'] ?? 0) <= 51,
         `${scan['Rows Removed by Filter']} rows were read for nothing`,
@@ -113,7 +122,7 @@ describe(`a list of ${ASSETS} assets`, () => {
         for (const far of [false, true])
           test(`the prepared page by ${sort} ${order}${trashed ? ' of the trash' : ''}${far ? ', far down' : ''} is one index scan too`, async () => {
             const after = { value: after50k[sort], id };
-            const limit = await genericPlanOf({
+            const plan = await genericPlanOf({
               ownerId: 'big',
               trashed,
               sort,
@@ -121,10 +130,8 @@ describe(`a list of ${ASSETS} assets`, () => {
               limit: 51,
               ...(far && { after }),
             });
-            assert.equal(limit['Node Type'], 'Limit');
-            const [scan] = limit.Plans ?? [];
-            assert.equal(scan?.['Node Type'], 'Index Scan', JSON.stringify(limit));
-            assert.ok(scan['Actual Rows'] <= 51);
+            const scan = scanOf(plan);
+            assert.ok(scan['Actual Rows'] <= 52);
             assert.ok((scan['Rows Removed by Filter'] ?? 0) <= 51);
           });
 });

@@ -8,7 +8,7 @@ describe('the statement of a page', () => {
   test('is prepared where it is usual: no filter, 50 assets', () => {
     const { statement, values } = listStatement(usual);
     assert.equal(statement.name, 'list-createdAt-desc');
-    assert.match(statement.text, / limit 51$/);
+    assert.match(statement.text, / limit 51\)/);
     assert.deepEqual(statement.bind(values), ['o']);
     const { statement: next } = listStatement({
       ...usual,

@@ -1,7 +1,15 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { evaluateRead, matchesIfMatch, type ReadConditions, rangeApplies } from '../../src/assets/preconditions.ts';
+import {
+  conditionsOf,
+  evaluateConditions,
+  evaluateRead,
+  matchesIfMatch,
+  type ReadConditions,
+  rangeApplies,
+} from '../../src/assets/preconditions.ts';
+import { Problem } from '../../src/problems.ts';
 
 const current = { etag: '"abc"', lastModified: new Date('1994-11-06T08:49:37.900Z') };
 const same = 'Sun, 06 Nov 1994 08:49:37 GMT';
@@ -144,5 +152,40 @@ describe('If-Range', () => {
   test('a range does not hold with anything else', () => {
     for (const ifRange of ['"x"', 'W/"abc"', before, later, '*', '', 'abc', '"abc", "x"'])
       assert.ok(!rangeApplies(ifRange, current), ifRange);
+  });
+});
+
+describe('conditions on a record', () => {
+  const evaluateRecord = (ifMatch: string | undefined, ifNoneMatch: string | undefined) =>
+    evaluateConditions(conditionsOf({ 'if-match': ifMatch, 'if-none-match': ifNoneMatch }), '"abc"');
+
+  test('If-Match is compared strongly, If-None-Match weakly, and If-Match goes first', () => {
+    for (const header of ['*', ' * ', '"abc"', '"x", "abc"', ',,"abc" ,\t"y",', '"a,b","abc"', 'W/"x", "abc"']) {
+      assert.equal(evaluateRecord(header, undefined), 'proceed', header);
+      assert.equal(evaluateRecord(undefined, header), 'not-modified', header);
+      assert.equal(evaluateRecord('"x"', header), 'precondition-failed', header);
+    }
+    for (const header of ['"x"', '"ABC"', '""', '"abc,"', '"a" , "b"', '"*"']) {
+      assert.equal(evaluateRecord(header, undefined), 'precondition-failed', header);
+      assert.equal(evaluateRecord(undefined, header), 'proceed', header);
+    }
+    assert.equal(evaluateRecord('W/"abc"', undefined), 'precondition-failed');
+    assert.equal(evaluateRecord(undefined, 'W/"abc"'), 'not-modified');
+  });
+
+  const malformed = ['', ' ', ',', 'abc', '"abc', 'abc"', "'abc'", 'w/"abc"', 'W/ "abc"', '"a" "b"', '"a"x', '"a", *'];
+  for (const header of [...malformed, '*, "a"', '**', '"a\u0000"', '"a"b"', '" "', 'W/', 'null'])
+    test(`${JSON.stringify(header)} is malformed`, () => {
+      const isRefused = (error: unknown) => error instanceof Problem && error.status === 400;
+      assert.throws(() => evaluateRecord(header, undefined), isRefused);
+      assert.throws(() => evaluateRecord(undefined, header), isRefused);
+    });
+
+  test('for all fields: they are read in a time that grows with their length', () => {
+    for (const hostile of [' '.repeat(16_000), `"a"${' '.repeat(16_000)}x`, ','.repeat(16_000), '"'.repeat(16_001)]) {
+      const start = process.cpuUsage();
+      assert.throws(() => evaluateRecord(hostile, undefined), Problem);
+      assert.ok(process.cpuUsage(start).user < 100_000);
+    }
   });
 });

@@ -1,5 +1,5 @@
 import { type SQL, sql } from 'drizzle-orm';
-import { bigint, check, index, integer, jsonb, pgTable, text, uuid } from 'drizzle-orm/pg-core';
+import { bigint, boolean, check, index, integer, jsonb, pgTable, text, uuid } from 'drizzle-orm/pg-core';
 import { bytea, moment } from './columns.ts';
 
 /** `ready` alone is served. `uploading` and `deleting` are never shown: such an upload is no asset yet, or none any more. */
@@ -30,6 +30,11 @@ export const assets = pgTable(
     /** Opaque, fresh for every upload, written once. */
     objectKey: text('object_key').notNull(),
     cacheControl: text('cache_control'),
+    /**
+     * Its bytes were put by one request, and nothing else was ever written to the store for it: so there is no unfinished
+     * upload and nothing beside its object to look for when it is deleted. Absent where that is not known.
+     */
+    storedWhole: boolean('stored_whole'),
     /** Counts the changes of the record; the entity tag is made of it. */
     version: integer('version').notNull().default(1),
     createdAt: moment('created_at').notNull(),

@@ -1,0 +1,1 @@
+ALTER TABLE "assets" ADD COLUMN "stored_whole" boolean;
