@@ -8,4 +8,4 @@ export { idempotencyKeys } from './idempotency.ts';
 export { uploadCounts } from './limits.ts';
 export { quotas } from './quotas.ts';
 export { reconcileObjects, reconcileRuns } from './reconciliation.ts';
-export { uploadParts, uploadSessions } from './uploads.ts';
+export { uploadParts, uploadSessions, uploadTails } from './uploads.ts';
