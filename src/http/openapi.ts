@@ -102,7 +102,8 @@ export function useZod(
   const operations: Operation[] = [];
   app.addHook('onRoute', (route) => {
     for (const method of [route.method].flat()) {
-      if (method === 'HEAD' || route.schema?.operationId === undefined) continue;
+      // A route of a prefix is there twice, with a slash at its end and without.
+      if (method === 'HEAD' || route.schema?.operationId === undefined || route.url.endsWith('/')) continue;
       operations.push({
         method: method.toLowerCase(),
         url: route.url,

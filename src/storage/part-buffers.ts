@@ -38,7 +38,7 @@ interface Waiter {
 export class PartBuffers {
   /** Bytes of all buffers together. */
   readonly budget: number;
-  /** Bytes of the largest buffer. */
+  /** Bytes of the usual buffer of a part. An upload that began with larger parts, under other settings, gets larger ones. */
   readonly partSize: number;
   readonly #waiters = new Set<Waiter>();
   /** Kept buffers by size. */
@@ -49,7 +49,7 @@ export class PartBuffers {
 
   /**
    * @param budget bytes of all buffers together, at least `partSize`
-   * @param partSize bytes of the largest buffer
+   * @param partSize bytes of the buffer of a part
    */
   constructor(budget: number, partSize: number) {
     if (budget < partSize) throw new RangeError('the budget must hold at least one part');
@@ -74,7 +74,7 @@ export class PartBuffers {
 
   /**
    * The first buffer of an upload. Waits its turn.
-   * @param capacity bytes, at most `partSize`
+   * @param capacity bytes, at most `budget`
    * @param wait milliseconds
    * @throws NoBufferFree after `wait`; the signal's reason when it is aborted
    */
@@ -140,7 +140,9 @@ export class PartBuffers {
   }
 
   #rounded(capacity: number): number {
-    const granules = Math.ceil(Math.min(capacity, this.partSize) / GRANULE);
+    if (capacity > this.budget) throw new RangeError('no buffer can be larger than the budget');
+    if (capacity > this.partSize) return capacity;
+    const granules = Math.ceil(capacity / GRANULE);
     const step = 2 ** Math.max(0, Math.floor(Math.log2(granules)) - 2);
     return Math.min(this.partSize, Math.max(1, Math.ceil(granules / step) * step) * GRANULE);
   }

@@ -7,8 +7,9 @@
  * at once, and when none is free, `write` waits, and so does the client. Nothing is visible in the store before `finish`,
  * and after `abandon` nothing is left.
  *
- * An upload that may go on later has each part reported, in order, and `tail` tells what does not fill a part yet. With
- * both, another writer resumes, in another request or process.
+ * An upload that may go on later has each part reported, in order, and `bytesFrom` gives what fills no part yet. With
+ * both, another writer resumes, in another request or process. It reads that tail only when a part is made of it: so a
+ * request that brings a byte costs as much as a byte, however long the tail is.
  *
  * There is no upload manager of the SDK here: it copies what it is given (twice the part size at the moment a part is
  * cut), does not say when a buffer is free again, and answers a lost CompleteMultipartUpload by aborting. Our budget
@@ -27,7 +28,7 @@ export interface PartWriterOptions {
   store: ObjectStore;
   buffers: PartBuffers;
   key: string;
-  /** Bytes of every part but the last, at most those of the largest buffer; that of the buffers when absent. */
+  /** Bytes of every part but the last, at most the budget of the buffers; the usual size of a buffer when absent. */
   partSize?: number;
   partsInFlight: number;
   /** Stops the writer until `finish` is called; from then on it goes through. */
@@ -52,8 +53,8 @@ export interface ResumePoint {
   /** Parts that are there, from the first on without a gap, and their bytes. */
   parts: number;
   bytes: number;
-  /** What came after them; less than a part. */
-  tail: Buffer;
+  /** What came after them, at most a part, and how it is read. */
+  tail: { size: number; read: () => AsyncIterable<Buffer> };
 }
 
 /** What `abandon` knows: nothing of the object is left, or something may be and its key must be kept to look again. */
@@ -66,6 +67,10 @@ export class PartWriter {
   readonly #unlink: () => void;
   #current: PartBuffer | undefined;
   #filled = 0;
+  /** What an earlier writer has left, and is not in memory yet; its place at the beginning of the buffer is empty. */
+  #unread: ResumePoint['tail'] | undefined;
+  /** Bytes at the beginning of the part for which the buffer has no place. */
+  #omitted = 0;
   /** Bytes and number of the parts that were sent, now or by an earlier writer. */
   #sent = 0;
   #partNumber = 0;
@@ -82,7 +87,7 @@ export class PartWriter {
 
   constructor(options: PartWriterOptions) {
     const { buffers, partSize = buffers.partSize, signal } = options;
-    if (partSize > buffers.partSize) throw new RangeError('a part must fit one buffer');
+    if (partSize > buffers.budget) throw new RangeError('a part must fit one buffer');
     this.#options = options;
     this.#partSize = partSize;
     const onAbort = () => this.#stop.abort(signal.reason);
@@ -96,21 +101,50 @@ export class PartWriter {
    * @param atMost bytes the object can have; Infinity when nothing is known of it
    * @param wait milliseconds
    * @param signal ends the waiting
+   * @param withoutTail takes no memory for the tail: the writer then sends no part and never finishes
    * @throws NoBufferFree
    */
-  async open(atMost: number, wait: number, signal: AbortSignal): Promise<void> {
+  async open(atMost: number, wait: number, signal: AbortSignal, { withoutTail = false } = {}): Promise<void> {
     this.#atMost = atMost;
-    this.#current = await this.#options.buffers.acquire(Math.min(atMost, this.#partSize), wait, signal);
+    if (withoutTail) this.#omitted = this.#filled;
+    const capacity = Math.min(atMost - this.#sent, this.#partSize) - this.#omitted;
+    this.#current = await this.#options.buffers.acquire(capacity, wait, signal);
   }
 
-  /** Goes on where another writer has stopped; call after `open`, before the first `write`. */
+  /** Goes on where another writer has stopped; call before `open`. */
   resume({ uploadId, parts, bytes, tail }: ResumePoint): void {
     this.#uploadId = uploadId;
     this.#partNumber = parts;
     this.#sent = bytes;
     this.#touchedStore = uploadId !== undefined;
-    this.#filled = tail.copy(this.#owned().memory);
-    if (this.#filled < tail.length) throw new RangeError('the tail is larger than a part');
+    this.#filled = tail.size;
+    if (tail.size > this.#partSize) throw new RangeError('the tail is larger than a part');
+    if (tail.size > 0) this.#unread = tail;
+  }
+
+  /** Whether the tail of an earlier writer is not in memory yet. */
+  get hasUnreadTail(): boolean {
+    return this.#unread !== undefined;
+  }
+
+  /** Whether `write` with so many bytes would send a part, for which the tail must be in memory. */
+  wouldSend(bytes: number): boolean {
+    return this.#filled + bytes > this.#room(this.#owned());
+  }
+
+  /** Reads the tail of the earlier writer, if there is one. */
+  async readTail(): Promise<void> {
+    if (!this.#unread) return;
+    const { size, read } = this.#unread;
+    if (this.#omitted > 0) throw new Error('there is no memory for the tail');
+    const { memory } = this.#owned();
+    let length = 0;
+    for await (const bytes of read()) {
+      if (length + bytes.length > size) throw new Error('the tail is longer than it was');
+      length += bytes.copy(memory, length);
+    }
+    if (length !== size) throw new Error('the tail is shorter than it was');
+    this.#unread = undefined;
   }
 
   /** Bytes of the object so far, those before `resume` included. */
@@ -118,14 +152,30 @@ export class PartWriter {
     return this.#sent + this.#filled;
   }
 
-  /** The first bytes, as long as they are in memory: until the first part was sent. */
-  get head(): Buffer {
-    return this.#sent === 0 ? this.tail : Buffer.alloc(0);
+  /** Bytes that are in parts, of which some may be under way. */
+  get inParts(): number {
+    return this.#sent;
   }
 
-  /** What is in no part yet. Valid until the next `write`. */
-  get tail(): Buffer {
-    return this.#current ? this.#current.memory.subarray(0, this.#filled) : Buffer.alloc(0);
+  /** The first bytes, as long as they are in memory: until the first part was sent. */
+  get head(): Buffer {
+    return this.#sent === 0 && !this.#unread ? this.#part : Buffer.alloc(0);
+  }
+
+  /**
+   * What is in no part yet, from this byte of the object on. Valid until the next `write`.
+   * @throws RangeError when it is not in memory
+   */
+  bytesFrom(position: number): Buffer {
+    const begin = position - this.#sent - this.#omitted;
+    const inMemory = (this.#unread?.size ?? 0) - this.#omitted;
+    if (begin < inMemory || position > this.length) throw new RangeError('these bytes are not in memory');
+    return this.#current ? this.#current.memory.subarray(begin, this.#filled - this.#omitted) : Buffer.alloc(0);
+  }
+
+  /** What is in no part yet, all of it. */
+  get #part(): Buffer {
+    return this.#filled === 0 ? Buffer.alloc(0) : this.bytesFrom(this.#sent);
   }
 
   /** Copies the chunk; the caller keeps it. Waits when no buffer is free. */
@@ -138,7 +188,7 @@ export class PartWriter {
         await this.#sendPart();
         buffer = this.#owned();
       }
-      const copied = rest.copy(buffer.memory, this.#filled, 0, this.#room(buffer) - this.#filled);
+      const copied = rest.copy(buffer.memory, this.#filled - this.#omitted, 0, this.#room(buffer) - this.#filled);
       this.#filled += copied;
       rest = rest.subarray(copied);
     }
@@ -217,10 +267,11 @@ export class PartWriter {
   }
 
   #room({ memory }: PartBuffer): number {
-    return Math.min(memory.length, this.#partSize);
+    return Math.min(this.#omitted + memory.length, this.#partSize);
   }
 
   async #sendPart(): Promise<void> {
+    await this.readTail();
     const buffer = this.#owned();
     const size = this.#filled;
     await this.#options.beforeSending(this.#sent + size);
@@ -303,7 +354,8 @@ export class PartWriter {
 
   async #putWhole(sha256: Buffer): Promise<void> {
     const { store, key, attributes, beforeSending } = this.#options;
-    const body = this.tail;
+    await this.readTail();
+    const body = this.#part;
     await beforeSending(body.length);
     this.#touchedStore = true;
     try {
@@ -317,7 +369,8 @@ export class PartWriter {
     const { store, key, beforeSending } = this.#options;
     await beforeSending(this.length);
     if (this.#filled > 0) {
-      const body = this.tail;
+      await this.readTail();
+      const body = this.#part;
       this.#filled = 0;
       void this.#send(uploadId, body);
     }

@@ -1,24 +1,32 @@
 /** One request of a resumable upload, from taking the upload over to what it has brought into safety. */
 import { createHash, type Hash, randomUUID } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
 import type { Asset } from '../assets/asset.ts';
 import type { Actor } from '../database/audit.ts';
 import { Problem } from '../problems.ts';
 import { quotaExceeded } from '../quotas/quota-exceeded.ts';
-import { NoSuchUpload, type UploadedPart } from '../storage/object-store.ts';
+import { MAX_PARTS, NoSuchUpload, type UploadedPart } from '../storage/object-store.ts';
 import { PartWriter, requireWhole } from '../storage/part-writer.ts';
-import { FileValidation, limitFor, policyNamed, refuseBeyond } from '../validation/file-validation.ts';
-import { HEAD_SIZE } from '../validation/media-types.ts';
 import {
-  leaseOf,
-  leaseRenewalOf,
-  meteredBody,
-  partsInFlightOf,
-  throughProcess,
-  type UploadContext,
-} from './context.ts';
+  FileValidation,
+  limitFor,
+  policyNamed,
+  refuseBeyond,
+  type ValidatedType,
+} from '../validation/file-validation.ts';
+import { HEAD_SIZE } from '../validation/media-types.ts';
+import { leaseOf, leaseRenewalOf, meteredBody, partsInFlightOf, type UploadContext } from './context.ts';
 import { objectAttributes } from './new-upload.ts';
-import type { UploadSession } from './session-repository.ts';
-import { settleSession, uploadNotFound } from './sessions.ts';
+import type { LastRow, Progress, UploadSession } from './session-repository.ts';
+import { policiesOf, settleSession, uploadNotFound } from './sessions.ts';
+import { Interrupted, offsetMismatch, Superseded } from './takeover.ts';
+
+/** Bytes of a row of the tail at most; one is written and read at once. */
+const MAX_ROW = 1024 * 1024;
+/** Bytes up to which few bytes join the row before: less than what Postgres would keep out of line (TOAST). */
+const SMALL_ROW = 1500;
+/** Bytes that are looked at in one go. */
+const SLICE = 256 * 1024;
 
 /** A digest of the body of one request. */
 export interface BodyChecksum {
@@ -29,6 +37,8 @@ export interface BodyChecksum {
 /** Bytes that follow those that are safe. */
 export interface Append {
   actor: Actor;
+  /** Bytes of the body, where the client says so. */
+  length?: number;
   /** Bytes that are safe, as the client knows it. */
   offset: number;
   checksum?: BodyChecksum;
@@ -38,13 +48,8 @@ export interface Append {
 
 /** How far the upload is after a request. */
 export type UploadProgress =
-  | { id: string; offset: number; size?: number; expiresAt: Date; asset?: undefined }
-  | { id: string; offset: number; size: number; asset: Asset };
-
-/** Another request has taken the upload over. */
-export class Superseded extends Error {
-  override name = 'Superseded';
-}
+  | { id: string; offset: number; size?: number; expiresAt: Date; uploadMetadata?: string; asset?: undefined }
+  | { id: string; offset: number; size: number; uploadMetadata?: string; asset: Asset };
 
 export class AppendRequest {
   readonly #context: UploadContext;
@@ -54,7 +59,7 @@ export class AppendRequest {
   /** Ends the reading: the client has gone, the service stops, or another request has taken over. */
   readonly #signal: AbortSignal;
   readonly #holder = randomUUID();
-  readonly #expiresAt: Date;
+  #expiresAt: Date;
   readonly #writer: PartWriter;
   /** Of the body of this request, where a checksum of it was sent. */
   readonly #body: Hash | undefined;
@@ -62,29 +67,43 @@ export class AppendRequest {
   readonly #unverified: UploadedPart[] = [];
   /** From here on another request may take the upload away; before, it is not ours. */
   #isTaken = false;
-  /** Of all bytes, while this request has seen all that are in parts. */
-  #whole: Hash | undefined;
-  #validation: FileValidation;
+  /** Bytes that are written down, by this request or earlier ones. */
+  #kept: number;
+  #lastRow: LastRow | undefined;
+  /** Nothing that this request brings fills a part or ends the file: it needs none of the bytes before. */
+  readonly #endsWithinPart: boolean;
+  /** No byte was in a part when this request came: it sees all of them. */
+  readonly #seesAll: boolean;
+  /** Of all bytes, where they are all seen. */
+  readonly #whole: Hash | undefined;
+  readonly #validation: FileValidation;
 
   constructor(context: UploadContext, session: UploadSession, request: Append, superseded: AbortController) {
-    const { config, policies, store, buffers } = context;
+    const { config, store, buffers } = context;
+    const { position, inParts, partSize, size } = session;
+    const { length } = request;
+    if (partSize > buffers.budget)
+      throw new Problem('upload-expired', {
+        detail: 'The parts of this upload are larger than the memory that the service has now. Begin a new one.',
+      });
     this.#context = context;
     this.#session = session;
     this.#request = request;
     this.#superseded = superseded;
     this.#signal = AbortSignal.any([request.signal, superseded.signal]);
     this.#expiresAt = new Date(Date.now() + config.RESUMABLE_EXPIRY);
-    this.#validation = new FileValidation(policies, session);
+    this.#validation = new FileValidation(policiesOf(context, session), session);
+    this.#kept = position;
+    const end = length === undefined ? Number.POSITIVE_INFINITY : position + length;
+    this.#endsWithinPart = end <= inParts + partSize && (size === undefined || end < size);
+    this.#seesAll = inParts === 0;
+    if (this.#seesAll && !this.#endsWithinPart) this.#whole = createHash('sha256');
     if (request.checksum) this.#body = createHash(request.checksum.algorithm);
-    if (session.partSize > buffers.partSize)
-      throw new Problem('upload-expired', {
-        detail: 'The parts of this upload are larger than the service takes now. Begin a new one.',
-      });
     this.#writer = new PartWriter({
       store,
       buffers,
       key: session.objectKey,
-      partSize: session.partSize,
+      partSize,
       partsInFlight: partsInFlightOf(context),
       // What a client that breaks off has sent is kept, so its parts go on.
       signal: superseded.signal,
@@ -96,30 +115,39 @@ export class AppendRequest {
   }
 
   async run(): Promise<UploadProgress> {
-    const { config } = this.#context;
-    const { size } = this.#session;
     const watch = setInterval(() => this.#watch(), leaseRenewalOf(this.#context));
     try {
-      await this.#writer.open(size ?? Number.POSITIVE_INFINITY, config.UPLOAD_WAIT, this.#signal);
+      await this.#open();
       await this.#take();
       await this.#receive();
       return await this.#finish();
     } catch (error) {
-      if (error instanceof Superseded || this.#signal.reason instanceof Superseded) throw takenOver();
+      if (error instanceof Superseded || this.#signal.reason instanceof Superseded) throw new Interrupted();
       if (error instanceof NoSuchUpload) return await this.#afterCompletion();
       throw error;
     } finally {
       clearInterval(watch);
       await this.#writer.close();
+      await this.#release();
     }
   }
 
-  /** From here on nobody else writes; what earlier requests have left is taken up. */
+  /** Waits for memory: for a part, or for what comes, where that is less. */
+  async #open(): Promise<void> {
+    const { config, sessions } = this.#context;
+    const { id, size, position, partSize, storeUploadId, inParts: bytes } = this.#session;
+    const { length = 0 } = this.#request;
+    const tail = { size: position - bytes, read: () => sessions.tail(id, { from: bytes, to: position }) };
+    this.#writer.resume({ uploadId: storeUploadId, parts: Math.floor(bytes / partSize), bytes, tail });
+    const withoutTail = this.#endsWithinPart;
+    const atMost = withoutTail ? position + length : (size ?? Number.POSITIVE_INFINITY);
+    await this.#writer.open(atMost, config.UPLOAD_WAIT, this.#signal, { withoutTail });
+  }
+
+  /** From here on nobody else writes. */
   async #take(): Promise<void> {
-    const { sessions } = this.#context;
-    const { id, size, position, partSize, storeUploadId } = this.#session;
-    const taken = await sessions.take(id, this.#holder, {
-      position,
+    const { size, position } = this.#session;
+    const taken = await this.#context.sessions.take(this.#session, this.#holder, {
       // An upload that looks complete would be taken for an asset; so a length that ends it is not written down before.
       size: size !== undefined && size > position ? size : undefined,
       lease: leaseOf(this.#context),
@@ -127,10 +155,8 @@ export class AppendRequest {
     });
     if (!taken) throw offsetMismatch(await this.#offsetNow());
     this.#isTaken = true;
-    const { tail } = taken;
-    const bytes = position - tail.length;
-    this.#writer.resume({ uploadId: storeUploadId, parts: Math.floor(bytes / partSize), bytes, tail });
-    if (bytes === 0) this.#whole = createHash('sha256').update(tail);
+    this.#expiresAt = taken.expiresAt;
+    this.#lastRow = taken.lastRow;
   }
 
   async #receive(): Promise<void> {
@@ -139,7 +165,8 @@ export class AppendRequest {
       for await (const chunk of meteredBody(this.#context, source, this.#signal)) {
         this.#refuseBeyond(this.#writer.length + chunk.length);
         this.#body?.update(chunk);
-        if (this.#whole) await this.#look(this.#whole, chunk);
+        if (this.#writer.wouldSend(chunk.length)) await this.#readTail();
+        await this.#look(chunk);
         await this.#writer.write(chunk);
       }
     } catch (error) {
@@ -153,22 +180,34 @@ export class AppendRequest {
   /** What came before a break is kept, unless somebody else is at it already, or it cannot be trusted. */
   #isBreak(error: unknown): boolean {
     if (error instanceof Superseded || this.#signal.reason instanceof Superseded) return false;
+    if (error instanceof Interrupted) return true;
     return !(error instanceof Problem && error.status < 500 && error.status !== 408 && error.status !== 400);
   }
 
-  /** Until the type is validated, the first bytes wait in the first buffer; from then on each chunk is checked as it comes. */
-  async #look(hash: Hash, chunk: Buffer): Promise<void> {
-    hash.update(chunk);
-    if (this.#validation.validated) this.#validation.update(chunk);
-    else if (this.#writer.length + chunk.length >= HEAD_SIZE) await this.#validateHead(chunk);
+  /** A part is about to be made of what earlier requests have left: so it is read, and seen with what came since. */
+  async #readTail(): Promise<void> {
+    if (!this.#writer.hasUnreadTail) return;
+    await this.#writer.readTail();
+    if (!this.#seesAll) return;
+    const { head } = this.#writer;
+    await inSlices(head, (slice) => this.#whole?.update(slice));
+    if (head.length >= HEAD_SIZE) await this.#validateHead(head);
   }
 
-  async #validateHead(next: Buffer): Promise<void> {
-    const { head } = this.#writer;
-    const bytes = next.length === 0 ? head : Buffer.concat([head, next]);
-    const { policy } = await this.#validation.begin(bytes);
-    refuseBeyond(policy.maxBytes, this.#session.size ?? bytes.length);
-    this.#validation.update(bytes);
+  /** Until the type is validated, the first bytes wait in the first buffer; from then on each chunk is checked as it comes. */
+  async #look(chunk: Buffer): Promise<void> {
+    if (!this.#seesAll || this.#writer.hasUnreadTail) return;
+    this.#whole?.update(chunk);
+    if (this.#validation.validated) this.#validation.update(chunk);
+    else if (this.#writer.length + chunk.length >= HEAD_SIZE)
+      await this.#validateHead(Buffer.concat([this.#writer.head, chunk]));
+  }
+
+  /** @param head all bytes so far */
+  async #validateHead(head: Buffer): Promise<void> {
+    const { policy } = await this.#validation.begin(head);
+    refuseBeyond(policy.maxBytes, this.#session.size ?? head.length);
+    await inSlices(head, (slice) => this.#validation.update(slice));
   }
 
   /** All bytes of this request are here. */
@@ -183,7 +222,8 @@ export class AppendRequest {
         expiresAt: this.#expiresAt,
       };
     }
-    if (this.#whole && !this.#validation.validated) await this.#validateHead(Buffer.alloc(0));
+    await this.#readTail();
+    if (this.#whole && !this.#validation.validated) await this.#validateHead(this.#writer.head);
     if (this.#whole) this.#validation.end();
     const sha256 = this.#whole?.digest();
     await this.#writer.finish(sha256, (own) => this.#allParts(own));
@@ -214,10 +254,16 @@ export class AppendRequest {
 
   async #settle(size: number, sha256: Buffer | undefined): Promise<UploadProgress> {
     const { id } = this.#session;
-    const { mediaType, assetType, cacheControl } = this.#validatedType();
+    const { mediaType, policy } = this.#validatedType();
+    const { assetType, cacheControl } = policy;
     const stored = { size, sha256, mediaType, assetType, cacheControl };
     const verified = sha256 !== undefined;
-    const asset = await settleSession(this.#context, id, stored, this.#request.actor, { verified });
+    const { sessions } = this.#context;
+    const hasTail = this.#session.position > this.#session.inParts;
+    const asset = await settleSession(this.#context, id, stored, this.#request.actor, {
+      verified,
+      inTransaction: hasTail ? (transaction) => sessions.dropTail(transaction, id) : undefined,
+    });
     if (!asset) throw uploadNotFound();
     return { id, offset: asset.size, size: asset.size, asset };
   }
@@ -225,18 +271,46 @@ export class AppendRequest {
   /** Writes down all that came: parts and tail. */
   async #keep(): Promise<void> {
     await this.#writer.flush();
-    const { length, tail } = this.#writer;
+    const { length, inParts } = this.#writer;
     await this.#reserve(length);
-    await this.#write({ position: length, parts: this.#unverified, tail: tail.length > 0 ? tail : undefined });
+    let parts = this.#unverified;
+    do {
+      const begin = Math.max(this.#kept, inParts);
+      const bytes = this.#writer.bytesFrom(begin).subarray(0, MAX_ROW);
+      const position = begin + bytes.length;
+      const tail = bytes.length > 0 ? { begin: this.#rowFor(begin, bytes.length, inParts), bytes } : undefined;
+      await this.#write({ position, inParts, parts, tail, isLast: position === length });
+      if (tail) this.#lastRow = { begin: tail.begin, length: position - tail.begin };
+      parts = [];
+    } while (this.#kept < length);
+  }
+
+  /** Few bytes join the last row, so that a tail has no more rows than small rows fit into a part. */
+  #rowFor(begin: number, length: number, inParts: number): number {
+    const last = this.#lastRow;
+    const joins = last && last.begin >= inParts && last.begin + last.length === begin;
+    return joins && last.length + length <= SMALL_ROW ? last.begin : begin;
   }
 
   async #advance(part: UploadedPart, end: number): Promise<void> {
     if (this.#request.checksum) this.#unverified.push(part);
-    else await this.#write({ position: end, parts: [part], tail: undefined });
+    else await this.#write({ position: end, inParts: end, parts: [part], isLast: false });
   }
 
-  async #write(progress: { position: number; parts: UploadedPart[]; tail: Buffer | undefined }): Promise<void> {
+  async #write(progress: Progress): Promise<void> {
     if (!(await this.#context.sessions.advance(this.#session.id, this.#holder, progress))) throw new Superseded();
+    this.#kept = progress.position;
+    if (progress.isLast) this.#isTaken = false;
+  }
+
+  /** Nobody has to wait for this request any more. */
+  async #release(): Promise<void> {
+    if (!this.#isTaken) return;
+    this.#isTaken = false;
+    const { sessions, onError } = this.#context;
+    await sessions
+      .release(this.#session.id, this.#holder)
+      .catch((error) => onError('a resumable upload still looks as if a request held it', error));
   }
 
   /** Room in the quota, where the size was left open. */
@@ -252,37 +326,36 @@ export class AppendRequest {
   /** The store has begun the upload, whose type is known by then. */
   async #noteBegun(storeUploadId: string): Promise<void> {
     const { id } = this.#session;
-    const { mediaType, assetType } = this.#validatedType();
-    const noted = { storeUploadId, mediaType, policy: assetType };
+    const { mediaType, policy } = this.#validatedType();
+    const noted = { storeUploadId, mediaType, policy };
     if (!(await this.#context.sessions.noteValidated(id, this.#holder, noted))) throw new Superseded();
   }
 
   #refuseBeyond(bytes: number): void {
-    const { policies } = this.#context;
-    const { size, validated } = this.#session;
+    const { size, validated, partSize } = this.#session;
     if (size !== undefined && bytes > size)
       throw new Problem('too-large', { detail: `The file has ${size} bytes, and this is more.` });
+    const policies = policiesOf(this.#context, this.#session);
     const policy = this.#validation.validated?.policy ?? (validated && policyNamed(policies, validated.policy));
-    refuseBeyond(throughProcess(this.#context, policy?.maxBytes ?? limitFor(policies, this.#session)), bytes);
+    refuseBeyond(Math.min(policy?.maxBytes ?? limitFor(policies, this.#session), partSize * MAX_PARTS), bytes);
   }
 
   /** Told by this request, or by the one that sent the first part. */
-  #validatedType(): { mediaType: string; assetType: string; cacheControl: string } {
+  #validatedType(): ValidatedType {
     const now = this.#validation.validated;
-    if (now) {
-      const { assetType, cacheControl } = now.policy;
-      return { mediaType: now.mediaType, assetType, cacheControl };
-    }
+    if (now) return now;
     const { validated } = this.#session;
     if (!validated) throw new Error('the type of an upload with parts was not validated');
-    const { assetType, cacheControl } = policyNamed(this.#context.policies, validated.policy);
-    return { mediaType: validated.mediaType, assetType, cacheControl };
+    const policy = policyNamed(policiesOf(this.#context, this.#session), validated.policy);
+    return { mediaType: validated.mediaType, policy };
   }
 
   #attributes() {
     const { fileName, createdAt } = this.#session;
     const described = { name: fileName, createdAt };
-    return objectAttributes(described, this.#request.actor, this.#validatedType(), undefined);
+    const { mediaType, policy } = this.#validatedType();
+    const { cacheControl } = policy;
+    return objectAttributes(described, this.#request.actor, { mediaType, cacheControl }, undefined);
   }
 
   async #offsetNow(): Promise<number> {
@@ -304,13 +377,10 @@ export class AppendRequest {
   }
 }
 
-export function offsetMismatch(offset: number): Problem {
-  return new Problem('offset-mismatch', {
-    detail: `The upload is at offset ${offset}. Ask for it, and go on from there.`,
-    headers: { 'upload-offset': String(offset) },
-  });
-}
-
-function takenOver(): Problem {
-  return new Problem('offset-mismatch', { detail: 'Another request goes on with this upload.' });
+/** Lets others have their turn in between: a tail has as many bytes as a part. */
+async function inSlices(bytes: Buffer, see: (slice: Buffer) => void): Promise<void> {
+  for (let at = 0; at < bytes.length; at += SLICE) {
+    if (at > 0) await setImmediate();
+    see(bytes.subarray(at, at + SLICE));
+  }
 }

@@ -28,6 +28,7 @@ import {
   type ValidatedType,
 } from '../validation/file-validation.ts';
 import { extensionFits, HEAD_SIZE, normaliseMediaType } from '../validation/media-types.ts';
+import { UploadPolicies } from '../validation/upload-policies.ts';
 import { leaseOf, throughProcess, type UploadContext } from './context.ts';
 import { endFailedUpload, eraseEnded } from './ending.ts';
 import { type NewFile, newUpload, objectAttributes } from './new-upload.ts';
@@ -38,6 +39,7 @@ import {
   cancelSession,
   endIfRefused,
   findSession,
+  policiesOf,
   requireLive,
   settleSession,
   uploadComplete,
@@ -96,6 +98,7 @@ export class DirectUploads {
     const life = await this.#linkLife(file.size);
     const session: NewSession & { size: number; assetType: string } = {
       kind: 'direct',
+      policies: new UploadPolicies([validated.policy]),
       size: file.size,
       partSize: partSizeFor(file.size, config.PART_SIZE),
       declaredType: validated.mediaType,
@@ -196,13 +199,13 @@ export class DirectUploads {
 
   /** Type and structure by the first bytes; everything, when a digest was declared and the file is not too large. */
   async #validateBytes(session: DirectSession): Promise<ValidatedType> {
-    const { store, policies } = this.#context;
+    const { store } = this.#context;
     const { objectKey, size, sha256 } = session;
     const last = Math.min(HEAD_SIZE, size) - 1;
     const body = await store.get(objectKey, { range: { first: 0, last } });
     if (!body) throw new ObjectStoreUnavailable('the object is not there though it was made');
     const head = Buffer.concat(await body.stream.toArray());
-    const validation = new FileValidation(policies, session);
+    const validation = new FileValidation(policiesOf(this.#context, session), session);
     const validated = await validation.begin(head);
     if (sha256 && size <= MAX_VERIFIED_AT_ONCE) {
       await verifyBytes(store, objectKey, { sha256, mediaType: validated.mediaType });
@@ -235,7 +238,7 @@ export class DirectUploads {
       objectKey,
       createdAt,
       storeUploadId,
-      position: 0,
+      ...{ position: 0, inParts: 0, takes: 0, isHeld: false },
     };
     const partCount = partCountOf(session);
     const numbers = Array.from({ length: Math.min(partCount, FIRST_LINKS) }, (_, index) => index + 1);

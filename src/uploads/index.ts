@@ -19,7 +19,8 @@ import { directUploadRoutes } from './routes/direct.ts';
 import { diskPartRoute } from './routes/disk-parts.ts';
 import { formUploadRoutes } from './routes/form.ts';
 import { rawUploadRoute } from './routes/raw.ts';
-import { resumableUploadRoutes } from './routes/resumable.ts';
+import { RESUMABLE_PATH, resumableUploadRoutes } from './routes/resumable.ts';
+import { ShortRequests } from './short-requests.ts';
 
 export const uploads: Feature<Core> = {
   name: 'uploads',
@@ -63,9 +64,12 @@ async function routes(app: App, core: Core): Promise<void> {
   const options = { context, intake: new Intake(context), uploadLimit, idempotency, stopping };
   const direct = new DirectUploads(context);
   const resumable = new ResumableUploads(context);
+  const shortRequests = new ShortRequests(core.config.REQUESTS_PER_MINUTE);
   await app.register(async (scope) => formUploadRoutes(scope as App, options));
   await app.register(async (scope) => rawUploadRoute(scope as App, options));
-  await app.register(async (scope) => resumableUploadRoutes(scope as App, { ...options, resumable }));
+  await app.register(async (scope) => resumableUploadRoutes(scope as App, { ...options, resumable, shortRequests }), {
+    prefix: RESUMABLE_PATH,
+  });
   directUploadRoutes(app, { ...options, toPublicUrl, direct, database: database.database });
   if (store instanceof DiskObjectStore)
     await app.register(async (scope) => diskPartRoute(scope as App, { context, store, stopping }));

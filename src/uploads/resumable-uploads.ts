@@ -2,23 +2,28 @@
  * Resumable uploads: bytes that come in several requests, and lose nothing that was acknowledged when one breaks off.
  *
  * Each request fills part buffers of the shared budget and sends them as parts; what is left at its end, less than a
- * part, is kept in Postgres as the tail. So all parts have one size, and no object but the file's own is ever made. The
- * offset moves only after what lies before it is safe.
+ * part, is kept in Postgres as rows, which are the tail. So all parts have one size, and no object but the file's own is
+ * ever made. The offset moves only after what lies before it is safe. A request writes what it brings, and never again
+ * what others have brought before: the tail is read when a part is made of it, and then dropped.
  *
  * One request holds an upload. A newer one takes it over at once, on any instance: from then on the older one can write
  * nothing down, and ends. Parts are completed by the entity tags that were written down, so what an older request may
- * still send to the store cannot slip in. Between two writes nothing is held but memory.
+ * still send to the store cannot slip in. Between two writes nothing is held but memory. Whoever asks how far an upload
+ * is ends the request that is at it, so that the answer stays true.
  *
  * When one request brought all bytes that are in parts, digest and structure are known at its end, and the asset is
  * `ready`. Otherwise a job reads the object back, and it is `processing` until then: the state of Node's SHA-256 cannot
  * be kept between requests. How one request goes is in append-request.ts.
  */
+import { setTimeout } from 'node:timers/promises';
 import type { Asset } from '../assets/asset.ts';
 import type { Actor } from '../database/audit.ts';
 import { Problem } from '../problems.ts';
 import { quotaExceeded } from '../quotas/quota-exceeded.ts';
-import { emptyFile, limitFor, refuseBeyond } from '../validation/file-validation.ts';
-import { type Append, AppendRequest, offsetMismatch, Superseded, type UploadProgress } from './append-request.ts';
+import { MAX_PARTS } from '../storage/object-store.ts';
+import { emptyFile, limitFor, policyNamed, refuseBeyond } from '../validation/file-validation.ts';
+import { UploadPolicies } from '../validation/upload-policies.ts';
+import { type Append, AppendRequest, type UploadProgress } from './append-request.ts';
 import { throughProcess, type UploadContext } from './context.ts';
 import { type NewFile, newUpload } from './new-upload.ts';
 import type { NewSession, UploadSession } from './session-repository.ts';
@@ -27,14 +32,26 @@ import {
   cancelSession,
   endIfRefused,
   findSession,
+  policiesOf,
   requireLive,
   uploadComplete,
   uploadNotFound,
 } from './sessions.ts';
+import { Interrupted, offsetMismatch, type RunningRequest, RunningRequests, Superseded } from './takeover.ts';
+
+/**
+ * How long an answer about the offset waits for the request that is at the upload to write down what came: in this process,
+ * and in another one, which learns of it when its connection ends. Milliseconds.
+ */
+const SETTLE_HERE = 10_000;
+const SETTLE_ELSEWHERE = 2000;
+const LOOK_AGAIN = 100;
 
 export interface NewResumableUpload extends NewFile {
   /** Bytes; absent when it is left open. */
   size?: number;
+  /** The header field, to be told as it was sent. */
+  uploadMetadata: string;
 }
 
 /** One request of a client, with bytes that follow `offset`. */
@@ -45,8 +62,7 @@ export interface ResumeRequest extends Append {
 
 export class ResumableUploads {
   readonly #context: UploadContext;
-  /** Requests of this process that hold an upload, to be ended when another one takes over. */
-  readonly #holders = new Map<string, AbortController>();
+  readonly #running = new RunningRequests();
 
   constructor(context: UploadContext) {
     this.#context = context;
@@ -55,7 +71,7 @@ export class ResumableUploads {
   /** Reserves the quota, as far as the size is known. @throws Problem */
   async create(file: NewResumableUpload): Promise<UploadProgress> {
     const { config, policies, buffers } = this.#context;
-    const { size, declaredType, assetType } = file;
+    const { size, declaredType, assetType, uploadMetadata } = file;
     const record = newUpload(file, config.S3_KEY_PREFIX, (fault) => ({
       parameter: 'Upload-Metadata',
       detail: `filename: ${fault}`,
@@ -66,20 +82,39 @@ export class ResumableUploads {
       kind: 'resumable',
       partSize: buffers.partSize,
       expiresAt: new Date(record.createdAt.getTime() + config.RESUMABLE_EXPIRY),
+      policies: assetType === undefined ? policies : new UploadPolicies([policyNamed(policies, assetType)]),
+      uploadMetadata,
       ...(size !== undefined && { size }),
       ...(declaredType !== undefined && { declaredType }),
       ...(assetType !== undefined && { assetType }),
     };
     await beginSession(this.#context, record, session, size ?? 0);
-    return { id: record.id, offset: 0, ...(size !== undefined && { size }), expiresAt: session.expiresAt };
+    return {
+      ...{ id: record.id, offset: 0, uploadMetadata, expiresAt: session.expiresAt },
+      ...(size !== undefined && { size }),
+    };
   }
 
-  /** How far the upload is. @throws Problem */
+  /**
+   * How far the upload is. A request that is at it writes down what came and ends, or can write nothing any more: so whoever
+   * goes on at this offset finds the upload there.
+   * @throws Problem
+   */
   async find(ownerId: string, id: string): Promise<UploadProgress> {
-    const found = await findSession(this.#context, 'resumable', ownerId, id);
-    if ('asset' in found) return complete(found.asset);
-    const { position, size, expiresAt } = requireLive(found.session);
-    return { id, offset: position, ...(size !== undefined && { size }), expiresAt };
+    const found = await this.#find(ownerId, id);
+    if ('asset' in found) return completed(found);
+    requireLive(found.session);
+    await this.#settled(ownerId, id);
+    if (await this.#context.sessions.fence(id))
+      for (const each of this.#running.of(id)) each.superseded.abort(new Superseded());
+    const now = await this.#find(ownerId, id);
+    if ('asset' in now) return completed(now);
+    const { position, size, expiresAt, uploadMetadata } = now.session;
+    return {
+      ...{ id, offset: position, expiresAt },
+      ...(size !== undefined && { size }),
+      ...(uploadMetadata !== undefined && { uploadMetadata }),
+    };
   }
 
   /**
@@ -87,18 +122,41 @@ export class ResumableUploads {
    * @throws Problem, also when the request broke off; then what came is safe all the same, as far as it could be kept
    */
   async append(ownerId: string, id: string, request: ResumeRequest): Promise<UploadProgress> {
-    const found = await findSession(this.#context, 'resumable', ownerId, id);
-    if ('asset' in found) {
-      if (request.offset === found.asset.size) return complete(found.asset);
-      throw offsetMismatch(found.asset.size);
+    const running = this.#running.begin(id);
+    try {
+      const signal = AbortSignal.any([request.signal, running.interrupted.signal]);
+      return await this.#append(ownerId, id, { ...request, signal }, running);
+    } finally {
+      running.end();
     }
+  }
+
+  /** Ends the upload and leaves nothing. @throws Problem */
+  async terminate(actor: Actor, ownerId: string, id: string): Promise<void> {
+    const found = await findSession(this.#context, 'resumable', ownerId, id);
+    if ('asset' in found) throw uploadComplete();
+    for (const each of this.#running.of(id)) each.superseded.abort(new Superseded());
+    if (!(await cancelSession(this.#context, found.session, actor))) throw uploadNotFound();
+  }
+
+  #find(ownerId: string, id: string) {
+    return findSession(this.#context, 'resumable', ownerId, id);
+  }
+
+  async #append(ownerId: string, id: string, request: ResumeRequest, running: RunningRequest): Promise<UploadProgress> {
+    const found = await this.#find(ownerId, id);
+    if ('asset' in found) return this.#afterTheEnd(found.asset, request);
     const session = this.#withSize(requireLive(found.session), request.size);
-    if (request.offset !== session.position) throw offsetMismatch(session.position);
+    const { position, size } = session;
+    if (request.offset !== position) throw offsetMismatch(position);
+    if (size !== undefined && position + (request.length ?? 0) > size) throw beyondTheEnd(size);
     if (request.size !== undefined) await this.#reserve(session, request.size);
     const { admission, onOutcome } = this.#context;
     const leave = await admission.enter(request.actor.callerId, request.signal);
     try {
-      const progress = await this.#hold(session, request);
+      // Those of this process need not find out by themselves that another one goes on.
+      for (const each of this.#running.of(id, running)) each.superseded.abort(new Superseded());
+      const progress = await new AppendRequest(this.#context, session, request, running.superseded).run();
       if (progress.asset) onOutcome('stored', progress.size);
       return progress;
     } catch (error) {
@@ -109,23 +167,23 @@ export class ResumableUploads {
     }
   }
 
-  /** Ends the upload and leaves nothing. @throws Problem */
-  async terminate(actor: Actor, ownerId: string, id: string): Promise<void> {
-    const found = await findSession(this.#context, 'resumable', ownerId, id);
-    if ('asset' in found) throw uploadComplete();
-    this.#holders.get(id)?.abort(new Superseded());
-    if (!(await cancelSession(this.#context, found.session, actor))) throw uploadNotFound();
+  /** A request without bytes is told that the upload is complete, as is one that was sent again. */
+  async #afterTheEnd(asset: Asset, { offset, length, source }: ResumeRequest): Promise<UploadProgress> {
+    if (offset !== asset.size) throw offsetMismatch(asset.size);
+    if (length === undefined) for await (const chunk of source) if (chunk.length > 0) throw beyondTheEnd(asset.size);
+    if (length) throw beyondTheEnd(asset.size);
+    return completed({ asset });
   }
 
-  /** The request of this process that holds the upload need not wait to find out that another one does. */
-  async #hold(session: UploadSession, request: Append): Promise<UploadProgress> {
-    const superseded = new AbortController();
-    this.#holders.get(session.id)?.abort(new Superseded());
-    this.#holders.set(session.id, superseded);
-    try {
-      return await new AppendRequest(this.#context, session, request, superseded).run();
-    } finally {
-      if (this.#holders.get(session.id) === superseded) this.#holders.delete(session.id);
+  /** Waits until no request is at the upload, as long as it makes sense. */
+  async #settled(ownerId: string, id: string): Promise<void> {
+    const here = this.#running.of(id);
+    for (const each of here) each.interrupted.abort(new Interrupted());
+    const ended = Promise.all(here.map((each) => each.ended));
+    if (here.length > 0) await Promise.race([ended, setTimeout(SETTLE_HERE, undefined, { ref: false })]);
+    for (const until = Date.now() + SETTLE_ELSEWHERE; Date.now() < until; await setTimeout(LOOK_AGAIN)) {
+      const found = await this.#find(ownerId, id);
+      if ('asset' in found || !found.session.isHeld) return;
     }
   }
 
@@ -136,7 +194,10 @@ export class ResumableUploads {
       throw wrongLength(`was declared to be ${session.size}`);
     if (declared < session.position) throw wrongLength(`is less than the ${session.position} bytes that are there`);
     if (declared === 0) throw emptyFile();
-    refuseBeyond(throughProcess(this.#context, limitFor(this.#context.policies, session)), declared);
+    refuseBeyond(
+      Math.min(limitFor(policiesOf(this.#context, session), session), session.partSize * MAX_PARTS),
+      declared,
+    );
     return { ...session, size: declared };
   }
 
@@ -148,8 +209,12 @@ export class ResumableUploads {
   }
 }
 
-function complete(asset: Asset): UploadProgress {
-  return { id: asset.id, offset: asset.size, size: asset.size, asset };
+function completed({ asset, ...rest }: { asset: Asset; uploadMetadata?: string }): UploadProgress {
+  return { ...rest, id: asset.id, offset: asset.size, size: asset.size, asset };
+}
+
+function beyondTheEnd(size: number): Problem {
+  return new Problem('too-large', { detail: `The file has ${size} bytes, and this is more.` });
 }
 
 function wrongLength(detail: string): Problem {

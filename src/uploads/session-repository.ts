@@ -2,13 +2,16 @@
  * Upload sessions in the database. Every change of a resumable upload is made by the one request that holds it, and says
  * so: a request from which another one took over changes nothing any more, wherever it runs. No lock is held in between.
  */
-import { and, eq, ne, sql } from 'drizzle-orm';
-import { type Asset, assetColumns, toAsset } from '../assets/asset.ts';
+import { z } from 'zod';
+import { type Asset, toAsset } from '../assets/asset.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
-import { build, compile, excluded, inSeconds, type Parameter, typed } from '../database/statements.ts';
-import { assets, inState } from '../database/tables/assets.ts';
-import { type sessionKinds, uploadParts, uploadSessions } from '../database/tables/uploads.ts';
+import type { sessionKinds } from '../database/tables/uploads.ts';
 import type { UploadedPart } from '../storage/object-store.ts';
+import { UploadPolicies, type UploadPolicy } from '../validation/upload-policies.ts';
+import * as statements from './session-statements.ts';
+
+/** Rows of a tail that begin within so many bytes are read by one statement. */
+const TAIL_PAGE = 1024 * 1024;
 
 export type SessionKind = (typeof sessionKinds)[number];
 
@@ -25,9 +28,15 @@ export interface NewSession {
   /** Declared digest of the file. */
   sha256?: Buffer;
   expiresAt: Date;
+  /** The policies that may allow the file, as they are now. */
+  policies: UploadPolicies;
+  /** What the client says of the file, to be told as it was sent. */
+  uploadMetadata?: string;
 }
 
-export interface UploadSession extends NewSession {
+export interface UploadSession extends Omit<NewSession, 'policies'> {
+  /** As they were agreed on; absent where the session began in a version that did not keep them. */
+  policies?: UploadPolicies;
   id: string;
   ownerId: string;
   fileName: string;
@@ -37,194 +46,37 @@ export interface UploadSession extends NewSession {
   storeUploadId?: string;
   /** Of a resumable upload: bytes that are safe. */
   position: number;
+  /** Of a resumable upload: bytes that are in parts. What lies between them and `position` is the tail. */
+  inParts: number;
+  /** How often the upload was taken over; who takes it over next must have seen the last time. */
+  takes: number;
+  /** Whether a request is at it, or was when its process ended. */
+  isHeld: boolean;
   /** Of a resumable upload, from the first part on: what the bytes are, and the name of the policy that allows it. */
   validated?: { mediaType: string; policy: string };
 }
 
+/** A session, or the asset that it has become. */
+export type FoundSession = { session: UploadSession } | { asset: Asset; uploadMetadata?: string };
+
 /** What a request has brought into safety. */
 export interface Progress {
   position: number;
+  /** Bytes that are in parts. */
+  inParts: number;
+  /** Parts that are new. */
   parts: UploadedPart[];
-  /** What came after the last whole part; absent for nothing. */
-  tail: Buffer | undefined;
+  /** What is new of the tail: a row, or more of the row that begins there. */
+  tail?: { begin: number; bytes: Buffer } | undefined;
+  /** It was the last thing that the request writes. */
+  isLast: boolean;
 }
 
-const insertSession = compile('insert-session', (p: Parameter<keyof NewSession | 'id'>) =>
-  build.insert(uploadSessions).values({
-    assetId: p('id'),
-    kind: p('kind'),
-    partSize: p('partSize'),
-    size: p('size'),
-    declaredType: p('declaredType'),
-    assetType: p('assetType'),
-    sha256: p('sha256'),
-    expiresAt: p('expiresAt'),
-  }),
-);
-
-/** The record `uploading` of the parameter `id`, locked so that nobody ends it before the statement does. */
-function lockedRecord(p: Parameter<'id'>) {
-  return build.$with('live').as(
-    build
-      .select({ id: assets.id })
-      .from(assets)
-      .where(and(eq(assets.id, p('id')), inState('uploading')))
-      .for('share'),
-  );
+/** The last row of a tail. */
+export interface LastRow {
+  begin: number;
+  length: number;
 }
-
-const noteBegun = compile('note-session-begun', (p: Parameter<'id' | 'storeUploadId'>) => {
-  const live = lockedRecord(p);
-  return build
-    .with(live)
-    .update(uploadSessions)
-    .set({ storeUploadId: typed(p('storeUploadId'), uploadSessions.storeUploadId) })
-    .from(live)
-    .where(eq(uploadSessions.assetId, live.id));
-});
-
-const noteValidated = compile(
-  'note-session-validated',
-  (p: Parameter<'id' | 'holder' | 'storeUploadId' | 'mediaType' | 'policy'>) =>
-    build
-      .update(uploadSessions)
-      .set({
-        storeUploadId: typed(p('storeUploadId'), uploadSessions.storeUploadId),
-        validatedType: typed(p('mediaType'), uploadSessions.validatedType),
-        validatedPolicy: typed(p('policy'), uploadSessions.validatedPolicy),
-      })
-      .where(and(eq(uploadSessions.assetId, p('id')), eq(uploadSessions.holder, p('holder')))),
-);
-
-const findSession = compile('find-session', (p: Parameter<'id' | 'ownerId' | 'kind'>) =>
-  build
-    .select({
-      ...assetColumns,
-      kind: uploadSessions.kind,
-      storeUploadId: uploadSessions.storeUploadId,
-      partSize: uploadSessions.partSize,
-      agreedSize: uploadSessions.size,
-      declaredType: uploadSessions.declaredType,
-      agreedType: uploadSessions.assetType,
-      declaredSha256: uploadSessions.sha256,
-      expiresAt: uploadSessions.expiresAt,
-      position: uploadSessions.position,
-      validatedType: uploadSessions.validatedType,
-      validatedPolicy: uploadSessions.validatedPolicy,
-    })
-    .from(assets)
-    .innerJoin(uploadSessions, eq(uploadSessions.assetId, assets.id))
-    .where(
-      and(
-        eq(assets.id, p('id')),
-        eq(assets.ownerId, p('ownerId')),
-        eq(uploadSessions.kind, p('kind')),
-        ne(assets.state, 'deleting'),
-      ),
-    ),
-);
-
-const keepSession = compile('keep-session', (p: Parameter<'id' | 'lease' | 'until'>) => {
-  const until = sql`${p('until')}::timestamptz`;
-  const kept = build.$with('kept').as(
-    build
-      .update(assets)
-      .set({
-        leaseExpiresAt: sql`greatest(${assets.leaseExpiresAt}, ${inSeconds(p('lease'))},
-          ${until} + make_interval(secs => ${p('lease')}))`,
-      })
-      .where(and(eq(assets.id, p('id')), inState('uploading')))
-      .returning({ id: assets.id }),
-  );
-  return build
-    .with(kept)
-    .update(uploadSessions)
-    .set({ expiresAt: sql`greatest(${uploadSessions.expiresAt}, ${until})` })
-    .from(kept)
-    .where(eq(uploadSessions.assetId, kept.id));
-});
-
-const takeSession = compile(
-  'take-session',
-  (p: Parameter<'id' | 'holder' | 'position' | 'size' | 'lease' | 'expiresAt'>) => {
-    const expiresAt = typed(p('expiresAt'), uploadSessions.expiresAt);
-    const live = build.$with('live').as(
-      build
-        .update(assets)
-        .set({ leaseExpiresAt: sql`${expiresAt} + make_interval(secs => ${p('lease')})` })
-        .where(and(eq(assets.id, p('id')), inState('uploading')))
-        .returning({ id: assets.id }),
-    );
-    return build
-      .with(live)
-      .update(uploadSessions)
-      .set({
-        holder: typed(p('holder'), uploadSessions.holder),
-        size: sql`coalesce(${uploadSessions.size}, ${p('size')}::bigint)`,
-        expiresAt,
-      })
-      .from(live)
-      .where(and(eq(uploadSessions.assetId, live.id), eq(uploadSessions.position, p('position'))))
-      .returning({ tail: uploadSessions.tail });
-  },
-);
-
-const findHeld = compile('find-held-session', (p: Parameter<'id' | 'holder'>) =>
-  build
-    .select({ id: assets.id })
-    .from(uploadSessions)
-    .innerJoin(assets, eq(assets.id, uploadSessions.assetId))
-    .where(and(eq(uploadSessions.assetId, p('id')), eq(uploadSessions.holder, p('holder')), inState('uploading'))),
-);
-
-/** Position, tail and parts by one statement: a part counts as soon as the position has passed it, and not before. */
-const advanceSession = compile(
-  'advance-session',
-  (p: Parameter<'id' | 'holder' | 'position' | 'tail' | 'partNumbers' | 'etags' | 'sizes'>) => {
-    const live = lockedRecord(p);
-    const advanced = build.$with('advanced').as(
-      build
-        .update(uploadSessions)
-        .set({
-          position: typed(p('position'), uploadSessions.position),
-          tail: typed(p('tail'), uploadSessions.tail),
-        })
-        .from(live)
-        .where(and(eq(uploadSessions.assetId, live.id), eq(uploadSessions.holder, p('holder'))))
-        .returning({ assetId: uploadSessions.assetId }),
-    );
-    const part = sql`unnest(${p('partNumbers')}::integer[], ${p('etags')}::text[], ${p('sizes')}::bigint[])
-      as part (number, etag, size)`;
-    const rows = build
-      .select({
-        assetId: advanced.assetId,
-        partNumber: sql<number>`part.number`.as('part_number'),
-        etag: sql<string>`part.etag`.as('etag'),
-        size: sql<number>`part.size`.as('size'),
-      })
-      .from(advanced)
-      .crossJoin(part);
-    const noted = build.$with('noted', {}).as(
-      build
-        .insert(uploadParts)
-        .select(rows)
-        .onConflictDoUpdate({
-          target: [uploadParts.assetId, uploadParts.partNumber],
-          set: { etag: excluded(uploadParts.etag), size: excluded(uploadParts.size) },
-        })
-        .getSQL(),
-    );
-    return build.with(live, advanced, noted).select({ id: advanced.assetId }).from(advanced);
-  },
-);
-
-const listParts = compile('list-session-parts', (p: Parameter<'id'>) =>
-  build
-    .select({ partNumber: uploadParts.partNumber, etag: uploadParts.etag, size: uploadParts.size })
-    .from(uploadParts)
-    .where(eq(uploadParts.assetId, p('id')))
-    .orderBy(uploadParts.partNumber),
-);
 
 export class UploadSessionsRepository {
   readonly #handle: DatabaseHandle;
@@ -235,8 +87,9 @@ export class UploadSessionsRepository {
 
   /** In the transaction that begins the upload. */
   async insert(transaction: Executor, id: string, session: NewSession): Promise<void> {
-    const { size = null, declaredType = null, assetType = null, sha256 = null, ...rest } = session;
-    await transaction.run(insertSession, { id, size, declaredType, assetType, sha256, ...rest });
+    const { policies, ...given } = session;
+    const absent = { size: null, declaredType: null, assetType: null, sha256: null, uploadMetadata: null };
+    await transaction.run(statements.insertSession, { ...absent, ...given, id, policies: policies.all });
   }
 
   /** The store has begun a direct upload. @returns false when the upload was ended meanwhile */
@@ -246,7 +99,7 @@ export class UploadSessionsRepository {
     inTransaction: (transaction: Executor) => Promise<void>,
   ): Promise<boolean> {
     return this.#handle.transact(async (transaction) => {
-      const { rowCount } = await transaction.run(noteBegun, { id, storeUploadId });
+      const { rowCount } = await transaction.run(statements.noteBegun, { id, storeUploadId });
       if (rowCount !== 1) return false;
       await inTransaction(transaction);
       return true;
@@ -254,15 +107,12 @@ export class UploadSessionsRepository {
   }
 
   /** A session of this owner, or the asset it has become; undefined when there is neither. */
-  async find(
-    kind: SessionKind,
-    ownerId: string,
-    id: string,
-  ): Promise<{ session: UploadSession } | { asset: Asset } | undefined> {
-    const { rows } = await this.#handle.database.run(findSession, { id, ownerId, kind });
+  async find(kind: SessionKind, ownerId: string, id: string): Promise<FoundSession | undefined> {
+    const { rows } = await this.#handle.database.run(statements.findSession, { id, ownerId, kind });
     const [row] = rows;
     if (!row) return undefined;
-    return row.state === 'uploading' ? { session: toSession(row) } : { asset: toAsset(row) };
+    if (row.state === 'uploading') return { session: toSession(row) };
+    return { asset: toAsset(row), ...(row.uploadMetadata !== null && { uploadMetadata: row.uploadMetadata }) };
   }
 
   /**
@@ -271,46 +121,66 @@ export class UploadSessionsRepository {
    */
   async keep(id: string, lease: number, expiresAt?: Date): Promise<boolean> {
     const until = expiresAt?.toISOString() ?? null;
-    const { rowCount } = await this.#handle.database.run(keepSession, { id, lease, until });
+    const { rowCount } = await this.#handle.database.run(statements.keepSession, { id, lease, until });
     return rowCount === 1;
   }
 
   /**
-   * From now on only `holder` may write, and goes on at `position`. Also declares the size, where it was left open.
+   * From now on only `holder` may write, and goes on where it has seen the upload. Also declares the size, where it was
+   * left open.
    * @param lease seconds beyond `expiresAt` until the upload is reaped
-   * @returns the tail to go on with; undefined when the upload is at another position by now, or was ended
+   * @returns when it expires, and the last row of the tail; undefined when the upload is not as it was seen, or was ended
    */
   async take(
-    id: string,
+    { id, position, inParts: sent, takes }: Pick<UploadSession, 'id' | 'position' | 'inParts' | 'takes'>,
     holder: string,
-    from: { position: number; size: number | undefined; lease: number; expiresAt: Date },
-  ): Promise<{ tail: Buffer } | undefined> {
-    const { rows } = await this.#handle.database.run(takeSession, { id, holder, ...from, size: from.size ?? null });
+    { size, lease, expiresAt }: { size: number | undefined; lease: number; expiresAt: Date },
+  ): Promise<{ expiresAt: Date; lastRow?: LastRow } | undefined> {
+    const { rows } = await this.#handle.database.run(statements.takeSession, {
+      ...{ id, holder, position, inParts: sent, takes, lease, expiresAt },
+      size: size ?? null,
+    });
     const [row] = rows;
-    return row && { tail: row.tail ?? Buffer.alloc(0) };
+    if (!row) return undefined;
+    const { lastBegin: begin, lastLength: length } = row;
+    return { expiresAt: row.expiresAt, ...(begin !== null && length !== null && { lastRow: { begin, length } }) };
+  }
+
+  /**
+   * Ends the hold of whoever holds the upload: its position stays as it is until somebody takes it over who has seen it.
+   * @returns false when it was ended, or is an asset by now
+   */
+  async fence(id: string): Promise<boolean> {
+    return (await this.#handle.database.run(statements.fenceSession, { id })).rowCount === 1;
+  }
+
+  /** The request has ended. */
+  async release(id: string, holder: string): Promise<void> {
+    await this.#handle.database.run(statements.releaseSession, { id, holder });
   }
 
   /** Whether this request may still write. */
   async isHeldBy(id: string, holder: string): Promise<boolean> {
-    return (await this.#handle.database.run(findHeld, { id, holder })).rowCount === 1;
+    return (await this.#handle.database.run(statements.findHeld, { id, holder })).rowCount === 1;
   }
 
   /** The store has begun a resumable upload, whose type is known. @returns false when another request has taken over */
   async noteValidated(
     id: string,
     holder: string,
-    validated: { storeUploadId: string; mediaType: string; policy: string },
+    { policy, ...validated }: { storeUploadId: string; mediaType: string; policy: UploadPolicy },
   ): Promise<boolean> {
-    return (await this.#handle.database.run(noteValidated, { id, holder, ...validated })).rowCount === 1;
+    const values = { id, holder, ...validated, policy: policy.assetType, policies: [policy] };
+    return (await this.#handle.database.run(statements.noteValidated, values)).rowCount === 1;
   }
 
   /** @returns false when another request has taken over, or the upload was ended */
-  async advance(id: string, holder: string, { position, parts, tail = undefined }: Progress): Promise<boolean> {
-    const { rowCount } = await this.#handle.database.run(advanceSession, {
-      id,
-      holder,
-      position,
-      tail: tail ?? null,
+  async advance(id: string, holder: string, progress: Progress): Promise<boolean> {
+    const { position, inParts: sent, parts, tail, isLast } = progress;
+    const { rowCount } = await this.#handle.database.run(statements.advanceSession, {
+      ...{ id, holder, position, inParts: sent, isLast },
+      begin: tail?.begin ?? null,
+      bytes: tail?.bytes ?? null,
       partNumbers: parts.map(({ partNumber }) => partNumber),
       etags: parts.map(({ etag }) => etag),
       sizes: parts.map(({ size }) => size),
@@ -318,13 +188,50 @@ export class UploadSessionsRepository {
     return rowCount === 1;
   }
 
+  /**
+   * The tail, in order, a few rows at a time.
+   * @throws Error when bytes are missing
+   */
+  async *tail(id: string, { from, to }: { from: number; to: number }): AsyncGenerator<Buffer> {
+    let position = from;
+    while (position < to) {
+      const { rows } = await this.#handle.database.run(statements.readTail, {
+        id,
+        from: position,
+        to: position + TAIL_PAGE,
+      });
+      if (rows.length === 0) throw new Error('bytes of a tail are missing');
+      for (const { begin, bytes } of rows) {
+        if (begin !== position) throw new Error('the rows of a tail leave a gap');
+        position += bytes.length;
+        yield bytes;
+      }
+    }
+  }
+
+  /** In the transaction that makes the upload an asset: its object has these bytes. */
+  async dropTail(transaction: Executor, id: string): Promise<void> {
+    await transaction.run(statements.dropTail, { id });
+  }
+
   /** The parts as they were acknowledged, in order. */
   async parts(id: string): Promise<UploadedPart[]> {
-    return (await this.#handle.database.run(listParts, { id })).rows;
+    return (await this.#handle.database.run(statements.listParts, { id })).rows;
   }
 }
 
-type SessionRow = NonNullable<ReturnType<typeof findSession.decode>>;
+/** Those that this service has written. */
+const agreedPolicies = z.array(
+  z.object({
+    assetType: z.string(),
+    mediaTypes: z.array(z.string()),
+    maxBytes: z.number(),
+    cacheControl: z.string(),
+    allowUndetected: z.boolean(),
+  }),
+);
+
+type SessionRow = NonNullable<ReturnType<typeof statements.findSession.decode>>;
 
 function toSession(row: SessionRow): UploadSession {
   const { agreedSize, agreedType, declaredType, declaredSha256, storeUploadId, validatedType, validatedPolicy } = row;
@@ -338,11 +245,16 @@ function toSession(row: SessionRow): UploadSession {
     partSize: row.partSize,
     expiresAt: row.expiresAt,
     position: row.position,
+    inParts: row.inParts,
+    takes: row.takes,
+    isHeld: row.holder !== null,
     ...(agreedSize !== null && { size: agreedSize }),
     ...(agreedType !== null && { assetType: agreedType }),
     ...(declaredType !== null && { declaredType }),
     ...(declaredSha256 !== null && { sha256: declaredSha256 }),
     ...(storeUploadId !== null && { storeUploadId }),
+    ...(row.uploadMetadata !== null && { uploadMetadata: row.uploadMetadata }),
+    ...(row.policies !== null && { policies: new UploadPolicies(agreedPolicies.parse(row.policies)) }),
     ...(validatedType !== null &&
       validatedPolicy !== null && { validated: { mediaType: validatedType, policy: validatedPolicy } }),
   };

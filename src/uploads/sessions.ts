@@ -8,10 +8,11 @@ import type { Actor } from '../database/audit.ts';
 import { Problem } from '../problems.ts';
 import { quotaExceeded } from '../quotas/quota-exceeded.ts';
 import { byteProblems } from '../validation/file-validation.ts';
+import type { UploadPolicies } from '../validation/upload-policies.ts';
 import { leaseOf, type UploadContext } from './context.ts';
 import { endFailedUpload, endUpload } from './ending.ts';
 import type { EndedUpload, InTransaction, NewUpload, SettledBytes } from './repository.ts';
-import type { NewSession, SessionKind, UploadSession } from './session-repository.ts';
+import type { FoundSession, NewSession, SessionKind, UploadSession } from './session-repository.ts';
 
 /**
  * Reserves the quota, and writes down the record and the session.
@@ -38,10 +39,15 @@ export async function findSession(
   kind: SessionKind,
   ownerId: string,
   id: string,
-): Promise<{ session: UploadSession } | { asset: Asset }> {
+): Promise<FoundSession> {
   const found = await sessions.find(kind, ownerId, id);
   if (!found) throw uploadNotFound();
   return found;
+}
+
+/** The upload policies as they were agreed on, whatever the settings say now. */
+export function policiesOf({ policies }: Pick<UploadContext, 'policies'>, session: UploadSession): UploadPolicies {
+  return session.policies ?? policies;
 }
 
 /** @throws Problem upload-expired */

@@ -471,17 +471,17 @@ test('an upload counts once, however many requests it takes', async (context) =>
   const service = await startService({ env: { UPLOADS_PER_HOUR: '1', REQUESTS_PER_MINUTE: '3' } });
   context.after(() => service.close());
   const client = new Client(service.url);
-  const bytes = png(3000, 14);
+  const bytes = glb(MiB, 14);
   const create = () =>
     client.request('POST', '/v1/resumable', {
-      headers: { ...TUS, 'upload-length': '3000', 'upload-metadata': `filename ${base64('p.png')}` },
+      headers: { ...TUS, 'upload-length': String(MiB), 'upload-metadata': `filename ${base64('m.glb')}` },
     });
   const { status, headers } = await create();
   assert.equal(status, 201);
-  for (let offset = 0; offset < 3000; offset += 300) {
+  for (let offset = 0; offset < MiB; offset += 64 * 1024) {
     const answer = await client.request('PATCH', headers.get('location') ?? '', {
       headers: { ...TUS, 'content-type': CHUNK, 'upload-offset': String(offset) },
-      body: bytes.subarray(offset, offset + 300),
+      body: bytes.subarray(offset, offset + 64 * 1024),
     });
     assert.equal(answer.status, 204, JSON.stringify(answer.body));
   }

@@ -4,8 +4,9 @@ import { test } from 'node:test';
 import { loadConfig } from '../../src/config.ts';
 import { Problem } from '../../src/problems.ts';
 import { PartBuffers } from '../../src/storage/part-buffers.ts';
-import { AppendRequest, Superseded } from '../../src/uploads/append-request.ts';
+import { AppendRequest } from '../../src/uploads/append-request.ts';
 import type { UploadContext } from '../../src/uploads/context.ts';
+import { Superseded } from '../../src/uploads/takeover.ts';
 import { loadUploadPolicies } from '../../src/validation/upload-policies.ts';
 
 const PART = 64 * 1024;
@@ -32,6 +33,9 @@ function requestOn(buffers: PartBuffers, partSize: number, superseded: AbortCont
     expiresAt: new Date(Date.now() + 60_000),
     partSize,
     position: 0,
+    inParts: 0,
+    takes: 0,
+    isHeld: false,
   } as const;
   const actor = { callerId: 'owner', requestId: 'request' };
   return new AppendRequest(context, session, { actor, offset: 0, source: nothing(), signal: never }, superseded);

@@ -270,6 +270,7 @@ describe('the part writer', () => {
         async (size, requests, budget) => {
           const [store, buffers, bytes] = [new MemoryStore(), new PartBuffers(budget * PART, PART), randomBytes(size)];
           const noted: { part: UploadedPart; end: number }[] = [];
+          let reads = 0;
           let [uploadId, tail, position]: [string | undefined, Buffer, number] = [undefined, Buffer.alloc(0), 0];
           const resumed = async () => {
             const subject = new PartWriter({
@@ -285,18 +286,33 @@ describe('the part writer', () => {
               },
               onPart: async (part, end) => void noted.push({ part, end }),
             });
-            await subject.open(size, 0, never);
             const parts = noted.length;
-            subject.resume({ uploadId, parts, bytes: position - tail.length, tail });
+            const kept = tail;
+            subject.resume({
+              ...{ uploadId, parts, bytes: position - tail.length },
+              tail: {
+                size: tail.length,
+                read: async function* () {
+                  reads += 1;
+                  yield kept.subarray(0, 100);
+                  yield kept.subarray(100);
+                },
+              },
+            });
+            await subject.open(size, 0, never);
             assert.equal(subject.length, position);
             return subject;
           };
           for (const length of requests) {
             const subject = await resumed();
+            const [before, readsBefore] = [noted.length, reads];
             await subject.write(bytes.subarray(position, position + length));
             await subject.flush();
+            // The tail is read for a part that is made of it, and for nothing else.
+            assert.equal(reads - readsBefore, tail.length > 0 && noted.length > before ? 1 : 0);
+            const kept = noted.length > before ? Buffer.alloc(0) : tail;
+            tail = Buffer.concat([kept, subject.bytesFrom(Math.max(position, subject.inParts))]);
             position = subject.length;
-            tail = Buffer.from(subject.tail);
             await subject.close();
             assert.equal(buffers.inUse, 0);
           }
@@ -316,6 +332,24 @@ describe('the part writer', () => {
       ),
       { numRuns: 60 },
     );
+  });
+
+  test('what ends within a part takes memory for itself alone, however long the tail is', async () => {
+    const buffers = new PartBuffers(4 * PART, PART);
+    const subject = new PartWriter({
+      store: new MemoryStore() as unknown as ObjectStore,
+      ...{ buffers, key: 'k', partsInFlight: 3, signal: never, attributes, beforeSending: async () => {} },
+    });
+    const read = () => assert.fail('the tail was read');
+    subject.resume({ uploadId: 'k', parts: 2, bytes: 2 * PART, tail: { size: PART - 10, read } });
+    await subject.open(3 * PART - 5, 0, never, { withoutTail: true });
+    await subject.write(Buffer.from('12345'));
+    assert.equal(subject.length, 3 * PART - 5);
+    assert.equal(subject.bytesFrom(3 * PART - 9).toString(), '2345');
+    assert.throws(() => subject.bytesFrom(3 * PART - 11), RangeError);
+    assert.equal(buffers.inUse, 4096);
+    await subject.close();
+    assert.equal(buffers.inUse, 0);
   });
 
   test('a part that cannot be noted ends the writing, and an upload that cannot be noted is aborted', async () => {

@@ -66,6 +66,9 @@ export const assets = pgTable(
       .using('btree', sql`owner_id`, sql`created_at`, sql`id`)
       .where(sql`${visible} and trashed_at is not null`),
     index('assets_trashed_since').using('btree', sql`trashed_at`).where(sql`${visible} and trashed_at is not null`),
+    index('assets_open_uploads')
+      .using('btree', sql`owner_id`, sql`created_at`, sql`id`)
+      .where(sql`state = 'uploading'`),
     index('assets_uploading').using('btree', sql`lease_expires_at`).where(sql`state = 'uploading'`),
     index('assets_deleting').using('btree', sql`updated_at`).where(sql`state = 'deleting'`),
   ],

@@ -10,4 +10,4 @@ export { quotas } from './quotas.ts';
 export { reconcileObjects, reconcileRuns } from './reconciliation.ts';
 export { serviceSecrets } from './secrets.ts';
 export { assetStatistics } from './statistics.ts';
-export { uploadParts, uploadSessions } from './uploads.ts';
+export { uploadParts, uploadSessions, uploadTails } from './uploads.ts';

@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm';
-import { bigint, check, integer, pgTable, primaryKey, text, uuid } from 'drizzle-orm/pg-core';
+import { bigint, check, integer, jsonb, pgTable, primaryKey, text, uuid } from 'drizzle-orm/pg-core';
 import { assets } from './assets.ts';
 import { bytea, moment } from './columns.ts';
 
@@ -26,13 +26,21 @@ export const uploadSessions = pgTable(
     expiresAt: moment('expires_at').notNull(),
     /** Of a resumable upload: bytes that are safe, in parts and in the tail. */
     position: bigint('position', { mode: 'number' }).notNull().default(0),
-    /** What came after the last whole part. */
+    /** Where the tail begins, of which `upload_tails` has the bytes; absent where there is none. */
+    tailBegin: bigint('tail_begin', { mode: 'number' }),
+    /** The tail as version 0.1 keeps it, rewritten with every request. Whoever takes the upload over moves it. */
     tail: bytea('tail'),
+    /** Counts who took the upload over, so that nobody does who has seen an older state. */
+    takes: integer('takes').notNull().default(0),
+    /** The header field, to be told as it was sent. */
+    uploadMetadata: text('upload_metadata'),
     /** The one request that may write; a newer one takes over. */
     holder: uuid('holder'),
     /** Told by the bytes when the first part was sent: media type, and the asset type whose policy allows it. */
     validatedType: text('validated_type'),
     validatedPolicy: text('validated_policy'),
+    /** The upload policies in question, as they were: settings that change meanwhile do not change what was agreed on. */
+    policies: jsonb('policies'),
   },
   () => [
     check('upload_sessions_kind', sql`kind in ('direct', 'resumable')`),
@@ -40,7 +48,29 @@ export const uploadSessions = pgTable(
       'upload_sessions_direct',
       sql`kind <> 'direct' or (size is not null and declared_type is not null and asset_type is not null)`,
     ),
+    // Version 0.1 knows no rows of the tail: beside this one it fails where it would go on behind bytes that it has not seen.
+    check(
+      'upload_sessions_tail',
+      sql`tail_begin is null or (tail is null and position > tail_begin and position <= tail_begin + part_size)`,
+    ),
   ],
+);
+
+/**
+ * What resumable uploads have brought that fills no part yet: rows in order, without a gap, one of them begins where the
+ * parts end. They are added to, and gone when a part has them.
+ */
+export const uploadTails = pgTable(
+  'upload_tails',
+  {
+    assetId: uuid('asset_id')
+      .notNull()
+      .references(() => uploadSessions.assetId, { onDelete: 'cascade' }),
+    /** Bytes of the file before these. */
+    begin: bigint('begin', { mode: 'number' }).notNull(),
+    bytes: bytea('bytes').notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.assetId, table.begin] })],
 );
 
 /** Parts of resumable uploads that the store has and that count. */

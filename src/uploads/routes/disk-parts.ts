@@ -47,6 +47,10 @@ export function diskPartRoute(app: App, { context, store, stopping }: DiskPartOp
       if (permission === 'invalid') throw new Problem('not-found', { detail: 'The link is not valid. Get a new one.' });
       if (permission === 'expired') throw new Problem('link-expired', { detail: 'Get a new link.' });
       const { size, ...address } = permission;
+      if (size > context.buffers.budget)
+        throw new Problem('link-expired', {
+          detail: 'The part is larger than the memory that the service has now. Begin a new upload.',
+        });
       const signal = requestSignal(reply, stopping);
       const buffer = await context.buffers.acquire(size, context.config.UPLOAD_WAIT, signal);
       try {

@@ -9,25 +9,20 @@ import { actorOf } from '../../http/authentication.ts';
 import { wantBody } from '../../http/body-guard.ts';
 import { asProblem } from '../../http/error-handler.ts';
 import type { App } from '../../http/openapi.ts';
-import { assetId, assetType, binary, projectId } from '../../http/schema-types.ts';
+import { assetId, binary } from '../../http/schema-types.ts';
 import { Problem, type ProblemType } from '../../problems.ts';
 import type { BodyChecksum, UploadProgress } from '../append-request.ts';
 import type { ResumableUploads } from '../resumable-uploads.ts';
+import { ENOUGH, type ShortRequests } from '../short-requests.ts';
 import { bodyOf } from './raw.ts';
-import {
-  audited,
-  contentLength,
-  metadataText,
-  requestSignal,
-  type UploadRouteOptions,
-  uploadProblems,
-} from './upload-request.ts';
+import { readUploadMetadata } from './upload-metadata.ts';
+import { audited, contentLength, requestSignal, type UploadRouteOptions, uploadProblems } from './upload-request.ts';
 
 const VERSION = '1.0.0';
 const EXTENSIONS = 'creation,creation-with-upload,creation-defer-length,expiration,termination,checksum';
 const CHUNK_TYPE = 'application/offset+octet-stream';
 const SHA_SIZES = { sha1: 20, sha256: 32 };
-const path = '/v1/resumable';
+export const RESUMABLE_PATH = '/v1/resumable';
 const tags = ['Uploads'];
 const byId = z.object({ id: assetId });
 const chunk = { required: false, content: { [CHUNK_TYPE]: { schema: binary } } };
@@ -42,38 +37,47 @@ const progressHeaders = z.object({
 
 export interface ResumableRouteOptions extends UploadRouteOptions {
   resumable: ResumableUploads;
+  shortRequests: ShortRequests;
 }
 
+/** Below RESUMABLE_PATH, which is the prefix of the scope: so the path may end in a slash. */
 export function resumableUploadRoutes(app: App, options: ResumableRouteOptions): void {
-  const { context, resumable, uploadLimit } = options;
+  const { context, resumable, uploadLimit, shortRequests } = options;
   const { largest } = context.policies;
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', (_request, _payload, done) => done(null));
 
-  app.addHook('onRequest', async (request, reply) => {
-    reply.header('tus-resumable', VERSION);
+  app.addHook('onRequest', async (request) => {
     if (request.method === 'OPTIONS' || request.headers['tus-resumable'] === VERSION) return;
     throw new Problem('tus-version', {
       detail: `Send the header field Tus-Resumable: ${VERSION}.`,
       headers: { 'tus-version': VERSION },
     });
   });
+  // On refusals too, which were decided on before the request came here.
+  app.addHook('onSend', async (_request, reply) => {
+    reply.header('tus-resumable', VERSION);
+  });
 
-  // Not in the OpenAPI document, which has no place for what every client of tus knows.
-  app.options(path, { config: { public: true } }, async (_request, reply) =>
-    reply
-      .code(204)
-      .headers({
-        'tus-version': VERSION,
-        'tus-extension': EXTENSIONS,
-        'tus-max-size': String(largest),
-        'tus-checksum-algorithm': Object.keys(SHA_SIZES).join(','),
-      })
-      .send(),
+  // Not in the OpenAPI document, which has no place for what every client of tus knows. Who asks may be no browser, and a
+  // browser that asks for permission is told the same.
+  app.options(
+    '/',
+    { config: { public: true, cors: { strictPreflight: false, preflightContinue: true } } },
+    async (_request, reply) =>
+      reply
+        .code(204)
+        .headers({
+          'tus-version': VERSION,
+          'tus-extension': EXTENSIONS,
+          'tus-max-size': String(largest),
+          'tus-checksum-algorithm': Object.keys(SHA_SIZES).join(','),
+        })
+        .send(),
   );
 
   app.post(
-    path,
+    '/',
     {
       schema: {
         operationId: 'createResumableUpload',
@@ -93,59 +97,47 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
         problems: [...uploadProblems.filter(isNoKeyProblem), 'tus-version', 'offset-mismatch', 'checksum-mismatch'],
       },
     },
-    (request, reply) =>
-      audited(request, context, async () => {
-        const { caller } = request;
-        const size = lengthOf(request, 'upload-length');
-        const isDeferred = request.headers['upload-defer-length'];
-        if ((isDeferred !== undefined && isDeferred !== '1') || (size === undefined) === (isDeferred === undefined))
-          throw wrongHeader('Upload-Length', 'must be a number of bytes, or Upload-Defer-Length must be 1');
-        if (size !== undefined && size > largest)
-          throw new Problem('too-large', { detail: `A file may have at most ${largest} bytes.` });
-        const { headers } = await uploadLimit.count(caller.id);
-        const file = {
-          actor: actorOf(request),
-          ownerId: caller.id,
-          ...describedBy(request),
-          ...(size !== undefined && { size }),
-        };
-        let progress = await resumable.create(file);
-        reply.headers({ ...headers, location: `${path}/${progress.id}` });
-        // creation-with-upload
-        if (request.headers['content-type'] === CHUNK_TYPE)
-          progress = await append(request, reply, progress.id, 0).catch((error) => {
-            // The upload is there: the client asks how far it is, and goes on.
-            const problem = asProblem(error);
-            if (problem instanceof Problem && problem.status >= 500) return progress;
-            throw error;
-          });
-        return answer(reply.code(201), progress);
-      }),
+    async (request, reply) => {
+      if (methodOf(request) !== 'POST') throw methodNotAllowed('OPTIONS, POST');
+      let progress = await audited(request, context, () => create(request, reply));
+      reply.header('location', `${RESUMABLE_PATH}/${progress.id}`);
+      // creation-with-upload
+      if (isChunk(request))
+        progress = await append(request, reply, progress.id, 0).catch((error) => {
+          // The upload is there: the client asks how far it is, and goes on.
+          const problem = asProblem(error);
+          if (problem instanceof Problem && problem.status >= 500) return progress;
+          throw error;
+        });
+      return answer(reply.code(201), progress);
+    },
   );
 
   app.head(
-    `${path}/:id`,
+    '/:id',
     {
       schema: {
         operationId: 'getResumableUpload',
         tags,
         summary: 'Get how far a resumable upload is (tus)',
+        description: 'Ends a request that still sends bytes of it, so that the offset stays true until the next one.',
         params: byId,
       },
       config: {
         rateLimit: false,
-        success: { status: 200, description: 'In the header fields', headers: progressHeaders },
+        success: {
+          status: 200,
+          description: 'In the header fields',
+          headers: progressHeaders.extend({ 'Upload-Metadata': z.string().optional() }),
+        },
         problems: ['not-found', 'upload-expired', 'tus-version'],
       },
     },
-    async (request, reply) => {
-      const progress = await resumable.find(request.caller.id, request.params.id);
-      return answer(reply.code(200).header('cache-control', 'no-store'), progress);
-    },
+    (request, reply) => find(request, reply, request.params.id),
   );
 
   app.patch(
-    `${path}/:id`,
+    '/:id',
     {
       schema: {
         operationId: 'continueResumableUpload',
@@ -170,18 +162,11 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
         ],
       },
     },
-    (request, reply) =>
-      audited(request, context, async () => {
-        if (request.headers['content-type'] !== CHUNK_TYPE)
-          throw new Problem('unsupported-media-type', { detail: `Send the bytes as ${CHUNK_TYPE}.` });
-        const offset = lengthOf(request, 'upload-offset');
-        if (offset === undefined) throw wrongHeader('Upload-Offset', 'must be a number of bytes');
-        return answer(reply.code(204), await append(request, reply, request.params.id, offset));
-      }),
+    (request, reply) => goOn(request, reply, request.params.id),
   );
 
   app.delete(
-    `${path}/:id`,
+    '/:id',
     {
       schema: {
         operationId: 'cancelResumableUpload',
@@ -194,24 +179,99 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
         problems: ['not-found', 'wrong-state', 'tus-version'],
       },
     },
+    (request, reply) => terminate(request, reply, request.params.id),
+  );
+
+  // tus 1.0, X-HTTP-Method-Override: for clients that cannot send PATCH, such as those of Java.
+  app.post(
+    '/:id',
+    { schema: { params: byId }, config: { streamsBody: true, rateLimit: false } },
     async (request, reply) => {
-      await resumable.terminate(actorOf(request), request.caller.id, request.params.id);
-      return reply.code(204).send() as never;
+      const { id } = request.params;
+      const method = methodOf(request);
+      if (method === 'PATCH') return goOn(request, reply, id);
+      if (method === 'HEAD') return find(request, reply, id);
+      if (method !== 'DELETE') throw methodNotAllowed('HEAD, PATCH, DELETE');
+      shortRequests.count(request.caller.id);
+      return terminate(request, reply, id);
     },
   );
 
+  async function create(request: FastifyRequest, reply: FastifyReply): Promise<UploadProgress> {
+    const { caller } = request;
+    const size = lengthOf(request, 'upload-length');
+    const isDeferred = request.headers['upload-defer-length'];
+    if ((isDeferred !== undefined && isDeferred !== '1') || (size === undefined) === (isDeferred === undefined))
+      throw wrongHeader('Upload-Length', 'must be a number of bytes, or Upload-Defer-Length must be 1');
+    if (size !== undefined && size > largest)
+      throw new Problem('too-large', { detail: `A file may have at most ${largest} bytes.` });
+    const described = readUploadMetadata(String(request.headers['upload-metadata'] ?? ''));
+    const { headers } = await uploadLimit.count(caller.id);
+    reply.headers(headers);
+    const file = { actor: actorOf(request), ownerId: caller.id, ...described };
+    return resumable.create({ ...file, ...(size !== undefined && { size }) });
+  }
+
+  async function find(request: FastifyRequest, reply: FastifyReply, id: string): Promise<never> {
+    shortRequests.count(request.caller.id);
+    const progress = await resumable.find(request.caller.id, id);
+    const { uploadMetadata } = progress;
+    reply.code(200).header('cache-control', 'no-store');
+    if (uploadMetadata) reply.header('upload-metadata', uploadMetadata);
+    return answer(reply, progress);
+  }
+
+  async function goOn(request: FastifyRequest, reply: FastifyReply, id: string): Promise<never> {
+    const takeBack = shortRequests.count(request.caller.id);
+    if (!isChunk(request)) throw new Problem('unsupported-media-type', { detail: `Send the bytes as ${CHUNK_TYPE}.` });
+    const offset = lengthOf(request, 'upload-offset');
+    if (offset === undefined) throw wrongHeader('Upload-Offset', 'must be a number of bytes');
+    const progress = await append(request, reply, id, offset);
+    if (progress.offset - offset >= ENOUGH || (progress.asset && progress.offset > offset)) takeBack();
+    return answer(reply.code(204), progress);
+  }
+
+  async function terminate(request: FastifyRequest, reply: FastifyReply, id: string): Promise<never> {
+    await resumable.terminate(actorOf(request), request.caller.id, id);
+    return reply.code(204).send() as never;
+  }
+
   function append(request: FastifyRequest, reply: FastifyReply, id: string, offset: number): Promise<UploadProgress> {
-    const size = request.method === 'PATCH' ? lengthOf(request, 'upload-length') : undefined;
+    const size = methodOf(request) === 'PATCH' ? lengthOf(request, 'upload-length') : undefined;
     const checksum = checksumOf(request);
+    const length = lengthOfBody(request);
     return resumable.append(request.caller.id, id, {
       actor: actorOf(request),
       offset,
+      ...(length !== undefined && { length }),
       ...(size !== undefined && { size }),
       ...(checksum && { checksum }),
-      source: contentLength(request) === 0 ? none() : bodyOf(request.raw, () => wantBody(request)),
+      source: length === 0 ? none() : bodyOf(request.raw, () => wantBody(request)),
       signal: requestSignal(reply, options.stopping),
     });
   }
+}
+
+/** As the client means it: tus 1.0, X-HTTP-Method-Override. */
+function methodOf({ method, headers }: FastifyRequest): string {
+  return method === 'POST'
+    ? String(headers['x-http-method-override'] ?? method)
+        .trim()
+        .toUpperCase()
+    : method;
+}
+
+function methodNotAllowed(allow: string): Problem {
+  return new Problem('method-not-allowed', { detail: `This resource has ${allow}.`, headers: { allow } });
+}
+
+function isChunk({ headers }: FastifyRequest): boolean {
+  return headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase() === CHUNK_TYPE;
+}
+
+/** Absent where only the end of the body tells. A request without either field has no body (RFC 9112 section 6.3). */
+function lengthOfBody(request: FastifyRequest): number | undefined {
+  return request.headers['transfer-encoding'] === undefined ? (contentLength(request) ?? 0) : undefined;
 }
 
 function answer(reply: FastifyReply, progress: UploadProgress): never {
@@ -253,36 +313,4 @@ function checksumOf({ headers }: FastifyRequest): BodyChecksum | undefined {
   if ((algorithm === 'sha1' || algorithm === 'sha256') && digest.length === SHA_SIZES[algorithm])
     return { algorithm, digest };
   throw wrongHeader('Upload-Checksum', 'must be sha1 or sha256 and the digest in base64');
-}
-
-const fields = z.strictObject({
-  filename: z.string({ error: 'must be there' }).max(2048),
-  filetype: z.string().max(255).optional(),
-  assetType: assetType.optional(),
-  projectId: projectId.optional(),
-  metadata: metadataText.optional(),
-});
-
-/** Pairs of a name and a value in base64. What clients add of their own (`relativePath`, `name`, `type`) is passed over. */
-function describedBy({ headers }: FastifyRequest) {
-  const given: Record<string, string> = {};
-  for (const pair of String(headers['upload-metadata'] ?? '').split(',')) {
-    const [name = '', value = ''] = pair.trim().split(' ');
-    if (!Object.hasOwn(fields.shape, name)) continue;
-    if (!/^[A-Za-z0-9+/]*=*$/.test(value)) throw wrongHeader('Upload-Metadata', `${name} must be base64`);
-    given[name] = Buffer.from(value, 'base64').toString();
-  }
-  const result = fields.safeParse(given);
-  if (!result.success) {
-    const [issue] = result.error.issues;
-    throw wrongHeader('Upload-Metadata', `${issue?.path.join('.') ?? ''} ${issue?.message ?? ''}`.trim());
-  }
-  const { filename, filetype, ...rest } = result.data;
-  return {
-    fileName: filename,
-    ...(filetype !== undefined && filetype !== '' && { declaredType: filetype }),
-    ...(rest.assetType !== undefined && { assetType: rest.assetType }),
-    ...(rest.projectId !== undefined && { projectId: rest.projectId }),
-    metadata: rest.metadata ?? {},
-  };
 }
