@@ -50,8 +50,13 @@ const METADATA_ENTRIES = 50;
 const METADATA_KEY = 64;
 const METADATA_VALUE = 1024;
 
-/** Text the application keeps with an asset. */
-export const metadata = z
+/** A record leaves out what would become the prototype of an object, and nothing may be left out silently. */
+const withoutPrototype = z.unknown().superRefine((value, context) => {
+  if (value instanceof Object && Object.hasOwn(value, '__proto__'))
+    context.addIssue({ code: 'custom', path: ['__proto__'], message: 'is a name that cannot be kept' });
+});
+
+const entries = z
   .record(
     z
       .string()
@@ -64,16 +69,18 @@ export const metadata = z
       .refine(storable, 'values must be text without NUL'),
     { error: 'must be an object of strings' },
   )
-  .refine((entries) => Object.keys(entries).length <= METADATA_ENTRIES, `must have at most ${METADATA_ENTRIES} entries`)
-  .meta({
-    override: {
-      type: 'object',
-      additionalProperties: { type: 'string', maxLength: METADATA_VALUE },
-      maxProperties: METADATA_ENTRIES,
-    },
-    description: `Up to ${METADATA_ENTRIES} strings by name`,
-    example: { album: 'summer' },
-  });
+  .refine((values) => Object.keys(values).length <= METADATA_ENTRIES, `must have at most ${METADATA_ENTRIES} entries`);
+
+/** Text the application keeps with an asset. */
+export const metadata = withoutPrototype.pipe(entries).meta({
+  override: {
+    type: 'object',
+    additionalProperties: { type: 'string', maxLength: METADATA_VALUE },
+    maxProperties: METADATA_ENTRIES,
+  },
+  description: `Up to ${METADATA_ENTRIES} strings by name`,
+  example: { album: 'summer' },
+});
 
 export const binary = z.string().meta({ override: { type: 'string', format: 'binary' } });
 
