@@ -50,7 +50,10 @@ export interface ObjectStore {
     options: CallOptions & { partSize: number },
   ): Promise<string>;
 
-  /** Writes part `partNumber` (from 1, at most 10,000). Parts may arrive in any order; the same number again replaces. */
+  /**
+   * Writes part `partNumber` (from 1, at most 10,000). Parts may arrive in any order; the same number again replaces.
+   * @throws NoSuchUpload when the upload is unknown; UploadCompleting, of stores that take none while it is completed
+   */
   uploadPart(part: PartAddress, body: Buffer, options: CallOptions): Promise<UploadedPart>;
 
   /** The parts that have arrived, in order. @throws NoSuchUpload when the upload is unknown (completed or aborted) */
@@ -58,7 +61,8 @@ export interface ObjectStore {
 
   /**
    * Makes the parts one object.
-   * @throws NoSuchUpload when the upload is unknown, for which some servers only say that they failed: look with `head` before judging
+   * @throws NoSuchUpload when the upload is unknown, for which some servers only say that they failed: look with `head` before judging.
+   *   PartsChanged when a part is not the one that was named
    */
   completeMultipartUpload(key: string, uploadId: string, parts: UploadedPart[], options: CallOptions): Promise<void>;
 
@@ -208,4 +212,14 @@ export class NoSuchUpload extends Error {
 /** A stream gave other bytes than were announced. */
 export class ContentMismatch extends Error {
   override name = 'ContentMismatch';
+}
+
+/** A part that was named for completion is not the one that arrived: it was sent again meanwhile. The object was not made. */
+export class PartsChanged extends ObjectStoreUnavailable {
+  override name = 'PartsChanged';
+}
+
+/** The multipart upload is being completed, and takes no parts meanwhile. */
+export class UploadCompleting extends ObjectStoreUnavailable {
+  override name = 'UploadCompleting';
 }

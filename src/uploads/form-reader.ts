@@ -104,6 +104,11 @@ export class FormReader<Schema extends z.ZodType> {
     return result.data;
   }
 
+  /** Ends the watch over the body; call at the end, however it came. Never throws. */
+  close(): void {
+    this.#parser.close();
+  }
+
   #countFile(name: string): void {
     const { fileField, maxFiles, tooManyFiles } = this.#options;
     if (name !== fileField) throw refusedPart(name, `is not known here; name the part of a file ${fileField}`);

@@ -20,6 +20,7 @@ import { diskPartRoute } from './routes/disk-parts.ts';
 import { formUploadRoutes } from './routes/form.ts';
 import { rawUploadRoute } from './routes/raw.ts';
 import { resumableUploadRoutes } from './routes/resumable.ts';
+import { refuseContentRange } from './routes/upload-request.ts';
 
 export const uploads: Feature<Core> = {
   name: 'uploads',
@@ -63,10 +64,14 @@ async function routes(app: App, core: Core): Promise<void> {
   const options = { context, intake: new Intake(context), uploadLimit, idempotency, stopping };
   const direct = new DirectUploads(context);
   const resumable = new ResumableUploads(context);
-  await app.register(async (scope) => formUploadRoutes(scope as App, options));
-  await app.register(async (scope) => rawUploadRoute(scope as App, options));
-  await app.register(async (scope) => resumableUploadRoutes(scope as App, { ...options, resumable }));
+  const register = (addRoutes: (scope: App) => void) =>
+    app.register(async (scope) => {
+      scope.addHook('onRequest', refuseContentRange);
+      addRoutes(scope as App);
+    });
+  await register((scope) => formUploadRoutes(scope, options));
+  await register((scope) => rawUploadRoute(scope, options));
+  await register((scope) => resumableUploadRoutes(scope, { ...options, resumable }));
   directUploadRoutes(app, { ...options, toPublicUrl, direct, database: database.database });
-  if (store instanceof DiskObjectStore)
-    await app.register(async (scope) => diskPartRoute(scope as App, { context, store, stopping }));
+  if (store instanceof DiskObjectStore) await register((scope) => diskPartRoute(scope, { context, store, stopping }));
 }

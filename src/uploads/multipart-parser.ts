@@ -69,6 +69,13 @@ export class MultipartParser {
     if (this.#at === 'content') yield* this.#untilBoundary();
   }
 
+  /** Asks for no more of the body; call at the end, however it came. Never throws. */
+  close(): void {
+    this.#at = 'end';
+    // Not waited for: it may be at a chunk that is yet to come.
+    this.#source.return?.().catch(() => {});
+  }
+
   async *#untilBoundary(): AsyncGenerator<Buffer> {
     for (;;) {
       const found = this.#rest.indexOf(this.#delimiter);

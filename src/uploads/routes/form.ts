@@ -103,18 +103,19 @@ export function formUploadRoutes(app: App, options: UploadRouteOptions): void {
           schema: description,
           maxBytes: formLimit,
         });
-        const file = await form.nextFile();
-        const fields = form.fields();
-        if (!file)
-          throw new Problem('unexpected-part', {
-            detail: 'The form has no file. Send it in a part named file with a file name.',
-            errors: [{ parameter: 'file', detail: 'is missing' }],
+        try {
+          const file = await form.nextFile();
+          const fields = form.fields();
+          if (!file) throw withoutFile();
+          const arriving = arrival(request, fields, file, form.onlyBytes(), signal);
+          const answer = await receiveOnce(options, request, {
+            ...arriving,
+            described: () => described(form.fields()),
           });
-        const answer = await receiveOnce(options, request, {
-          ...arrival(request, fields, file, form.onlyBytes(), signal),
-          described: () => described(form.fields()),
-        });
-        return sendAnswer(reply, answer);
+          return sendAnswer(reply, answer);
+        } finally {
+          form.close();
+        }
       }),
   );
 
@@ -161,6 +162,8 @@ export function formUploadRoutes(app: App, options: UploadRouteOptions): void {
           const problem = asProblem(error);
           for (const { held } of outcomes) await held?.end(problem);
           throw problem;
+        } finally {
+          form.close();
         }
         return { results: await resultsOf(request, outcomes, described(form.fields())) };
       }),
@@ -175,6 +178,13 @@ function batchFields(
   const fields = form.fields();
   if (fields.assetType !== undefined) policyNamed(policies, fields.assetType);
   return fields;
+}
+
+function withoutFile(): Problem {
+  return new Problem('unexpected-part', {
+    detail: 'The form has no file. Send it in a part named file with a file name.',
+    errors: [{ parameter: 'file', detail: 'is missing' }],
+  });
 }
 
 function withoutFiles(): Problem {

@@ -277,6 +277,19 @@ async function recorded<Result>(work: Promise<Result>): Promise<Result> {
   }
 }
 
+/**
+ * RFC 9110 section 14.5: who takes the body for all of a file must not take a range of one. `curl -C` sends such.
+ * @throws Problem
+ */
+export async function refuseContentRange({ headers }: FastifyRequest): Promise<void> {
+  if (headers['content-range'] === undefined) return;
+  const detail = 'must not be there: the body is taken as a whole. To go on with an upload, use /v1/resumable';
+  throw new Problem('invalid-parameter', {
+    detail: `Content-Range ${detail}.`,
+    errors: [{ parameter: 'Content-Range', detail }],
+  });
+}
+
 /** Content-Length, when it is there. */
 export function contentLength(request: FastifyRequest): number | undefined {
   const text = request.headers['content-length'];
