@@ -204,6 +204,27 @@ export class ObjectStoreUnavailable extends Error {
   override name = 'ObjectStoreUnavailable';
 }
 
+/**
+ * The store has answered that it will not do this, and will not do it later either: a setting or a permission is wrong.
+ * What was asked for did not happen, unless an earlier try of it had no answer.
+ */
+export class ObjectStoreRefused extends ObjectStoreUnavailable {
+  override name = 'ObjectStoreRefused';
+  /** What the operator should look at, with the names of the settings. Not for clients. */
+  readonly advice: string;
+
+  constructor(message: string, advice: string, options: ErrorOptions) {
+    super(message, options);
+    this.advice = advice;
+  }
+}
+
+/** The refusal that an error comes from, if there is one. */
+export function refusalIn(error: unknown): ObjectStoreRefused | undefined {
+  for (let each = error; each instanceof Error; each = each.cause) if (each instanceof ObjectStoreRefused) return each;
+  return undefined;
+}
+
 /** The multipart upload does not exist: it was completed or aborted, or never was. */
 export class NoSuchUpload extends Error {
   override name = 'NoSuchUpload';

@@ -407,6 +407,31 @@ describe('forms', () => {
     });
   }
 
+  for (const [title, method, path, headers] of [
+    ['raw upload', 'PUT', '/v1/assets/raw/a.png', ''],
+    ['form', 'POST', '/v1/assets', 'Content-Type: multipart/form-data; boundary=XX\r\n'],
+    ['batch', 'POST', '/v1/assets/batch', 'Content-Type: multipart/form-data; boundary=XX\r\n'],
+    ['part of a direct upload', 'PUT', '/v1/links/parts/x', ''],
+  ] as const) {
+    test(`a ${title} with Content-Range is refused, and nothing is left`, async () => {
+      const user = `range-${title.length}`;
+      const body =
+        method === 'PUT' ? picture : bytes(file('a.png', picture, path.endsWith('batch') ? 'files' : 'file'), end);
+      for (const range of ['bytes 100-499/500', 'bytes 0-499/500', 'bytes */500', 'x', '']) {
+        const answer = await sendRaw(
+          service.url,
+          bytes(
+            `${method} ${path} HTTP/1.1\r\nHost: x\r\nX-User-Id: ${user}\r\n${headers}Content-Range: ${range}\r\nContent-Length: ${body.length}\r\n\r\n`,
+            body,
+          ),
+        );
+        assert.equal(answer.status, 400, answer.body);
+        assert.equal(JSON.parse(answer.body).errors[0].parameter, 'Content-Range');
+      }
+      await assertNothingLeft(user);
+    });
+  }
+
   test('the limit of an asset type that is named after the file holds, and no other', async () => {
     const policed = await startService({
       policies: {
