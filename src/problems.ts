@@ -45,6 +45,7 @@ const catalogue = {
   'headers-too-large': { status: 431, title: 'The header fields are too large' },
   'checksum-mismatch': { status: 460, title: 'The bytes of the request do not match the checksum' },
   'internal-error': { status: 500, title: 'The service failed' },
+  'storage-refused': { status: 502, title: 'The object store refuses what the service asks of it' },
   unavailable: { status: 503, title: 'The service cannot do this right now' },
   overloaded: { status: 503, title: 'The service is busy' },
 } as const;

@@ -10,6 +10,7 @@ import type { ToPublicUrl } from '../http/public-url.ts';
 import { assetId, binary, flag, timestamp } from '../http/schema-types.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import { DiskObjectStore } from '../storage/disk/disk-object-store.ts';
+import { assetIdOf } from '../storage/object-key.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { type Asset, assetDocument, contentTag, toDocument } from './asset.ts';
 import { contentDisposition } from './content-disposition.ts';
@@ -23,6 +24,8 @@ export interface DownloadRoutesOptions {
   store: ObjectStore;
   /** Seconds that a link lives when the caller names none. */
   linkLife: number;
+  /** Of the object keys. */
+  keyPrefix: string;
   onSent: (bytes: number) => void;
   toPublicUrl: ToPublicUrl;
 }
@@ -63,7 +66,7 @@ const asksMore = Object.keys(conditionalHeaders.shape);
 
 export function downloadRoutes(
   app: App,
-  { assets, store, linkLife, onSent, toPublicUrl }: DownloadRoutesOptions,
+  { assets, store, linkLife, keyPrefix, onSent, toPublicUrl }: DownloadRoutesOptions,
 ): void {
   app.get(
     '/v1/assets/:id/download',
@@ -73,7 +76,7 @@ export function downloadRoutes(
         tags,
         summary: 'Get a download link that is valid for a limited time',
         description:
-          'The link needs no token and leads straight to the object store. With `redirect=true` the answer is a 302 to it.',
+          'The link needs no token and leads straight to the object store. It ends when it expires or the asset is deleted for good; links of the disk store end in the trash too. With `redirect=true` the answer is a 302 to it.',
         params: byId,
         querystring: z.strictObject({
           expiresIn: z
@@ -176,7 +179,7 @@ export function downloadRoutes(
     },
   });
 
-  if (store instanceof DiskObjectStore) diskLinkRoute(app, store, onSent);
+  if (store instanceof DiskObjectStore) diskLinkRoute(app, store, { assets, keyPrefix, onSent });
 
   /** Finds the asset and writes the audit row in one statement; what is not served says why. */
   async function findForDownload(
@@ -211,7 +214,11 @@ function dispositionFor(asset: Asset, wanted: 'inline' | 'attachment' | undefine
 }
 
 /** What a presigned URL is to S3: the signature in the token is the permission, so there is no caller. */
-function diskLinkRoute(app: App, store: DiskObjectStore, onSent: (bytes: number) => void): void {
+function diskLinkRoute(
+  app: App,
+  store: DiskObjectStore,
+  { assets, keyPrefix, onSent }: Pick<DownloadRoutesOptions, 'assets' | 'keyPrefix' | 'onSent'>,
+): void {
   app.route({
     method: ['GET', 'HEAD'],
     url: '/v1/links/:token',
@@ -242,8 +249,11 @@ function diskLinkRoute(app: App, store: DiskObjectStore, onSent: (bytes: number)
       const permission = store.readLink(request.params.token);
       if (permission === 'invalid') throw new Problem('not-found', { detail: 'The link is not valid. Get a new one.' });
       if (permission === 'expired') throw new Problem('link-expired', { detail: 'Get a new link.' });
-      const head = await store.head(permission.key, {});
-      if (!head) throw assetNotFound();
+      // A presigned URL of S3 outlives the trash, as nobody asks the service; here it is asked.
+      const id = assetIdOf(keyPrefix, permission.key);
+      const isServed = id !== undefined && (await assets.isServed(id));
+      const head = isServed ? await store.head(permission.key, {}) : undefined;
+      if (!head) throw new Problem('not-found', { detail: 'The file of this link was deleted, or is in the trash.' });
       return deliver(request, reply, {
         store,
         key: permission.key,

@@ -28,6 +28,7 @@ export const assets: Feature<Core> = {
       assets: repository,
       store,
       linkLife: config.LINK_TTL / 1000,
+      keyPrefix: config.S3_KEY_PREFIX,
       onSent: (bytes) => metrics.sent(bytes),
       toPublicUrl,
     });

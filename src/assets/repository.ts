@@ -52,6 +52,13 @@ const findForDownload = compile(
   },
 );
 
+const findServed = compile('find-served-asset', (p: Parameter<'id'>) =>
+  build
+    .select({ id: assets.id })
+    .from(assets)
+    .where(and(eq(assets.id, p('id')), inState('ready'), isNull(assets.trashedAt))),
+);
+
 const updateAsset = compile(
   'update-asset',
   (p: Parameter<'id' | 'ownerId' | 'version' | 'name' | 'moves' | 'projectId' | 'metadata' | keyof Actor>) => {
@@ -318,6 +325,11 @@ export class AssetsRepository {
       );
       return rows.length;
     });
+  }
+
+  /** Whether the bytes of an asset may be handed out, to whoever has a link to them. */
+  async isServed(id: string): Promise<boolean> {
+    return (await this.#database.run(findServed, { id })).rows.length > 0;
   }
 
   /** Where the bytes of those records are that are to be removed. */

@@ -1,3 +1,5 @@
+import { refusalIn } from '../storage/object-store.ts';
+
 /** One look at the configuration as it is live. */
 export interface Check {
   name: string;
@@ -56,6 +58,8 @@ const unreachable = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EHOSTUNREACH', 'ENETU
 /** The innermost cause says most; an operator may read it, clients never do. */
 function wordsOf(error: unknown): string {
   if (error instanceof Fault) return error.message;
+  const refusal = refusalIn(error);
+  if (refusal) return refusal.advice;
   if (error instanceof AggregateError && error.errors.length > 0) return wordsOf(error.errors[0]);
   if (!(error instanceof Error)) return String(error);
   if (error.cause instanceof Error) return wordsOf(error.cause);

@@ -12,7 +12,7 @@ import {
   RETRY_SOON,
   unavailable,
 } from '../problems.ts';
-import { ObjectStoreUnavailable } from '../storage/object-store.ts';
+import { type ObjectStoreRefused, ObjectStoreUnavailable, refusalIn } from '../storage/object-store.ts';
 import { NoBufferFree } from '../storage/part-buffers.ts';
 import { MAX_JSON_BODY } from './body-guard.ts';
 
@@ -42,6 +42,8 @@ const fastifyProblems: Record<string, [ProblemType, string]> = {
 /** What went wrong, as the client is told. The one place where faults of the database and the object store are translated. */
 export function asProblem(error: unknown): Problem | ClientGone {
   if (error instanceof Problem || error instanceof ClientGone) return error;
+  const refusal = refusalIn(error);
+  if (refusal) return storageRefused(refusal);
   if (error instanceof ObjectStoreUnavailable) return unavailable('object store', error);
   if (isDatabaseUnavailable(error)) return unavailable('database', error);
   if (error instanceof NoBufferFree)
@@ -63,6 +65,15 @@ export function asProblem(error: unknown): Problem | ClientGone {
   return new Problem('internal-error', {
     detail: 'This is a defect of the service. It has been logged.',
     cause: error,
+  });
+}
+
+/** For the operator, the log says which setting to look at. */
+function storageRefused(refusal: ObjectStoreRefused): Problem {
+  return new Problem('storage-refused', {
+    detail:
+      'The object store is not set up as the service needs it. Tell its operator; sending again does not help yet.',
+    cause: new Error(`${refusal.message}: ${refusal.advice}`, { cause: refusal }),
   });
 }
 

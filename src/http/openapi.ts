@@ -79,9 +79,10 @@ const common: ProblemType[] = [
   'unauthenticated',
   'too-many-requests',
   'internal-error',
+  'storage-refused',
   'unavailable',
 ];
-const open: ProblemType[] = ['internal-error', 'unavailable'];
+const open: ProblemType[] = ['internal-error', 'storage-refused', 'unavailable'];
 
 interface Operation {
   method: string;

@@ -58,8 +58,13 @@ export function metadataBytes(entries: Readonly<Record<string, string>>): number
   return Buffer.byteLength(JSON.stringify(entries)) + count + Math.max(0, count - 1);
 }
 
-/** Text the application keeps with an asset. */
-export const metadata = z
+/** A record leaves out what would become the prototype of an object, and nothing may be left out silently. */
+const withoutPrototype = z.unknown().superRefine((value, context) => {
+  if (value instanceof Object && Object.hasOwn(value, '__proto__'))
+    context.addIssue({ code: 'custom', path: ['__proto__'], message: 'is a name that cannot be kept' });
+});
+
+const entries = z
   .record(
     z
       .string()
@@ -72,17 +77,19 @@ export const metadata = z
       .refine(storable, 'values must be text without NUL'),
     { error: 'must be an object of strings' },
   )
-  .refine((entries) => Object.keys(entries).length <= METADATA_ENTRIES, `must have at most ${METADATA_ENTRIES} entries`)
-  .refine((entries) => metadataBytes(entries) <= METADATA_BYTES, `must have at most ${METADATA_BYTES} bytes as JSON`)
-  .meta({
-    override: {
-      type: 'object',
-      additionalProperties: { type: 'string', maxLength: METADATA_VALUE },
-      maxProperties: METADATA_ENTRIES,
-    },
-    description: `Up to ${METADATA_ENTRIES} strings by name, of at most ${METADATA_BYTES} bytes together as JSON`,
-    example: { album: 'summer' },
-  });
+  .refine((values) => Object.keys(values).length <= METADATA_ENTRIES, `must have at most ${METADATA_ENTRIES} entries`)
+  .refine((values) => metadataBytes(values) <= METADATA_BYTES, `must have at most ${METADATA_BYTES} bytes as JSON`);
+
+/** Text the application keeps with an asset. */
+export const metadata = withoutPrototype.pipe(entries).meta({
+  override: {
+    type: 'object',
+    additionalProperties: { type: 'string', maxLength: METADATA_VALUE },
+    maxProperties: METADATA_ENTRIES,
+  },
+  description: `Up to ${METADATA_ENTRIES} strings by name, of at most ${METADATA_BYTES} bytes together as JSON`,
+  example: { album: 'summer' },
+});
 
 export const binary = z.string().meta({ override: { type: 'string', format: 'binary' } });
 

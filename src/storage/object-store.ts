@@ -50,7 +50,10 @@ export interface ObjectStore {
     options: CallOptions & { partSize: number },
   ): Promise<string>;
 
-  /** Writes part `partNumber` (from 1, at most 10,000). Parts may arrive in any order; the same number again replaces. */
+  /**
+   * Writes part `partNumber` (from 1, at most 10,000). Parts may arrive in any order; the same number again replaces.
+   * @throws NoSuchUpload when the upload is unknown; UploadCompleting, of stores that take none while it is completed
+   */
   uploadPart(part: PartAddress, body: Buffer, options: CallOptions): Promise<UploadedPart>;
 
   /** The parts that have arrived, in order. @throws NoSuchUpload when the upload is unknown (completed or aborted) */
@@ -58,7 +61,8 @@ export interface ObjectStore {
 
   /**
    * Makes the parts one object.
-   * @throws NoSuchUpload when the upload is unknown, for which some servers only say that they failed: look with `head` before judging
+   * @throws NoSuchUpload when the upload is unknown, for which some servers only say that they failed: look with `head` before judging.
+   *   PartsChanged when a part is not the one that was named
    */
   completeMultipartUpload(key: string, uploadId: string, parts: UploadedPart[], options: CallOptions): Promise<void>;
 
@@ -200,6 +204,27 @@ export class ObjectStoreUnavailable extends Error {
   override name = 'ObjectStoreUnavailable';
 }
 
+/**
+ * The store has answered that it will not do this, and will not do it later either: a setting or a permission is wrong.
+ * What was asked for did not happen, unless an earlier try of it had no answer.
+ */
+export class ObjectStoreRefused extends ObjectStoreUnavailable {
+  override name = 'ObjectStoreRefused';
+  /** What the operator should look at, with the names of the settings. Not for clients. */
+  readonly advice: string;
+
+  constructor(message: string, advice: string, options: ErrorOptions) {
+    super(message, options);
+    this.advice = advice;
+  }
+}
+
+/** The refusal that an error comes from, if there is one. */
+export function refusalIn(error: unknown): ObjectStoreRefused | undefined {
+  for (let each = error; each instanceof Error; each = each.cause) if (each instanceof ObjectStoreRefused) return each;
+  return undefined;
+}
+
 /** The multipart upload does not exist: it was completed or aborted, or never was. */
 export class NoSuchUpload extends Error {
   override name = 'NoSuchUpload';
@@ -208,4 +233,14 @@ export class NoSuchUpload extends Error {
 /** A stream gave other bytes than were announced. */
 export class ContentMismatch extends Error {
   override name = 'ContentMismatch';
+}
+
+/** A part that was named for completion is not the one that arrived: it was sent again meanwhile. The object was not made. */
+export class PartsChanged extends ObjectStoreUnavailable {
+  override name = 'PartsChanged';
+}
+
+/** The multipart upload is being completed, and takes no parts meanwhile. */
+export class UploadCompleting extends ObjectStoreUnavailable {
+  override name = 'UploadCompleting';
 }

@@ -76,6 +76,8 @@ export class PartWriter {
   #partNumber = 0;
   #atMost = Number.POSITIVE_INFINITY;
   #touchedStore = false;
+  /** A call that makes something under the key was not answered: it may be made yet. */
+  #isInDoubt = false;
   #uploadId: string | undefined;
   readonly #parts: Promise<UploadedPart>[] = [];
   /** The part that was reported last, and with it all before. */
@@ -244,11 +246,12 @@ export class PartWriter {
     const { store, key } = this.#options;
     try {
       // The answer to CreateMultipartUpload may have been lost: then only the store knows the upload id.
-      const uploadIds = this.#uploadId === undefined ? await store.listMultipartUploads(key, {}) : [this.#uploadId];
+      const uploadIds = this.#isInDoubt ? await store.listMultipartUploads(key, {}) : [];
+      if (this.#uploadId !== undefined && !uploadIds.includes(this.#uploadId)) uploadIds.push(this.#uploadId);
       for (const uploadId of uploadIds) await store.abortMultipartUpload(key, uploadId, {});
       await store.delete(key, {});
       // A request without an answer may still be on its way to the store, so one look is not proof.
-      return this.#uploadId === undefined ? 'unsure' : 'nothing-left';
+      return this.#isInDoubt ? 'unsure' : 'nothing-left';
     } catch {
       return 'unsure';
     }
@@ -296,11 +299,13 @@ export class PartWriter {
   async #begin(): Promise<string> {
     const { store, key, attributes, onBegun } = this.#options;
     this.#touchedStore = true;
+    this.#isInDoubt = true;
     const uploadId = await store.createMultipartUpload(key, attributes(), {
       partSize: this.#partSize,
       // Where the id is written down, it is waited for: nobody but the answer tells it.
       ...(!onBegun && { signal: this.#stop.signal }),
     });
+    this.#isInDoubt = false;
     try {
       await onBegun?.(uploadId);
     } catch (error) {
@@ -358,11 +363,13 @@ export class PartWriter {
     const body = this.#part;
     await beforeSending(body.length);
     this.#touchedStore = true;
+    this.#isInDoubt = true;
     try {
       await store.put(key, body, attributes(), { sha256, signal: this.#stop.signal });
     } catch (error) {
       await requireWhole(store, key, body.length, error);
     }
+    this.#isInDoubt = false;
   }
 
   async #completeParts(uploadId: string, allParts: (own: UploadedPart[]) => Promise<UploadedPart[]>): Promise<void> {
@@ -377,7 +384,9 @@ export class PartWriter {
     const own = await Promise.all(this.#parts);
     await this.#reported;
     const parts = await allParts(own);
+    this.#isInDoubt = true;
     await completeObject(store, { key, uploadId, parts, size: this.length }, this.#stop.signal);
+    this.#isInDoubt = false;
   }
 
   #release(): void {

@@ -17,7 +17,13 @@ import { MAX_LINK } from '../config.ts';
 import type { Actor } from '../database/audit.ts';
 import type { Executor } from '../database/client.ts';
 import { Problem, unavailable } from '../problems.ts';
-import { MAX_PARTS, NoSuchUpload, ObjectStoreUnavailable, type UploadedPart } from '../storage/object-store.ts';
+import {
+  MAX_PARTS,
+  NoSuchUpload,
+  ObjectStoreUnavailable,
+  PartsChanged,
+  type UploadedPart,
+} from '../storage/object-store.ts';
 import { completeObject, isWhole } from '../storage/part-writer.ts';
 import {
   emptyFile,
@@ -278,9 +284,21 @@ export class DirectUploads {
     const parts = await this.#arrived(session);
     const total = parts.reduce((sum, part) => sum + part.size, 0);
     const isContiguous = parts.every(({ partNumber }, index) => partNumber === index + 1);
-    if (total === size && isContiguous) await completeObject(store, { key, uploadId, parts, size });
+    if (total === size && isContiguous) await this.#completeParts({ key, uploadId, parts, size });
     // Another one may have completed it in between.
     else if (!(await isWhole(store, key, size))) throw incomplete(session, parts);
+  }
+
+  async #completeParts(object: { key: string; uploadId: string; parts: UploadedPart[]; size: number }): Promise<void> {
+    try {
+      await completeObject(this.#context.store, object);
+    } catch (error) {
+      if (!(error instanceof Error && error.cause instanceof PartsChanged)) throw error;
+      throw new Problem('upload-incomplete', {
+        detail: 'A part was sent again while the upload was completed. Complete it again.',
+        cause: error,
+      });
+    }
   }
 
   async #arrived({ objectKey, storeUploadId }: UploadSession): Promise<UploadedPart[]> {

@@ -20,6 +20,7 @@ import { diskPartRoute } from './routes/disk-parts.ts';
 import { formUploadRoutes } from './routes/form.ts';
 import { rawUploadRoute } from './routes/raw.ts';
 import { RESUMABLE_PATH, resumableUploadRoutes } from './routes/resumable.ts';
+import { refuseContentRange } from './routes/upload-request.ts';
 import { ShortRequests } from './short-requests.ts';
 
 export const uploads: Feature<Core> = {
@@ -65,12 +66,17 @@ async function routes(app: App, core: Core): Promise<void> {
   const direct = new DirectUploads(context);
   const resumable = new ResumableUploads(context);
   const shortRequests = new ShortRequests(core.config.REQUESTS_PER_MINUTE);
-  await app.register(async (scope) => formUploadRoutes(scope as App, options));
-  await app.register(async (scope) => rawUploadRoute(scope as App, options));
-  await app.register(async (scope) => resumableUploadRoutes(scope as App, { ...options, resumable, shortRequests }), {
-    prefix: RESUMABLE_PATH,
-  });
+  const register = (addRoutes: (scope: App) => void, prefix = '') =>
+    app.register(
+      async (scope) => {
+        scope.addHook('onRequest', refuseContentRange);
+        addRoutes(scope as App);
+      },
+      { prefix },
+    );
+  await register((scope) => formUploadRoutes(scope, options));
+  await register((scope) => rawUploadRoute(scope, options));
+  await register((scope) => resumableUploadRoutes(scope, { ...options, resumable, shortRequests }), RESUMABLE_PATH);
   directUploadRoutes(app, { ...options, toPublicUrl, direct, database: database.database });
-  if (store instanceof DiskObjectStore)
-    await app.register(async (scope) => diskPartRoute(scope as App, { context, store, stopping }));
+  if (store instanceof DiskObjectStore) await register((scope) => diskPartRoute(scope, { context, store, stopping }));
 }

@@ -7,6 +7,9 @@
  *   4. size, type, structure and digest are validated before the object is made whole, and the record is sealed with them
  *   5. one statement turns the record into a `ready` asset and the reservation into use
  *
+ * A form may describe a file after its bytes. Then what it says counts from step 4 on; a file among several is held after
+ * step 4, not sealed, until the form has ended, so that a form is taken as a whole or not at all.
+ *
  * A file that fits one buffer and is refused has touched neither database nor store. When a larger size is known from the
  * beginning, the quota is asked before the first byte is read.
  *
@@ -14,9 +17,10 @@
  * does. What a failure leaves is undone only where the outcome is known; see `#undo`.
  */
 import { createHash } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import type { Asset } from '../assets/asset.ts';
 import { asProblem } from '../http/error-handler.ts';
-import { Problem, unavailable } from '../problems.ts';
+import { type ClientGone, Problem, unavailable } from '../problems.ts';
 import { quotaExceeded } from '../quotas/quota-exceeded.ts';
 import { OutcomeUnknown, PartWriter } from '../storage/part-writer.ts';
 import { digestMismatch, emptyFile, FileValidation, limitFor, refuseBeyond } from '../validation/file-validation.ts';
@@ -24,7 +28,7 @@ import { HEAD_SIZE } from '../validation/media-types.ts';
 import { leaseRenewalOf, meteredBody, partsInFlightOf, throughProcess, type UploadContext } from './context.ts';
 import { endUpload, recordRefusal } from './ending.ts';
 import { incompleteBody } from './metered-source.ts';
-import { type NewFile, newUpload, objectAttributes } from './new-upload.ts';
+import { type FileDescription, type NewFile, newUpload, objectAttributes } from './new-upload.ts';
 import type { EndedUpload, InTransaction, NewUpload, StoredBytes } from './repository.ts';
 
 /** One file on its way in. */
@@ -34,10 +38,23 @@ export interface Arrival extends NewFile {
   /** Bytes at most, when only that is known. */
   atMost?: number;
   source: AsyncIterable<Buffer>;
+  /**
+   * All that the client says of the file, where it may say it after the bytes: asked for when `source` has ended. What it
+   * said before is in the arrival, and stays as it is.
+   */
+  described?: () => FileDescription;
   /** What belongs into the transactions that begin and settle the upload: the answer to a request that may be repeated. */
   inTransaction?: { begun: InTransaction<string>; settled: InTransaction<Asset> };
   /** Aborted when the client has gone or the service stops. */
   signal: AbortSignal;
+}
+
+/** A file whose bytes are in the store, and which is no asset before all that the client says of it is known. */
+export interface HeldUpload {
+  /** Makes it an asset. @throws Problem, when what is said does not allow it; then nothing is left of it */
+  settle(description: FileDescription): Promise<Asset>;
+  /** Leaves nothing of it. Never throws. */
+  end(problem: Problem | ClientGone): Promise<void>;
 }
 
 export class Intake {
@@ -53,25 +70,59 @@ export class Intake {
    * @throws Problem; ClientGone
    */
   async receive(arrival: Arrival): Promise<Asset> {
-    const { onOutcome } = this.#context;
-    const upload = await this.#begin(arrival);
+    const upload = await this.#begin(arrival, false);
+    return this.#ending(upload, arrival, async () => {
+      await upload.store();
+      return this.#settled(upload);
+    });
+  }
+
+  /**
+   * Takes the bytes of one file among several in. Its lease is renewed until it is settled or ended, one of which must follow.
+   * @throws Problem; ClientGone
+   */
+  async hold(arrival: Arrival): Promise<HeldUpload> {
+    const upload = await this.#begin(arrival, true);
+    await this.#ending(upload, arrival, () => upload.store());
+    return {
+      settle: (description) =>
+        this.#ending(upload, arrival, async () => {
+          await upload.describe(description);
+          return this.#settled(upload);
+        }),
+      end: (problem) => this.#end(upload, arrival, problem),
+    };
+  }
+
+  async #settled(upload: SingleUpload): Promise<Asset> {
+    const asset = await upload.settle();
+    upload.release();
+    this.#context.onOutcome('stored', asset.size);
+    return asset;
+  }
+
+  /** When the work on an upload fails, the upload ends. */
+  async #ending<Result>(upload: SingleUpload, arrival: Arrival, work: () => Promise<Result>): Promise<Result> {
     try {
-      const asset = await upload.run();
-      onOutcome('stored', asset.size);
-      return asset;
+      return await work();
     } catch (error) {
       const problem = asProblem(error);
-      const outcome = problem instanceof Problem ? (problem.status < 500 ? 'refused' : 'failed') : 'aborted';
-      onOutcome(outcome, upload.received);
-      await this.#undo(upload, arrival, problem, outcome === 'refused');
+      await this.#end(upload, arrival, problem);
       throw problem;
     }
   }
 
+  async #end(upload: SingleUpload, arrival: Arrival, problem: Problem | ClientGone): Promise<void> {
+    upload.release();
+    const outcome = problem instanceof Problem ? (problem.status < 500 ? 'refused' : 'failed') : 'aborted';
+    this.#context.onOutcome(outcome, upload.received);
+    await this.#undo(upload, arrival, problem, outcome === 'refused');
+  }
+
   /** Validates what is known before any byte is read. */
-  async #begin(arrival: Arrival): Promise<SingleUpload> {
+  async #begin(arrival: Arrival, isHeld: boolean): Promise<SingleUpload> {
     try {
-      return new SingleUpload(arrival, this.#context);
+      return new SingleUpload(arrival, this.#context, isHeld);
     } catch (error) {
       this.#context.onOutcome('refused', 0);
       if (error instanceof Problem)
@@ -88,7 +139,7 @@ export class Intake {
     const { uploads, tasks, onError } = this.#context;
     const { actor } = arrival;
     const reason = problem instanceof Problem ? problem.type : 'client-gone';
-    if (upload.stored || (problem instanceof Error && problem.cause instanceof OutcomeUnknown)) {
+    if (upload.mayBeAsset || (!upload.isHeld && problem instanceof Error && problem.cause instanceof OutcomeUnknown)) {
       await upload.close();
       onError('the outcome of an upload is unknown; its record is kept', problem);
       tasks.persist(
@@ -108,7 +159,7 @@ export class Intake {
       return;
     }
     const outcome: EndedUpload = { action: refused ? 'upload.refused' : 'upload.aborted', reason, actor };
-    const end = () => (touchedStore ? this.#end(upload, outcome) : uploads.remove(upload.record.id, outcome));
+    const end = () => (touchedStore ? this.#endRecord(upload, outcome) : uploads.remove(upload.record.id, outcome));
     try {
       await end();
     } catch (error) {
@@ -120,17 +171,18 @@ export class Intake {
   /** Looks whether the object was made after all, and finishes or ends the upload accordingly. */
   async #resolve(upload: SingleUpload, outcome: EndedUpload): Promise<void> {
     if (upload.stored || (await upload.isWhole())) await upload.settleAgain();
-    else await this.#end(upload, outcome);
+    else await this.#endRecord(upload, outcome);
   }
 
-  async #end(upload: SingleUpload, outcome: EndedUpload): Promise<void> {
+  async #endRecord(upload: SingleUpload, outcome: EndedUpload): Promise<void> {
     await endUpload(this.#context, upload.record, outcome, () => upload.abandon());
   }
 }
 
 /** One file from its arrival to its end. */
 class SingleUpload {
-  readonly record: NewUpload;
+  record: NewUpload;
+  readonly isHeld: boolean;
   readonly #arrival: Arrival;
   readonly #context: UploadContext;
   readonly #writer: PartWriter;
@@ -140,6 +192,10 @@ class SingleUpload {
   #reserved = 0;
   #leaseRenewedAt = 0;
   #sha256: Buffer | undefined;
+  #renewal: NodeJS.Timeout | undefined;
+  /** All is known of it: whoever finds it abandoned may finish it. */
+  #isSealable = false;
+  #isSettling = false;
   /** The record `uploading` exists, or may exist. */
   begun = false;
   /** The object is whole; only the record is missing. */
@@ -147,13 +203,17 @@ class SingleUpload {
   /** Somebody else ended the record, and may have removed the bytes before the last of them came. */
   disowned = false;
 
-  constructor(arrival: Arrival, context: UploadContext) {
+  /** @param isHeld it is not settled before all of its form is known, so nobody else may do that either */
+  constructor(arrival: Arrival, context: UploadContext, isHeld: boolean) {
     const { config, policies, store, buffers } = context;
     this.#arrival = arrival;
     this.#context = context;
+    this.isHeld = isHeld;
     this.record = newUpload(arrival, config.S3_KEY_PREFIX, (detail) => ({ parameter: 'fileName', detail }));
-    this.#limit = throughProcess(context, limitFor(policies, arrival));
-    this.#validation = new FileValidation(policies, { ...arrival, fileName: this.record.name });
+    const assetTypeMayFollow = arrival.assetType === undefined && (isHeld || arrival.described !== undefined);
+    const declared = { ...arrival, assetTypeMayFollow, fileName: this.record.name };
+    this.#limit = throughProcess(context, limitFor(policies, declared));
+    this.#validation = new FileValidation(policies, declared);
     this.#writer = new PartWriter({
       store,
       buffers,
@@ -170,24 +230,42 @@ class SingleUpload {
     return this.#writer.length;
   }
 
-  async run(): Promise<Asset> {
+  /** Whether somebody may see it as an asset already. */
+  get mayBeAsset(): boolean {
+    return this.stored && (!this.isHeld || this.#isSettling);
+  }
+
+  /** Steps 1 to 4, and the object is made whole. From here on, the lease is renewed until `release`. */
+  async store(): Promise<void> {
     const { actor, signal, size } = this.#arrival;
     if (size === 0) throw emptyFile();
     if (size !== undefined) refuseBeyond(this.#limit, size);
     const waitingSince = performance.now();
     const leave = await this.#context.admission.enter(actor.callerId, signal);
-    const renewal = setInterval(() => this.#renewLease(), leaseRenewalOf(this.#context) / 2);
+    this.#renewal = setInterval(() => this.#renewLease(), leaseRenewalOf(this.#context) / 2);
     try {
       await this.#openWriter(waitingSince);
       // A file that fits one buffer is validated before anything is written down.
       if (size !== undefined && size > this.#context.buffers.partSize) await this.#reserve(size);
       await this.#receive();
       await this.#finish();
-      return await this.#settle();
     } finally {
-      clearInterval(renewal);
       leave();
     }
+  }
+
+  /** What the client has said by now. @throws Problem when the bytes are not what is said */
+  async describe({ projectId, assetType, metadata, sha256 }: FileDescription): Promise<void> {
+    if (this.#arrival.assetType === undefined) this.#validation.choose(assetType, this.#writer.length);
+    if (sha256 && this.#sha256 && !sha256.equals(this.#sha256)) throw digestMismatch(this.#sha256);
+    if (projectId === this.record.projectId && isDeepStrictEqual(metadata, this.record.metadata)) return;
+    this.record = { ...this.record, ...(projectId !== undefined && { projectId }), metadata };
+    if (this.begun && !(await this.#context.uploads.describe(this.record))) throw this.#disown();
+  }
+
+  /** The upload needs no sign of life any more. */
+  release(): void {
+    clearInterval(this.#renewal);
   }
 
   stop(): Promise<boolean> {
@@ -207,7 +285,7 @@ class SingleUpload {
   }
 
   async settleAgain(): Promise<void> {
-    if (this.#sha256) await this.#settle();
+    if (this.#sha256) await this.settle();
   }
 
   async #openWriter(waitingSince: number): Promise<void> {
@@ -234,8 +312,8 @@ class SingleUpload {
   async #validateHead(next: Buffer): Promise<void> {
     const { head } = this.#writer;
     const bytes = next.length === 0 ? head : Buffer.concat([head, next]);
-    const { policy } = await this.#validation.begin(bytes);
-    this.#limit = throughProcess(this.#context, policy.maxBytes);
+    await this.#validation.begin(bytes);
+    this.#limit = throughProcess(this.#context, this.#validation.maxBytes);
     refuseBeyond(this.#limit, this.#arrival.size ?? bytes.length);
     this.#validation.update(bytes);
   }
@@ -245,23 +323,20 @@ class SingleUpload {
     if (this.#writer.length === 0) throw emptyFile();
     if (!this.#validation.validated) await this.#validateHead(Buffer.alloc(0));
     this.#validation.end();
-    const sha256 = this.#hash.digest();
-    const declared = this.#arrival.sha256;
-    if (declared && !declared.equals(sha256)) throw digestMismatch(sha256);
-    this.#sha256 = sha256;
-    await this.#writer.finish(sha256);
+    this.#sha256 = this.#hash.digest();
+    if (!this.isHeld) await this.describe(this.#arrival.described?.() ?? this.#arrival);
+    this.#isSealable = !this.isHeld;
+    await this.#writer.finish(this.#sha256);
     this.stored = true;
   }
 
   /** Step 5. */
-  async #settle(): Promise<Asset> {
+  async settle(): Promise<Asset> {
     const { actor, inTransaction } = this.#arrival;
+    this.#isSettling = true;
     const asset = await this.#context.uploads.settle(this.record.id, this.#stored(), actor, inTransaction?.settled);
     if (asset) return asset;
-    // Somebody ended the upload meanwhile, so nobody refers to the object any more.
-    this.stored = false;
-    this.disowned = true;
-    throw unavailable('database', new Error('the upload was ended while its bytes were stored'));
+    throw this.#disown();
   }
 
   /**
@@ -269,7 +344,7 @@ class SingleUpload {
    * is known, all is: the upload is sealed.
    */
   async #reserve(bytes: number): Promise<void> {
-    const seal = this.#sha256 && { ...this.#stored(), sha256: this.#sha256 };
+    const seal = this.#isSealable && this.#sha256 ? { ...this.#stored(), sha256: this.#sha256 } : undefined;
     if (!this.begun) await this.#beginRecord(bytes, seal);
     else if (bytes > this.#reserved || seal) await this.#extendRecord(bytes, seal);
     else return;
@@ -288,7 +363,14 @@ class SingleUpload {
   async #extendRecord(bytes: number, seal: StoredBytes | undefined): Promise<void> {
     const outcome = await this.#context.uploads.extend(this.record.id, bytes, seal);
     if (outcome === 'no-room') throw await this.#quotaExceeded(bytes - this.#reserved);
-    if (outcome === 'ended') throw unavailable('database', new Error('the upload was ended by somebody else'));
+    if (outcome === 'ended') throw this.#disown();
+  }
+
+  /** Somebody ended the upload meanwhile, so nobody refers to the object any more. */
+  #disown(): Problem {
+    this.stored = false;
+    this.disowned = true;
+    return unavailable('database', new Error('the upload was ended by somebody else'));
   }
 
   #renewLease(): void {

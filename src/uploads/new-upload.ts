@@ -10,14 +10,20 @@ import { checkFileName } from '../validation/file-name.ts';
 import type { DeclaredFile } from '../validation/file-validation.ts';
 import type { NewUpload } from './repository.ts';
 
-/** A file of which no byte has been read, as its client describes it. */
-export interface NewFile extends DeclaredFile {
-  actor: Actor;
-  ownerId: string;
+/** What a client says of a file, beside its name. */
+export interface FileDescription {
   projectId?: string;
+  /** Name of the upload policy. */
+  assetType?: string | undefined;
   metadata: Record<string, string>;
   /** Declared digest of the bytes. */
   sha256?: Buffer;
+}
+
+/** A file of which no byte has been read, as its client describes it. */
+export interface NewFile extends DeclaredFile, FileDescription {
+  actor: Actor;
+  ownerId: string;
 }
 
 /** Names the place of the file name in the request. */

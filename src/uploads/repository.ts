@@ -33,6 +33,8 @@ export interface NewUpload {
   createdAt: Date;
 }
 
+type DescribedUpload = Pick<NewUpload, 'id' | 'metadata'> & { projectId?: string | null };
+
 /** What is known of the bytes once they are stored and checked. */
 export interface StoredBytes {
   size: number;
@@ -124,6 +126,14 @@ export class UploadsRepository {
     const [row] = rows;
     if (row?.isExtended) return 'extended';
     return row?.isLive ? 'no-room' : 'ended';
+  }
+
+  /** Writes down what the client has said since the upload began. @returns false when the upload was ended by somebody else */
+  async describe({ id, projectId = null, metadata }: DescribedUpload): Promise<boolean> {
+    const { rows } = await retryStatement(PATIENCE_BEFORE, () =>
+      this.#database.run(statements.describeUpload, { id, projectId, metadata }),
+    );
+    return rows.length > 0;
   }
 
   /** Says that the upload lives. An upload that was ended stays so. */

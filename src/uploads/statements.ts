@@ -126,6 +126,14 @@ export const renewUpload = compile('renew-upload', (p: Parameter<'id' | 'lease'>
     .where(and(eq(assets.id, p('id')), isUploading)),
 );
 
+export const describeUpload = compile('describe-upload', (p: Parameter<'id' | 'projectId' | 'metadata'>) =>
+  build
+    .update(assets)
+    .set({ projectId: typed(p('projectId'), assets.projectId), metadata: typed(p('metadata'), assets.metadata) })
+    .where(and(eq(assets.id, p('id')), isUploading))
+    .returning({ id: assets.id }),
+);
+
 /** The record of an upload in progress, locked, as the statements that end it see it. */
 function lockedUpload(p: Parameter<'id'>, ...conditions: Parameters<typeof and>) {
   return build.$with('upload').as(

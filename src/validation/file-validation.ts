@@ -3,7 +3,7 @@
  * the upload policy that allows it, and the structure of the file.
  */
 import { Problem } from '../problems.ts';
-import { classify, HEAD_SIZE, normaliseMediaType } from './media-types.ts';
+import { type Classification, classify, HEAD_SIZE, normaliseMediaType } from './media-types.ts';
 import { type StructureCheck, structureCheck } from './structure.ts';
 import type { UploadPolicies, UploadPolicy } from './upload-policies.ts';
 
@@ -20,6 +20,8 @@ export interface DeclaredFile {
   declaredType?: string | undefined;
   /** Name of the upload policy that the client chose. */
   assetType?: string | undefined;
+  /** The client may still choose one, after the bytes: until then, what any policy allows is allowed. */
+  assetTypeMayFollow?: boolean | undefined;
 }
 
 /** What the bytes turned out to be. */
@@ -34,6 +36,8 @@ export class FileValidation {
   readonly #declared: DeclaredFile;
   #structure: StructureCheck | undefined;
   #validated: ValidatedType | undefined;
+  /** What the file is refused for by policies that want its type detected. */
+  #undetected: Problem | undefined;
 
   constructor(policies: UploadPolicies, declared: DeclaredFile) {
     this.#policies = policies;
@@ -54,7 +58,35 @@ export class FileValidation {
     const validated = await validateType(this.#policies, this.#declared, head);
     this.#validated = validated;
     this.#structure = structureCheck(validated.mediaType);
+    if (this.#declared.assetTypeMayFollow && this.#policies.allowUndetected) {
+      const found = await classifyHead(this.#declared, head, false);
+      if (found.outcome === 'refused') this.#undetected = refusal(found);
+    }
     return validated;
+  }
+
+  /** Bytes that the file may have, by all that is known of it. */
+  get maxBytes(): number {
+    const { mediaType, policy } = this.#known;
+    return this.#declared.assetTypeMayFollow ? loosest(this.#policies, mediaType) : policy.maxBytes;
+  }
+
+  /**
+   * The asset type is known now, after the bytes: its policy must allow them.
+   * @throws Problem invalid-parameter, undetected-type, type-not-allowed, too-large
+   */
+  choose(assetType: string | undefined, bytes: number): void {
+    const { mediaType } = this.#known;
+    const named = assetType === undefined ? undefined : policyNamed(this.#policies, assetType);
+    if (this.#undetected && !(named ?? this.#policies).allowUndetected) throw this.#undetected;
+    const policy = policyFor(this.#policies, named, mediaType);
+    refuseBeyond(policy.maxBytes, bytes);
+    this.#validated = { mediaType, policy };
+  }
+
+  get #known(): ValidatedType {
+    if (!this.#validated) throw new Error('the type has not been validated');
+    return this.#validated;
   }
 
   /** Bytes of the file, in order. @throws Problem damaged-file */
@@ -75,16 +107,31 @@ export function refuseDamaged(fault: string | undefined): void {
 }
 
 async function validateType(policies: UploadPolicies, declared: DeclaredFile, head: Buffer): Promise<ValidatedType> {
-  const { fileName, declaredType, assetType } = declared;
+  const { assetType } = declared;
   const named = assetType === undefined ? undefined : policyNamed(policies, assetType);
-  const found = await classify({
-    head: head.subarray(0, HEAD_SIZE),
-    fileName,
-    declared: declaredType,
-    allowUndetected: named ? named.allowUndetected : policies.allowUndetected,
-  });
-  if (found.outcome === 'refused') throw new Problem(problemOf[found.reason], { detail: found.detail });
+  const found = await classifyHead(declared, head, (named ?? policies).allowUndetected);
+  if (found.outcome === 'refused') throw refusal(found);
   return { mediaType: found.mediaType, policy: policyFor(policies, named, found.mediaType) };
+}
+
+function classifyHead(
+  { fileName, declaredType }: DeclaredFile,
+  head: Buffer,
+  allowUndetected: boolean,
+): Promise<Classification> {
+  return classify({ head: head.subarray(0, HEAD_SIZE), fileName, declared: declaredType, allowUndetected });
+}
+
+function refusal({ reason, detail }: Extract<Classification, { outcome: 'refused' }>): Problem {
+  return new Problem(problemOf[reason], { detail });
+}
+
+/** Bytes that a file of this type may have under the policy that allows most. */
+function loosest(policies: UploadPolicies, mediaType: string): number {
+  return Math.max(
+    0,
+    ...policies.all.filter((each) => each.mediaTypes.includes(mediaType)).map((each) => each.maxBytes),
+  );
 }
 
 function policyFor(policies: UploadPolicies, named: UploadPolicy | undefined, mediaType: string): UploadPolicy {
@@ -108,12 +155,13 @@ export function policyNamed(policies: UploadPolicies, assetType: string): Upload
  */
 export function limitFor(
   policies: UploadPolicies,
-  { assetType, declaredType }: Pick<DeclaredFile, 'assetType' | 'declaredType'>,
+  { assetType, declaredType, assetTypeMayFollow }: Omit<DeclaredFile, 'fileName'>,
 ): number {
   const named = assetType === undefined ? undefined : policyNamed(policies, assetType);
   const declared = normaliseMediaType(declaredType);
   if (declared === undefined) return named?.maxBytes ?? policies.largest;
-  return policyFor(policies, named, declared).maxBytes;
+  const { maxBytes } = policyFor(policies, named, declared);
+  return assetTypeMayFollow ? loosest(policies, declared) : maxBytes;
 }
 
 /** @throws Problem too-large */

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { createHash, randomUUID } from 'node:crypto';
 import { after, before, beforeEach, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { partSizeFor } from '../../src/uploads/direct-uploads.ts';
 import { Client } from '../support/client.ts';
@@ -429,6 +430,39 @@ for (const { store, skip } of storeKinds) {
       assert.equal(statuses.filter((status) => status === 201).length, 100, statuses.join());
       assert.equal(statuses.filter((status) => status === 403).length, 100, statuses.join());
       assert.deepEqual(await quota(), { used: 0, reserved: 200 * MiB });
+    });
+
+    test('a part that is sent again while the upload is completed gets a right answer, and damages nothing', async () => {
+      const bytes = glb(PART + 3000, 5);
+      const statuses = new Map<string, number>();
+      const count = (what: string) => statuses.set(what, (statuses.get(what) ?? 0) + 1);
+      for (let round = 0; round < 12; round++) {
+        const session = await sessionFor(describeGlb(bytes));
+        await sendParts(session, bytes);
+        const part = session.parts[round % 2];
+        assert.ok(part);
+        const begin = (part.partNumber - 1) * session.partSize;
+        const again = async () => {
+          const body = bytes.subarray(begin, begin + part.size);
+          const { status } = await fetch(part.url, { method: 'PUT', headers: part.headers, body });
+          count(`part ${status}`);
+          return status;
+        };
+        const parts = [again(), sleep(round * 3).then(again)];
+        let completed = await sleep(round * 2).then(() => complete(session.uploadId));
+        for (const status of await Promise.all(parts)) assert.ok([200, 204, 404, 409].includes(status), String(status));
+        count(`complete ${completed.status}`);
+        assert.ok([201, 409].includes(completed.status), JSON.stringify(completed.body));
+        if (completed.status === 409) {
+          // Parts may have to be sent again, as it says.
+          await sendParts(session, bytes);
+          completed = await complete(session.uploadId);
+        }
+        assert.equal(completed.status, 201, JSON.stringify(completed.body));
+        assert.ok((await client.content(session.uploadId)).body.equals(bytes), 'the file is damaged');
+        await client.request('DELETE', `/v1/assets/${session.uploadId}?permanent=true`);
+      }
+      await nothingLeft();
     });
 
     test('complete against cancel against the reaper: an asset with its bytes, or nothing', async () => {

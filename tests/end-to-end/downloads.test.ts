@@ -164,6 +164,20 @@ describe('links of the disk store', () => {
   });
   after(() => service.close());
 
+  test('lead nowhere while the asset is in the trash, and after it was deleted', async () => {
+    const client = new Client(service.url);
+    const { body } = await client.upload(png());
+    const { pathname } = new URL(String((await client.get(`/v1/assets/${body.id}/download`)).body['url']));
+    const status = async () => (await client.get(pathname)).status;
+    assert.equal(await status(), 200);
+    await client.request('DELETE', `/v1/assets/${body.id}`);
+    assert.equal(await status(), 404);
+    await client.request('POST', `/v1/assets/${body.id}/restore`);
+    assert.equal(await status(), 200);
+    await client.request('DELETE', `/v1/assets/${body.id}?permanent=true`);
+    assert.equal(await status(), 404);
+  });
+
   test('are refused as problems when forged, and as expired when their time is over', async () => {
     const client = new Client(service.url);
     const { body } = await client.upload(png());

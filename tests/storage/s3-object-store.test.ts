@@ -6,12 +6,17 @@ import { buffer } from 'node:stream/consumers';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { erase } from '../../src/storage/erase.ts';
-import { ObjectStoreUnavailable } from '../../src/storage/object-store.ts';
+import { ObjectStoreUnavailable, refusalIn } from '../../src/storage/object-store.ts';
 import { NoBufferFree, PartBuffers } from '../../src/storage/part-buffers.ts';
 import { S3ObjectStore, type S3Options } from '../../src/storage/s3/s3-object-store.ts';
+import { Client } from '../support/client.ts';
+import { glb, png } from '../support/files.ts';
 import { createTestBucket, requireS3Settings, s3Settings, s3Skip, type TestBucket } from '../support/s3.ts';
+import { startService } from '../support/service.ts';
 import { TcpProxy } from '../support/tcp-proxy.ts';
 import { describeObjectStore } from './object-store-contract.ts';
+
+const MiB = 1024 * 1024;
 
 function optionsFor(bucket: string, changes: Partial<S3Options> = {}): S3Options {
   const settings = s3Settings() ?? {
@@ -53,6 +58,51 @@ for (const checksum of ['crc32', 'sha256', 'sdk'] as const) {
     { skip: s3Skip() },
   );
 }
+
+describe('what an S3 server will never do', { skip: s3Skip() }, () => {
+  const body = Buffer.from('x');
+  const put = (store: S3ObjectStore) =>
+    store.put('a/b', body, attributes, { sha256: createHash('sha256').update(body).digest() });
+  const create = (store: S3ObjectStore) => store.createMultipartUpload('a/b', attributes, {});
+  const refusals: [string, Partial<S3Options>, RegExp][] = [
+    ['a storage class that it does not know', { storageClass: 'NONSENSE' }, /S3_STORAGE_CLASS/],
+    ['encryption that it does not do', { encryption: { mode: 'aws:kms', keyId: 'none' } }, /S3_SSE/],
+    ['a bucket that is not there', { bucket: 'no-such-bucket-at-all' }, /S3_BUCKET/],
+    ['a key that it does not know', { credentials: { accessKeyId: 'A', secretAccessKey: 'b' } }, /S3_ACCESS_KEY_ID/],
+  ];
+  for (const [title, options, advice] of refusals) {
+    test(`${title}: it is refused, not away, and the setting is named`, async () => {
+      const { bucket, drop } = await createTestBucket();
+      const store = new S3ObjectStore(optionsFor(bucket, options));
+      try {
+        for (const call of [put, create])
+          await assert.rejects(call(store), (error) => advice.test(refusalIn(error)?.advice ?? ''));
+      } finally {
+        await store.close();
+        await drop();
+      }
+    });
+  }
+
+  test('an upload that meets it is 502 without Retry-After, its log names the setting, and nothing is left', async () => {
+    const service = await startService({ store: 's3', env: { S3_STORAGE_CLASS: 'NONSENSE', PART_SIZE: '5MiB' } });
+    try {
+      const client = new Client(service.url);
+      for (const bytes of [png(), glb(6 * MiB, 1)]) {
+        const answer = await client.raw(bytes, { name: bytes.length > MiB ? 'm.glb' : 'p.png' });
+        assert.equal(answer.status, 502);
+        assert.equal(answer.body.type, 'urn:stowage:problem:storage-refused');
+        assert.equal(answer.headers.get('retry-after'), null);
+        assert.doesNotMatch(JSON.stringify(answer.body), /InvalidArgument|NONSENSE/);
+      }
+      assert.match(service.log.join('\n'), /"level":50.*S3_STORAGE_CLASS/);
+      const quotas = await service.query<{ sum: string }>('select sum(used_bytes + reserved_bytes) from quotas');
+      assert.deepEqual(quotas, [{ sum: '0' }]);
+    } finally {
+      await service.close();
+    }
+  });
+});
 
 const attributes = {
   contentType: 'image/png',

@@ -8,9 +8,10 @@ import {
   MAX_PARTS,
   NoSuchUpload,
   type ObjectAttributes,
-  ObjectStoreUnavailable,
   type OpenUpload,
   type PartAddress,
+  PartsChanged,
+  UploadCompleting,
   type UploadedPart,
 } from '../object-store.ts';
 import { attributesSchema, type Disk, isUploadId } from './disk.ts';
@@ -173,8 +174,15 @@ export class DiskMultipart {
     const record = join(directory, 'parts', `${partNumber}.json`);
     await refuseWhileCompleting(directory);
     // While the bytes change, the part is not there. Only then is the second look one that completion cannot miss.
+    const before = await readJson(record, partSchema);
     await removeFile(record);
-    await refuseWhileCompleting(directory);
+    try {
+      await refuseWhileCompleting(directory);
+    } catch (error) {
+      // Its bytes are as they were.
+      if (before) await this.#disk.writeJson(record, before);
+      throw error;
+    }
     await writeAt(join(directory, 'data'), body, (partNumber - 1) * partSize);
     signal?.throwIfAborted();
     const part = { partNumber, etag: `"${randomUUID()}"`, size: body.length };
@@ -195,7 +203,7 @@ function sizeOfParts(named: UploadedPart[], arrived: UploadedPart[], partSize: n
     const part = byNumber.get(partNumber);
     const isLast = index === named.length - 1;
     if (partNumber !== index + 1 || part?.etag !== etag || (!isLast && part.size !== partSize)) {
-      throw new Error(`part ${partNumber} is not the one that arrived, or leaves a gap`);
+      throw new PartsChanged(`part ${partNumber} is not the one that arrived, or leaves a gap`);
     }
     size += part.size;
   }
@@ -210,8 +218,7 @@ async function dropPartsAfter(last: number, arrived: UploadedPart[], directory: 
 }
 
 async function refuseWhileCompleting(directory: string): Promise<void> {
-  if (await statIfThere(join(directory, 'completing')))
-    throw new ObjectStoreUnavailable('the upload is being completed');
+  if (await statIfThere(join(directory, 'completing'))) throw new UploadCompleting('the upload is being completed');
 }
 
 /** The parts that have arrived, in order. */

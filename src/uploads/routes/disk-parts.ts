@@ -5,7 +5,7 @@ import type { App } from '../../http/openapi.ts';
 import { binary } from '../../http/schema-types.ts';
 import { Problem } from '../../problems.ts';
 import type { DiskObjectStore } from '../../storage/disk/disk-object-store.ts';
-import { NoSuchUpload } from '../../storage/object-store.ts';
+import { NoSuchUpload, UploadCompleting } from '../../storage/object-store.ts';
 import { meteredBody, type UploadContext } from '../context.ts';
 import { incompleteBody } from '../metered-source.ts';
 import { bodyOf } from './raw.ts';
@@ -39,7 +39,15 @@ export function diskPartRoute(app: App, { context, store, stopping }: DiskPartOp
         streamsBody: true,
         requestBody: { required: true, content: { 'application/octet-stream': { schema: binary } } },
         success: { status: 204, description: 'The part has arrived' },
-        problems: ['not-found', 'link-expired', 'incomplete-body', 'too-large', 'request-timeout', 'overloaded'],
+        problems: [
+          'invalid-parameter',
+          'not-found',
+          'link-expired',
+          'incomplete-body',
+          'too-large',
+          'request-timeout',
+          'overloaded',
+        ],
       },
     },
     async (request, reply) => {
@@ -66,6 +74,8 @@ export function diskPartRoute(app: App, { context, store, stopping }: DiskPartOp
       } catch (error) {
         if (error instanceof NoSuchUpload)
           throw new Problem('not-found', { detail: 'The upload is complete or was cancelled.' });
+        if (error instanceof UploadCompleting)
+          throw new Problem('wrong-state', { detail: 'The upload is being completed and takes no parts.' });
         throw error;
       } finally {
         buffer.release();

@@ -1,23 +1,29 @@
 /** Uploads by a form, RFC 7578: one file, or up to ten with an outcome each. */
-import multipart, { type MultipartFile } from '@fastify/multipart';
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { type AssetDocument, assetDocument } from '../../assets/asset.ts';
 import { actorOf } from '../../http/authentication.ts';
+import { wantBody } from '../../http/body-guard.ts';
 import { asProblem } from '../../http/error-handler.ts';
 import type { App } from '../../http/openapi.ts';
 import { binary } from '../../http/schema-types.ts';
 import { idempotencyHeader, sendAnswer } from '../../idempotency/idempotency.ts';
-import { ClientGone, Problem, type ProblemDocument, problemDocument } from '../../problems.ts';
+import { ClientGone, Problem, type ProblemDocument, type ProblemType, problemDocument } from '../../problems.ts';
 import { baseName } from '../../validation/file-name.ts';
-import { checkFormType, FormReader, parserOptions } from '../form-reader.ts';
-import { locationHeader } from './raw.ts';
+import { policyNamed } from '../../validation/file-validation.ts';
+import { meteredBody, type UploadContext } from '../context.ts';
+import { boundaryOf, type FormFile, FormReader, refuseLargeForm } from '../form-reader.ts';
+import type { Arrival } from '../intake.ts';
+import type { FileDescription } from '../new-upload.ts';
+import { bodyOf, locationHeader } from './raw.ts';
 import {
   audited,
   contentLength,
   type Description,
   described,
   description,
+  type HeldAnswer,
+  holdOnce,
   receiveOnce,
   requestSignal,
   type UploadRouteOptions,
@@ -30,12 +36,12 @@ export const BATCH_FILES = 10;
 
 const uploadForm = description
   .extend({
-    file: binary.meta({ override: { type: 'string', format: 'binary' }, description: 'The file, after all fields' }),
+    file: binary.meta({ override: { type: 'string', format: 'binary' }, description: 'The file' }),
   })
   .meta({ id: 'UploadForm' });
 const batchForm = description
   .omit({ sha256: true })
-  .extend({ files: z.array(binary).min(1).max(BATCH_FILES).meta({ description: 'The files, after all fields' }) })
+  .extend({ files: z.array(binary).min(1).max(BATCH_FILES).meta({ description: 'The files' }) })
   .meta({ id: 'BatchForm' });
 const batchDescription = description.omit({ sha256: true });
 
@@ -58,10 +64,14 @@ const batchOutcome = z
   .meta({ id: 'BatchOutcome' });
 type Result = z.input<typeof batchOutcome>['results'][number];
 
-export async function formUploadRoutes(app: App, options: UploadRouteOptions): Promise<void> {
+export function formUploadRoutes(app: App, options: UploadRouteOptions): void {
   const { context, stopping } = options;
   const { largest } = context.policies;
-  await app.register(multipart, parserOptions(largest, BATCH_FILES));
+  const formLimit = largest + FORM_OVERHEAD;
+  const batchLimit = BATCH_FILES * largest + FORM_OVERHEAD;
+  // Forms are read by the handlers, and what is none is refused by them.
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', (_request, _payload, done) => done(null));
 
   app.post(
     '/v1/assets',
@@ -71,7 +81,7 @@ export async function formUploadRoutes(app: App, options: UploadRouteOptions): P
         tags: ['Uploads'],
         summary: 'Upload one file by a form',
         description:
-          'Fields first, then the file. The media type is told from the bytes; what the form declares must agree.',
+          'Fields and file in any order; fields before the file have it refused sooner. A form is taken as a whole: when a part is unknown, there twice or not valid, nothing is stored. The media type is told from the bytes; what the form declares must agree.',
         headers: idempotencyHeader,
         response: { 201: assetDocument },
       },
@@ -81,24 +91,31 @@ export async function formUploadRoutes(app: App, options: UploadRouteOptions): P
         success: { status: 201, description: 'The stored asset', headers: locationHeader },
         problems: ['malformed-multipart', 'unexpected-part', ...uploadProblems],
       },
-      preHandler: async (request) => checkForm(request, largest + FORM_OVERHEAD),
+      preHandler: async (request) => checkForm(request, formLimit),
     },
     (request, reply) =>
       audited(request, context, async () => {
         const signal = requestSignal(reply, stopping);
-        const form = new FormReader(request, signal);
-        const { fields, file } = await form.untilFile('file', description);
-        if (!file)
-          throw new Problem('unexpected-part', {
-            detail: 'The form has no file. Send it in a part named file with a file name.',
-            errors: [{ parameter: 'file', detail: 'is missing' }],
+        const form = new FormReader(bodyOfForm(context, request, signal), boundaryOf(request), {
+          fileField: 'file',
+          maxFiles: 1,
+          tooManyFiles: 'Only one file is taken here; POST /v1/assets/batch takes ten.',
+          schema: description,
+          maxBytes: formLimit,
+        });
+        try {
+          const file = await form.nextFile();
+          const fields = form.fields();
+          if (!file) throw withoutFile();
+          const arriving = arrival(request, fields, file, form.onlyBytes(), signal);
+          const answer = await receiveOnce(options, request, {
+            ...arriving,
+            described: () => described(form.fields()),
           });
-        const answer = await receiveOnce(
-          options,
-          request,
-          arrival(request, fields, file, form.onlyFile(file), signal, contentLength(request)),
-        );
-        return sendAnswer(reply, answer);
+          return sendAnswer(reply, answer);
+        } finally {
+          form.close();
+        }
       }),
   );
 
@@ -110,7 +127,7 @@ export async function formUploadRoutes(app: App, options: UploadRouteOptions): P
         tags: ['Uploads'],
         summary: `Upload 1 to ${BATCH_FILES} files by a form`,
         description:
-          'Fields first, then the files; the fields hold for all of them. Each file is stored or refused by itself, and under an `Idempotency-Key` each has its own answer by its place.',
+          'Fields and files in any order; the fields hold for all files. There is an outcome for each file: it is stored or refused by itself, when the form has ended. A form that cannot be read to its end, or has a part that is unknown, there twice or not valid, is refused as a whole, and nothing is stored. Under an `Idempotency-Key` each file has its own answer by its place.',
         headers: idempotencyHeader,
         response: { 200: batchOutcome },
       },
@@ -120,59 +137,117 @@ export async function formUploadRoutes(app: App, options: UploadRouteOptions): P
         success: { status: 200, description: 'An outcome per file' },
         problems: ['malformed-multipart', 'unexpected-part', ...uploadProblems],
       },
-      preHandler: async (request) => checkForm(request, BATCH_FILES * largest + FORM_OVERHEAD),
+      preHandler: async (request) => checkForm(request, batchLimit),
     },
     (request, reply) =>
       audited(request, context, async () => {
         const signal = requestSignal(reply, stopping);
-        const form = new FormReader(request, signal);
-        const results: Result[] = [];
-        let { fields, file } = await form.untilFile('files', batchDescription);
-        if (!file)
-          throw new Problem('unexpected-part', {
-            detail: 'The form has no file. Send each in a part named files with a file name.',
-            errors: [{ parameter: 'files', detail: 'is missing' }],
-          });
-        while (file) {
-          const name = baseName(file.filename ?? '');
-          const current = file;
-          try {
-            if (results.length === BATCH_FILES)
-              throw new Problem('unexpected-part', {
-                detail: `A batch has at most ${BATCH_FILES} files. Send the rest in another.`,
-              });
-            const { status, body } = await receiveOnce(
-              options,
-              request,
-              arrival(request, fields, current, form.fileOf(current), signal, contentLength(request)),
-              results.length,
-            );
-            results.push({ fileName: name, status, ...outcomeOf(status, body) });
-          } catch (error) {
-            const problem = asProblem(error);
-            if (problem instanceof ClientGone) throw problem;
-            results.push({
-              ...(name.isWellFormed() && { fileName: name }),
-              status: problem.status,
-              problem: problem.toDocument(request.id),
-            });
-            // The rest of the form cannot be reached, or is not wanted.
-            if (form.broken || results.length > BATCH_FILES) break;
+        const form = new FormReader(bodyOfForm(context, request, signal), boundaryOf(request), {
+          fileField: 'files',
+          maxFiles: BATCH_FILES,
+          tooManyFiles: `A batch has at most ${BATCH_FILES} files. Send the rest in another.`,
+          schema: batchDescription,
+          maxBytes: batchLimit,
+        });
+        const outcomes: FileOutcome[] = [];
+        try {
+          for (let file = await form.nextFile(); file; file = await form.nextFile()) {
+            const arriving = arrival(request, batchFields(context, form), file, form.bytes(), signal);
+            outcomes.push(await outcomeOfBytes(options, request, arriving, outcomes.length));
+            signal.throwIfAborted();
           }
-          try {
-            await form.skip(current);
-            file = await form.nextFile('files');
-          } catch (error) {
-            // What was stored must be told, so a form that breaks off later is an outcome of its own.
-            const problem = asProblem(error);
-            if (problem instanceof ClientGone) throw problem;
-            results.push({ status: problem.status, problem: problem.toDocument(request.id) });
-            break;
-          }
+          if (outcomes.length === 0) throw withoutFiles();
+          batchFields(context, form);
+        } catch (error) {
+          const problem = asProblem(error);
+          for (const { held } of outcomes) await held?.end(problem);
+          throw problem;
+        } finally {
+          form.close();
         }
-        return { results };
+        return { results: await resultsOf(request, outcomes, described(form.fields())) };
       }),
   );
+}
+
+/** What the fields say so far, of all files. @throws Problem */
+function batchFields(
+  { policies }: UploadContext,
+  form: FormReader<typeof batchDescription>,
+): z.output<typeof batchDescription> {
+  const fields = form.fields();
+  if (fields.assetType !== undefined) policyNamed(policies, fields.assetType);
+  return fields;
+}
+
+function withoutFile(): Problem {
+  return new Problem('unexpected-part', {
+    detail: 'The form has no file. Send it in a part named file with a file name.',
+    errors: [{ parameter: 'file', detail: 'is missing' }],
+  });
+}
+
+function withoutFiles(): Problem {
+  return new Problem('unexpected-part', {
+    detail: 'The form has no file. Send each in a part named files with a file name.',
+    errors: [{ parameter: 'files', detail: 'is missing' }],
+  });
+}
+
+/** What became of the bytes of a file of a batch: they are held until the form has ended, or refused. */
+interface FileOutcome {
+  name: string;
+  held?: HeldAnswer;
+  problem?: Problem;
+}
+
+/** @throws what is about the form, and not about this file of it */
+async function outcomeOfBytes(
+  options: UploadRouteOptions,
+  request: FastifyRequest,
+  arriving: Arrival,
+  index: number,
+): Promise<FileOutcome> {
+  const name = arriving.fileName;
+  try {
+    return { name, held: await holdOnce(options, request, arriving, index) };
+  } catch (error) {
+    const problem = asProblem(error);
+    if (problem instanceof ClientGone || ofForm.has(problem.type)) throw problem;
+    return { name, problem };
+  }
+}
+
+/** Told while the bytes of a file are read, and nothing comes after them. */
+const ofForm = new Set<ProblemType>(['malformed-multipart', 'unexpected-part', 'incomplete-body', 'request-timeout']);
+
+/** All of the form is known: each file that is held becomes an asset, or is refused after all. */
+async function resultsOf(
+  request: FastifyRequest,
+  outcomes: FileOutcome[],
+  description: FileDescription,
+): Promise<Result[]> {
+  const results: Result[] = [];
+  for (const outcome of outcomes) results.push(await resultOf(request, outcome, description));
+  return results;
+}
+
+async function resultOf(
+  request: FastifyRequest,
+  { name, held, problem }: FileOutcome,
+  description: FileDescription,
+): Promise<Result> {
+  const fileName = name.isWellFormed() ? { fileName: name } : {};
+  try {
+    if (!held) throw problem;
+    const { status, body } = await held.answer(description);
+    return { ...fileName, status, ...outcomeOf(status, body) };
+  } catch (error) {
+    const refusal = asProblem(error);
+    // Nobody reads it then.
+    if (refusal instanceof ClientGone) return { ...fileName, status: 0 };
+    return { ...fileName, status: refusal.status, problem: refusal.toDocument(request.id) };
+  }
 }
 
 /** A file of a batch has the answer it would have had alone. */
@@ -182,29 +257,36 @@ function outcomeOf(status: number, body: unknown): Pick<Result, 'asset' | 'probl
 
 /** Refuses what is no form, or too large, before anything is read. */
 async function checkForm(request: FastifyRequest, limit: number): Promise<void> {
-  checkFormType(request);
-  const length = contentLength(request);
-  if (length !== undefined && length > limit)
-    throw new Problem('too-large', { detail: `The form may have at most ${limit} bytes. Send a smaller file.` });
+  boundaryOf(request);
+  refuseLargeForm(contentLength(request), limit);
+}
+
+/** The whole body is watched: a client may dawdle between the files as well. */
+function bodyOfForm(context: UploadContext, request: FastifyRequest, signal: AbortSignal): AsyncIterable<Buffer> {
+  return meteredBody(
+    context,
+    bodyOf(request.raw, () => wantBody(request)),
+    signal,
+  );
 }
 
 function arrival(
   request: FastifyRequest,
   fields: Description,
-  file: MultipartFile,
+  { fileName, contentType }: FormFile,
   source: AsyncIterable<Buffer>,
   signal: AbortSignal,
-  atMost: number | undefined,
-) {
+): Arrival {
+  const atMost = contentLength(request);
   // RFC 7578 gives a part without a Content-Type this one, so it says nothing.
-  const declaredType = file.mimetype === 'text/plain' ? undefined : file.mimetype;
+  const declaredType = contentType === 'text/plain' ? undefined : contentType;
   return {
     ...described(fields),
     ...(declaredType !== undefined && { declaredType }),
     ...(atMost !== undefined && { atMost }),
     actor: actorOf(request),
     ownerId: request.caller.id,
-    fileName: baseName(file.filename),
+    fileName: baseName(fileName),
     source,
     signal,
   };

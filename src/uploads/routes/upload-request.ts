@@ -1,5 +1,6 @@
 /** What the upload routes share: how a file is described, who has gone, and the audit of what is refused before an upload begins. */
 import { createHash } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { type Asset, recordTag, toDocument } from '../../assets/asset.ts';
@@ -7,12 +8,20 @@ import { actorOf } from '../../http/authentication.ts';
 import { asProblem } from '../../http/error-handler.ts';
 import { assetType, binaryDigest, metadata, projectId } from '../../http/schema-types.ts';
 import type { UploadLimit } from '../../http/upload-limit.ts';
-import { type Answer, type Fate, type Idempotency, idempotencyKey } from '../../idempotency/idempotency.ts';
+import {
+  type Answer,
+  type Claim,
+  type Fate,
+  type Idempotency,
+  idempotencyKey,
+  type Replay,
+} from '../../idempotency/idempotency.ts';
 import { ClientGone, Problem, type ProblemType } from '../../problems.ts';
 import { limitFor } from '../../validation/file-validation.ts';
 import { throughProcess, type UploadContext } from '../context.ts';
 import { recordRefusal } from '../ending.ts';
 import type { Arrival, Intake } from '../intake.ts';
+import type { FileDescription } from '../new-upload.ts';
 import type { UploadsRepository } from '../repository.ts';
 
 export interface UploadRouteOptions {
@@ -97,46 +106,114 @@ export function uploadAnswer(asset: Asset): Answer & { body: ReturnType<typeof t
   };
 }
 
-/**
- * Takes one file in; under an Idempotency-Key, once.
- * @param index of the file in its request, where there are several
- */
+/** Takes one file in; under an Idempotency-Key, once. */
 export async function receiveOnce(
-  { context, intake, uploadLimit, idempotency }: UploadRouteOptions,
+  options: UploadRouteOptions,
   request: FastifyRequest,
   arrival: Arrival,
-  index?: number,
 ): Promise<Answer> {
+  const { intake, uploadLimit } = options;
   const take = async (inTransaction?: NonNullable<Arrival['inTransaction']>): Promise<Answer> => {
     const { headers } = await uploadLimit.count(request.caller.id);
     const asset = await recorded(intake.receive({ ...arrival, ...(inTransaction && { inTransaction }) }));
     const answer = uploadAnswer(asset);
     return { ...answer, headers: { ...headers, ...answer.headers } };
   };
-  const named = idempotencyKey(request.headers['idempotency-key']);
-  if (named === undefined) return take();
-  // No key of a client holds a space.
-  const key = index === undefined ? named : `${named} ${index}`;
-  const { fileName, projectId, assetType, metadata, declaredType, sha256, size } = arrival;
-  const content = [fileName, projectId, assetType, metadata, declaredType, sha256?.toString('hex'), size];
-  const claim = await idempotency.claim(request.caller.id, key, ['upload', ...content], (id) =>
-    fateOf(context.uploads, id),
-  );
+  const claim = await claimUpload(options, request, arrival);
+  if (claim === undefined) return take();
   if (claim.kind === 'replay') {
     await requireSameBytes(arrival, claim.answer);
+    requireSameDescription(arrival.described?.() ?? arrival, claim.answer);
     return claim.answer;
   }
   try {
-    return await take({
-      begun: claim.began,
-      settled: (transaction, asset) => claim.commit(transaction, uploadAnswer(asset)),
-    });
+    return await take(answering(claim));
   } catch (error) {
     await claim.fail(error instanceof Problem ? error : undefined, request.id);
     throw error;
   } finally {
     claim.close();
   }
+}
+
+/** One file of several, whose answer is known when all of their form is. One of these must follow. */
+export interface HeldAnswer {
+  /** Makes it an asset. @throws Problem */
+  answer(description: FileDescription): Promise<Answer>;
+  /** Leaves nothing of it. Never throws. */
+  end(problem: Problem | ClientGone): Promise<void>;
+}
+
+/**
+ * Takes the bytes of one file of several in; under an Idempotency-Key, each is a request of its own, by its place.
+ * @param index of the file in its request
+ */
+export async function holdOnce(
+  options: UploadRouteOptions,
+  request: FastifyRequest,
+  arrival: Arrival,
+  index: number,
+): Promise<HeldAnswer> {
+  const claim = await claimUpload(options, request, arrival, index);
+  if (claim?.kind === 'replay') {
+    await requireSameBytes(arrival, claim.answer);
+    return {
+      answer: async (description) => {
+        requireSameDescription(description, claim.answer);
+        return claim.answer;
+      },
+      end: async () => {},
+    };
+  }
+  const fail = async (problem: unknown) => {
+    claim?.close();
+    await claim?.fail(problem instanceof Problem ? problem : undefined, request.id);
+  };
+  try {
+    const { headers } = await options.uploadLimit.count(request.caller.id);
+    const inTransaction = claim && answering(claim);
+    const held = await recorded(options.intake.hold({ ...arrival, ...(inTransaction && { inTransaction }) }));
+    return {
+      answer: async (description) => {
+        try {
+          const answer = uploadAnswer(await recorded(held.settle(description)));
+          claim?.close();
+          return { ...answer, headers: { ...headers, ...answer.headers } };
+        } catch (error) {
+          await fail(error);
+          throw error;
+        }
+      },
+      end: async (problem) => {
+        await held.end(problem);
+        // The form was refused, not this file of it: sent again with another end, it may be taken.
+        await fail(undefined);
+      },
+    };
+  } catch (error) {
+    await fail(error);
+    throw error;
+  }
+}
+
+/** The right to answer a request under its Idempotency-Key; undefined when it has none. */
+async function claimUpload(
+  { context, idempotency }: UploadRouteOptions,
+  request: FastifyRequest,
+  { fileName, projectId, assetType, metadata, declaredType, sha256, size }: Arrival,
+  index?: number,
+): Promise<Claim | Replay | undefined> {
+  const named = idempotencyKey(request.headers['idempotency-key']);
+  if (named === undefined) return undefined;
+  // No key of a client holds a space.
+  const key = index === undefined ? named : `${named} ${index}`;
+  const content = [fileName, projectId, assetType, metadata, declaredType, sha256?.toString('hex'), size];
+  return idempotency.claim(request.caller.id, key, ['upload', ...content], (id) => fateOf(context.uploads, id));
+}
+
+/** What belongs into the transactions of an upload under an Idempotency-Key. */
+function answering(claim: Claim): NonNullable<Arrival['inTransaction']> {
+  return { begun: claim.began, settled: (transaction, asset) => claim.commit(transaction, uploadAnswer(asset)) };
 }
 
 /** What became of an upload whose process may be dead. */
@@ -150,8 +227,22 @@ async function requireSameBytes({ source }: Arrival, { body }: Answer): Promise<
   const hash = createHash('sha256');
   for await (const chunk of source) hash.update(chunk);
   const stored = body instanceof Object && 'sha256' in body ? body.sha256 : undefined;
-  if (stored === undefined || stored === hash.digest('hex')) return;
-  throw new Problem('idempotency-key-reused', {
+  if (stored !== undefined && stored !== hash.digest('hex')) throw keyOfAnotherFile();
+}
+
+/** And only if the same is said of it; what is said before the file is compared when the key is claimed. */
+function requireSameDescription({ projectId, assetType, metadata }: FileDescription, { status, body }: Answer): void {
+  if (status !== 201 || !(body instanceof Object)) return;
+  const stored: { projectId?: unknown; assetType?: unknown; metadata?: unknown } = body;
+  const isSame =
+    stored.projectId === projectId &&
+    (assetType === undefined || stored.assetType === assetType) &&
+    isDeepStrictEqual(stored.metadata ?? {}, metadata);
+  if (!isSame) throw keyOfAnotherFile();
+}
+
+function keyOfAnotherFile(): Problem {
+  return new Problem('idempotency-key-reused', {
     detail: 'This Idempotency-Key was used for another file. Use a new one.',
     errors: [{ parameter: 'Idempotency-Key', detail: 'belongs to another file' }],
   });
@@ -188,6 +279,19 @@ async function recorded<Result>(work: Promise<Result>): Promise<Result> {
     if (error instanceof Problem) recordedRefusals.add(error);
     throw error;
   }
+}
+
+/**
+ * RFC 9110 section 14.5: who takes the body for all of a file must not take a range of one. `curl -C` sends such.
+ * @throws Problem
+ */
+export async function refuseContentRange({ headers }: FastifyRequest): Promise<void> {
+  if (headers['content-range'] === undefined) return;
+  const detail = 'must not be there: the body is taken as a whole. To go on with an upload, use /v1/resumable';
+  throw new Problem('invalid-parameter', {
+    detail: `Content-Range ${detail}.`,
+    errors: [{ parameter: 'Content-Range', detail }],
+  });
 }
 
 /** Content-Length, when it is there. */
