@@ -5,6 +5,7 @@ import { MAX_LINK } from '../config.ts';
 import type { AuditAction } from '../database/audit.ts';
 import { actorOf } from '../http/authentication.ts';
 import { formatDigest } from '../http/digest-fields.ts';
+import type { DownloadPlaces } from '../http/download-places.ts';
 import type { App } from '../http/openapi.ts';
 import type { ToPublicUrl } from '../http/public-url.ts';
 import { assetId, binary, flag, timestamp } from '../http/schema-types.ts';
@@ -21,6 +22,7 @@ import { dispositionOf, isSafeInline } from './serving.ts';
 export interface DownloadRoutesOptions {
   assets: AssetsRepository;
   store: ObjectStore;
+  places: DownloadPlaces;
   /** Seconds that a link lives when the caller names none. */
   linkLife: number;
   onSent: (bytes: number) => void;
@@ -63,7 +65,7 @@ const asksMore = Object.keys(conditionalHeaders.shape);
 
 export function downloadRoutes(
   app: App,
-  { assets, store, linkLife, onSent, toPublicUrl }: DownloadRoutesOptions,
+  { assets, store, places, linkLife, onSent, toPublicUrl }: DownloadRoutesOptions,
 ): void {
   app.get(
     '/v1/assets/:id/download',
@@ -144,7 +146,14 @@ export function downloadRoutes(
           '304': { description: 'The client has these bytes already' },
         },
       },
-      problems: ['not-found', 'wrong-state', 'precondition-failed', 'range-not-satisfiable'],
+      problems: [
+        'not-found',
+        'wrong-state',
+        'precondition-failed',
+        'range-not-satisfiable',
+        'too-many-downloads',
+        'overloaded',
+      ],
     },
     handler: async (request, reply) => {
       const { caller, params, query } = request;
@@ -155,6 +164,8 @@ export function downloadRoutes(
         : servable(await required(assets.find(caller.id, params.id)));
       return deliver(request, reply, {
         store,
+        places,
+        callerId: caller.id,
         key: asset.objectKey,
         size: asset.size,
         entityTag: contentTag(asset),
@@ -176,7 +187,7 @@ export function downloadRoutes(
     },
   });
 
-  if (store instanceof DiskObjectStore) diskLinkRoute(app, store, onSent);
+  if (store instanceof DiskObjectStore) diskLinkRoute(app, store, places, onSent);
 
   /** Finds the asset and writes the audit row in one statement; what is not served says why. */
   async function findForDownload(
@@ -211,7 +222,12 @@ function dispositionFor(asset: Asset, wanted: 'inline' | 'attachment' | undefine
 }
 
 /** What a presigned URL is to S3: the signature in the token is the permission, so there is no caller. */
-function diskLinkRoute(app: App, store: DiskObjectStore, onSent: (bytes: number) => void): void {
+function diskLinkRoute(
+  app: App,
+  store: DiskObjectStore,
+  places: DownloadPlaces,
+  onSent: (bytes: number) => void,
+): void {
   app.route({
     method: ['GET', 'HEAD'],
     url: '/v1/links/:token',
@@ -236,7 +252,14 @@ function diskLinkRoute(app: App, store: DiskObjectStore, onSent: (bytes: number)
           '304': { description: 'The client has these bytes already' },
         },
       },
-      problems: ['not-found', 'link-expired', 'precondition-failed', 'range-not-satisfiable'],
+      problems: [
+        'not-found',
+        'link-expired',
+        'precondition-failed',
+        'range-not-satisfiable',
+        'too-many-downloads',
+        'overloaded',
+      ],
     },
     handler: async (request, reply) => {
       const permission = store.readLink(request.params.token);
@@ -246,6 +269,8 @@ function diskLinkRoute(app: App, store: DiskObjectStore, onSent: (bytes: number)
       if (!head) throw assetNotFound();
       return deliver(request, reply, {
         store,
+        places,
+        callerId: `address ${request.ip}`,
         key: permission.key,
         size: head.size,
         // A key is written once, so it stands for its bytes.

@@ -21,11 +21,11 @@ import {
   ObjectStoreUnavailable,
   type UploadedPart,
 } from './object-store.ts';
-import type { PartBuffer, PartBuffers } from './part-buffers.ts';
+import type { CallerBuffers, PartBuffer } from './part-buffers.ts';
 
 export interface PartWriterOptions {
   store: ObjectStore;
-  buffers: PartBuffers;
+  buffers: CallerBuffers;
   key: string;
   /** Bytes of every part but the last, at most those of the largest buffer; that of the buffers when absent. */
   partSize?: number;

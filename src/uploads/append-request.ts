@@ -82,7 +82,7 @@ export class AppendRequest {
       });
     this.#writer = new PartWriter({
       store,
-      buffers,
+      buffers: buffers.of(request.actor.callerId),
       key: session.objectKey,
       partSize: session.partSize,
       partsInFlight: partsInFlightOf(context),
@@ -136,7 +136,7 @@ export class AppendRequest {
   async #receive(): Promise<void> {
     const { source, checksum } = this.#request;
     try {
-      for await (const chunk of meteredBody(this.#context, source, this.#signal)) {
+      for await (const chunk of meteredBody(this.#context, source, this.#signal, this.#request.actor.callerId)) {
         this.#refuseBeyond(this.#writer.length + chunk.length);
         this.#body?.update(chunk);
         if (this.#whole) await this.#look(this.#whole, chunk);

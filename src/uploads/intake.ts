@@ -156,7 +156,7 @@ class SingleUpload {
     this.#validation = new FileValidation(policies, { ...arrival, fileName: this.record.name });
     this.#writer = new PartWriter({
       store,
-      buffers,
+      buffers: buffers.of(arrival.actor.callerId),
       key: this.record.objectKey,
       partsInFlight: partsInFlightOf(context),
       signal: arrival.signal,
@@ -220,7 +220,7 @@ class SingleUpload {
   /** Step 2: every byte, once. */
   async #receive(): Promise<void> {
     const { source, signal, size } = this.#arrival;
-    for await (const chunk of meteredBody(this.#context, source, signal)) {
+    for await (const chunk of meteredBody(this.#context, source, signal, this.#arrival.actor.callerId)) {
       refuseBeyond(this.#limit, this.#writer.length + chunk.length);
       this.#hash.update(chunk);
       // Until the type is validated, the first bytes wait in the first buffer; from then on each chunk is checked as it comes.
