@@ -75,6 +75,16 @@ const proxies = list.refine(
     }),
   'must be addresses or subnets such as 10.0.0.0/8, or loopback, linklocal, uniquelocal',
 );
+/** As browsers send it (RFC 6454 section 6.2): compared letter by letter, so anything else would never match. */
+const origins = list.superRefine((entries, context) => {
+  for (const entry of entries) {
+    if (entry === '*' || URL.parse(entry)?.origin === entry) continue;
+    context.addIssue({
+      code: 'custom',
+      message: `has ${JSON.stringify(entry)}, which is no origin such as https://app.example.com: scheme and host in small letters, a port unless it is the usual one, and nothing after it`,
+    });
+  }
+});
 /** May be absent. */
 export const optional = <Schema extends z.ZodType<unknown, string>>(schema: Schema) => schema.optional();
 /** HMAC keys shorter than the digest weaken it (RFC 7518 section 3.2). */
@@ -158,7 +168,7 @@ export const settings = {
   ),
   CORS_ORIGINS: setting(
     'Service',
-    list,
+    origins,
     '',
     'Origins that browsers may call from, separated by commas; * for any; empty for none.',
   ),
@@ -198,7 +208,13 @@ export const settings = {
     'Callers',
     optional(z.string().min(1)),
     undefined,
-    'Required `aud` of tokens; not checked when absent.',
+    'Required `aud` of tokens; needed with AUTH_JWKS_URL, where `any` says that tokens made for other services are taken too.',
+  ),
+  AUTH_ADMIN_SCOPE: setting(
+    'Callers',
+    z.string().regex(/^[\x21\x23-\x5b\x5d-\x7e]{1,255}$/, 'must be the name of a scope (RFC 6749 section 3.3)'),
+    'admin',
+    'Scope of administrators in tokens.',
   ),
   AUTH_CLOCK_SKEW: setting(
     'Callers',
@@ -357,6 +373,18 @@ export const settings = {
     '16',
     'Uploads in progress of one caller.',
   ),
+  DOWNLOADS_AT_ONCE: setting(
+    'Limits',
+    count.refine((n) => n >= 1, 'must be at least 1'),
+    '128',
+    'Downloads through the process in progress.',
+  ),
+  DOWNLOADS_PER_CALLER: setting(
+    'Limits',
+    count.refine((n) => n >= 1, 'must be at least 1'),
+    '32',
+    'Downloads through the process in progress of one caller.',
+  ),
   UPLOADS_PER_HOUR: setting(
     'Limits',
     count,
@@ -368,6 +396,24 @@ export const settings = {
     count,
     '1200',
     'Requests that a caller may make in a minute, per instance; 0 for no limit.',
+  ),
+  REFUSALS_PER_MINUTE: setting(
+    'Limits',
+    count,
+    '600',
+    'Requests of one address without a valid token that are refused in a minute, per instance; 0 for no limit.',
+  ),
+  MIN_DOWNLOAD_RATE: setting(
+    'Limits',
+    bytes,
+    '8KiB',
+    'Bytes per second below which the reader of an answer is cut off; 0 for no limit.',
+  ),
+  READ_TIMEOUT: setting(
+    'Limits',
+    duration.refine((ms) => ms >= 1000, 'must be at least 1s'),
+    '30s',
+    'Grace before MIN_DOWNLOAD_RATE counts: the longest time for which nothing of an answer is read.',
   ),
   MIN_UPLOAD_RATE: setting('Limits', bytes, '1KiB', 'Bytes per second below which an upload is ended; 0 for no limit.'),
   BODY_TIMEOUT: setting(
@@ -449,6 +495,7 @@ export function loadConfig(environment: Record<string, string | undefined>, more
     developmentMode: !environment['AUTH_JWT_SECRET']?.trim() && !environment['AUTH_JWKS_URL']?.trim(),
   } as Config;
   faults.push(...contradictions(config));
+  if (config.developmentMode) faults.push(...notInDevelopment(config, environment['NODE_ENV']));
   if (faults.length > 0) throw new ConfigError(faults);
   return config;
 }
@@ -483,12 +530,20 @@ function contradictions(config: Partial<Config>): string[] {
     faults.push('UPLOAD_MEMORY must hold at least one part of PART_SIZE');
   if (MAX_FILE_SIZE && MAX_FILE_SIZE > MAX_OBJECT)
     faults.push('MAX_FILE_SIZE must be at most 5TiB, the largest object of S3');
+  const { DOWNLOADS_PER_CALLER, DOWNLOADS_AT_ONCE } = config;
+  if (DOWNLOADS_PER_CALLER && DOWNLOADS_AT_ONCE && DOWNLOADS_PER_CALLER > DOWNLOADS_AT_ONCE)
+    faults.push('DOWNLOADS_PER_CALLER must be at most DOWNLOADS_AT_ONCE');
   if (UPLOADS_PER_CALLER && UPLOADS_AT_ONCE && UPLOADS_PER_CALLER > UPLOADS_AT_ONCE)
     faults.push('UPLOADS_PER_CALLER must be at most UPLOADS_AT_ONCE');
   if (S3_REQUEST_TIMEOUT && S3_DEADLINE && S3_REQUEST_TIMEOUT > S3_DEADLINE)
     faults.push('S3_REQUEST_TIMEOUT must be at most S3_DEADLINE');
   if (config.AUTH_JWT_SECRET && config.AUTH_JWKS_URL)
     faults.push('AUTH_JWT_SECRET and AUTH_JWKS_URL exclude each other: name one');
+  // An issuer makes tokens for many services; whoever gets one could call this one with it.
+  if (config.AUTH_JWKS_URL && !config.AUTH_AUDIENCE)
+    faults.push(
+      'AUTH_AUDIENCE is missing: name the audience of tokens for this service, or any if each token of the issuer may be used',
+    );
   if (!config.S3_BUCKET && (config.S3_ENDPOINT || config.S3_ACCESS_KEY_ID))
     faults.push('S3_BUCKET is missing although other S3 settings are there');
   if (Boolean(config.S3_ACCESS_KEY_ID) !== Boolean(config.S3_SECRET_ACCESS_KEY)) {
@@ -497,10 +552,17 @@ function contradictions(config: Partial<Config>): string[] {
   if (config.ROLE && config.ROLE !== 'all' && !config.DATABASE_URL)
     faults.push('ROLE other than all needs DATABASE_URL: the embedded Postgres belongs to one process');
   if (config.S3_SSE_KMS_KEY_ID && config.S3_SSE !== 'aws:kms') faults.push('S3_SSE_KMS_KEY_ID needs S3_SSE=aws:kms');
-  if (config.developmentMode && config.HOST && !isLoopback(config.HOST)) {
-    faults.push('HOST must be a loopback address while neither AUTH_JWT_SECRET nor AUTH_JWKS_URL is set');
-  }
   return faults;
+}
+
+/** Whoever sets one of these does not mean the mode in which everybody is trusted. */
+function notInDevelopment(config: Partial<Config>, nodeEnv: string | undefined): string[] {
+  const faults: string[] = [];
+  if (config.HOST && !isLoopback(config.HOST)) faults.push('HOST must be a loopback address');
+  if (config.PUBLIC_URL !== undefined) faults.push('PUBLIC_URL cannot be set');
+  if (config.TRUST_PROXY && config.TRUST_PROXY.length > 0) faults.push('TRUST_PROXY cannot be set');
+  if (nodeEnv?.trim() === 'production') faults.push('NODE_ENV cannot be production');
+  return faults.map((fault) => `${fault} while neither AUTH_JWT_SECRET nor AUTH_JWKS_URL is set`);
 }
 
 /** 127.0.0.0/8, ::1 and localhost (RFC 6890, RFC 6761). */

@@ -9,8 +9,11 @@ import type { DatabaseHandle } from './database/client.ts';
 import type { Outbox } from './database/outbox.ts';
 import type { Feature } from './feature.ts';
 import { Admission } from './http/admission.ts';
+import { AnswerGuard } from './http/answer-guard.ts';
+import { DownloadPlaces } from './http/download-places.ts';
 import { Metrics } from './http/metrics.ts';
 import { publicUrls, type ToPublicUrl } from './http/public-url.ts';
+import { SlowClients } from './http/slow-clients.ts';
 import { UploadLimit } from './http/upload-limit.ts';
 import { Idempotency } from './idempotency/idempotency.ts';
 import { JobQueue } from './jobs/queue.ts';
@@ -38,6 +41,12 @@ export interface Core {
   readonly buffers: PartBuffers;
   /** Places for uploads. */
   readonly admission: Admission;
+  /** Those that send the bytes of uploads, and may be ended for others. */
+  readonly slowUploads: SlowClients;
+  /** Places for downloads through the process. */
+  readonly downloads: DownloadPlaces;
+  /** Closes connections whose other side does not read. */
+  readonly answers: AnswerGuard;
   /** Uploads of a caller in an hour, over all instances. */
   readonly uploadLimit: UploadLimit;
   readonly idempotency: Idempotency;
@@ -88,6 +97,8 @@ export function openCore(resources: Resources, features: readonly Feature<Core>[
     work: config.ROLE !== 'api',
     onError,
   });
+  const slowUploads = new SlowClients();
+  const answers = new AnswerGuard({ minimumRate: config.MIN_DOWNLOAD_RATE, grace: config.READ_TIMEOUT });
   const core: OpenCore = {
     config,
     policies: resources.policies,
@@ -96,12 +107,19 @@ export function openCore(resources: Resources, features: readonly Feature<Core>[
     outbox: jobs,
     jobs,
     store,
-    buffers: new PartBuffers(config.UPLOAD_MEMORY, config.PART_SIZE),
+    buffers: new PartBuffers(config.UPLOAD_MEMORY, config.PART_SIZE, (callerId) => slowUploads.endOne(callerId)),
     admission: new Admission({
       total: config.UPLOADS_AT_ONCE,
       perCaller: config.UPLOADS_PER_CALLER,
       wait: config.UPLOAD_WAIT,
+      slowClients: slowUploads,
     }),
+    slowUploads,
+    downloads: new DownloadPlaces(
+      { total: config.DOWNLOADS_AT_ONCE, perCaller: config.DOWNLOADS_PER_CALLER, wait: config.UPLOAD_WAIT },
+      answers,
+    ),
+    answers,
     uploadLimit: new UploadLimit(database.database, config.UPLOADS_PER_HOUR),
     idempotency: new Idempotency({ database, lease: config.UPLOAD_LEASE / 1000, onError }),
     metrics,

@@ -2,22 +2,27 @@
  * The Fastify instance: what holds for every request, in the order in which it meets it (limits, errors, request log,
  * CORS, helmet, authentication), then the routes of the features, then what every instance answers whatever its role.
  */
-import cors from '@fastify/cors';
 import helmet from '@fastify/helmet';
 import Fastify, { LogController } from 'fastify';
 import type { Config } from './config.ts';
 import { type Core, type OpenCore, openCore, type Resources } from './core.ts';
 import { ping } from './database/probes.ts';
 import type { Feature } from './feature.ts';
+import { boundAnswers } from './http/answer-guard.ts';
 import { type AuthenticationOptions, authenticate } from './http/authentication.ts';
 import { guardBodies, MAX_JSON_BODY } from './http/body-guard.ts';
+import { Connections } from './http/connections.ts';
+import { admitLocalOnly, CrossOrigin } from './http/cross-origin.ts';
 import { documentation } from './http/documentation.ts';
-import { answerParserError, installErrorHandler, rememberRoutes } from './http/error-handler.ts';
+import { answerParserError, installErrorHandler } from './http/error-handler.ts';
 import { healthRoutes } from './http/health.ts';
+import { answerUnknown, KnownPaths } from './http/known-paths.ts';
 import { metricsRoute } from './http/metrics.ts';
 import { type App, useZod } from './http/openapi.ts';
 import { limitRequests } from './http/rate-limit.ts';
+import { RefusalLimit } from './http/refusal-limit.ts';
 import { logRequests, requestIdOf } from './http/request-log.ts';
+import { checkRequests } from './http/well-formed.ts';
 
 const MAX_PARAMETER = 8192;
 /** Larger socket reads cost fewer turns of the event loop per MiB. */
@@ -49,14 +54,15 @@ export async function buildServer(
   const core = openCore(resources, features);
   const { config, database, store, metrics } = core;
   let draining = false;
-  const app = fastify(core);
-  // JSON is the only body that is parsed.
-  app.removeContentTypeParser('text/plain');
+  const crossOrigin = new CrossOrigin(config.CORS_ORIGINS);
+  const refusals = new RefusalLimit(config.REFUSALS_PER_MINUTE);
+  const connections = new Connections({ onAnswer: (response) => core.answers.watch(response) });
+  const app = fastify(core, { connections, crossOrigin, refusals });
   const write = useZod(app, checkAnswers);
-  rememberRoutes(app);
+  const paths = new KnownPaths(app);
   installErrorHandler(app);
   logRequests(app, metrics);
-  await app.register(cors, corsOptions(config.CORS_ORIGINS));
+  crossOrigin.install(app, paths);
   await app.register(helmet, {
     contentSecurityPolicy: {
       useDefaults: false,
@@ -64,9 +70,13 @@ export async function buildServer(
     },
     hsts: config.PUBLIC_URL?.startsWith('https:') ?? false,
   });
-  authenticate(app, authenticationOptions(config));
+  checkRequests(app);
+  if (config.developmentMode) admitLocalOnly(app, crossOrigin);
+  answerUnknown(app, paths, refusals);
+  authenticate(app, authenticationOptions(config), refusals);
   await limitRequests(app, config.REQUESTS_PER_MINUTE);
   guardBodies(app, config.BODY_TIMEOUT);
+  boundAnswers(app, core.answers);
 
   if (config.ROLE !== 'worker')
     for (const feature of features) await app.register(async (scope) => feature.routes?.(scope as App, core));
@@ -85,67 +95,59 @@ export async function buildServer(
     core,
     startDraining: () => {
       draining = true;
+      connections.startDraining();
     },
     writeOpenApi,
   };
 }
 
-function fastify({ config, log }: Core): App {
+interface Doors {
+  connections: Connections;
+  crossOrigin: CrossOrigin;
+  refusals: RefusalLimit;
+}
+
+function fastify({ config, log }: Core, { connections, crossOrigin, refusals }: Doors): App {
   const app = Fastify({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: requestIdOf,
     bodyLimit: MAX_JSON_BODY,
-    routerOptions: { maxParamLength: MAX_PARAMETER },
-    keepAliveTimeout: KEEP_ALIVE,
+    // Clients write `/v1/resumable/` as well (tus), and mean the same.
+    routerOptions: { maxParamLength: MAX_PARAMETER, ignoreTrailingSlash: true },
     trustProxy: config.TRUST_PROXY.length > 0 ? config.TRUST_PROXY : false,
     return503OnClosing: false,
-    forceCloseConnections: 'idle',
     exposeHeadRoutes: true,
-    clientErrorHandler: answerParserError,
-    frameworkErrors: (error, request, reply) => app.errorHandler(error, request, reply),
-    http: {
-      headersTimeout: config.BODY_TIMEOUT,
-      // Answered by a problem document of ours.
-      requireHostHeader: false,
-      connectionsCheckingInterval: SLOW_HEADERS_CHECK,
-      highWaterMark: SOCKET_CHUNK,
+    serverFactory: (handler) =>
+      connections.createServer(handler, {
+        keepAliveTimeout: KEEP_ALIVE,
+        http: {
+          headersTimeout: config.BODY_TIMEOUT,
+          // Answered by a problem document of ours.
+          requireHostHeader: false,
+          connectionsCheckingInterval: SLOW_HEADERS_CHECK,
+          highWaterMark: SOCKET_CHUNK,
+        },
+      }),
+    clientErrorHandler: (error, socket) =>
+      connections.parsingFailed(socket, () => answerParserError(error, socket, crossOrigin)),
+    // Before any hook runs.
+    frameworkErrors: (error, request, reply) => {
+      crossOrigin.addTo(request, reply);
+      app.errorHandler(counted(refusals, request.ip, error), request, reply);
     },
   }) as unknown as App;
   return app;
 }
 
-function corsOptions(origins: string[]) {
-  return {
-    origin: origins.includes('*') ? true : origins.length > 0 ? origins : false,
-    methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
-    exposedHeaders: [
-      'ETag',
-      'Location',
-      'Link',
-      'Retry-After',
-      'Repr-Digest',
-      'Content-Disposition',
-      'Content-Range',
-      'Accept-Ranges',
-      'X-Request-Id',
-      'Upload-Offset',
-      'Upload-Length',
-      'Upload-Expires',
-      'Upload-Metadata',
-      'Upload-Defer-Length',
-      'Tus-Checksum-Algorithm',
-      'Tus-Resumable',
-      'Tus-Version',
-      'Tus-Extension',
-      'Tus-Max-Size',
-      'Asset-Id',
-      'RateLimit-Limit',
-      'RateLimit-Remaining',
-      'RateLimit-Reset',
-    ],
-    maxAge: 7200,
-  };
+/** The refusal, or 429 instead of it. */
+function counted(refusals: RefusalLimit, address: string, error: Error): Error {
+  try {
+    refusals.count(address);
+    return error;
+  } catch (tooMany) {
+    return tooMany instanceof Error ? tooMany : error;
+  }
 }
 
 function authenticationOptions(config: Config): AuthenticationOptions {
@@ -153,7 +155,8 @@ function authenticationOptions(config: Config): AuthenticationOptions {
   const checks = {
     clockSkew: config.AUTH_CLOCK_SKEW,
     ...(issuer !== undefined && { issuer }),
-    ...(audience !== undefined && { audience }),
+    ...(audience !== undefined && audience !== 'any' && { audience }),
+    adminScope: config.AUTH_ADMIN_SCOPE,
   };
   if (secret !== undefined) return { mode: 'secret', key: { secret }, ...checks };
   if (url !== undefined) return { mode: 'keySet', key: { url, algorithms: config.AUTH_ALGORITHMS }, ...checks };

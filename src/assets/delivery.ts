@@ -1,25 +1,29 @@
 /**
  * Sends an object's bytes through the service: one range, all conditional header fields, and an end that is either whole
  * or visibly broken. When the store breaks off, or stalls, the connection is destroyed, because after the header fields
- * there is no other way to tell the client that bytes are missing.
+ * there is no other way to tell the client that bytes are missing. A reader that is too slow is closed like that of any
+ * other answer (http/answer-guard.ts), and loses its place when somebody else waits for one.
  */
 import type { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { Problem, unavailable } from '../problems.ts';
+import type { DownloadPlaces } from '../http/download-places.ts';
+import { ClientGone, Problem, unavailable } from '../problems.ts';
 import { freeing } from '../storage/chunks.ts';
 import { type ObjectStore, ObjectStoreUnavailable } from '../storage/object-store.ts';
 import { parseRange } from './byte-range.ts';
 import { evaluateRead, rangeApplies } from './preconditions.ts';
 import { contentHeaders } from './serving.ts';
 
-/** Milliseconds without a byte after which the side that is waited for is given up. */
+/** Milliseconds without a byte from the store after which it is given up. */
 const STORE_STALL = 30_000;
-const CLIENT_STALL = 120_000;
 const LOOK_EVERY = 5_000;
 
 export interface Delivery {
   store: ObjectStore;
+  places: DownloadPlaces;
+  /** Whose place it takes. */
+  callerId: string;
   key: string;
   size: number;
   entityTag: string;
@@ -82,9 +86,10 @@ export async function deliver(request: FastifyRequest, reply: FastifyReply, deli
     reply.code(206).header('content-range', `bytes ${range.first}-${range.last}/${delivery.size}`);
   if (request.method === 'HEAD') return reply.send();
 
-  await delivery.beforeBytes?.();
   const gone = new AbortController();
-  reply.raw.once('close', () => gone.abort());
+  reply.raw.once('close', () => gone.abort(new ClientGone('the client has gone')));
+  await delivery.places.enter(delivery.callerId, reply, gone.signal);
+  await delivery.beforeBytes?.();
   const body = await delivery.store.get(delivery.key, {
     signal: gone.signal,
     ...(range.kind === 'range' && { range }),
@@ -102,20 +107,19 @@ export async function deliver(request: FastifyRequest, reply: FastifyReply, deli
   return reply.send(freeing(body.stream));
 }
 
-/** Gives up whoever keeps the other waiting. Only one is waited for at a time: the client while it does not drain. */
+/** Gives up a store that sends nothing while it is waited for: when the client has all that came. */
 function watch(stream: Readable, reply: FastifyReply): void {
   const { raw } = reply;
   let written = -1;
   let since = performance.now();
   const timer = setInterval(() => {
     const now = raw.socket?.bytesWritten ?? 0;
-    if (now !== written) {
+    if (now !== written || raw.writableNeedDrain || stream.readableEnded) {
       written = now;
       since = performance.now();
       return;
     }
-    const patience = raw.writableNeedDrain || stream.readableEnded ? CLIENT_STALL : STORE_STALL;
-    if (performance.now() - since < patience) return;
+    if (performance.now() - since < STORE_STALL) return;
     stream.destroy(new ObjectStoreUnavailable('the transfer stalled'));
     raw.destroy();
   }, LOOK_EVERY);

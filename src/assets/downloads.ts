@@ -5,6 +5,7 @@ import { MAX_LINK } from '../config.ts';
 import type { AuditAction } from '../database/audit.ts';
 import { actorOf } from '../http/authentication.ts';
 import { formatDigest } from '../http/digest-fields.ts';
+import type { DownloadPlaces } from '../http/download-places.ts';
 import type { App } from '../http/openapi.ts';
 import type { ToPublicUrl } from '../http/public-url.ts';
 import { assetId, binary, flag, timestamp } from '../http/schema-types.ts';
@@ -22,6 +23,7 @@ import { dispositionOf, isSafeInline } from './serving.ts';
 export interface DownloadRoutesOptions {
   assets: AssetsRepository;
   store: ObjectStore;
+  places: DownloadPlaces;
   /** Seconds that a link lives when the caller names none. */
   linkLife: number;
   /** Of the object keys. */
@@ -66,7 +68,7 @@ const asksMore = Object.keys(conditionalHeaders.shape);
 
 export function downloadRoutes(
   app: App,
-  { assets, store, linkLife, keyPrefix, onSent, toPublicUrl }: DownloadRoutesOptions,
+  { assets, store, places, linkLife, keyPrefix, onSent, toPublicUrl }: DownloadRoutesOptions,
 ): void {
   app.get(
     '/v1/assets/:id/download',
@@ -147,7 +149,14 @@ export function downloadRoutes(
           '304': { description: 'The client has these bytes already' },
         },
       },
-      problems: ['not-found', 'wrong-state', 'precondition-failed', 'range-not-satisfiable'],
+      problems: [
+        'not-found',
+        'wrong-state',
+        'precondition-failed',
+        'range-not-satisfiable',
+        'too-many-downloads',
+        'overloaded',
+      ],
     },
     handler: async (request, reply) => {
       const { caller, params, query } = request;
@@ -158,6 +167,8 @@ export function downloadRoutes(
         : servable(await required(assets.find(caller.id, params.id)));
       return deliver(request, reply, {
         store,
+        places,
+        callerId: caller.id,
         key: asset.objectKey,
         size: asset.size,
         entityTag: contentTag(asset),
@@ -179,7 +190,7 @@ export function downloadRoutes(
     },
   });
 
-  if (store instanceof DiskObjectStore) diskLinkRoute(app, store, { assets, keyPrefix, onSent });
+  if (store instanceof DiskObjectStore) diskLinkRoute(app, store, { assets, places, keyPrefix, onSent });
 
   /** Finds the asset and writes the audit row in one statement; what is not served says why. */
   async function findForDownload(
@@ -217,7 +228,7 @@ function dispositionFor(asset: Asset, wanted: 'inline' | 'attachment' | undefine
 function diskLinkRoute(
   app: App,
   store: DiskObjectStore,
-  { assets, keyPrefix, onSent }: Pick<DownloadRoutesOptions, 'assets' | 'keyPrefix' | 'onSent'>,
+  { assets, places, keyPrefix, onSent }: Pick<DownloadRoutesOptions, 'assets' | 'places' | 'keyPrefix' | 'onSent'>,
 ): void {
   app.route({
     method: ['GET', 'HEAD'],
@@ -243,7 +254,14 @@ function diskLinkRoute(
           '304': { description: 'The client has these bytes already' },
         },
       },
-      problems: ['not-found', 'link-expired', 'precondition-failed', 'range-not-satisfiable'],
+      problems: [
+        'not-found',
+        'link-expired',
+        'precondition-failed',
+        'range-not-satisfiable',
+        'too-many-downloads',
+        'overloaded',
+      ],
     },
     handler: async (request, reply) => {
       const permission = store.readLink(request.params.token);
@@ -256,6 +274,8 @@ function diskLinkRoute(
       if (!head) throw new Problem('not-found', { detail: 'The file of this link was deleted, or is in the trash.' });
       return deliver(request, reply, {
         store,
+        places,
+        callerId: `address ${request.ip}`,
         key: permission.key,
         size: head.size,
         // A key is written once, so it stands for its bytes.

@@ -21,18 +21,22 @@ export const assets: Feature<Core> = {
   ],
   auditActions: assetActions,
   routes: (app, core) => {
-    const { database, outbox, store, idempotency, config, metrics, toPublicUrl } = core;
+    const { database, outbox, store, downloads, idempotency, config, metrics, toPublicUrl } = core;
     const repository = new AssetsRepository(database, outbox);
     assetRoutes(app, { assets: repository, idempotency });
     downloadRoutes(app, {
       assets: repository,
       store,
+      places: downloads,
       linkLife: config.LINK_TTL / 1000,
       keyPrefix: config.S3_KEY_PREFIX,
       onSent: (bytes) => metrics.sent(bytes),
       toPublicUrl,
     });
   },
+  gauges: ({ downloads }) => [
+    { name: 'stowage_active_downloads', help: 'Downloads that have a place', read: () => downloads.active },
+  ],
   jobs: [
     defineBatchJob({
       ...deleteObjectJob,

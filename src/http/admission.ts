@@ -1,16 +1,21 @@
 /**
- * Places for uploads: so many in the process, so many per caller. Who finds none waits its turn, in order of arrival
- * but past callers whose own places are all taken, and is refused after a while. Nothing is read from the client
- * meanwhile, so a waiting upload costs a socket and no memory.
+ * Places for uploads or downloads: so many in the process, so many per caller. Who finds none waits, and is served by how
+ * many places its caller has already, then in order of arrival; so whoever fills the places and the queue keeps nobody
+ * else out. Who waits too long is refused. Nothing is read from the client meanwhile, so waiting costs a socket and no
+ * memory.
  */
 import { Problem } from '../problems.ts';
+import type { SlowClients } from './slow-clients.ts';
 
-/** Waiting uploads per place; whoever comes then is refused at once. */
+/** Who waits for each place; whoever comes then is refused at once. */
 const QUEUE_FACTOR = 16;
+/** While somebody waits, how often it is looked for clients that dawdle. Milliseconds. */
+const LOOK_EVERY = 250;
 
 interface Waiter {
   callerId: string;
   grant(): void;
+  refuse(): void;
 }
 
 export interface AdmissionLimits {
@@ -20,25 +25,38 @@ export interface AdmissionLimits {
   wait: number;
 }
 
+export interface AdmissionOptions extends AdmissionLimits {
+  /** What the places are for, as refusals say it. */
+  what?: 'uploads' | 'downloads';
+  /** Those who have a place and may lose it to others. */
+  slowClients?: SlowClients;
+}
+
 export class Admission {
-  readonly #limits: AdmissionLimits;
+  readonly #limits: AdmissionOptions;
   readonly #byCaller = new Map<string, number>();
   readonly #waiters = new Set<Waiter>();
   #active = 0;
+  #looking: NodeJS.Timeout | undefined;
 
-  constructor(limits: AdmissionLimits) {
+  constructor(limits: AdmissionOptions) {
     this.#limits = limits;
   }
 
-  /** Uploads that have a place. */
+  /** Those that have a place. */
   get active(): number {
     return this.#active;
+  }
+
+  /** Those that wait for a place. */
+  get waiting(): number {
+    return this.#waiters.size;
   }
 
   /**
    * Waits for a place.
    * @returns how to leave it, to be called once
-   * @throws Problem `too-many-uploads` or `overloaded`, both with Retry-After; the signal's reason when it is aborted
+   * @throws Problem `too-many-uploads`, `too-many-downloads` or `overloaded`, with Retry-After; the signal's reason when it is aborted
    */
   async enter(callerId: string, signal: AbortSignal): Promise<() => void> {
     signal.throwIfAborted();
@@ -48,7 +66,11 @@ export class Admission {
   }
 
   #hasPlace(callerId: string): boolean {
-    return this.#active < this.#limits.total && this.#ofCaller(callerId) < this.#limits.perCaller;
+    return this.#active < this.#limits.total && this.#mayHaveOneMore(callerId);
+  }
+
+  #mayHaveOneMore(callerId: string): boolean {
+    return this.#ofCaller(callerId) < this.#limits.perCaller;
   }
 
   #ofCaller(callerId: string): number {
@@ -61,31 +83,44 @@ export class Admission {
   }
 
   #wait(callerId: string, signal: AbortSignal): Promise<void> {
-    if (this.#waiters.size >= this.#limits.total * QUEUE_FACTOR) throw this.#refusal(callerId);
+    this.#makeRoom(callerId);
     return new Promise((resolve, reject) => {
       const settled = () => {
         clearTimeout(timer);
         signal.removeEventListener('abort', onAbort);
         this.#waiters.delete(waiter);
+        if (this.#waiters.size === 0) this.#stopLooking();
       };
       const onAbort = () => {
         settled();
         reject(signal.reason);
       };
-      const timer = setTimeout(() => {
+      const refuse = () => {
         settled();
         reject(this.#refusal(callerId));
-      }, this.#limits.wait);
-      const waiter = {
+      };
+      const timer = setTimeout(refuse, this.#limits.wait);
+      const waiter: Waiter = {
         callerId,
         grant: () => {
           settled();
           resolve();
         },
+        refuse,
       };
       signal.addEventListener('abort', onAbort, { once: true });
       this.#waiters.add(waiter);
+      this.#look();
     });
+  }
+
+  /** When the queue is full, whoever has most in it gives up its last turn; that may be the one who comes. */
+  #makeRoom(callerId: string): void {
+    if (this.#waiters.size < this.#limits.total * QUEUE_FACTOR) return;
+    const byCaller = Map.groupBy(this.#waiters, (waiter) => waiter.callerId);
+    const [longest] = [...byCaller.values()].sort((a, b) => b.length - a.length);
+    if (!longest || longest.length <= (byCaller.get(callerId)?.length ?? 0) + 1) throw this.#refusal(callerId);
+    longest.at(-1)?.refuse();
   }
 
   #leave(callerId: string): void {
@@ -93,22 +128,45 @@ export class Admission {
     const left = this.#ofCaller(callerId) - 1;
     if (left > 0) this.#byCaller.set(callerId, left);
     else this.#byCaller.delete(callerId);
-    for (const waiter of this.#waiters) {
-      if (this.#active >= this.#limits.total) return;
-      if (!this.#hasPlace(waiter.callerId)) continue;
-      this.#occupy(waiter.callerId);
-      waiter.grant();
+    for (let next = this.#next(); next && this.#active < this.#limits.total; next = this.#next()) {
+      this.#occupy(next.callerId);
+      next.grant();
     }
   }
 
+  /** Of those whose caller may have one more place, the first of the callers that have fewest. */
+  #next(): Waiter | undefined {
+    let next: Waiter | undefined;
+    for (const waiter of this.#waiters) {
+      if (!this.#mayHaveOneMore(waiter.callerId)) continue;
+      if (!next || this.#ofCaller(waiter.callerId) < this.#ofCaller(next.callerId)) next = waiter;
+    }
+    return next;
+  }
+
+  /** Somebody waits for what others hold and do not use. */
+  #look(): void {
+    const { slowClients } = this.#limits;
+    if (!slowClients) return;
+    this.#looking ??= setInterval(() => this.#look(), LOOK_EVERY).unref();
+    const next = this.#next();
+    if (next) slowClients.endOne(next.callerId);
+  }
+
+  #stopLooking(): void {
+    clearInterval(this.#looking);
+    this.#looking = undefined;
+  }
+
   #refusal(callerId: string): Problem {
-    const retryAfter = Math.max(1, this.#limits.wait / 1000);
-    if (this.#ofCaller(callerId) >= this.#limits.perCaller) {
-      return new Problem('too-many-uploads', {
-        detail: `At most ${this.#limits.perCaller} uploads of one caller go on at once. Wait for one to end.`,
+    const { wait, perCaller, what = 'uploads' } = this.#limits;
+    const retryAfter = Math.max(1, wait / 1000);
+    if (!this.#mayHaveOneMore(callerId)) {
+      return new Problem(`too-many-${what}`, {
+        detail: `At most ${perCaller} ${what} of one caller go on at once. Wait for one to end.`,
         retryAfter,
       });
     }
-    return new Problem('overloaded', { detail: 'Too many uploads are going on. Try again later.', retryAfter });
+    return new Problem('overloaded', { detail: `Too many ${what} are going on. Try again later.`, retryAfter });
   }
 }

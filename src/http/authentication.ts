@@ -6,10 +6,19 @@
  * The answer to a request without a valid token is given before its body is read.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
-import { createRemoteJWKSet, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jose';
-import { LRUCache } from 'lru-cache';
+import {
+  errors,
+  type JWTPayload,
+  type JWTVerifyGetKey,
+  type JWTVerifyOptions,
+  type JWTVerifyResult,
+  jwtVerify,
+} from 'jose';
 import type { Actor } from '../database/audit.ts';
 import { Problem, unavailable } from '../problems.ts';
+import { KeySet, KeySetUnavailable } from './key-set.ts';
+import type { RefusalLimit } from './refusal-limit.ts';
+import { TokenCache } from './token-cache.ts';
 
 /** The authenticated subject. Assets are owned by callers: `id` is their `ownerId`. */
 export interface Caller {
@@ -29,7 +38,7 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** Answered without a caller. */
     public?: boolean;
-    /** The scope that a caller needs. */
+    /** The scope that a caller needs; `admin` by the name that AUTH_ADMIN_SCOPE gives it. */
     scope?: string;
   }
 }
@@ -43,22 +52,29 @@ export type AuthenticationOptions =
       audience?: string;
       /** Milliseconds, at most 60,000. */
       clockSkew: number;
+      /** What issuers call the scope of administrators. */
+      adminScope: string;
     };
 
 /** Bytes of the subject of a token. */
 export const MAX_SUBJECT = 255;
-const KEY_SET_DEADLINE = 5000;
-const KEY_SET_COOLDOWN = 30_000;
-const KEY_SET_AGE = 600_000;
-/** How long a verified token is accepted without verifying it again, within its own life. Milliseconds. */
-const TOKEN_TTL = 60_000;
-/** Tokens in the cache. */
-const MAX_TOKENS = 10_000;
+/** The scope of administrators, as routes name it. */
+const ADMIN = 'admin';
 /** Seconds since 1970 at the end of the year 9999; what lies beyond is no date. */
 const LAST_DATE = 253_402_300_799;
 
-export function authenticate(app: FastifyInstance, options: AuthenticationOptions): void {
-  const identify = options.mode === 'development' ? developer : bearer(options);
+/** Tells who calls. */
+interface Identifier {
+  /** At once, when the token was verified a moment ago. */
+  known(request: FastifyRequest): Caller | undefined;
+  /** @throws Problem */
+  verify(request: FastifyRequest): Promise<Caller>;
+}
+
+/** @param refusals counts callers who are not let in, by address */
+export function authenticate(app: FastifyInstance, options: AuthenticationOptions, refusals: RefusalLimit): void {
+  const identifier = options.mode === 'development' ? developer : bearer(options);
+  const nameOf = (scope: string) => (scope === ADMIN && options.mode !== 'development' ? options.adminScope : scope);
   // Replaced before any handler runs; a getter makes forgetting that loud.
   app.decorateRequest('caller', {
     getter() {
@@ -67,35 +83,43 @@ export function authenticate(app: FastifyInstance, options: AuthenticationOption
   });
   app.addHook('onRequest', async (request) => {
     const { config } = request.routeOptions;
-    if (config.public || request.is404) return;
-    const caller = await identify(request);
+    if (config.public) return;
+    const caller = identifier.known(request) ?? (await refusals.guard(request.ip, () => identifier.verify(request)));
     Object.defineProperty(request, 'caller', { value: caller });
-    if (config.scope !== undefined && !caller.scopes.has(config.scope)) {
+    const scope = config.scope === undefined ? undefined : nameOf(config.scope);
+    if (scope !== undefined && !caller.scopes.has(scope)) {
       throw new Problem('missing-scope', {
-        detail: `This needs the scope ${config.scope}.`,
-        headers: { 'www-authenticate': `Bearer realm="stowage", error="insufficient_scope", scope="${config.scope}"` },
+        detail: `This needs the scope ${scope}.`,
+        headers: { 'www-authenticate': `Bearer realm="stowage", error="insufficient_scope", scope="${scope}"` },
       });
     }
   });
 }
 
-async function developer(request: FastifyRequest): Promise<Caller> {
-  const id = request.headers['x-user-id'] ?? 'local-user';
-  if (typeof id !== 'string' || !isSubject(id)) {
-    throw new Problem('invalid-parameter', {
-      detail: `x-user-id must be 1 to ${MAX_SUBJECT} printable characters.`,
-      errors: [{ parameter: 'x-user-id', detail: 'is not usable' }],
-    });
-  }
-  return { id, scopes: new Set(['admin']) };
+/** Who calls, in requests that may be public. */
+export function callerIdOf(request: FastifyRequest): string | undefined {
+  const caller: unknown = Object.getOwnPropertyDescriptor(request, 'caller')?.value;
+  return caller instanceof Object && 'id' in caller && typeof caller.id === 'string' ? caller.id : undefined;
 }
 
-function bearer(
-  options: Exclude<AuthenticationOptions, { mode: 'development' }>,
-): (request: FastifyRequest) => Promise<Caller> {
+const developer: Identifier = {
+  known: () => undefined,
+  verify: async ({ headers }) => {
+    const id = headers['x-user-id'] ?? 'local-user';
+    if (typeof id !== 'string' || !isSubject(id)) {
+      throw new Problem('invalid-parameter', {
+        detail: `x-user-id must be 1 to ${MAX_SUBJECT} printable characters.`,
+        errors: [{ parameter: 'x-user-id', detail: 'is not usable' }],
+      });
+    }
+    return { id, scopes: new Set([ADMIN]) };
+  },
+};
+
+function bearer(options: Exclude<AuthenticationOptions, { mode: 'development' }>): Identifier {
   const { key, issuer, audience, clockSkew } = options;
   const algorithms = 'secret' in key ? ['HS256'] : key.algorithms;
-  const findKey = 'secret' in key ? secretKey(key.secret) : keySet(key.url);
+  const findKey = 'secret' in key ? secretKey(key.secret) : new KeySet(key.url).find;
   const checks = {
     algorithms,
     requiredClaims: ['exp', 'sub'],
@@ -104,50 +128,51 @@ function bearer(
     ...(audience !== undefined && { audience }),
   };
   const known = new TokenCache();
-  return async (request) => {
-    const token = /^Bearer +([A-Za-z0-9_=-]+\.[A-Za-z0-9_=-]+\.[A-Za-z0-9_=-]*)$/i.exec(
-      request.headers.authorization ?? '',
-    )?.[1];
-    if (token === undefined) {
-      const sent = request.headers.authorization !== undefined;
-      throw unauthenticated(
-        sent ? 'The Authorization header is not a bearer token.' : 'Send Authorization: Bearer with a JWT.',
-        sent ? 'invalid_request' : undefined,
-      );
-    }
-    const seen = known.callerOf(token);
-    if (seen) return seen;
-    try {
-      const { payload } = await jwtVerify(token, findKey, checks);
-      const caller = toCaller(payload);
-      known.remember(token, caller, ((payload.exp ?? 0) + clockSkew / 1000) * 1000);
-      return caller;
-    } catch (error) {
-      throw refusal(error);
-    }
+  return {
+    known: (request) => {
+      const token = tokenOf(request);
+      return token === undefined ? undefined : known.callerOf(token);
+    },
+    verify: async (request) => {
+      const token = tokenOf(request);
+      if (token === undefined) throw noToken(request);
+      try {
+        const { payload } = await verify(token, findKey, checks);
+        const caller = toCaller(payload);
+        known.remember(token, caller, ((payload.exp ?? 0) + clockSkew / 1000) * 1000);
+        return caller;
+      } catch (error) {
+        throw refusal(error);
+      }
+    },
   };
 }
 
-/**
- * Callers by their whole token, signature included: clients send the same token with every request, and verifying it
- * costs as much as everything else of a download link. A key that was withdrawn is accepted a minute longer; a key set is
- * fetched every ten minutes anyway.
- */
-export class TokenCache {
-  // Expiry is told in the time of the clock on the wall, so the cache goes by that clock too, looking at it each time.
-  readonly #callers = new LRUCache<string, Caller>({ max: MAX_TOKENS, ttl: TOKEN_TTL, ttlResolution: 0, perf: Date });
-
-  callerOf(token: string): Caller | undefined {
-    return this.#callers.get(token);
+/** A set may have several keys that fit a token without `kid`: any of them may have signed it. */
+async function verify(token: string, findKey: JWTVerifyGetKey, checks: JWTVerifyOptions): Promise<JWTVerifyResult> {
+  try {
+    return await jwtVerify(token, findKey, checks);
+  } catch (error) {
+    if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw error;
+    for await (const key of error) {
+      try {
+        return await jwtVerify(token, key, checks);
+      } catch (next) {
+        if (!(next instanceof errors.JWSSignatureVerificationFailed)) throw next;
+      }
+    }
+    throw new errors.JWSSignatureVerificationFailed();
   }
+}
 
-  /** @param expiry milliseconds since 1970 */
-  remember(token: string, caller: Caller, expiry: number): void {
-    // The cache believes a token in the millisecond of its end too; `exp` does not allow that (RFC 7519 section 4.1.4).
-    const ttl = Math.min(Math.floor(expiry - Date.now()), TOKEN_TTL) - 1;
-    // For the cache, 0 would mean for ever.
-    if (ttl > 0) this.#callers.set(token, caller, { ttl });
-  }
+function tokenOf({ headers }: FastifyRequest): string | undefined {
+  return /^Bearer +([A-Za-z0-9_=-]+\.[A-Za-z0-9_=-]+\.[A-Za-z0-9_=-]*)$/i.exec(headers.authorization ?? '')?.[1];
+}
+
+function noToken({ headers }: FastifyRequest): Problem {
+  return headers.authorization === undefined
+    ? unauthenticated('Send Authorization: Bearer with a JWT.')
+    : unauthenticated('The Authorization header is not a bearer token.', 'invalid_request');
 }
 
 function secretKey(secret: string): JWTVerifyGetKey {
@@ -155,18 +180,12 @@ function secretKey(secret: string): JWTVerifyGetKey {
   return async () => key;
 }
 
-function keySet(url: string): JWTVerifyGetKey {
-  return createRemoteJWKSet(new URL(url), {
-    timeoutDuration: KEY_SET_DEADLINE,
-    cooldownDuration: KEY_SET_COOLDOWN,
-    cacheMaxAge: KEY_SET_AGE,
-  });
-}
-
 function toCaller(payload: JWTPayload): Caller {
-  const { sub, exp } = payload;
+  const { exp } = payload;
+  // Whatever the type of the library says, a claim is what the issuer wrote.
+  const sub: unknown = payload.sub;
   if (exp === undefined || exp > LAST_DATE) throw unauthenticated('The claim exp is not a date.', 'invalid_token');
-  if (sub === undefined || !isSubject(sub))
+  if (typeof sub !== 'string' || !isSubject(sub))
     throw unauthenticated(`The claim sub must be 1 to ${MAX_SUBJECT} printable characters.`, 'invalid_token');
   return { id: sub, scopes: new Set(scopesOf(payload)) };
 }
@@ -191,12 +210,10 @@ function isSubject(text: string): boolean {
 /** Every doubt is a refusal; but a key set that cannot be fetched is our trouble, not the caller's. */
 function refusal(error: unknown): unknown {
   if (error instanceof Problem) return error;
+  if (error instanceof KeySetUnavailable) return unavailable('key set', error);
   if (error instanceof errors.JWTExpired) return unauthenticated('The token has expired.', 'invalid_token');
   if (error instanceof errors.JWTClaimValidationFailed)
     return unauthenticated(`The claim ${error.claim} is missing or not accepted.`, 'invalid_token');
-  if (error instanceof errors.JWKSTimeout || !(error instanceof errors.JOSEError)) return unavailable('key set', error);
-  // Anything but 200 or not JSON: jose says so with its most general error.
-  if (error.code === 'ERR_JOSE_GENERIC' || error instanceof errors.JWKSInvalid) return unavailable('key set', error);
   return unauthenticated('The token is not valid.', 'invalid_token');
 }
 

@@ -45,8 +45,6 @@ export function guardBodies(app: FastifyInstance, bodyTimeout: number): void {
   });
 
   app.addHook('onRequest', async (request) => {
-    if (request.raw.httpVersion === '1.1' && !request.headers.host)
-      throw new Problem('malformed-request', { detail: 'HTTP/1.1 needs a Host header field.' });
     if (expectingTooMuch.has(request.raw))
       throw new Problem('expectation-failed', { detail: 'Only Expect: 100-continue is known here.' });
     // Bodies are taken as they are: a compressed one would be validated by bytes that are not the file's.
@@ -98,7 +96,8 @@ export function wantBody(request: FastifyRequest): void {
   response.writeContinue();
 }
 
-function hasBody(request: FastifyRequest): boolean {
+/** Whether the request says that it has a body; a chunked one may be empty. */
+export function hasBody(request: FastifyRequest): boolean {
   const { 'content-length': length, 'transfer-encoding': encoding } = request.headers;
   return encoding !== undefined || (length !== undefined && length !== '0');
 }

@@ -15,8 +15,12 @@ import {
 import { type ObjectStoreRefused, ObjectStoreUnavailable, refusalIn } from '../storage/object-store.ts';
 import { NoBufferFree } from '../storage/part-buffers.ts';
 import { MAX_JSON_BODY } from './body-guard.ts';
+import type { CrossOrigin } from './cross-origin.ts';
+import { LogThrottle } from './log-throttle.ts';
 
 export const PROBLEM_MEDIA_TYPE = 'application/problem+json';
+/** A request whose header fields are too large has a URL that is, when this much of it is its first line. Bytes. */
+const MAX_REQUEST_LINE = 8 * 1024;
 
 /** Fastify's own errors that are the client's doing. */
 const fastifyProblems: Record<string, [ProblemType, string]> = {
@@ -44,6 +48,12 @@ export function asProblem(error: unknown): Problem | ClientGone {
   if (error instanceof Problem || error instanceof ClientGone) return error;
   const refusal = refusalIn(error);
   if (refusal) return storageRefused(refusal);
+  if (lacksDescriptors(error))
+    return new Problem('overloaded', {
+      detail: 'The service has no file descriptors left. Try again later.',
+      retryAfter: RETRY_SOON,
+      cause: error,
+    });
   if (error instanceof ObjectStoreUnavailable) return unavailable('object store', error);
   if (isDatabaseUnavailable(error)) return unavailable('database', error);
   if (error instanceof NoBufferFree)
@@ -77,7 +87,28 @@ function storageRefused(refusal: ObjectStoreRefused): Problem {
   });
 }
 
+/** EMFILE and ENFILE (open(2)), wherever they are wrapped: the limit of this process, or of the machine. */
+function lacksDescriptors(error: unknown, depth = 5): boolean {
+  if (!(error instanceof Error) || depth === 0) return false;
+  if ('code' in error && (error.code === 'EMFILE' || error.code === 'ENFILE')) return true;
+  return lacksDescriptors(error.cause, depth - 1);
+}
+
+declare module 'fastify' {
+  interface FastifyReply {
+    /** Type of the problem that is the answer. */
+    problem?: ProblemType;
+  }
+}
+
 export function installErrorHandler(app: FastifyInstance): void {
+  app.decorateReply('problem', undefined);
+  const throttle = new LogThrottle();
+  /** What is answered by 503 comes in crowds: the database is away, or there is too much to do. */
+  const logFault = (request: FastifyRequest, problem: Problem, error: unknown) => {
+    if (problem.status !== 503) request.log.error({ err: error }, problem.message);
+    else throttle.log(problem.message, (more) => request.log.warn({ err: error, ...more }, problem.message));
+  };
   app.setErrorHandler((error, request, reply) => {
     const problem = asProblem(error);
     if (problem instanceof ClientGone) {
@@ -86,31 +117,9 @@ export function installErrorHandler(app: FastifyInstance): void {
       reply.raw.destroy();
       return;
     }
-    if (problem.status >= 500)
-      request.log[problem.status === 503 ? 'warn' : 'error']({ err: problem.cause ?? error }, problem.message);
+    reply.problem = problem.type;
+    if (problem.status >= 500) logFault(request, problem, problem.cause ?? error);
     sendProblem(reply, request, problem);
-  });
-
-  app.setNotFoundHandler((request, reply) => {
-    const path = request.url.split('?', 1)[0] ?? '/';
-    const allowed = (['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] as const).filter((method) =>
-      hasRoute(app, method, path),
-    );
-    if (allowed.length > 0) {
-      sendProblem(
-        reply,
-        request,
-        new Problem('method-not-allowed', {
-          detail: `This resource has ${allowed.join(', ')}.`,
-          headers: { allow: allowed.join(', ') },
-        }),
-      );
-    } else
-      sendProblem(
-        reply,
-        request,
-        new Problem('not-found', { detail: 'There is nothing at this path. See /docs for what there is.' }),
-      );
   });
 }
 
@@ -134,54 +143,18 @@ export function sendProblem(reply: FastifyReply, request: FastifyRequest, proble
     .send(problem.toDocument(request.id));
 }
 
-function hasRoute(
-  app: FastifyInstance,
-  method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE',
-  path: string,
-): boolean {
-  try {
-    return Boolean(app.findRoute({ method, url: path }) ?? matches(app, method, path));
-  } catch {
-    return false;
-  }
-}
-
-/** `findRoute` compares patterns; a path with ids must be matched segment by segment. */
-const patterns = new WeakMap<FastifyInstance, { method: string; segments: string[] }[]>();
-
-export function rememberRoutes(app: FastifyInstance): void {
-  const known: { method: string; segments: string[] }[] = [];
-  patterns.set(app, known);
-  app.addHook('onRoute', ({ method, url }) => {
-    for (const each of [method].flat())
-      if (url !== '*' && each !== 'OPTIONS') known.push({ method: each, segments: url.split('/') });
-  });
-}
-
-function matches(app: FastifyInstance, method: string, path: string): boolean {
-  const segments = path.split('/');
-  return (patterns.get(app) ?? []).some(
-    (route) =>
-      route.method === method &&
-      route.segments.length === segments.length &&
-      route.segments.every((segment, index) =>
-        segment.startsWith(':') ? segments[index] !== '' : segment === segments[index],
-      ),
-  );
-}
-
 /** Faults below HTTP: what cannot even be parsed gets a problem document all the same, written by hand. */
-export function answerParserError(error: Error & { code?: string }, socket: Socket): void {
+export function answerParserError(
+  error: Error & { code?: string; rawPacket?: unknown },
+  socket: Socket,
+  crossOrigin: CrossOrigin,
+): void {
   if (socket.destroyed || error.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy();
     return;
   }
-  const type: ProblemType =
-    error.code === 'HPE_HEADER_OVERFLOW'
-      ? 'headers-too-large'
-      : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
-        ? 'request-timeout'
-        : 'malformed-request';
+  const start = Buffer.isBuffer(error.rawPacket) ? error.rawPacket.toString('latin1') : '';
+  const type = parserProblem(error.code, start);
   const problem = new Problem(type);
   const body = JSON.stringify({
     type: problemUri(type),
@@ -189,11 +162,28 @@ export function answerParserError(error: Error & { code?: string }, socket: Sock
     status: problem.status,
     requestId: 'none',
   });
-  socket.end(
-    `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? ''}\r\nContent-Type: ${PROBLEM_MEDIA_TYPE}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
-  );
+  const origin = /^origin:[ \t]*([^\s]+)[ \t]*$/im.exec(start)?.[1];
+  const fields = {
+    'Content-Type': PROBLEM_MEDIA_TYPE,
+    'Content-Length': String(Buffer.byteLength(body)),
+    'Cache-Control': 'no-store',
+    Connection: 'close',
+    ...crossOrigin.fieldsFor(origin),
+  };
+  const head = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.end(`HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? ''}\r\n${head.join('')}\r\n${body}`);
   // The other side may never close.
   setTimeout(() => socket.destroy(), 1000).unref();
+}
+
+/** @param start of what could not be parsed */
+function parserProblem(code: string | undefined, start: string): ProblemType {
+  const [line = ''] = start.split('\n', 1);
+  if (code === 'HPE_HEADER_OVERFLOW') return line.length > MAX_REQUEST_LINE ? 'uri-too-long' : 'headers-too-large';
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return 'request-timeout';
+  // RFC 9110 section 9.1: a method that is not known.
+  if (code === 'HPE_INVALID_METHOD' && /^[A-Z][A-Z-]* \S+ HTTP\/1\.[01]\r?$/.test(line)) return 'not-implemented';
+  return 'malformed-request';
 }
 
 /** Fastify's codes are part of its public API; a rename there must not turn a 4xx of ours into a 500. */

@@ -3,8 +3,11 @@
  * a link's signature or a file name, and never a header: those hold tokens.
  */
 import type { IncomingMessage } from 'node:http';
-import type { FastifyInstance } from 'fastify';
+import type { Socket } from 'node:net';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { v4 as uuidv4 } from 'uuid';
+import { callerIdOf } from './authentication.ts';
+import { LogThrottle } from './log-throttle.ts';
 import type { Metrics } from './metrics.ts';
 
 declare module 'fastify' {
@@ -25,37 +28,61 @@ const TRACE_PARENT = /^[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}
 
 export function logRequests(app: FastifyInstance, metrics: Metrics): void {
   const bytesAtStart = new WeakMap<IncomingMessage, number>();
+  const throttle = new LogThrottle();
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id);
     bytesAtStart.set(request.raw, request.raw.socket.bytesRead);
     // `onResponse` is not called for an exchange that the client broke off.
     reply.raw.once('close', () => {
       const { config } = request.routeOptions;
-      const operation =
-        request.routeOptions.schema?.operationId ?? (request.is404 ? 'none' : (request.routeOptions.url ?? 'none'));
-      const seconds = reply.elapsedTime / 1000;
       const finished = reply.raw.writableFinished;
-      metrics.request(operation, finished ? reply.statusCode : 499, seconds);
+      const seconds = reply.elapsedTime / 1000;
+      metrics.request(operationOf(request), finished ? reply.statusCode : 499, seconds);
       if (config.logRequests === false) return;
-      const caller = Object.getOwnPropertyDescriptor(request, 'caller')?.value?.id;
-      const trace = TRACE_PARENT.exec(String(request.headers.traceparent ?? ''))?.[1];
-      const { id } = request.params instanceof Object && 'id' in request.params ? request.params : { id: undefined };
-      request.log.info(
-        {
-          ...(caller !== undefined && { caller }),
-          operation,
-          method: request.method,
-          ...(typeof id === 'string' && /^[0-9a-f-]{36}$/i.test(id) && { assetId: id }),
-          status: finished ? reply.statusCode : 499,
-          bytesIn: Number(
-            request.headers['content-length'] ?? request.raw.socket.bytesRead - (bytesAtStart.get(request.raw) ?? 0),
-          ),
-          bytesOut: Number(reply.getHeader('content-length') ?? 0),
-          milliseconds: Math.round(seconds * 1000),
-          ...(trace !== undefined && { trace }),
-        },
-        finished ? 'request' : 'request broken off',
-      );
+      const log = (more: object) =>
+        request.log.info(
+          { ...told(request, reply, bytesAtStart), ...more },
+          finished ? 'request' : 'request broken off',
+        );
+      // Refusals of those who ask too much are many, and all alike.
+      if (finished && (reply.statusCode === 429 || reply.statusCode === 503))
+        throttle.log(`${reply.statusCode} ${reply.problem}`, log);
+      else log({});
     });
   });
+}
+
+/** What a line says of a request. */
+function told(request: FastifyRequest, reply: FastifyReply, bytesAtStart: WeakMap<IncomingMessage, number>) {
+  const { raw, headers } = request;
+  const caller = callerIdOf(request);
+  const trace = TRACE_PARENT.exec(String(headers.traceparent ?? ''))?.[1];
+  const assetId = assetIdOf(request, reply);
+  // Node takes the socket away from a request that was destroyed, whatever the type says.
+  const socket: Socket | null = raw.socket;
+  const read = (socket?.bytesRead ?? 0) - (bytesAtStart.get(raw) ?? 0);
+  return {
+    ...(caller !== undefined && { caller }),
+    operation: operationOf(request),
+    method: request.method,
+    ...(assetId !== undefined && { assetId }),
+    status: reply.raw.writableFinished ? reply.statusCode : 499,
+    ...(reply.problem !== undefined && { problem: reply.problem }),
+    bytesIn: Number(headers['content-length'] ?? Math.max(0, read)),
+    bytesOut: Number(reply.getHeader('content-length') ?? 0),
+    milliseconds: Math.round(reply.elapsedTime),
+    ...(trace !== undefined && { trace }),
+  };
+}
+
+function operationOf(request: FastifyRequest): string {
+  const { schema, url } = request.routeOptions;
+  return schema?.operationId ?? (request.is404 ? 'none' : (url ?? 'none'));
+}
+
+/** Of the path; of what was uploaded, it is in the answer. */
+function assetIdOf({ params }: FastifyRequest, reply: FastifyReply): string | undefined {
+  const { id } = params instanceof Object && 'id' in params ? params : { id: undefined };
+  const texts = [id, reply.getHeader('asset-id'), /\/([^/]+)$/.exec(String(reply.getHeader('location') ?? ''))?.[1]];
+  return texts.find((text) => typeof text === 'string' && /^[0-9a-f-]{36}$/i.test(text))?.toString();
 }

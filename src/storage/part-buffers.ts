@@ -7,7 +7,8 @@
  * memory.
  *
  * Who waits is served in order of arrival; a small request does not overtake a large one, or the large one might
- * starve. Buffers are kept and used again, so that a busy service neither allocates nor leaves the garbage collector
+ * starve. But one caller has half of the budget at most, so whoever waits because of that bound is passed over; and while
+ * somebody waits for memory of others, these are looked at: see slow-clients.ts. Buffers are kept and used again, so that a busy service neither allocates nor leaves the garbage collector
  * large blocks to find: with 1 MiB files that took a third of the processor time. So that they fit again, they come in
  * few sizes.
  */
@@ -17,6 +18,8 @@ import { free } from './chunks.ts';
 const GRANULE = 4096;
 /** Kept buffers are dropped when nothing was given back for this long. Milliseconds. */
 const IDLE_BEFORE_TRIM = 10_000;
+/** While somebody waits, how often those are told of it who can free memory. Milliseconds. */
+const TELL_EVERY = 250;
 
 export interface PartBuffer {
   /** `capacity` bytes of memory that nobody else uses until `release`. Not cleared. */
@@ -31,8 +34,20 @@ export class NoBufferFree extends Error {
 }
 
 interface Waiter {
+  /** Absent for what the service does itself. */
+  callerId: string | undefined;
   bytes: number;
   grant(): void;
+}
+
+/** Where the uploads of one caller take their buffers. */
+export interface CallerBuffers {
+  /** Bytes of all buffers together. */
+  readonly budget: number;
+  /** Bytes of the usual buffer of a part. */
+  readonly partSize: number;
+  acquire(capacity: number, wait: number, signal: AbortSignal): Promise<PartBuffer>;
+  tryAcquire(capacity: number): PartBuffer | undefined;
 }
 
 export class PartBuffers {
@@ -40,21 +55,41 @@ export class PartBuffers {
   readonly budget: number;
   /** Bytes of the usual buffer of a part. An upload that began with larger parts, under other settings, gets larger ones. */
   readonly partSize: number;
+  readonly #onContention: (callerId: string) => void;
   readonly #waiters = new Set<Waiter>();
+  /** Bytes that are out, by caller. */
+  readonly #byCaller = new Map<string, number>();
   /** Kept buffers by size. */
   readonly #spare = new Map<number, Buffer[]>();
   #spareBytes = 0;
   #inUse = 0;
   #trim: NodeJS.Timeout | undefined;
+  #telling: NodeJS.Timeout | undefined;
 
   /**
    * @param budget bytes of all buffers together, at least `partSize`
-   * @param partSize bytes of the buffer of a part
+   * @param partSize bytes of the usual buffer of a part
+   * @param onContention told who waits for memory, again and again while he does
    */
-  constructor(budget: number, partSize: number) {
+  constructor(budget: number, partSize: number, onContention: (callerId: string) => void = () => {}) {
     if (budget < partSize) throw new RangeError('the budget must hold at least one part');
     this.budget = budget;
     this.partSize = partSize;
+    this.#onContention = onContention;
+  }
+
+  /** The buffers as one caller may take them: at most half of the budget, or one. */
+  of(callerId: string): CallerBuffers {
+    return {
+      budget: this.budget,
+      partSize: this.partSize,
+      acquire: async (capacity, wait, signal) => {
+        const bytes = this.#rounded(capacity);
+        await this.#claim(bytes, wait, signal, callerId);
+        return this.#bufferOf(bytes, callerId);
+      },
+      tryAcquire: (capacity) => this.#tryAcquire(capacity, callerId),
+    };
   }
 
   /** Bytes that are out. */
@@ -65,11 +100,6 @@ export class PartBuffers {
   /** Bytes that are out, or kept to be used again. */
   get allocated(): number {
     return this.#inUse + this.#spareBytes;
-  }
-
-  /** Whether uploads are waiting for memory; then those that hold it must move faster. */
-  get contended(): boolean {
-    return this.#waiters.size > 0;
   }
 
   /**
@@ -100,22 +130,46 @@ export class PartBuffers {
 
   /** One more buffer, if it is free at once and nobody is waiting. */
   tryAcquire(capacity: number): PartBuffer | undefined {
+    return this.#tryAcquire(capacity, undefined);
+  }
+
+  #tryAcquire(capacity: number, callerId: string | undefined): PartBuffer | undefined {
     const bytes = this.#rounded(capacity);
-    if (this.#waiters.size > 0 || this.#inUse + bytes > this.budget) return undefined;
+    if (!this.#isFree(bytes, callerId)) return undefined;
+    this.#take(bytes, callerId);
+    return this.#bufferOf(bytes, callerId);
+  }
+
+  /** Free at once, with nobody waiting for it. */
+  #isFree(bytes: number, callerId: string | undefined): boolean {
+    return !this.#firstWaiter() && this.#inUse + bytes <= this.budget && this.#mayHave(bytes, callerId);
+  }
+
+  #mayHave(bytes: number, callerId: string | undefined): boolean {
+    if (callerId === undefined) return true;
+    return (this.#byCaller.get(callerId) ?? 0) + bytes <= Math.max(this.partSize, this.budget / 2);
+  }
+
+  /** Of those that wait for others, and not because of their own bound. */
+  #firstWaiter(): Waiter | undefined {
+    for (const waiter of this.#waiters) if (this.#mayHave(waiter.bytes, waiter.callerId)) return waiter;
+    return undefined;
+  }
+
+  #take(bytes: number, callerId: string | undefined): void {
     this.#inUse += bytes;
-    return this.#bufferOf(bytes);
+    if (callerId !== undefined) this.#byCaller.set(callerId, (this.#byCaller.get(callerId) ?? 0) + bytes);
   }
 
   /** Counts the bytes as in use, once it is this one's turn and they are free. */
-  async #claim(bytes: number, wait: number, signal: AbortSignal): Promise<void> {
+  async #claim(bytes: number, wait: number, signal: AbortSignal, callerId?: string): Promise<void> {
     signal.throwIfAborted();
-    if (this.#waiters.size === 0 && this.#inUse + bytes <= this.budget) {
-      this.#inUse += bytes;
+    if (this.#isFree(bytes, callerId)) {
+      this.#take(bytes, callerId);
       return;
     }
     await new Promise<void>((resolve, reject) => {
       const leave = (reason: unknown) => {
-        this.#waiters.delete(waiter);
         settled();
         reject(reason);
         // The one behind may need less than this one did.
@@ -126,8 +180,11 @@ export class PartBuffers {
       const settled = () => {
         clearTimeout(timer);
         signal.removeEventListener('abort', onAbort);
+        this.#waiters.delete(waiter);
+        if (this.#waiters.size === 0) this.#stopTelling();
       };
       const waiter: Waiter = {
+        callerId,
         bytes,
         grant: () => {
           settled();
@@ -136,7 +193,19 @@ export class PartBuffers {
       };
       signal.addEventListener('abort', onAbort, { once: true });
       this.#waiters.add(waiter);
+      this.#tell();
     });
+  }
+
+  #tell(): void {
+    this.#telling ??= setInterval(() => this.#tell(), TELL_EVERY).unref();
+    const first = this.#firstWaiter();
+    if (first) this.#onContention(first.callerId ?? '');
+  }
+
+  #stopTelling(): void {
+    clearInterval(this.#telling);
+    this.#telling = undefined;
   }
 
   #rounded(capacity: number): number {
@@ -148,20 +217,25 @@ export class PartBuffers {
   }
 
   /** A buffer of bytes that are claimed. */
-  #bufferOf(bytes: number): PartBuffer {
+  #bufferOf(bytes: number, callerId?: string): PartBuffer {
     const memory = this.#kept(bytes) ?? Buffer.allocUnsafeSlow(bytes);
     this.#dropSurplus();
     return {
       memory,
       release: once(() => {
         this.#keep(memory);
-        this.#giveBack(bytes);
+        this.#giveBack(bytes, callerId);
       }),
     };
   }
 
-  #giveBack(bytes: number): void {
+  #giveBack(bytes: number, callerId?: string): void {
     this.#inUse -= bytes;
+    if (callerId !== undefined) {
+      const left = (this.#byCaller.get(callerId) ?? 0) - bytes;
+      if (left > 0) this.#byCaller.set(callerId, left);
+      else this.#byCaller.delete(callerId);
+    }
     this.#serve();
     this.#scheduleTrim();
   }
@@ -195,11 +269,10 @@ export class PartBuffers {
   }
 
   #serve(): void {
-    for (const waiter of this.#waiters) {
-      if (this.#inUse + waiter.bytes > this.budget) return;
-      this.#waiters.delete(waiter);
-      this.#inUse += waiter.bytes;
-      waiter.grant();
+    for (let first = this.#firstWaiter(); first; first = this.#firstWaiter()) {
+      if (this.#inUse + first.bytes > this.budget) return;
+      this.#take(first.bytes, first.callerId);
+      first.grant();
     }
   }
 

@@ -22,11 +22,11 @@ import {
   ObjectStoreUnavailable,
   type UploadedPart,
 } from './object-store.ts';
-import type { PartBuffer, PartBuffers } from './part-buffers.ts';
+import type { CallerBuffers, PartBuffer } from './part-buffers.ts';
 
 export interface PartWriterOptions {
   store: ObjectStore;
-  buffers: PartBuffers;
+  buffers: CallerBuffers;
   key: string;
   /** Bytes of every part but the last, at most the budget of the buffers; the usual size of a buffer when absent. */
   partSize?: number;

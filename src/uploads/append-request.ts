@@ -101,7 +101,7 @@ export class AppendRequest {
     if (request.checksum) this.#body = createHash(request.checksum.algorithm);
     this.#writer = new PartWriter({
       store,
-      buffers,
+      buffers: buffers.of(request.actor.callerId),
       key: session.objectKey,
       partSize,
       partsInFlight: partsInFlightOf(context),
@@ -162,7 +162,7 @@ export class AppendRequest {
   async #receive(): Promise<void> {
     const { source, checksum } = this.#request;
     try {
-      for await (const chunk of meteredBody(this.#context, source, this.#signal)) {
+      for await (const chunk of meteredBody(this.#context, source, this.#signal, this.#request.actor.callerId)) {
         this.#refuseBeyond(this.#writer.length + chunk.length);
         this.#body?.update(chunk);
         if (this.#writer.wouldSend(chunk.length)) await this.#readTail();

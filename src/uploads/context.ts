@@ -10,12 +10,19 @@ import { UploadSessionsRepository } from './session-repository.ts';
 
 /** A disk gains nothing from more, and memory is saved. */
 const DISK_PARTS_IN_FLIGHT = 2;
-/** While uploads wait for memory, those that hold it must move at least this fast. Bytes per second. */
-const CONTENDED_RATE = 64 * 1024;
 
 export type UploadOutcome = 'stored' | 'refused' | 'aborted' | 'failed';
 
-type Shared = 'config' | 'policies' | 'database' | 'store' | 'buffers' | 'admission' | 'tasks' | 'onError';
+type Shared =
+  | 'config'
+  | 'policies'
+  | 'database'
+  | 'store'
+  | 'buffers'
+  | 'admission'
+  | 'slowUploads'
+  | 'tasks'
+  | 'onError';
 
 export interface UploadContext extends Pick<Core, Shared> {
   uploads: UploadsRepository;
@@ -26,9 +33,9 @@ export interface UploadContext extends Pick<Core, Shared> {
 
 /** The context of all uploads of a process. */
 export function uploadContext(core: Core): UploadContext {
-  const { config, policies, database, store, buffers, admission, tasks, onError } = core;
+  const { config, policies, database, store, buffers, admission, slowUploads, tasks, onError } = core;
   return {
-    ...{ config, policies, database, store, buffers, admission, tasks, onError },
+    ...{ config, policies, database, store, buffers, admission, slowUploads, tasks, onError },
     uploads: uploadsRepository(core, database),
     sessions: new UploadSessionsRepository(database),
     quotas: new QuotasRepository(database, config.DEFAULT_QUOTA),
@@ -64,16 +71,20 @@ export function throughProcess({ buffers }: Pick<UploadContext, 'buffers'>, limi
   return Math.min(limit, buffers.partSize * MAX_PARTS);
 }
 
-/** The body of a client, which is ended when it comes too slowly. */
+/**
+ * The body of a client, which is ended when it comes too slowly.
+ * @param callerId who has the place and the memory that others may wait for; absent where nothing is held
+ */
 export function meteredBody(
-  { config, buffers }: Pick<UploadContext, 'config' | 'buffers'>,
+  { config, slowUploads }: Pick<UploadContext, 'config' | 'slowUploads'>,
   source: AsyncIterable<Buffer>,
   signal: AbortSignal,
+  callerId?: string,
 ): AsyncGenerator<Buffer> {
-  const rate = config.MIN_UPLOAD_RATE;
   return metered(source, {
-    minimumRate: () => (rate > 0 && buffers.contended ? Math.max(rate, CONTENDED_RATE) : rate),
+    minimumRate: config.MIN_UPLOAD_RATE,
     window: config.BODY_TIMEOUT,
     signal,
+    ...(callerId !== undefined && config.MIN_UPLOAD_RATE > 0 && { contention: { callerId, slowClients: slowUploads } }),
   });
 }

@@ -216,7 +216,7 @@ class SingleUpload {
     this.#validation = new FileValidation(policies, declared);
     this.#writer = new PartWriter({
       store,
-      buffers,
+      buffers: buffers.of(arrival.actor.callerId),
       key: this.record.objectKey,
       partsInFlight: partsInFlightOf(context),
       signal: arrival.signal,
@@ -298,7 +298,7 @@ class SingleUpload {
   /** Step 2: every byte, once. */
   async #receive(): Promise<void> {
     const { source, signal, size } = this.#arrival;
-    for await (const chunk of meteredBody(this.#context, source, signal)) {
+    for await (const chunk of meteredBody(this.#context, source, signal, this.#arrival.actor.callerId)) {
       refuseBeyond(this.#limit, this.#writer.length + chunk.length);
       this.#hash.update(chunk);
       // Until the type is validated, the first bytes wait in the first buffer; from then on each chunk is checked as it comes.

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { createServer, type Server } from 'node:http';
 import { after, before, describe, test } from 'node:test';
 import { exportJWK, generateKeyPair, type JWTPayload, SignJWT, UnsecuredJWT } from 'jose';
-import { TokenCache } from '../../src/http/authentication.ts';
+import { TokenCache } from '../../src/http/token-cache.ts';
 import { Client } from '../support/client.ts';
 import { png } from '../support/files.ts';
 import { startService, type TestService } from '../support/service.ts';
@@ -60,6 +60,11 @@ describe('callers with a shared secret', () => {
     ['a token that expires beyond all dates', () => token({ exp: 1e20 })],
     ['a token without a subject', () => token({ sub: undefined as unknown as string })],
     ['a token with an empty subject', () => token({ sub: '' })],
+    ['a token whose subject is null', () => token({ sub: null as unknown as string })],
+    ['a token with a list of subjects', () => token({ sub: ['alice'] as unknown as string })],
+    ['a token with a number as its subject', () => token({ sub: 7 as unknown as string })],
+    ['a token with an object as its subject', () => token({ sub: { id: 'alice' } as unknown as string })],
+    ['a token with a subject that is too long', () => token({ sub: 'x'.repeat(256) })],
     ['a token with a control character in its subject', () => token({ sub: 'a\nb' })],
     ['a token of another issuer', () => token({ iss: 'other' })],
     ['a token for another audience', () => token({ aud: 'other' })],
@@ -117,7 +122,7 @@ describe('callers with a shared secret', () => {
     socket.on('close', () => {
       closed = true;
     });
-    socket.write('PUT /v1/assets/raw/a.png HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\n\r\n');
+    socket.write('PUT /v1/assets/raw/a.png HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1073741824\r\n\r\n');
     const chunk = Buffer.alloc(65_536);
     const pump = () => {
       while (!closed && socket.write(chunk));
@@ -144,7 +149,7 @@ describe('callers with a shared secret', () => {
         answer += chunk;
       });
       socket.pause();
-      socket.write('PUT /v1/assets/raw/a.png HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\n\r\n');
+      socket.write('PUT /v1/assets/raw/a.png HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1073741824\r\n\r\n');
       const chunk = Buffer.alloc(65_536);
       const pump = () => {
         while (!closed && socket.write(chunk));
@@ -198,10 +203,11 @@ describe('callers with a key set', () => {
       if (answering) response.setHeader('content-type', 'application/json').end(JSON.stringify({ keys: jwks }));
       else response.writeHead(500).end();
     });
+    for (const [kid, key] of Object.entries(await unusableKeys(keys))) jwks.push({ ...key, kid });
     await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
     const address = server.address();
     const url = `http://127.0.0.1:${typeof address === 'object' ? address?.port : 0}/jwks`;
-    service = await startService({ env: { AUTH_JWKS_URL: url } });
+    service = await startService({ env: { AUTH_JWKS_URL: url, AUTH_AUDIENCE: 'stowage' } });
   });
   after(async () => {
     await service.close();
@@ -219,14 +225,26 @@ describe('callers with a key set', () => {
     ).get('/v1/quota');
     assert.equal(answer.status, 503);
     assert.match(answer.headers.get('retry-after') ?? '', /^\d+$/);
-    answering = true;
   });
 
-  test('RS256, ES256 and EdDSA are let in by one fetch of the keys', async () => {
+  test('a key server that fails is asked once in a while, whatever number of tokens come', async () => {
+    const before = requests;
+    const statuses = await Promise.all(
+      Array.from({ length: 50 }, async (_each, index) =>
+        statusOf(await token({}, keyOf('RS256'), { alg: 'RS256', kid: `junk-${index}` })),
+      ),
+    );
+    assert.deepEqual(new Set(statuses), new Set([503]));
+    assert.ok(requests - before <= 1, `${requests - before} fetches`);
+    answering = true;
+    await waitUntil(async () => (await statusOf(await token({}, keyOf('RS256'), { alg: 'RS256', kid: 'x' }))) === 401);
+  });
+
+  test('RS256, ES256 and EdDSA are let in without another fetch of the keys', async () => {
     const before = requests;
     for (const alg of ['RS256', 'ES256', 'EdDSA'])
       assert.equal(await statusOf(await token({}, keyOf(alg), { alg, kid: alg })), 200, alg);
-    assert.equal(requests, before + 1);
+    assert.equal(requests, before);
   });
 
   test('unknown keys lead to no more than one fetch until the cooldown is over', async () => {
@@ -236,6 +254,22 @@ describe('callers with a key set', () => {
     assert.ok(requests - before <= 1, `${requests - before} fetches`);
   });
 
+  for (const kid of ['short', 'broken', 'oct', 'curve'])
+    test(`a key that cannot be used lets nobody in: ${kid}`, async () => {
+      const alg = kid === 'short' ? 'RS256' : 'ES256';
+      // jose signs with no key that is too short; any signature of the right form asks for the key.
+      const [, payload, signature] = (await token({}, keyOf(alg), { alg, kid })).split('.');
+      const header = Buffer.from(JSON.stringify({ alg, kid })).toString('base64url');
+      assert.equal(await statusOf(`${header}.${payload}.${signature}`), 401);
+    });
+
+  test('a token without kid is verified by whichever key of its kind made it', async () => {
+    assert.equal(await statusOf(await token({}, keyOf('second'), { alg: 'ES256' })), 200);
+    assert.equal(await statusOf(await token({}, keyOf('ES256'), { alg: 'ES256' })), 200);
+    const stranger = await generateKeyPair('ES256');
+    assert.equal(await statusOf(await token({}, stranger.privateKey, { alg: 'ES256' })), 401);
+  });
+
   test('the public key is no secret: HS256 signed with it is refused', async () => {
     assert.equal(
       await statusOf(await token({}, new TextEncoder().encode('RS256'.repeat(10)), { alg: 'HS256', kid: 'RS256' })),
@@ -243,6 +277,24 @@ describe('callers with a key set', () => {
     );
   });
 });
+
+/** As a set may have them, by name; whoever can sign with one finds the key in `signers`. */
+async function unusableKeys(signers: Record<string, CryptoKey>): Promise<Record<string, object>> {
+  const short = await crypto.subtle.generateKey(
+    { name: 'RSASSA-PKCS1-v1_5', modulusLength: 1024, publicExponent: new Uint8Array([1, 0, 1]), hash: 'SHA-256' },
+    true,
+    ['sign', 'verify'],
+  );
+  const second = await generateKeyPair('ES256', { extractable: true });
+  signers['second'] = second.privateKey;
+  return {
+    second: { ...(await exportJWK(second.publicKey)), alg: 'ES256' },
+    short: await exportJWK(short.publicKey),
+    broken: { kty: 'EC', crv: 'P-256', x: 'AA', y: 'AA' },
+    oct: { kty: 'oct', k: 'c2VjcmV0' },
+    curve: { kty: 'EC', crv: 'P-999', x: 'AA', y: 'AA' },
+  };
+}
 
 describe('development mode', () => {
   test('believes x-user-id, and without it everybody is local-user', async () => {
@@ -292,6 +344,15 @@ describe('tokens that were verified', () => {
     known.remember('ending', caller, 1_000_001);
     context.mock.timers.tick(1);
     assert.equal(known.callerOf('ending'), undefined);
+  });
+
+  test('are bounded in bytes, however long they are and whatever scopes they name', () => {
+    const known = new TokenCache();
+    const scopes = new Set(Array.from({ length: 500 }, (_each, index) => `scope-${index}`));
+    for (let index = 0; index < 2000; index++)
+      known.remember(`${'x'.repeat(15_000)}${index}`, { id: 'alice', scopes }, Date.now() + 60_000);
+    assert.ok(known.bytes <= 8 * 1024 * 1024, `${known.bytes} bytes`);
+    assert.ok(known.callerOf(`${'x'.repeat(15_000)}1999`));
   });
 
   test('are bounded in number: the one that was not used for longest is forgotten', () => {

@@ -37,7 +37,7 @@ describe('forms', () => {
     { type = 'multipart/form-data; boundary=XX', headers = '', path = '/v1/assets', user = 'forms' } = {},
   ): Buffer {
     return bytes(
-      `POST ${path} HTTP/1.1\r\nHost: x\r\nX-User-Id: ${user}\r\nContent-Type: ${type}\r\n${headers}Content-Length: ${body.length}\r\n\r\n`,
+      `POST ${path} HTTP/1.1\r\nHost: localhost\r\nX-User-Id: ${user}\r\nContent-Type: ${type}\r\n${headers}Content-Length: ${body.length}\r\n\r\n`,
       body,
     );
   }
@@ -211,12 +211,12 @@ describe('forms', () => {
   test('a form that says it is too large is refused before it is sent', async () => {
     const answer = await sendRaw(
       service.url,
-      `POST /v1/assets HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=XX\r\nContent-Length: 99999999\r\n\r\n`,
+      `POST /v1/assets HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=XX\r\nContent-Length: 99999999\r\n\r\n`,
     );
     assert.equal(answer.status, 413);
     const expecting = await sendRaw(
       service.url,
-      `PUT /v1/assets/raw/a.png HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n`,
+      `PUT /v1/assets/raw/a.png HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n`,
     );
     assert.equal(expecting.status, 413);
   });
@@ -228,7 +228,7 @@ describe('forms', () => {
       received += chunk;
     });
     socket.write(
-      `PUT /v1/assets/raw/a.png HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: ${picture.length}\r\n\r\n`,
+      `PUT /v1/assets/raw/a.png HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: ${picture.length}\r\n\r\n`,
     );
     await waitUntil(() => received.startsWith('HTTP/1.1 100 Continue'));
     socket.write(picture);

@@ -25,7 +25,7 @@ function heldUpload(service: TestService, user: string): { socket: Socket; finis
     answer += chunk;
   });
   socket.write(
-    `PUT /v1/assets/raw/a.png HTTP/1.1\r\nHost: x\r\nX-User-Id: ${user}\r\nContent-Length: ${picture.length}\r\n\r\n`,
+    `PUT /v1/assets/raw/a.png HTTP/1.1\r\nHost: localhost\r\nX-User-Id: ${user}\r\nContent-Length: ${picture.length}\r\n\r\n`,
   );
   socket.write(picture.subarray(0, 100));
   return {
@@ -58,8 +58,8 @@ describe('slow clients', () => {
           });
           socket.write(
             index % 2
-              ? `GET /v1/assets HTTP/1.1\r\nHost: x\r\n`
-              : `PUT /v1/assets/raw/a.png HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n`,
+              ? `GET /v1/assets HTTP/1.1\r\nHost: localhost\r\n`
+              : `PUT /v1/assets/raw/a.png HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n`,
           );
           timers.push(setInterval(() => socket.write(index % 2 ? 'X-A: b\r\n' : 'x'), 300));
         }
@@ -76,7 +76,7 @@ describe('slow clients', () => {
     withService({ env: { BODY_TIMEOUT: '1s' } }, async (service) => {
       const answer = await sendRaw(
         service.url,
-        'PUT /v1/admin/quotas/a HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{"limit"',
+        'PUT /v1/admin/quotas/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{"limit"',
       );
       assert.equal(answer.status, 408);
       assert.match(answer.body, /urn:stowage:problem:request-timeout/);
@@ -92,7 +92,9 @@ describe('slow clients', () => {
         socket.on('data', (chunk) => {
           answer += chunk;
         });
-        socket.write(`PUT /v1/assets/raw/a.png HTTP/1.1\r\nHost: x\r\nContent-Length: ${picture.length}\r\n\r\n`);
+        socket.write(
+          `PUT /v1/assets/raw/a.png HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${picture.length}\r\n\r\n`,
+        );
         for (let sent = 0; sent < picture.length; sent += 500) {
           socket.write(picture.subarray(sent, sent + 500));
           await new Promise((pause) => setTimeout(pause, 100));
@@ -139,7 +141,7 @@ describe('bounded uploads', () => {
   test('when the memory for parts is taken, the next upload waits and is refused with 503', () =>
     withService({ env: { UPLOAD_MEMORY: '5MiB', PART_SIZE: '5MiB', UPLOAD_WAIT: '300ms' } }, async (service) => {
       const socket = openSocket(service.url);
-      socket.write('PUT /v1/assets/raw/m.glb HTTP/1.1\r\nHost: x\r\nContent-Length: 50000000\r\n\r\n');
+      socket.write('PUT /v1/assets/raw/m.glb HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50000000\r\n\r\n');
       await active(service, 1);
       const answer = await new Client(service.url, 'bob').raw(png());
       assert.equal(answer.status, 503);

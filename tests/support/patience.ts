@@ -5,6 +5,7 @@
 export const patience = {
   UPLOAD_WAIT: '5m',
   BODY_TIMEOUT: '2m',
+  READ_TIMEOUT: '2m',
   DATABASE_TIMEOUT: '2m',
   S3_CONNECT_TIMEOUT: '1m',
   S3_REQUEST_TIMEOUT: '2m',

@@ -114,7 +114,7 @@ describe('configuration', () => {
       'fd00::/8',
       '::1/128',
     ])
-      assert.deepEqual(faultsOf({ TRUST_PROXY: proxies }), [], proxies);
+      assert.deepEqual(faultsOf({ AUTH_JWT_SECRET: 'x'.repeat(32), TRUST_PROXY: proxies }), [], proxies);
     for (const proxies of [
       '10.0.0.0/33',
       '10.0.0.0/64',

@@ -188,7 +188,10 @@ describe('Dockerfile', () => {
   test('sets only variables that exist', () => {
     for (const line of of('ENV'))
       for (const [, name = ''] of line.matchAll(/(\w+)=/g))
-        assert.ok(name in settings || /^(NODE_(ENV|COMPILE_CACHE)|MALLOC_(ARENA_MAX|MMAP_THRESHOLD_))$/.test(name), name);
+        assert.ok(
+          name in settings || /^(NODE_(ENV|COMPILE_CACHE)|MALLOC_(ARENA_MAX|MMAP_THRESHOLD_))$/.test(name),
+          name,
+        );
   });
 
   test('copies only what exists and what .dockerignore lets through', () => {

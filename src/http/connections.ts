@@ -1,0 +1,116 @@
+/**
+ * What comes over one connection: a request at a time. Requests that a client sends without waiting for answers
+ * (pipelining, RFC 9112 section 9.3.2) are begun one after the other, so each connection holds one answer in memory and
+ * occupies one place of anything. Answers come in the order of requests: bytes that are no request are answered after the
+ * requests before them, or not at all when these have closed the connection.
+ *
+ * While the process drains, each answer says `Connection: close`, so that nobody sends the next request into a connection
+ * that is about to close (RFC 9112 section 9.6).
+ */
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+
+/** Requests of one connection that may wait; whoever sends more without waiting for answers is cut off after these. */
+const MAX_PIPELINED = 100;
+
+/** What a connection carries. */
+interface Line {
+  current: { request: IncomingMessage; response: ServerResponse } | undefined;
+  waiting: { request: IncomingMessage; response: ServerResponse }[];
+  /** Nothing that came after the last of those that wait is answered. */
+  isBroken: boolean;
+}
+
+export interface ConnectionsOptions {
+  /** Told of each answer before its request is handled. */
+  onAnswer: (response: ServerResponse) => void;
+}
+
+export class Connections {
+  readonly #options: ConnectionsOptions;
+  readonly #lines = new Map<Socket, Line>();
+  #draining = false;
+
+  constructor(options: ConnectionsOptions) {
+    this.#options = options;
+  }
+
+  /** For Fastify. */
+  createServer(
+    handler: RequestListener,
+    { http, keepAliveTimeout }: { http: object; keepAliveTimeout: number },
+  ): Server {
+    const server = createServer(http, (request, response) => this.#receive(handler, request, response));
+    server.keepAliveTimeout = keepAliveTimeout;
+    // Bodies have lowest rates instead.
+    server.requestTimeout = 0;
+    return server;
+  }
+
+  /** From now on each answer closes its connection. */
+  startDraining(): void {
+    this.#draining = true;
+    for (const { current } of this.#lines.values()) if (current) closeAfter(current.response);
+  }
+
+  /**
+   * Something came that cannot be parsed.
+   * @param answer writes the answer and closes the connection
+   */
+  parsingFailed(socket: Socket, answer: () => void): void {
+    const line = this.#lines.get(socket);
+    const current = line?.current;
+    // There is no request before it, or it is within the one that is being handled.
+    if (!line || !current || (!current.request.complete && !current.response.headersSent)) {
+      answer();
+      return;
+    }
+    if (line.isBroken) return;
+    line.isBroken = true;
+    // Whoever reads it knows that nothing else is answered.
+    closeAfter((line.waiting.at(-1) ?? current).response);
+  }
+
+  #receive(handler: RequestListener, request: IncomingMessage, response: ServerResponse): void {
+    const { socket } = request;
+    const line = this.#lineOf(socket);
+    if (line.isBroken) return;
+    if (!line.current) {
+      this.#begin(handler, line, { request, response });
+      return;
+    }
+    line.waiting.push({ request, response });
+    if (line.waiting.length < MAX_PIPELINED) return;
+    line.isBroken = true;
+    closeAfter(response);
+  }
+
+  #begin(handler: RequestListener, line: Line, exchange: NonNullable<Line['current']>): void {
+    const { request, response } = exchange;
+    line.current = exchange;
+    if (this.#draining) closeAfter(response);
+    response.once('close', () => {
+      line.current = undefined;
+      const next = line.waiting.shift();
+      if (next && !request.socket.destroyed) this.#begin(handler, line, next);
+      else if (line.isBroken && !request.socket.writableEnded) request.socket.destroySoon();
+    });
+    this.#options.onAnswer(response);
+    handler(request, response);
+  }
+
+  #lineOf(socket: Socket): Line {
+    let line = this.#lines.get(socket);
+    if (!line) {
+      line = { current: undefined, waiting: [], isBroken: false };
+      this.#lines.set(socket, line);
+      socket.once('close', () => this.#lines.delete(socket));
+    }
+    return line;
+  }
+}
+
+/** Without effect when the header fields are sent already; then the connection closes all the same. */
+function closeAfter(response: ServerResponse): void {
+  response.shouldKeepAlive = false;
+}
