@@ -55,7 +55,13 @@ interface ClientPackage {
 const MiB = 1024 * 1024;
 const FILE_TIME = Date.UTC(2026, 10, 20);
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
-const environment = { PART_SIZE: '5MiB', DEFAULT_QUOTA: '1GiB', REQUESTS_PER_MINUTE: '0', UPLOADS_PER_HOUR: '0' };
+const environment = {
+  PART_SIZE: '5MiB',
+  DEFAULT_QUOTA: '1GiB',
+  REQUESTS_PER_MINUTE: '0',
+  UPLOADS_PER_HOUR: '0',
+  BODY_TIMEOUT: '5s',
+};
 const quick = { first: 20, longest: 100 };
 
 function storageOf(map = new Map<string, string>()): Storage {
@@ -95,6 +101,7 @@ describe('upload(file) in Node, on a network that comes and goes', () => {
     headers: { 'x-user-id': owner },
     parallel: 2,
     backoff: quick,
+    stallTimeout: 10_000,
     ...more,
   });
   /** Does `act` once, when half of the file is on its way. */
