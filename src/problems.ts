@@ -191,11 +191,13 @@ export const problemDocument = z
     detail: z.string().optional().meta({ description: 'What happened this time, and what to do' }),
     errors: z
       .array(
-        z.object({
-          pointer: z.string().optional().meta({ description: 'JSON Pointer (RFC 6901) into the body' }),
-          parameter: z.string().optional().meta({ description: 'Name of a parameter, header field or form field' }),
-          detail: z.string(),
-        }),
+        z
+          .object({
+            pointer: z.string().optional().meta({ description: 'JSON Pointer (RFC 6901) into the body' }),
+            parameter: z.string().optional().meta({ description: 'Name of a parameter, header field or form field' }),
+            detail: z.string(),
+          })
+          .meta({ id: 'ProblemError' }),
       )
       .optional()
       .meta({ description: 'Each fault of the input' }),

@@ -10,38 +10,42 @@ const count = z
   .int()
   .min(0)
   .meta({ override: { type: 'integer', minimum: 0 } });
-const jobsDocument = (queueName: z.ZodType<string>) =>
-  z
-    .object({
-      queues: z.array(
-        z.object({
-          queue: queueName,
+const queue = z.string().meta({ description: 'Name of a queue', example: 'delete-object' });
+const jobsDocument = z
+  .object({
+    queues: z.array(
+      z
+        .object({
+          queue,
           waiting: count.meta({ description: 'Waiting to be run' }),
           retrying: count.meta({ description: 'Failed, waiting for another try' }),
           active: count.meta({ description: 'Running' }),
           deadLetters: count.meta({ description: 'Failed for good' }),
           oldestAt: timestamp.optional().meta({ description: 'When the oldest waiting job was enqueued' }),
           oldestSeconds: count.optional().meta({ description: 'Seconds since then' }),
-        }),
-      ),
-      deadLetters: z
-        .array(
-          z.object({
+        })
+        .meta({ id: 'JobQueue' }),
+    ),
+    deadLetters: z
+      .array(
+        z
+          .object({
             id: z.string(),
-            queue: queueName,
+            queue,
             at: timestamp,
             assetId: z.string().optional(),
             reason: z.string().meta({ description: 'Why the last try failed', example: 'object-store-unavailable' }),
-          }),
-        )
-        .meta({ description: `The oldest ${LISTED}` }),
-    })
-    .meta({ id: 'Jobs' });
+          })
+          .meta({ id: 'FailedJob' }),
+      )
+      .meta({ description: `The oldest ${LISTED}` }),
+  })
+  .meta({ id: 'Jobs' });
 
 export function jobRoutes(app: App, jobs: JobQueue): void {
   const queueName = z
     .enum(jobs.names as [string, ...string[]], { error: `must be one of ${jobs.names.join(', ')}` })
-    .meta({ description: 'Name of a queue', example: 'delete-object' });
+    .meta({ id: 'QueueName', description: 'Name of a queue', example: 'delete-object' });
   app.get(
     '/v1/admin/jobs',
     {
@@ -49,7 +53,7 @@ export function jobRoutes(app: App, jobs: JobQueue): void {
         operationId: 'getJobs',
         tags: ['Administration'],
         summary: 'Get the jobs by queue and state, and the dead letters',
-        response: { 200: jobsDocument(queueName) },
+        response: { 200: jobsDocument },
       },
       config: { scope: 'admin', success: { status: 200, description: 'The jobs' }, problems: ['missing-scope'] },
     },

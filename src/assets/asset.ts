@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { getTableColumns } from 'drizzle-orm';
 import { z } from 'zod';
 import { type AssetState, assets } from '../database/tables/assets.ts';
-import { binaryDigest, bytesCount, timestamp } from '../http/schema-types.ts';
+import { binaryDigest, bytesCount, openEnum, timestamp } from '../http/schema-types.ts';
 
 export interface Asset {
   id: string;
@@ -78,9 +78,11 @@ export const assetDocument = z
     sha256: binaryDigest.optional().meta({
       description: 'SHA-256 of the bytes; absent after a direct upload that declared none',
     }),
-    state: z
-      .enum(['processing', 'ready', 'rejected', 'lost'])
-      .meta({ description: 'Only `ready` assets can be downloaded' }),
+    state: openEnum(
+      'AssetState',
+      ['processing', 'ready', 'rejected', 'lost'],
+      'Only `ready` assets can be downloaded.',
+    ),
     reason: z.string().optional().meta({ description: 'Problem type for which the asset was rejected' }),
     metadata: z
       .record(z.string(), z.string())

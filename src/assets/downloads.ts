@@ -1,5 +1,6 @@
 /** Downloads: a link to the object store, the bytes through the service, and the links of the disk store. */
 import { createHash } from 'node:crypto';
+import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { MAX_LINK } from '../config.ts';
 import type { AuditAction } from '../database/audit.ts';
@@ -8,7 +9,7 @@ import { formatDigest } from '../http/digest-fields.ts';
 import type { DownloadPlaces } from '../http/download-places.ts';
 import type { App } from '../http/openapi.ts';
 import type { ToPublicUrl } from '../http/public-url.ts';
-import { assetId, binary, flag, timestamp } from '../http/schema-types.ts';
+import { assetId, binary, timestamp } from '../http/schema-types.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import { DiskObjectStore } from '../storage/disk/disk-object-store.ts';
 import { assetIdOf } from '../storage/object-key.ts';
@@ -35,9 +36,28 @@ export interface DownloadRoutesOptions {
 const tags = ['Downloads'];
 const byId = z.object({ id: assetId });
 
-const disposition = z.enum(['inline', 'attachment'], { error: 'must be inline or attachment' }).optional().meta({
-  description:
-    'Whether browsers show or save the file. `inline` is possible for images, audio and video; everything else is an attachment',
+const disposition = z
+  .enum(['inline', 'attachment'], { error: 'must be inline or attachment' })
+  .meta({ id: 'Disposition' })
+  .optional()
+  .meta({
+    description:
+      'Whether browsers show or save the file. `inline` is possible for images, audio and video; everything else is an attachment',
+  });
+
+const linkQuery = z.strictObject({
+  expiresIn: z
+    .string()
+    .regex(/^\d{1,6}$/, `must be 1 to ${MAX_LINK}`)
+    .transform(Number)
+    .refine((n) => n >= 1 && n <= MAX_LINK, `must be 1 to ${MAX_LINK}`)
+    .optional()
+    .meta({
+      override: { type: 'integer', minimum: 1, maximum: MAX_LINK },
+      description: 'How long the link is valid, in seconds; at most 7 days',
+      example: 3600,
+    }),
+  disposition,
 });
 
 const link = z
@@ -54,14 +74,17 @@ const link = z
 
 const contentResponseHeaders = z.object({
   'Content-Disposition': z.string(),
-  'Repr-Digest': z.string().meta({
-    description: 'RFC 9530, SHA-256 of the whole file',
+  'Repr-Digest': z.string().optional().meta({
+    description: 'RFC 9530, SHA-256 of the whole file, where it is known',
     example: 'sha-256=:uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek=:',
   }),
   ETag: z.string(),
   'Last-Modified': z.string(),
   'Accept-Ranges': z.string(),
 });
+
+/** Their media type is that of the file; generators know bytes by this one. */
+const bytesContent = { 'application/octet-stream': { schema: binary } };
 
 /** Header fields that may make the answer another one than all the bytes. */
 const asksMore = Object.keys(conditionalHeaders.shape);
@@ -78,50 +101,44 @@ export function downloadRoutes(
         tags,
         summary: 'Get a download link that is valid for a limited time',
         description:
-          'The link needs no token and leads straight to the object store. It ends when it expires or the asset is deleted for good; links of the disk store end in the trash too. With `redirect=true` the answer is a 302 to it.',
+          'The link needs no token and leads straight to the object store. It ends when it expires or the asset is deleted for good; links of the disk store end in the trash too. To be led there at once, ask `redirectToDownload`.',
         params: byId,
-        querystring: z.strictObject({
-          expiresIn: z
-            .string()
-            .regex(/^\d{1,6}$/, `must be 1 to ${MAX_LINK}`)
-            .transform(Number)
-            .refine((n) => n >= 1 && n <= MAX_LINK, `must be 1 to ${MAX_LINK}`)
-            .optional()
-            .meta({
-              override: { type: 'integer', minimum: 1, maximum: MAX_LINK },
-              description: 'How long the link is valid, in seconds; at most 7 days',
-              example: 3600,
-            }),
-          disposition,
-          redirect: flag.meta({ override: { type: 'boolean', default: false }, description: 'Answer 302 to the link' }),
-        }),
+        querystring: linkQuery,
         response: { 200: link },
+      },
+      config: { success: { status: 200, description: 'The link' }, problems: ['not-found', 'wrong-state'] },
+    },
+    async (request, reply) => {
+      const { url, expiresAt, asset } = await issueLink(request);
+      reply.header('cache-control', 'no-store');
+      return { url, expiresAt: expiresAt.toISOString(), asset: toDocument(asset) };
+    },
+  );
+
+  app.get(
+    '/v1/assets/:id/download/redirect',
+    {
+      schema: {
+        operationId: 'redirectToDownload',
+        tags,
+        summary: 'Be led to a download link',
+        description:
+          'For places that take a URL but cannot read JSON, such as `<a href>` behind a session of your own.',
+        params: byId,
+        querystring: linkQuery,
       },
       config: {
         success: {
-          status: 200,
-          description: 'The link',
-          others: { '302': { description: 'With `redirect=true`', headers: z.object({ Location: z.string() }) } },
+          status: 302,
+          description: 'At Location',
+          headers: z.object({ Location: z.string().meta({ override: { type: 'string', format: 'uri' } }) }),
         },
         problems: ['not-found', 'wrong-state'],
       },
     },
     async (request, reply) => {
-      const { params, query } = request;
-      const expiresIn = Math.min(query.expiresIn ?? linkLife, await store.longestLink());
-      const detail = { expiresIn, ...(query.disposition !== undefined && { disposition: query.disposition }) };
-      const asset = await findForDownload(request, params.id, 'asset.link-issued', detail);
-      const expiresAt = new Date(Date.now() + expiresIn * 1000);
-      const signed = await store.presignGet(asset.objectKey, {
-        expiresIn,
-        contentType: asset.mediaType,
-        contentDisposition: dispositionFor(asset, query.disposition),
-        cacheControl: asset.cacheControl,
-      });
-      const url = toPublicUrl(request, signed);
-      reply.header('cache-control', 'no-store');
-      if (query.redirect) return reply.redirect(url, 302);
-      return { url, expiresAt: expiresAt.toISOString(), asset: toDocument(asset) };
+      const { url } = await issueLink(request);
+      return reply.header('cache-control', 'no-store').redirect(url, 302) as never;
     },
   );
 
@@ -143,9 +160,9 @@ export function downloadRoutes(
         status: 200,
         description: 'The bytes',
         headers: contentResponseHeaders,
-        content: { '*/*': { schema: binary } },
+        content: bytesContent,
         others: {
-          '206': { description: 'The range', headers: contentResponseHeaders, content: { '*/*': { schema: binary } } },
+          '206': { description: 'The range', headers: contentResponseHeaders, content: bytesContent },
           '304': { description: 'The client has these bytes already' },
         },
       },
@@ -191,6 +208,23 @@ export function downloadRoutes(
   });
 
   if (store instanceof DiskObjectStore) diskLinkRoute(app, store, { assets, places, keyPrefix, onSent });
+
+  async function issueLink(
+    request: FastifyRequest & { params: z.output<typeof byId>; query: z.output<typeof linkQuery> },
+  ): Promise<{ url: string; expiresAt: Date; asset: Asset }> {
+    const { params, query } = request;
+    const expiresIn = Math.min(query.expiresIn ?? linkLife, await store.longestLink());
+    const detail = { expiresIn, ...(query.disposition !== undefined && { disposition: query.disposition }) };
+    const asset = await findForDownload(request, params.id, 'asset.link-issued', detail);
+    const expiresAt = new Date(Date.now() + expiresIn * 1000);
+    const signed = await store.presignGet(asset.objectKey, {
+      expiresIn,
+      contentType: asset.mediaType,
+      contentDisposition: dispositionFor(asset, query.disposition),
+      cacheControl: asset.cacheControl,
+    });
+    return { url: toPublicUrl(request, signed), expiresAt, asset };
+  }
 
   /** Finds the asset and writes the audit row in one statement; what is not served says why. */
   async function findForDownload(
@@ -248,9 +282,9 @@ function diskLinkRoute(
       success: {
         status: 200,
         description: 'The bytes',
-        content: { '*/*': { schema: binary } },
+        content: bytesContent,
         others: {
-          '206': { description: 'The range', content: { '*/*': { schema: binary } } },
+          '206': { description: 'The range', content: bytesContent },
           '304': { description: 'The client has these bytes already' },
         },
       },

@@ -4,7 +4,7 @@ import type { Executor } from '../database/client.ts';
 import { actorOf } from '../http/authentication.ts';
 import type { App } from '../http/openapi.ts';
 import { decodeCursor, encodeCursor } from '../http/paging.ts';
-import { assetId, assetType, flag, metadata, projectId } from '../http/schema-types.ts';
+import { assetId, assetType, flag, metadata, projectId, projectIdOrNone } from '../http/schema-types.ts';
 import { type Answer, type Idempotency, idempotencyHeader, once, sendAnswer } from '../idempotency/idempotency.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import { checkFileName } from '../validation/file-name.ts';
@@ -43,6 +43,7 @@ const listQuery = z.strictObject({
     }),
   state: z
     .enum(['processing', 'ready', 'rejected', 'lost'], { error: 'must be processing, ready, rejected or lost' })
+    .meta({ id: 'AssetStateFilter' })
     .optional()
     .meta({ description: 'Only this state' }),
   name: z
@@ -61,8 +62,11 @@ const listQuery = z.strictObject({
     override: { type: 'boolean', default: false },
     description: 'Lists the trash instead of the other assets',
   }),
-  sort: z.enum(['createdAt', 'name', 'size'], { error: 'must be createdAt, name or size' }).default('createdAt'),
-  order: z.enum(['asc', 'desc'], { error: 'must be asc or desc' }).default('desc'),
+  sort: z
+    .enum(['createdAt', 'name', 'size'], { error: 'must be createdAt, name or size' })
+    .meta({ id: 'AssetSort' })
+    .default('createdAt'),
+  order: z.enum(['asc', 'desc'], { error: 'must be asc or desc' }).meta({ id: 'SortOrder' }).default('desc'),
   limit: z
     .string()
     .regex(/^\d{1,3}$/, 'must be 1 to 200')
@@ -83,10 +87,12 @@ const listQuery = z.strictObject({
 const assetPage = z
   .object({
     data: z.array(assetDocument),
-    page: z.object({
-      nextCursor: z.string().optional().meta({ description: 'Present while more assets follow' }),
-      hasMore: z.boolean(),
-    }),
+    page: z
+      .object({
+        nextCursor: z.string().optional().meta({ description: 'Present while more assets follow' }),
+        hasMore: z.boolean(),
+      })
+      .meta({ id: 'PageInfo' }),
   })
   .meta({ id: 'AssetPage' });
 
@@ -96,14 +102,16 @@ const assetPatch = z
       .string()
       .optional()
       .meta({ description: 'New file name; its extension must belong to the media type', example: 'summer.jpg' }),
-    projectId: projectId
+    projectId: projectIdOrNone
+      .optional()
+      .meta({ description: 'New project; null or empty text takes the asset out of its project', example: 'website' }),
+    metadata: metadata
       .nullable()
       .optional()
-      .meta({ description: 'New project; null takes the asset out of its project' }),
-    metadata: metadata.nullable().optional().meta({ description: 'Replaces all metadata; null removes it' }),
+      .meta({ description: 'Replaces all metadata; null or an empty object removes it' }),
   })
   .refine((patch) => Object.keys(patch).length > 0, 'must change something')
-  .meta({ id: 'AssetPatch' });
+  .meta({ id: 'AssetPatch', override: { minProperties: 1 } });
 
 export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOptions): void {
   app.get(

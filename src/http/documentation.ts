@@ -1,8 +1,9 @@
-/** The contract over HTTP: `/openapi.json`, `/openapi.yaml`, and `/docs`, a reference page that needs nothing from elsewhere. */
+/** The contract over HTTP: `/openapi.json`, `/openapi.yaml`, `/openapi-3.0.json` for older generators, and `/docs`, a reference page that needs nothing from elsewhere. */
 import { createHash } from 'node:crypto';
 import Fastify, { type FastifyInstance } from 'fastify';
 import { Problem } from '../problems.ts';
 import type { App, Tag, useZod } from './openapi.ts';
+import { toOpenApi30 } from './openapi-3.0.ts';
 
 const description = `Stowage stores the files of an application: streamed in, checked by their bytes, counted against a quota, and served
 by short-lived links. Every error is a problem document (RFC 9457) whose \`type\` is stable. Sizes are bytes, times are
@@ -28,11 +29,16 @@ export function documentation(app: App, { write, version, tags }: DocumentationO
     });
 
   let json: string | undefined;
+  let older: string | undefined;
   let yaml: string | undefined;
   const open = { config: { public: true } } as const;
   app.get('/openapi.json', open, async (_request, reply) => {
     json ??= JSON.stringify(await writeOpenApi());
     return reply.type('application/json').send(json);
+  });
+  app.get('/openapi-3.0.json', open, async (_request, reply) => {
+    older ??= JSON.stringify(toOpenApi30(await writeOpenApi()));
+    return reply.type('application/json').send(older);
   });
   app.get('/openapi.yaml', open, async (_request, reply) => {
     yaml ??= await openApiYaml(await writeOpenApi());

@@ -54,6 +54,8 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** Everything a client may be told by this operation, beside what all operations may tell. */
     problems?: ProblemType[];
+    /** Header fields for the document that the handler reads by itself. */
+    requestHeaders?: z.ZodObject;
     /** Request body for the document when it is not JSON, which the handler reads by itself. */
     requestBody?: ZodOpenApiRequestBodyObject;
     /** Success response for the document: status, description, schema or content, headers. */
@@ -74,21 +76,19 @@ export interface SuccessResponse {
 const isZod = (schema: unknown): schema is z.ZodType => schema instanceof z.core.$ZodType;
 
 /** What every operation with a caller may answer. */
-const common: ProblemType[] = [
-  'invalid-parameter',
-  'unauthenticated',
-  'too-many-requests',
-  'internal-error',
-  'storage-refused',
-  'unavailable',
-];
-const open: ProblemType[] = ['internal-error', 'storage-refused', 'unavailable'];
+const open: ProblemType[] = ['uri-too-long', 'headers-too-large', 'internal-error', 'storage-refused', 'unavailable'];
+const common: ProblemType[] = [...open, 'invalid-parameter', 'unauthenticated', 'too-many-requests'];
 
 interface Operation {
   method: string;
   url: string;
   schema: Record<string, unknown>;
-  config: { requestBody?: ZodOpenApiRequestBodyObject; success?: SuccessResponse; problems?: ProblemType[] };
+  config: {
+    requestHeaders?: z.ZodObject;
+    requestBody?: ZodOpenApiRequestBodyObject;
+    success?: SuccessResponse;
+    problems?: ProblemType[];
+  };
 }
 
 /**
@@ -104,7 +104,10 @@ export function useZod(
   app.addHook('onRoute', (route) => {
     for (const method of [route.method].flat()) {
       // A route of a prefix is there twice, with a slash at its end and without.
-      if (method === 'HEAD' || route.schema?.operationId === undefined || route.url.endsWith('/')) continue;
+      if (route.schema?.operationId === undefined || route.url.endsWith('/')) continue;
+      // Fastify answers HEAD wherever there is GET; only one that stands by itself is an operation.
+      if (method === 'HEAD' && operations.some(({ schema }) => schema['operationId'] === route.schema?.operationId))
+        continue;
       operations.push({
         method: method.toLowerCase(),
         url: route.url,
@@ -128,7 +131,7 @@ export function useZod(
   return async (base) => {
     // Loaded when somebody asks for the document.
     const { createDocument } = await import('zod-openapi');
-    return createDocument({ ...base, paths: pathsOf(operations) });
+    return createDocument({ ...base, paths: pathsOf(operations) }, { override: forGenerators });
   };
 }
 
@@ -154,13 +157,38 @@ export function invalid(issues: z.core.$ZodIssue[], part: string | undefined): P
   });
 }
 
+/**
+ * What generated clients need, for all schemas: answers may get new properties, so nobody refuses them for one; integers
+ * have no bounds that no integer of their language has; names in a map are not described, which OpenAPI 3.0 cannot.
+ */
+function forGenerators({ jsonSchema, io }: { jsonSchema: Record<string, unknown>; io: 'input' | 'output' }): void {
+  if (io === 'output' && jsonSchema['additionalProperties'] === false) delete jsonSchema['additionalProperties'];
+  if (jsonSchema['minimum'] === Number.MIN_SAFE_INTEGER) delete jsonSchema['minimum'];
+  if (jsonSchema['maximum'] === Number.MAX_SAFE_INTEGER && jsonSchema['format'] !== 'int64')
+    delete jsonSchema['maximum'];
+  if (jsonSchema['format'] === 'uuid') delete jsonSchema['pattern'];
+  delete jsonSchema['propertyNames'];
+  mergeNull(jsonSchema);
+}
+
+/** `type: [string, 'null']` is understood by more generators than a choice between two schemas. */
+function mergeNull(jsonSchema: Record<string, unknown>): void {
+  const { anyOf, ...rest } = jsonSchema;
+  if (!Array.isArray(anyOf) || anyOf.length !== 2 || anyOf[1]?.type !== 'null' || typeof anyOf[0]?.type !== 'string')
+    return;
+  delete jsonSchema['anyOf'];
+  Object.assign(jsonSchema, anyOf[0], rest, { type: [anyOf[0].type, 'null'] });
+}
+
 function pathsOf(operations: Operation[]): ZodOpenApiPathsObject {
   const paths: ZodOpenApiPathsObject = {};
   for (const { method, url, schema, config } of operations) {
     const { params, querystring, headers, body, operationId, tags, summary, description, security } = schema;
     const path = url.replace(/:(\w+)/g, '{$1}');
     const parameters = Object.fromEntries(
-      Object.entries({ path: params, query: querystring, header: headers }).filter(([, each]) => isZod(each)),
+      Object.entries({ path: params, query: querystring, header: headers ?? config.requestHeaders }).filter(
+        ([, each]) => isZod(each),
+      ),
     );
     const requestBody =
       config.requestBody ??
@@ -212,6 +240,8 @@ function responsesOf(success: SuccessResponse | undefined, problems: ProblemType
   return responses as ZodOpenApiResponsesObject;
 }
 
+const retryAfter = z.string().meta({ override: { type: 'integer', minimum: 0 }, description: 'Seconds' });
+
 function problemResponse(status: number, types: ProblemType[]): ZodOpenApiResponseObject {
   const examples = Object.fromEntries(
     types.map((type) => [
@@ -228,9 +258,8 @@ function problemResponse(status: number, types: ProblemType[]): ZodOpenApiRespon
   );
   return {
     description: types.map(problemTitle).join(', or: '),
-    ...([408, 429, 503].includes(status) && {
-      headers: z.object({ 'Retry-After': z.string().meta({ override: { type: 'integer' }, description: 'Seconds' }) }),
-    }),
+    ...([408, 429, 503].includes(status) && { headers: z.object({ 'Retry-After': retryAfter }) }),
+    ...(types.includes('request-in-progress') && { headers: z.object({ 'Retry-After': retryAfter.optional() }) }),
     content: { 'application/problem+json': { schema: problemDocument, examples } },
   };
 }

@@ -29,13 +29,20 @@ export const binaryDigest = z
 
 export const assetId = z.uuid({ error: 'must be a UUID' }).meta({ override: { type: 'string', format: 'uuid' } });
 
+const PROJECT_ID =
+  'must be 1 to 128 of A-Z, a-z, 0-9, dot, underscore, tilde and hyphen, and begin with a letter or digit';
+
+/** No project. Both words for it mean the same: clients in Go and Java leave out null by default, but send empty text. */
+export const projectIdOrNone = z
+  .string()
+  .regex(/^([A-Za-z0-9][A-Za-z0-9._~-]{0,127})?$/, PROJECT_ID)
+  .nullable()
+  .transform((text) => text || null);
+
 /** Projects are labels of the application: safe in URLs as they are. */
 export const projectId = z
   .string()
-  .regex(
-    /^[A-Za-z0-9][A-Za-z0-9._~-]{0,127}$/,
-    'must be 1 to 128 of A-Z, a-z, 0-9, dot, underscore, tilde and hyphen, and begin with a letter or digit',
-  )
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._~-]{0,127}$/, PROJECT_ID)
   .meta({ description: 'Label by which the application groups its assets', example: 'website' });
 
 export const assetType = z
@@ -90,6 +97,25 @@ export const metadata = withoutPrototype.pipe(entries).meta({
   description: `Up to ${METADATA_ENTRIES} strings by name, of at most ${METADATA_BYTES} bytes together as JSON`,
   example: { album: 'summer' },
 });
+
+/**
+ * Names of the API's own in answers, of which a later version may add some: a client that was generated before must not
+ * refuse them, so they are no `enum` there.
+ */
+export function openEnum<const Values extends readonly [string, ...string[]]>(
+  id: string,
+  values: Values,
+  text: string,
+) {
+  return z.enum(values).meta({
+    id,
+    description: `${text} One of ${values.map((value) => `\`${value}\``).join(', ')}; more may be added.`,
+    override: ({ jsonSchema }) => {
+      delete jsonSchema.enum;
+      Object.assign(jsonSchema, { 'x-extensible-enum': [...values] });
+    },
+  });
+}
 
 export const binary = z.string().meta({ override: { type: 'string', format: 'binary' } });
 

@@ -58,11 +58,14 @@ export interface IdempotencyOptions {
 }
 
 export const idempotencyHeader = z.object({
-  'idempotency-key': z.string().optional().meta({
-    description:
-      'Name of this request, chosen by the client. Sent again within 24 hours with the same content, it has no further effect and gets the first answer.',
-    example: '8e03978e-40d5-43e8-bc93-6894a57f9324',
-  }),
+  'idempotency-key': z
+    .string()
+    .optional()
+    .meta({
+      override: { minLength: 1, maxLength: 202, pattern: '^(\\x22?)[!-~]{1,200}\\1$' },
+      description:
+        'Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.',
+    }),
 });
 
 /** @returns the key of a request; undefined when it has none. @throws Problem when it is not usable */

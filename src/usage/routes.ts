@@ -4,11 +4,13 @@ import type { App } from '../http/openapi.ts';
 import { bytesCount } from '../http/schema-types.ts';
 import { type Dimension, MAX_VALUES, type UsageRepository } from './repository.ts';
 
-const group = z.object({
-  value: z.string().optional().meta({ description: 'Absent for assets without a project' }),
-  count: bytesCount.meta({ override: { type: 'integer', format: 'int64' }, description: 'Assets' }),
-  bytes: bytesCount,
-});
+const group = z
+  .object({
+    value: z.string().optional().meta({ description: 'Absent for assets without a project' }),
+    count: bytesCount.meta({ override: { type: 'integer', format: 'int64' }, description: 'Assets' }),
+    bytes: bytesCount,
+  })
+  .meta({ id: 'StatisticsGroup' });
 const statisticsDocument = z
   .object({
     byAssetType: z.array(group),

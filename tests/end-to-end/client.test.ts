@@ -34,7 +34,9 @@ interface UploadOptions {
   method?: 'form' | 'direct' | 'resumable';
   projectId?: string;
   metadata?: Record<string, string>;
-  retries?: number;
+  sha256?: string;
+  patience?: number;
+  backoff?: { first?: number; longest?: number };
   onProgress?: (sent: number) => void;
   signal?: AbortSignal;
 }
@@ -154,7 +156,10 @@ describe('upload(file) in Node', { skip: s3Skip() }, () => {
     s3.faultFor = ({ url }) => (url.includes('X-Amz-Signature') ? 'reset before' : undefined);
     const bytes = glb(12 * MiB, 5);
     const owner = `owner-${randomUUID()}`;
-    const asset = await upload(fileOf(bytes, 'm.glb', 'model/gltf-binary'), optionsFor(owner, { retries: 1 }));
+    const asset = await upload(
+      fileOf(bytes, 'm.glb', 'model/gltf-binary'),
+      optionsFor(owner, { backoff: { first: 10 } }),
+    );
     s3.heal();
     const client = new Client(service.url, owner);
     assert.equal(sha256((await client.content(asset.id)).body), sha256(bytes));

@@ -45,8 +45,8 @@ for (const { store, skip } of storeKinds) {
       await response.arrayBuffer();
     });
 
-    test('redirect=true answers 302 to the link', async () => {
-      const answer = await client.get(`/v1/assets/${id}/download?redirect=true`);
+    test('the redirect answers 302 to the link', async () => {
+      const answer = await client.get(`/v1/assets/${id}/download/redirect`);
       assert.equal(answer.status, 302);
       const response = await fetch(answer.headers.get('location') ?? '');
       assert.equal(response.status, 200);

@@ -13,11 +13,14 @@ const page = readFileSync(new URL('../../docs/uploads.md', import.meta.url), 'ut
 const [simple = '', direct = ''] = [...page.matchAll(/```sh\n([\s\S]*?)```/g)].map(([, lines = '']) => lines);
 const fixture = (name: string) => new URL(`../fixtures/${name}`, import.meta.url);
 const run = promisify(execFile);
+const AsyncFunction = Object.getPrototypeOf(async () => {}).constructor;
 
-/** A film of several parts: a box that players pass over makes it long. */
-function longFilm(): Buffer {
+const [inBrowser = ''] = [...page.matchAll(/```js\n([\s\S]*?)```/g)].map(([, lines = '']) => lines);
+
+/** A film of more parts than the first answer has links for: a box that players pass over makes it long. */
+function longFilm(): Buffer<ArrayBuffer> {
   const film = readFileSync(fixture('moov-first.mp4'));
-  const padding = Buffer.alloc(12 * 1024 * 1024);
+  const padding = Buffer.alloc(204 * 1024 * 1024);
   padding.writeUInt32BE(padding.length);
   padding.write('free', 4);
   return Buffer.concat([film, padding]);
@@ -28,7 +31,7 @@ for (const { store, skip } of storeKinds) {
     let service: TestService;
     let directory = '';
     before(async () => {
-      service = await startService({ store, env: { PART_SIZE: '5MiB' } });
+      service = await startService({ store, env: { PART_SIZE: '5MiB', REQUESTS_PER_MINUTE: '0' } });
       directory = mkdtempSync(join(tmpdir(), 'stowage-test-page-'));
       copyFileSync(fixture('photo.jpg'), join(directory, 'photo.jpg'));
       writeFileSync(join(directory, 'film.mp4'), longFilm());
@@ -53,11 +56,21 @@ for (const { store, skip } of storeKinds) {
       for (const answer of answers) assert.equal(JSON.parse(answer).mediaType, 'image/jpeg');
     });
 
-    test('the lines for a direct upload store a film of several parts', async () => {
-      const asset = JSON.parse(await shell(direct)) as { id: string; state: string };
-      assert.equal(asset.state, 'ready');
-      const { body } = await new Client(service.url, 'local-user').content(asset.id);
+    async function isWhole({ id, state }: { id: string; state: string }): Promise<void> {
+      assert.equal(state, 'ready');
+      const { body } = await new Client(service.url, 'local-user').content(id);
       assert.ok(body.equals(longFilm()));
+    }
+
+    test('the lines for a direct upload store a film of more than forty parts', async () => {
+      await isWhole(JSON.parse(await shell(direct)));
+    });
+
+    test('so do those for a page', async () => {
+      const file = new File([longFilm()], 'film.mp4', { type: 'video/mp4' });
+      const program = new AsyncFunction('file', 'authorization', 'fetch', `${inBrowser}\nreturn asset;`);
+      const fromHere = (path: string, init: RequestInit) => fetch(new URL(path, service.url), init);
+      await isWhole(await program(file, 'Bearer nobody', fromHere));
     });
   });
 }

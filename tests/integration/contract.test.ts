@@ -6,11 +6,22 @@ import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
+import { toOpenApi30 } from '../../src/http/openapi-3.0.ts';
 import { openApiDocument } from '../../src/openapi-document.ts';
 import { problemsByStatus, problemUri } from '../../src/problems.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const text = readFileSync(join(root, 'openapi.yaml'), 'utf8');
+
+interface Schema {
+  type?: string | string[];
+  enum?: string[];
+  'x-extensible-enum'?: string[];
+  additionalProperties?: unknown;
+  minProperties?: number;
+  properties?: Record<string, Schema>;
+  items?: Schema;
+}
 
 interface Operation {
   operationId?: string;
@@ -36,6 +47,8 @@ const operationIds: Record<string, string> = {
   cancelUpload: 'DELETE /v1/uploads/{id}',
   uploadPart: 'PUT /v1/links/parts/{token}',
   createResumableUpload: 'POST /v1/resumable',
+  getResumableSupport: 'OPTIONS /v1/resumable',
+  getResumableUpload: 'HEAD /v1/resumable/{id}',
   continueResumableUpload: 'PATCH /v1/resumable/{id}',
   cancelResumableUpload: 'DELETE /v1/resumable/{id}',
   listAssets: 'GET /v1/assets',
@@ -44,6 +57,7 @@ const operationIds: Record<string, string> = {
   deleteAsset: 'DELETE /v1/assets/{id}',
   restoreAsset: 'POST /v1/assets/{id}/restore',
   createDownloadLink: 'GET /v1/assets/{id}/download',
+  redirectToDownload: 'GET /v1/assets/{id}/download/redirect',
   downloadAsset: 'GET /v1/assets/{id}/content',
   followLink: 'GET /v1/links/{token}',
   getQuota: 'GET /v1/quota',
@@ -75,6 +89,44 @@ describe('the contract', () => {
     assert.equal(totals.errors + totals.warnings, 0, stdout);
   });
 
+  test('its schemas are what generators need: answers open for what is new, requests strict, everything named', () => {
+    const schemas: Record<string, Schema> = parse(text).components.schemas;
+    const requests = [
+      'UploadForm',
+      'BatchForm',
+      'UploadRequest',
+      'PartsRequest',
+      'AssetPatch',
+      'QuotaChange',
+      'JobRetry',
+    ];
+    for (const name of requests) assert.equal(schemas[name]?.additionalProperties, false, name);
+    for (const [name, schema] of Object.entries(schemas)) {
+      const isRequest = schema.additionalProperties === false;
+      assert.ok(isRequest || !('additionalProperties' in schema), name);
+      for (const [property, { type, items, enum: values, properties }] of Object.entries(schema.properties ?? {})) {
+        const at = `${name}.${property}`;
+        assert.ok(properties === undefined && items?.properties === undefined, `${at} is an object without a name`);
+        assert.equal(values, undefined, `${at} is an enum without a name`);
+        assert.ok(!Array.isArray(type) || type.length === 2, at);
+      }
+      // A value that is new would break the clients that were generated before.
+      if (/State$/.test(name)) assert.ok(schema.enum === undefined && schema['x-extensible-enum'], name);
+    }
+    assert.equal(schemas['AssetPatch']?.minProperties, 1);
+    assert.deepEqual(schemas['AssetPatch']?.properties?.['projectId']?.type, ['string', 'null']);
+  });
+
+  test('/openapi-3.0.json is OpenAPI 3.0 without what only 3.1 knows, and has the same operations', () => {
+    const older = toOpenApi30(parse(text));
+    const written = JSON.stringify(older);
+    assert.match(written, /"openapi":"3\.0\.3"/);
+    assert.doesNotMatch(written, /"type":\[|"const":|"propertyNames":|"identifier":|"\$ref":"[^"]*",|,"\$ref"/);
+    assert.match(written, /"nullable":true/);
+    const paths = (older as typeof document).paths;
+    assert.deepEqual(Object.keys(paths), Object.keys(document.paths));
+  });
+
   test('has these operations under these names', () => {
     const there = Object.fromEntries(operations.map(({ operationId, at }) => [operationId, at]));
     for (const [operationId, at] of Object.entries(operationIds)) assert.equal(there[operationId], at);
@@ -87,8 +139,10 @@ describe('the contract', () => {
       const bodies = Object.entries(responses).filter(([status, { content }]) => status.startsWith('2') && content);
       const kinds = new Set(bodies.map(([, { content = {} }]) => Object.keys(content).join()));
       assert.ok(kinds.size <= 1, 'one kind of body');
-      assert.ok(Object.keys(responses).some((status) => status.startsWith('2')));
-      const expected = security?.length === 0 ? ['500', '503'] : ['400', '401', '429', '500', '503'];
+      const success = operationId === 'redirectToDownload' ? '3' : '2';
+      assert.ok(Object.keys(responses).some((status) => status.startsWith(success)));
+      const always = ['414', '431', '500', '503'];
+      const expected = security?.length === 0 ? always : [...always, '400', '401', '429'];
       for (const status of expected) assert.ok(responses[status], `${status} is missing`);
       assert.ok(!('default' in responses));
     });

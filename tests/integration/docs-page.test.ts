@@ -32,6 +32,12 @@ describe('the contract over HTTP', () => {
     }
   });
 
+  test('/openapi-3.0.json is served without a caller', async () => {
+    const answer = await get('/openapi-3.0.json');
+    assert.equal(answer.status, 200);
+    assert.equal((await answer.json()).openapi, '3.0.3');
+  });
+
   test('/docs leads to a page that is served without a caller', async () => {
     const page = await get('/docs');
     assert.equal(page.status, 200);

@@ -129,7 +129,7 @@ describe('problems', () => {
       ['DELETE', '?permanent=true'],
       ['POST', '/restore'],
       ['GET', '/download'],
-      ['GET', '/download?redirect=true'],
+      ['GET', '/download/redirect'],
       ['GET', '/content'],
       ['HEAD', '/content'],
     ];

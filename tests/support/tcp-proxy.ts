@@ -8,10 +8,17 @@ export type Fault =
   /** Nothing is passed on in either direction. */
   | 'stall';
 
+interface Pair {
+  client: Socket;
+  upstream: Socket;
+  /** Passes nothing on any more, whatever the fault. */
+  isHung: boolean;
+}
+
 export class TcpProxy {
   #target: { host: string; port: number } = { host: '', port: 0 };
   readonly #server = createServer((client) => this.#accept(client));
-  readonly #pairs = new Set<{ client: Socket; upstream: Socket }>();
+  readonly #pairs = new Set<Pair>();
   #fault: Fault = 'none';
   /** Asked for each chunk that comes back from the target; false drops it and resets the connection. */
   passAnswer: (request: string, answer: Buffer) => boolean = () => true;
@@ -42,16 +49,24 @@ export class TcpProxy {
     return replaced.href.replace(/\/$/, '');
   }
 
+  /** Connections that are open pass nothing on any more, and nobody is told; new ones are as good as ever. */
+  hang(): void {
+    for (const pair of this.#pairs) {
+      pair.isHung = true;
+      for (const socket of [pair.client, pair.upstream]) socket.pause();
+    }
+  }
+
   set fault(fault: Fault) {
     this.#fault = fault;
-    for (const { client, upstream } of this.#pairs) {
+    for (const { client, upstream, isHung } of this.#pairs) {
       if (fault === 'refuse') {
         client.resetAndDestroy();
         upstream.destroy();
       } else {
         for (const socket of [client, upstream]) {
           if (fault === 'stall') socket.pause();
-          else socket.resume();
+          else if (!isHung) socket.resume();
         }
       }
     }
@@ -62,6 +77,10 @@ export class TcpProxy {
     await new Promise((closed) => this.#server.close(closed));
   }
 
+  #passes({ isHung }: Pair): boolean {
+    return this.#fault !== 'stall' && !isHung;
+  }
+
   #accept(client: Socket): void {
     client.on('error', () => {});
     if (this.#fault === 'refuse') {
@@ -70,14 +89,14 @@ export class TcpProxy {
     }
     const upstream = connect(this.#target.port, this.#target.host);
     upstream.on('error', () => {});
-    const pair = { client, upstream };
+    const pair: Pair = { client, upstream, isHung: false };
     this.#pairs.add(pair);
     let request = '';
     client.on('data', (chunk) => {
       request = (request + chunk.toString('latin1', 0, 4096)).slice(0, 65_536);
       if (!upstream.write(chunk)) {
         client.pause();
-        upstream.once('drain', () => this.#fault !== 'stall' && client.resume());
+        upstream.once('drain', () => this.#passes(pair) && client.resume());
       }
     });
     upstream.on('data', (chunk) => {
@@ -89,7 +108,7 @@ export class TcpProxy {
       request = '';
       if (!client.write(chunk)) {
         upstream.pause();
-        client.once('drain', () => this.#fault !== 'stall' && upstream.resume());
+        client.once('drain', () => this.#passes(pair) && upstream.resume());
       }
     });
     if (this.#fault === 'stall') for (const socket of [client, upstream]) socket.pause();

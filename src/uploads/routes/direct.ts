@@ -15,6 +15,7 @@ import {
   binaryDigest,
   bytesCount,
   metadata,
+  openEnum,
   projectId,
   timestamp,
 } from '../../http/schema-types.ts';
@@ -49,7 +50,10 @@ const sessionDocument = z
     uploadId: z
       .string()
       .meta({ override: { type: 'string', format: 'uuid' }, description: 'Also the id of the asset to be' }),
-    method: z.literal('PUT').meta({ override: { type: 'string', enum: ['PUT'] } }),
+    method: z.literal('PUT').meta({
+      override: ({ jsonSchema }) => delete jsonSchema.const,
+      description: 'Of the requests to the links: PUT',
+    }),
     partSize: bytesCount.meta({ description: 'Bytes of every part but the last' }),
     partCount: z
       .number()
@@ -63,7 +67,7 @@ const sessionDocument = z
 const uploadDocument = z
   .object({
     uploadId: z.string().meta({ override: { type: 'string', format: 'uuid' } }),
-    state: z.enum(['uploading', 'complete']).meta({ description: '`complete`: it is the asset of the same id' }),
+    state: openEnum('UploadState', ['uploading', 'complete'], '`complete`: it is the asset of the same id.'),
     name: z.string(),
     size: bytesCount,
     partSize: bytesCount.optional(),
@@ -74,13 +78,15 @@ const uploadDocument = z
       .meta({ override: { type: 'integer' } }),
     parts: z
       .array(
-        z.object({
-          partNumber: z
-            .number()
-            .int()
-            .meta({ override: { type: 'integer' } }),
-          size: bytesCount,
-        }),
+        z
+          .object({
+            partNumber: z
+              .number()
+              .int()
+              .meta({ override: { type: 'integer' } }),
+            size: bytesCount,
+          })
+          .meta({ id: 'ArrivedPart' }),
       )
       .meta({ description: 'What has arrived' }),
     expiresAt: timestamp.optional(),

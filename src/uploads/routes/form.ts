@@ -49,15 +49,17 @@ const batchOutcome = z
   .object({
     results: z
       .array(
-        z.object({
-          fileName: z.string().optional(),
-          status: z
-            .number()
-            .int()
-            .meta({ override: { type: 'integer' }, description: '201, or the status of the problem' }),
-          asset: assetDocument.optional().meta({ description: 'There when the file was stored' }),
-          problem: problemDocument.optional().meta({ description: 'There when it was not' }),
-        }),
+        z
+          .object({
+            fileName: z.string().optional(),
+            status: z
+              .number()
+              .int()
+              .meta({ override: { type: 'integer' }, description: '201, or the status of the problem' }),
+            asset: assetDocument.optional().meta({ description: 'There when the file was stored' }),
+            problem: problemDocument.optional().meta({ description: 'There when it was not' }),
+          })
+          .meta({ id: 'BatchResult' }),
       )
       .meta({ description: 'One per file, in the order of the form' }),
   })

@@ -25,8 +25,28 @@ const SHA_SIZES = { sha1: 20, sha256: 32 };
 export const RESUMABLE_PATH = '/v1/resumable';
 const tags = ['Uploads'];
 const byId = z.object({ id: assetId });
+const wholeNumber = { type: 'integer', format: 'int64', minimum: 0 } as const;
 const chunk = { required: false, content: { [CHUNK_TYPE]: { schema: binary } } };
 
+const protocolHeaders = z.object({
+  'Tus-Resumable': z.string().meta({ description: `Version of the protocol: ${VERSION}`, example: VERSION }),
+});
+const chunkHeaders = protocolHeaders.extend({
+  'Upload-Offset': z.string().meta({ description: 'Bytes that are there already', override: wholeNumber }),
+  'Upload-Checksum': z.string().optional().meta({
+    description: 'Name of the algorithm (sha1 or sha256) and digest of this body in base64',
+    example: 'sha1 qvTGHdzF6KLavt4PO0gs2a6pQ00=',
+  }),
+  'Upload-Length': z.string().optional().meta({ description: 'Where it was left open', override: wholeNumber }),
+});
+const creationHeaders = chunkHeaders.omit({ 'Upload-Offset': true }).extend({
+  'Upload-Length': z.string().optional().meta({ description: 'Bytes of the whole file', override: wholeNumber }),
+  'Upload-Defer-Length': z.string().optional().meta({ description: '1 where the length is left open', example: '1' }),
+  'Upload-Metadata': z.string().meta({
+    description: 'Pairs of a name and a value in base64, with commas between them; see the description',
+    example: 'filename cGhvdG8uanBn,filetype aW1hZ2UvanBlZw==',
+  }),
+});
 const progressHeaders = z.object({
   'Tus-Resumable': z.string(),
   'Upload-Offset': z.string().meta({ description: 'Bytes that are safe' }),
@@ -34,6 +54,29 @@ const progressHeaders = z.object({
   'Upload-Expires': z.string().optional().meta({ description: 'Moves with every request' }),
   'Asset-Id': z.string().optional().meta({ description: 'There when the upload has become an asset' }),
 });
+
+const discovery = {
+  schema: {
+    operationId: 'getResumableSupport',
+    tags,
+    summary: 'Get what the service can do of tus',
+    security: [],
+  },
+  config: {
+    public: true,
+    success: {
+      status: 204,
+      description: 'In the header fields',
+      headers: z.object({
+        'Tus-Resumable': z.string(),
+        'Tus-Version': z.string(),
+        'Tus-Extension': z.string().meta({ description: 'Names with commas between them' }),
+        'Tus-Max-Size': z.string().meta({ description: 'Bytes', override: wholeNumber }),
+        'Tus-Checksum-Algorithm': z.string(),
+      }),
+    },
+  },
+};
 
 export interface ResumableRouteOptions extends UploadRouteOptions {
   resumable: ResumableUploads;
@@ -59,11 +102,10 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
     reply.header('tus-resumable', VERSION);
   });
 
-  // Not in the OpenAPI document, which has no place for what every client of tus knows. Who asks may be no browser, and a
-  // browser that asks for permission is told the same.
+  // Who asks may be no browser, and a browser that asks for permission is told the same.
   app.options(
     '/',
-    { config: { public: true, cors: { strictPreflight: false, preflightContinue: true } } },
+    { ...discovery, config: { ...discovery.config, cors: { strictPreflight: false, preflightContinue: true } } },
     async (_request, reply) =>
       reply
         .code(204)
@@ -88,6 +130,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
       },
       config: {
         streamsBody: true,
+        requestHeaders: creationHeaders,
         requestBody: chunk,
         success: {
           status: 201,
@@ -125,6 +168,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
       },
       config: {
         rateLimit: false,
+        requestHeaders: protocolHeaders,
         success: {
           status: 200,
           description: 'In the header fields',
@@ -150,6 +194,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
       config: {
         streamsBody: true,
         rateLimit: false,
+        requestHeaders: chunkHeaders,
         requestBody: { ...chunk, required: true },
         success: { status: 204, description: 'The bytes are safe', headers: progressHeaders },
         problems: [
@@ -175,6 +220,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
         params: byId,
       },
       config: {
+        requestHeaders: protocolHeaders,
         success: { status: 204, description: 'Ended' },
         problems: ['not-found', 'wrong-state', 'tus-version'],
       },

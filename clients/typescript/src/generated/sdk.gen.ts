@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.ts';
 import { type Client, type ClientMeta, formDataBodySerializer, type Options as Options2, type RequestResult, type TDataShape } from './client/index.ts';
-import type { CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, GetAssetData, GetAssetErrors, GetAssetResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetUploadData, GetUploadErrors, GetUploadResponses, ListAssetsData, ListAssetsErrors, ListAssetsResponses, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
+import type { CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, GetAssetData, GetAssetErrors, GetAssetResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetUploadData, GetUploadErrors, GetUploadResponses, ListAssetsData, ListAssetsErrors, ListAssetsResponses, RedirectToDownloadData, RedirectToDownloadErrors, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -78,18 +78,23 @@ export const uploadRawAsset = <ThrowOnError extends boolean = false>(options: Op
 });
 
 /**
+ * Get what the service can do of tus
+ */
+export const getResumableSupport = <ThrowOnError extends boolean = false>(options?: Options<GetResumableSupportData, ThrowOnError>): RequestResult<GetResumableSupportResponses, GetResumableSupportErrors, ThrowOnError> => (options?.client ?? client).options<GetResumableSupportResponses, GetResumableSupportErrors, ThrowOnError>({ url: '/v1/resumable', ...options });
+
+/**
  * Begin a resumable upload (tus)
  *
  * `Upload-Metadata` carries `filename`, and if you like `filetype`, `assetType`, `projectId` and `metadata` (JSON). The body may hold the first bytes.
  */
-export const createResumableUpload = <ThrowOnError extends boolean = false>(options?: Options<CreateResumableUploadData, ThrowOnError>): RequestResult<CreateResumableUploadResponses, CreateResumableUploadErrors, ThrowOnError> => (options?.client ?? client).post<CreateResumableUploadResponses, CreateResumableUploadErrors, ThrowOnError>({
+export const createResumableUpload = <ThrowOnError extends boolean = false>(options: Options<CreateResumableUploadData, ThrowOnError>): RequestResult<CreateResumableUploadResponses, CreateResumableUploadErrors, ThrowOnError> => (options.client ?? client).post<CreateResumableUploadResponses, CreateResumableUploadErrors, ThrowOnError>({
     bodySerializer: null,
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/v1/resumable',
     ...options,
     headers: {
         'Content-Type': 'application/offset+octet-stream',
-        ...options?.headers
+        ...options.headers
     }
 });
 
@@ -97,6 +102,15 @@ export const createResumableUpload = <ThrowOnError extends boolean = false>(opti
  * End a resumable upload; nothing is kept (tus)
  */
 export const cancelResumableUpload = <ThrowOnError extends boolean = false>(options: Options<CancelResumableUploadData, ThrowOnError>): RequestResult<CancelResumableUploadResponses, CancelResumableUploadErrors, ThrowOnError> => (options.client ?? client).delete<CancelResumableUploadResponses, CancelResumableUploadErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/resumable/{id}',
+    ...options
+});
+
+/**
+ * Get how far a resumable upload is (tus)
+ */
+export const getResumableUpload = <ThrowOnError extends boolean = false>(options: Options<GetResumableUploadData, ThrowOnError>): RequestResult<GetResumableUploadResponses, GetResumableUploadErrors, ThrowOnError> => (options.client ?? client).head<GetResumableUploadResponses, GetResumableUploadErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/v1/resumable/{id}',
     ...options
@@ -237,11 +251,22 @@ export const restoreAsset = <ThrowOnError extends boolean = false>(options: Opti
 /**
  * Get a download link that is valid for a limited time
  *
- * The link needs no token and leads straight to the object store. With `redirect=true` the answer is a 302 to it.
+ * The link needs no token and leads straight to the object store. To be led there at once, ask `redirectToDownload`.
  */
 export const createDownloadLink = <ThrowOnError extends boolean = false>(options: Options<CreateDownloadLinkData, ThrowOnError>): RequestResult<CreateDownloadLinkResponses, CreateDownloadLinkErrors, ThrowOnError> => (options.client ?? client).get<CreateDownloadLinkResponses, CreateDownloadLinkErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/v1/assets/{id}/download',
+    ...options
+});
+
+/**
+ * Be led to a download link
+ *
+ * For places that take a URL but cannot read JSON, such as `<a href>` behind a session of your own.
+ */
+export const redirectToDownload = <ThrowOnError extends boolean = false>(options: Options<RedirectToDownloadData, ThrowOnError>): RequestResult<unknown, RedirectToDownloadErrors, ThrowOnError> => (options.client ?? client).get<unknown, RedirectToDownloadErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/assets/{id}/download/redirect',
     ...options
 });
 

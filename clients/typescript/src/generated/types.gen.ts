@@ -27,6 +27,12 @@ export type UploadForm = {
     file: Blob | File;
 };
 
+export type AssetStateFilter = 'processing' | 'ready' | 'rejected' | 'lost';
+
+export type AssetSort = 'createdAt' | 'name' | 'size';
+
+export type SortOrder = 'asc' | 'desc';
+
 export type BatchForm = {
     /**
      * Label by which the application groups its assets
@@ -86,16 +92,18 @@ export type AssetPatch = {
      */
     name?: string;
     /**
-     * New project; null takes the asset out of its project
+     * New project; null or empty text takes the asset out of its project
      */
     projectId?: string | null;
     /**
-     * Replaces all metadata; null removes it
+     * Replaces all metadata; null or an empty object removes it
      */
     metadata?: {
         [key: string]: string;
     } | null;
 };
+
+export type Disposition = 'inline' | 'attachment';
 
 export type QuotaChange = {
     /**
@@ -103,6 +111,11 @@ export type QuotaChange = {
      */
     limit?: number;
 };
+
+/**
+ * Name of a queue
+ */
+export type QueueName = 'verify-asset' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'reconcile' | 'forget-answers';
 
 export type JobRetry = {
     /**
@@ -137,10 +150,7 @@ export type Asset = {
      * SHA-256 of the bytes; absent after a direct upload that declared none
      */
     sha256?: string;
-    /**
-     * Only `ready` assets can be downloaded
-     */
-    state: 'processing' | 'ready' | 'rejected' | 'lost';
+    state: AssetState;
     /**
      * Problem type for which the asset was rejected
      */
@@ -158,6 +168,11 @@ export type Asset = {
      */
     trashedAt?: string;
 };
+
+/**
+ * Only `ready` assets can be downloaded. One of `processing`, `ready`, `rejected`, `lost`; more may be added.
+ */
+export type AssetState = string;
 
 export type Problem = {
     /**
@@ -179,53 +194,59 @@ export type Problem = {
     /**
      * Each fault of the input
      */
-    errors?: Array<{
-        /**
-         * JSON Pointer (RFC 6901) into the body
-         */
-        pointer?: string;
-        /**
-         * Name of a parameter, header field or form field
-         */
-        parameter?: string;
-        detail: string;
-    }>;
+    errors?: Array<ProblemError>;
     /**
      * Name this id when you ask for help
      */
     requestId: string;
 };
 
+export type ProblemError = {
+    /**
+     * JSON Pointer (RFC 6901) into the body
+     */
+    pointer?: string;
+    /**
+     * Name of a parameter, header field or form field
+     */
+    parameter?: string;
+    detail: string;
+};
+
 export type AssetPage = {
     data: Array<Asset>;
-    page: {
-        /**
-         * Present while more assets follow
-         */
-        nextCursor?: string;
-        hasMore: boolean;
-    };
+    page: PageInfo;
+};
+
+export type PageInfo = {
+    /**
+     * Present while more assets follow
+     */
+    nextCursor?: string;
+    hasMore: boolean;
 };
 
 export type BatchOutcome = {
     /**
      * One per file, in the order of the form
      */
-    results: Array<{
-        fileName?: string;
-        /**
-         * 201, or the status of the problem
-         */
-        status: number;
-        /**
-         * There when the file was stored
-         */
-        asset?: Asset;
-        /**
-         * There when it was not
-         */
-        problem?: Problem;
-    }>;
+    results: Array<BatchResult>;
+};
+
+export type BatchResult = {
+    fileName?: string;
+    /**
+     * 201, or the status of the problem
+     */
+    status: number;
+    /**
+     * There when the file was stored
+     */
+    asset?: Asset;
+    /**
+     * There when it was not
+     */
+    problem?: Problem;
 };
 
 export type UploadSession = {
@@ -233,7 +254,10 @@ export type UploadSession = {
      * Also the id of the asset to be
      */
     uploadId: string;
-    method: 'PUT';
+    /**
+     * Of the requests to the links: PUT
+     */
+    method: string;
     /**
      * Bytes of every part but the last
      */
@@ -269,10 +293,7 @@ export type PartLink = {
 
 export type Upload = {
     uploadId: string;
-    /**
-     * `complete`: it is the asset of the same id
-     */
-    state: 'uploading' | 'complete';
+    state: UploadState;
     name: string;
     /**
      * Bytes
@@ -286,14 +307,21 @@ export type Upload = {
     /**
      * What has arrived
      */
-    parts: Array<{
-        partNumber: number;
-        /**
-         * Bytes
-         */
-        size: number;
-    }>;
+    parts: Array<ArrivedPart>;
     expiresAt?: string;
+};
+
+/**
+ * `complete`: it is the asset of the same id. One of `uploading`, `complete`; more may be added.
+ */
+export type UploadState = string;
+
+export type ArrivedPart = {
+    partNumber: number;
+    /**
+     * Bytes
+     */
+    size: number;
 };
 
 export type SignedParts = {
@@ -338,114 +366,81 @@ export type Quota = {
 };
 
 export type Statistics = {
-    byAssetType: Array<{
-        /**
-         * Absent for assets without a project
-         */
-        value?: string;
-        /**
-         * Assets
-         */
-        count: number;
-        /**
-         * Bytes
-         */
-        bytes: number;
-    }>;
-    byMediaType: Array<{
-        /**
-         * Absent for assets without a project
-         */
-        value?: string;
-        /**
-         * Assets
-         */
-        count: number;
-        /**
-         * Bytes
-         */
-        bytes: number;
-    }>;
-    byProject: Array<{
-        /**
-         * Absent for assets without a project
-         */
-        value?: string;
-        /**
-         * Assets
-         */
-        count: number;
-        /**
-         * Bytes
-         */
-        bytes: number;
-    }>;
+    byAssetType: Array<StatisticsGroup>;
+    byMediaType: Array<StatisticsGroup>;
+    byProject: Array<StatisticsGroup>;
     /**
      * By day of upload in UTC, the last 30 days; days without uploads are left out
      */
-    byDay: Array<{
-        /**
-         * Absent for assets without a project
-         */
-        value?: string;
-        /**
-         * Assets
-         */
-        count: number;
-        /**
-         * Bytes
-         */
-        bytes: number;
-    }>;
+    byDay: Array<StatisticsGroup>;
+};
+
+export type StatisticsGroup = {
+    /**
+     * Absent for assets without a project
+     */
+    value?: string;
+    /**
+     * Assets
+     */
+    count: number;
+    /**
+     * Bytes
+     */
+    bytes: number;
 };
 
 export type Jobs = {
-    queues: Array<{
-        /**
-         * Name of a queue
-         */
-        queue: 'verify-asset' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'reconcile' | 'forget-answers';
-        /**
-         * Waiting to be run
-         */
-        waiting: number;
-        /**
-         * Failed, waiting for another try
-         */
-        retrying: number;
-        /**
-         * Running
-         */
-        active: number;
-        /**
-         * Failed for good
-         */
-        deadLetters: number;
-        /**
-         * When the oldest waiting job was enqueued
-         */
-        oldestAt?: string;
-        /**
-         * Seconds since then
-         */
-        oldestSeconds?: number;
-    }>;
+    queues: Array<JobQueue>;
     /**
      * The oldest 100
      */
-    deadLetters: Array<{
-        id: string;
-        /**
-         * Name of a queue
-         */
-        queue: 'verify-asset' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'reconcile' | 'forget-answers';
-        at: string;
-        assetId?: string;
-        /**
-         * Why the last try failed
-         */
-        reason: string;
-    }>;
+    deadLetters: Array<FailedJob>;
+};
+
+export type JobQueue = {
+    /**
+     * Name of a queue
+     */
+    queue: string;
+    /**
+     * Waiting to be run
+     */
+    waiting: number;
+    /**
+     * Failed, waiting for another try
+     */
+    retrying: number;
+    /**
+     * Running
+     */
+    active: number;
+    /**
+     * Failed for good
+     */
+    deadLetters: number;
+    /**
+     * When the oldest waiting job was enqueued
+     */
+    oldestAt?: string;
+    /**
+     * Seconds since then
+     */
+    oldestSeconds?: number;
+};
+
+export type FailedJob = {
+    id: string;
+    /**
+     * Name of a queue
+     */
+    queue: string;
+    at: string;
+    assetId?: string;
+    /**
+     * Why the last try failed
+     */
+    reason: string;
 };
 
 export type RetriedJobs = {
@@ -471,7 +466,7 @@ export type ListAssetsData = {
         /**
          * Only this state
          */
-        state?: 'processing' | 'ready' | 'rejected' | 'lost';
+        state?: AssetStateFilter;
         /**
          * Only names that begin with this text; upper and lower case are equal
          */
@@ -480,8 +475,8 @@ export type ListAssetsData = {
          * Lists the trash instead of the other assets
          */
         trashed?: boolean;
-        sort?: 'createdAt' | 'name' | 'size';
-        order?: 'asc' | 'desc';
+        sort?: AssetSort;
+        order?: SortOrder;
         /**
          * Assets per page
          */
@@ -504,9 +499,17 @@ export type ListAssetsErrors = {
      */
     401: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * Too many requests
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The service failed
      */
@@ -532,7 +535,7 @@ export type UploadAssetData = {
     body: UploadForm;
     headers?: {
         /**
-         * Name of this request, chosen by the client. Sent again within 24 hours with the same content, it has no further effect and gets the first answer.
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
          */
         'idempotency-key'?: string;
     };
@@ -567,6 +570,10 @@ export type UploadAssetErrors = {
      */
     413: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * The media type is not supported here, or: The media type of the bytes is not known, or: The bytes do not match the declared media type, or: The file extension does not match the bytes, or: No upload policy allows this media type
      */
     415: Problem;
@@ -578,6 +585,10 @@ export type UploadAssetErrors = {
      * Too many requests, or: Too many uploads
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The service failed
      */
@@ -603,7 +614,7 @@ export type UploadAssetsData = {
     body: BatchForm;
     headers?: {
         /**
-         * Name of this request, chosen by the client. Sent again within 24 hours with the same content, it has no further effect and gets the first answer.
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
          */
         'idempotency-key'?: string;
     };
@@ -638,6 +649,10 @@ export type UploadAssetsErrors = {
      */
     413: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * The media type is not supported here, or: The media type of the bytes is not known, or: The bytes do not match the declared media type, or: The file extension does not match the bytes, or: No upload policy allows this media type
      */
     415: Problem;
@@ -649,6 +664,10 @@ export type UploadAssetsErrors = {
      * Too many requests, or: Too many uploads
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The service failed
      */
@@ -674,7 +693,7 @@ export type UploadRawAssetData = {
     body: Blob | File;
     headers?: {
         /**
-         * Name of this request, chosen by the client. Sent again within 24 hours with the same content, it has no further effect and gets the first answer.
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
          */
         'idempotency-key'?: string;
         /**
@@ -739,6 +758,10 @@ export type UploadRawAssetErrors = {
      */
     413: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * The media type is not supported here, or: The media type of the bytes is not known, or: The bytes do not match the declared media type, or: The file extension does not match the bytes, or: No upload policy allows this media type
      */
     415: Problem;
@@ -750,6 +773,10 @@ export type UploadRawAssetErrors = {
      * Too many requests, or: Too many uploads
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The service failed
      */
@@ -771,8 +798,67 @@ export type UploadRawAssetResponses = {
 
 export type UploadRawAssetResponse = UploadRawAssetResponses[keyof UploadRawAssetResponses];
 
+export type GetResumableSupportData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/v1/resumable';
+};
+
+export type GetResumableSupportErrors = {
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetResumableSupportError = GetResumableSupportErrors[keyof GetResumableSupportErrors];
+
+export type GetResumableSupportResponses = {
+    /**
+     * In the header fields
+     */
+    204: void;
+};
+
+export type GetResumableSupportResponse = GetResumableSupportResponses[keyof GetResumableSupportResponses];
+
 export type CreateResumableUploadData = {
     body?: Blob | File;
+    headers: {
+        /**
+         * Version of the protocol: 1.0.0
+         */
+        'Tus-Resumable': string;
+        /**
+         * Name of the algorithm (sha1 or sha256) and digest of this body in base64
+         */
+        'Upload-Checksum'?: string;
+        /**
+         * Bytes of the whole file
+         */
+        'Upload-Length'?: number;
+        /**
+         * 1 where the length is left open
+         */
+        'Upload-Defer-Length'?: string;
+        /**
+         * Pairs of a name and a value in base64, with commas between them; see the description
+         */
+        'Upload-Metadata': string;
+    };
     path?: never;
     query?: never;
     url: '/v1/resumable';
@@ -808,6 +894,10 @@ export type CreateResumableUploadErrors = {
      */
     413: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * The media type is not supported here, or: The media type of the bytes is not known, or: The bytes do not match the declared media type, or: The file extension does not match the bytes, or: No upload policy allows this media type
      */
     415: Problem;
@@ -819,6 +909,10 @@ export type CreateResumableUploadErrors = {
      * Too many requests, or: Too many uploads
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The bytes of the request do not match the checksum
      */
@@ -844,6 +938,12 @@ export type CreateResumableUploadResponses = {
 
 export type CancelResumableUploadData = {
     body?: never;
+    headers: {
+        /**
+         * Version of the protocol: 1.0.0
+         */
+        'Tus-Resumable': string;
+    };
     path: {
         id: string;
     };
@@ -873,9 +973,17 @@ export type CancelResumableUploadErrors = {
      */
     412: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * Too many requests
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The service failed
      */
@@ -897,8 +1005,93 @@ export type CancelResumableUploadResponses = {
 
 export type CancelResumableUploadResponse = CancelResumableUploadResponses[keyof CancelResumableUploadResponses];
 
+export type GetResumableUploadData = {
+    body?: never;
+    headers: {
+        /**
+         * Version of the protocol: 1.0.0
+         */
+        'Tus-Resumable': string;
+    };
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/resumable/{id}';
+};
+
+export type GetResumableUploadErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The upload has expired
+     */
+    410: Problem;
+    /**
+     * The version of tus is not supported
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetResumableUploadError = GetResumableUploadErrors[keyof GetResumableUploadErrors];
+
+export type GetResumableUploadResponses = {
+    /**
+     * In the header fields
+     */
+    200: unknown;
+};
+
 export type ContinueResumableUploadData = {
     body: Blob | File;
+    headers: {
+        /**
+         * Version of the protocol: 1.0.0
+         */
+        'Tus-Resumable': string;
+        /**
+         * Bytes that are there already
+         */
+        'Upload-Offset': number;
+        /**
+         * Name of the algorithm (sha1 or sha256) and digest of this body in base64
+         */
+        'Upload-Checksum'?: string;
+        /**
+         * Where it was left open
+         */
+        'Upload-Length'?: number;
+    };
     path: {
         id: string;
     };
@@ -944,6 +1137,10 @@ export type ContinueResumableUploadErrors = {
      */
     413: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * The media type is not supported here, or: The media type of the bytes is not known, or: The bytes do not match the declared media type, or: The file extension does not match the bytes, or: No upload policy allows this media type
      */
     415: Problem;
@@ -955,6 +1152,10 @@ export type ContinueResumableUploadErrors = {
      * Too many requests, or: Too many uploads
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The bytes of the request do not match the checksum
      */
@@ -984,7 +1185,7 @@ export type CreateUploadData = {
     body: UploadRequest;
     headers?: {
         /**
-         * Name of this request, chosen by the client. Sent again within 24 hours with the same content, it has no further effect and gets the first answer.
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
          */
         'idempotency-key'?: string;
     };
@@ -1015,6 +1216,10 @@ export type CreateUploadErrors = {
      */
     413: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * The media type is not supported here, or: The file extension does not match the bytes, or: No upload policy allows this media type
      */
     415: Problem;
@@ -1026,6 +1231,10 @@ export type CreateUploadErrors = {
      * Too many requests, or: Too many uploads
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The service failed
      */
@@ -1074,9 +1283,17 @@ export type CancelUploadErrors = {
      */
     409: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * Too many requests
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The service failed
      */
@@ -1121,9 +1338,17 @@ export type GetUploadErrors = {
      */
     404: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * Too many requests
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The service failed
      */
@@ -1180,6 +1405,10 @@ export type SignUploadPartsErrors = {
      */
     413: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * The media type is not supported here
      */
     415: Problem;
@@ -1187,6 +1416,10 @@ export type SignUploadPartsErrors = {
      * Too many requests
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The service failed
      */
@@ -1212,7 +1445,7 @@ export type CompleteUploadData = {
     body?: never;
     headers?: {
         /**
-         * Name of this request, chosen by the client. Sent again within 24 hours with the same content, it has no further effect and gets the first answer.
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
          */
         'idempotency-key'?: string;
     };
@@ -1245,6 +1478,10 @@ export type CompleteUploadErrors = {
      */
     410: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * The media type of the bytes is not known, or: The bytes do not match the declared media type, or: The file extension does not match the bytes, or: No upload policy allows this media type
      */
     415: Problem;
@@ -1256,6 +1493,10 @@ export type CompleteUploadErrors = {
      * Too many requests
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The service failed
      */
@@ -1308,6 +1549,14 @@ export type UploadPartErrors = {
      */
     413: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
      * The service failed
      */
     500: Problem;
@@ -1332,7 +1581,7 @@ export type DeleteAssetData = {
     body?: never;
     headers?: {
         /**
-         * Name of this request, chosen by the client. Sent again within 24 hours with the same content, it has no further effect and gets the first answer.
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
          */
         'idempotency-key'?: string;
         /**
@@ -1371,6 +1620,10 @@ export type DeleteAssetErrors = {
      */
     412: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * The Idempotency-Key belongs to another request
      */
     422: Problem;
@@ -1378,6 +1631,10 @@ export type DeleteAssetErrors = {
      * Too many requests
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The service failed
      */
@@ -1422,9 +1679,17 @@ export type GetAssetErrors = {
      */
     404: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * Too many requests
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The service failed
      */
@@ -1487,6 +1752,10 @@ export type UpdateAssetErrors = {
      */
     413: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * The media type is not supported here
      */
     415: Problem;
@@ -1494,6 +1763,10 @@ export type UpdateAssetErrors = {
      * Too many requests
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The service failed
      */
@@ -1542,9 +1815,17 @@ export type RestoreAssetErrors = {
      */
     409: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * Too many requests
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The service failed
      */
@@ -1579,11 +1860,7 @@ export type CreateDownloadLinkData = {
         /**
          * Whether browsers show or save the file. `inline` is possible for images, audio and video; everything else is an attachment
          */
-        disposition?: 'inline' | 'attachment';
-        /**
-         * Answer 302 to the link
-         */
-        redirect?: boolean;
+        disposition?: Disposition;
     };
     url: '/v1/assets/{id}/download';
 };
@@ -1606,9 +1883,17 @@ export type CreateDownloadLinkErrors = {
      */
     409: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * Too many requests
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The service failed
      */
@@ -1630,6 +1915,65 @@ export type CreateDownloadLinkResponses = {
 
 export type CreateDownloadLinkResponse = CreateDownloadLinkResponses[keyof CreateDownloadLinkResponses];
 
+export type RedirectToDownloadData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * How long the link is valid, in seconds; at most 7 days
+         */
+        expiresIn?: number;
+        /**
+         * Whether browsers show or save the file. `inline` is possible for images, audio and video; everything else is an attachment
+         */
+        disposition?: Disposition;
+    };
+    url: '/v1/assets/{id}/download/redirect';
+};
+
+export type RedirectToDownloadErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type RedirectToDownloadError = RedirectToDownloadErrors[keyof RedirectToDownloadErrors];
+
 export type DownloadAssetData = {
     body?: never;
     headers?: {
@@ -1650,7 +1994,7 @@ export type DownloadAssetData = {
         /**
          * Whether browsers show or save the file. `inline` is possible for images, audio and video; everything else is an attachment
          */
-        disposition?: 'inline' | 'attachment';
+        disposition?: Disposition;
     };
     url: '/v1/assets/{id}/content';
 };
@@ -1677,6 +2021,10 @@ export type DownloadAssetErrors = {
      */
     412: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * The range lies outside the asset
      */
     416: Problem;
@@ -1684,6 +2032,10 @@ export type DownloadAssetErrors = {
      * Too many requests
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The service failed
      */
@@ -1743,9 +2095,17 @@ export type FollowLinkErrors = {
      */
     412: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * The range lies outside the asset
      */
     416: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The service failed
      */
@@ -1788,9 +2148,17 @@ export type GetQuotaErrors = {
      */
     401: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * Too many requests
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The service failed
      */
@@ -1838,9 +2206,17 @@ export type GetOwnerQuotaErrors = {
      */
     403: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * Too many requests
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The service failed
      */
@@ -1866,7 +2242,7 @@ export type SetOwnerQuotaData = {
     body: QuotaChange;
     headers?: {
         /**
-         * Name of this request, chosen by the client. Sent again within 24 hours with the same content, it has no further effect and gets the first answer.
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
          */
         'idempotency-key'?: string;
     };
@@ -1902,6 +2278,10 @@ export type SetOwnerQuotaErrors = {
      */
     413: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * The media type is not supported here
      */
     415: Problem;
@@ -1913,6 +2293,10 @@ export type SetOwnerQuotaErrors = {
      * Too many requests
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The service failed
      */
@@ -1951,9 +2335,17 @@ export type GetStatisticsErrors = {
      */
     401: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * Too many requests
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The service failed
      */
@@ -1996,9 +2388,17 @@ export type GetJobsErrors = {
      */
     403: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * Too many requests
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The service failed
      */
@@ -2026,7 +2426,7 @@ export type RetryJobsData = {
         /**
          * Name of a queue
          */
-        queue: 'verify-asset' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'reconcile' | 'forget-answers';
+        queue: QueueName;
     };
     query?: never;
     url: '/v1/admin/jobs/{queue}/retry';
@@ -2050,6 +2450,10 @@ export type RetryJobsErrors = {
      */
     413: Problem;
     /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
      * The media type is not supported here
      */
     415: Problem;
@@ -2057,6 +2461,10 @@ export type RetryJobsErrors = {
      * Too many requests
      */
     429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
     /**
      * The service failed
      */
