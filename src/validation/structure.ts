@@ -13,6 +13,8 @@ import { aiff, flac, mpegAudio, ogg, wav } from './structure/sound.ts';
 import { type Checker, type Position, Walker } from './structure/walk.ts';
 
 export interface StructureCheck {
+  /** What the file has cost so far; see `Walker`. */
+  readonly steps: number;
   update(chunk: Uint8Array): void;
   /** What is wrong, in a sentence for the client, as soon as it is known. */
   fault(): string | undefined;
@@ -40,10 +42,18 @@ const checkers: Record<string, (position: Position) => Checker> = {
   'application/pdf': pdf,
 };
 
-const sound: StructureCheck = { update: () => {}, fault: () => undefined, end: () => undefined };
+/** Bytes for which a step is believed, of formats that are made of small pieces by nature: pages, blocks, frames. */
+const SMALL_PIECES = 16;
+const bytesPerStep: Record<string, number> = {
+  'image/gif': SMALL_PIECES,
+  'image/webp': SMALL_PIECES,
+  'audio/ogg': SMALL_PIECES,
+};
+
+const sound: StructureCheck = { steps: 0, update: () => {}, fault: () => undefined, end: () => undefined };
 
 /** @param mediaType canonical; a type without a checker counts as sound */
 export function structureCheck(mediaType: string): StructureCheck {
   const checker = Object.hasOwn(checkers, mediaType) ? checkers[mediaType] : undefined;
-  return checker ? new Walker(checker) : sound;
+  return checker ? new Walker(checker, bytesPerStep[mediaType]) : sound;
 }

@@ -48,9 +48,11 @@ function* nextBox(parent: Box, position: Position): Generator<Request, Box | und
   const start = position.offset;
   const head = yield* parent.end === Number.POSITIVE_INFINITY ? takeUpTo(8) : take(8);
   // Some writers leave a few bytes of zero behind the last box.
-  if (start > 0 && parent.end === Number.POSITIVE_INFINITY && head.every((byte) => byte === 0)) return undefined;
+  if ((head[0] ?? 0) === 0 && start > 0 && parent.end === Number.POSITIVE_INFINITY && head.every((byte) => byte === 0))
+    return undefined;
   if (head.length < 8) throw new Fault('The file ends in the middle of a box. It is cut, or not what it seems.');
-  const [size, type] = [head.readUInt32BE(0), head.toString('latin1', 4)];
+  const size = head.readUInt32BE(0);
+  const type = head.toString('latin1', 4, 8);
   let end = start + size;
   if (size === 1) end = start + Number((yield* take(8)).readBigUInt64BE(0));
   else if (size === 0) end = parent.end;
