@@ -3,7 +3,7 @@
  * the upload policy that allows it, and the structure of the file.
  */
 import { Problem } from '../problems.ts';
-import { classify, HEAD_SIZE, normaliseMediaType } from './media-types.ts';
+import { claimedType, classify, HEAD_SIZE, normaliseMediaType } from './media-types.ts';
 import { type StructureCheck, structureCheck } from './structure.ts';
 import type { UploadPolicies, UploadPolicy } from './upload-policies.ts';
 
@@ -108,10 +108,10 @@ export function policyNamed(policies: UploadPolicies, assetType: string): Upload
  */
 export function limitFor(
   policies: UploadPolicies,
-  { assetType, declaredType }: Pick<DeclaredFile, 'assetType' | 'declaredType'>,
+  { fileName, assetType, declaredType }: Partial<DeclaredFile>,
 ): number {
   const named = assetType === undefined ? undefined : policyNamed(policies, assetType);
-  const declared = normaliseMediaType(declaredType);
+  const declared = normaliseMediaType(declaredType) && claimedType(fileName, declaredType);
   if (declared === undefined) return named?.maxBytes ?? policies.largest;
   return policyFor(policies, named, declared).maxBytes;
 }

@@ -303,11 +303,7 @@ export function ordinaryFiles(size: number): SizedFile[] {
         text('<svg xmlns="http://www.w3.org/2000/svg">'),
         Buffer.alloc(
           size - (size % 82),
-          text(
-            '<path class="road" d="M10.25 20.5 L30 40 Q50 60 70 80 Z" fill="none" stroke="#123"/>\n'
-              .slice(0, 82)
-              .padEnd(82, ' '),
-          ),
+          text('<path class="road" d="M10.25 20.5 L30 40 Q50 60 7 8 Z" stroke="#123"/>'.padEnd(82, ' ')),
         ),
         text('</svg>'),
       ]),

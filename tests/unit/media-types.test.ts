@@ -162,21 +162,21 @@ describe('what contradicts', () => {
 });
 
 describe('undetected files', () => {
-  const text = Buffer.from('a,b\n1,2\n');
+  const text = Buffer.from('a { color: red }');
   test('are refused unless the policy allows them', async () => {
-    const verdict = await classify({ head: text, fileName: 'a.csv', declared: 'text/csv' });
+    const verdict = await classify({ head: text, fileName: 'a.css', declared: 'text/css' });
     assert.equal(verdict.outcome === 'refused' && verdict.reason, 'undetected');
   });
 
   test('have the declared type, or that of the extension, when the policy allows them', async () => {
     const allowed = { head: text, allowUndetected: true };
-    assert.deepEqual(await classify({ ...allowed, fileName: 'a.csv', declared: 'text/csv' }), {
+    assert.deepEqual(await classify({ ...allowed, fileName: 'a.css', declared: 'text/css' }), {
       outcome: 'accepted',
-      mediaType: 'text/csv',
+      mediaType: 'text/css',
     });
-    assert.deepEqual(await classify({ ...allowed, fileName: 'a.csv', declared: undefined }), {
+    assert.deepEqual(await classify({ ...allowed, fileName: 'a.css', declared: undefined }), {
       outcome: 'accepted',
-      mediaType: 'text/csv',
+      mediaType: 'text/css',
     });
     assert.deepEqual(await classify({ ...allowed, fileName: 'a', declared: undefined }), {
       outcome: 'accepted',

@@ -1,6 +1,6 @@
 /**
  * The ISO base media file format (ISO 14496-12) and QuickTime, its ancestor: boxes of size and type, some of which hold
- * others. MP4, MOV, M4A and AVIF.
+ * others. MP4, MOV, M4A, AVIF, HEIC and HEIF.
  */
 import { checkAvif } from './images.ts';
 import { type Checker, Fault, type Position, type Request, rest, skip, take, takeUpTo } from './walk.ts';
@@ -127,32 +127,34 @@ export function movie(audioOnly: boolean) {
   };
 }
 
-/** AVIF: an item or a sequence, whose extents (`ispe`) stand in the metadata. */
-export function* avif(position: Position): Checker {
-  const found = { metadata: false, movie: false, media: false };
-  let largest = { width: 0, height: 0 };
-  function* extent(box: Box): Generator<Request, void, Buffer> {
-    if (box.end - position.offset < 12) throw new Fault('The AVIF has a size that cannot be read.');
-    const seen = yield* take(12);
-    const [width, height] = [seen.readUInt32BE(4), seen.readUInt32BE(8)];
-    checkAvif(width, height, Number.POSITIVE_INFINITY);
-    if (width * height > largest.width * largest.height) largest = { width, height };
-  }
-  yield* children(FILE, position, function* (box) {
-    checkFileType(box, position);
-    if (box.type === 'mdat') found.media ||= yield* isFilled(box, position);
-    found.movie ||= box.type === 'moov';
-    if (box.type !== 'meta' || box.end - position.offset < 4) return;
-    found.metadata = true;
-    yield* skip(4);
-    yield* children(box, position, function* (inner) {
-      if (inner.type === 'idat') found.media ||= yield* isFilled(inner, position);
-      if (inner.type === 'iprp') yield* descend(inner, position, ['ipco', 'ispe'], extent);
+/** AVIF and HEIF (ISO 23008-12): an item or a sequence, whose extents (`ispe`) stand in the metadata. */
+export function stillPicture(format: 'AVIF' | 'HEIC' | 'HEIF') {
+  return function* check(position: Position): Checker {
+    const found = { metadata: false, movie: false, media: false };
+    let largest = { width: 0, height: 0 };
+    function* extent(box: Box): Generator<Request, void, Buffer> {
+      if (box.end - position.offset < 12) throw new Fault(`The ${format} has a size that cannot be read.`);
+      const seen = yield* take(12);
+      const [width, height] = [seen.readUInt32BE(4), seen.readUInt32BE(8)];
+      checkAvif(width, height, Number.POSITIVE_INFINITY);
+      if (width * height > largest.width * largest.height) largest = { width, height };
+    }
+    yield* children(FILE, position, function* (box) {
+      checkFileType(box, position);
+      if (box.type === 'mdat') found.media ||= yield* isFilled(box, position);
+      found.movie ||= box.type === 'moov';
+      if (box.type !== 'meta' || box.end - position.offset < 4) return;
+      found.metadata = true;
+      yield* skip(4);
+      yield* children(box, position, function* (inner) {
+        if (inner.type === 'idat') found.media ||= yield* isFilled(inner, position);
+        if (inner.type === 'iprp') yield* descend(inner, position, ['ipco', 'ispe'], extent);
+      });
     });
-  });
-  if (!found.metadata && !found.movie) throw new Fault('The AVIF has no metadata.');
-  if (!found.media) throw new Fault('The AVIF has no image data.');
-  if (!found.metadata) return;
-  if (largest.width === 0) throw new Fault('The AVIF does not tell its size.');
-  checkAvif(largest.width, largest.height, position.offset);
+    if (!found.metadata && !found.movie) throw new Fault(`The ${format} has no metadata.`);
+    if (!found.media) throw new Fault(`The ${format} has no image data.`);
+    if (!found.metadata) return;
+    if (largest.width === 0) throw new Fault(`The ${format} does not tell its size.`);
+    checkAvif(largest.width, largest.height, position.offset);
+  };
 }
