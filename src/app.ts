@@ -4,6 +4,7 @@ import { assets } from './assets/index.ts';
 import type { Core } from './core.ts';
 import type { Feature } from './feature.ts';
 import { idempotency } from './idempotency/index.ts';
+import { policies } from './policies/index.ts';
 import { quotas } from './quotas/index.ts';
 import { reconciliation } from './reconciliation/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
@@ -12,6 +13,7 @@ import { usage } from './usage/index.ts';
 
 export const features: readonly Feature<Core>[] = [
   uploads,
+  policies,
   assets,
   quotas,
   usage,

@@ -176,6 +176,11 @@ export function claimedType(fileName: string | undefined, declared: string | und
 
 const detectable = new Set([...supportedMimeTypes].map((type) => normaliseMediaType(type)));
 
+/** What names of this media type may end with, the usual one first; none where nothing is known. @param mediaType canonical */
+export function extensionsOf(mediaType: string): readonly string[] {
+  return (Object.hasOwn(extensions, mediaType) ? extensions[mediaType] : undefined) ?? [];
+}
+
 /** Whether a file of this name may have this media type. A name without an extension may have any. */
 export function extensionFits(fileName: string, mediaType: string): boolean {
   const extension = extensionOf(fileName);
