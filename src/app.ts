@@ -5,6 +5,7 @@ import { audit } from './audit/index.ts';
 import type { Core } from './core.ts';
 import type { Feature } from './feature.ts';
 import { idempotency } from './idempotency/index.ts';
+import { policies } from './policies/index.ts';
 import { quotas } from './quotas/index.ts';
 import { reconciliation } from './reconciliation/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
@@ -13,6 +14,7 @@ import { usage } from './usage/index.ts';
 
 export const features: readonly Feature<Core>[] = [
   uploads,
+  policies,
   assets,
   quotas,
   usage,

@@ -5,7 +5,7 @@
 
 /** Shown in a browser, these run nothing: raster images, audio and video. */
 export function isSafeInline(mediaType: string): boolean {
-  return /^(image\/(jpeg|png|webp|gif|avif)|audio\/[a-z0-9.+-]+|video\/[a-z0-9.+-]+)$/.test(mediaType);
+  return /^(image\/(jpeg|png|webp|gif|avif|heic|heif)|audio\/[a-z0-9.+-]+|video\/[a-z0-9.+-]+)$/.test(mediaType);
 }
 
 export function dispositionOf(mediaType: string): 'inline' | 'attachment' {

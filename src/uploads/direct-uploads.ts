@@ -33,7 +33,8 @@ import {
   refuseBeyond,
   type ValidatedType,
 } from '../validation/file-validation.ts';
-import { extensionFits, HEAD_SIZE, normaliseMediaType } from '../validation/media-types.ts';
+import { claimedType, extensionFits, HEAD_SIZE, normaliseMediaType } from '../validation/media-types.ts';
+import { needsWholeFile } from '../validation/structure.ts';
 import { UploadPolicies } from '../validation/upload-policies.ts';
 import { leaseOf, throughProcess, type UploadContext } from './context.ts';
 import { endFailedUpload, eraseEnded } from './ending.ts';
@@ -186,13 +187,13 @@ export class DirectUploads {
 
   #validateDeclared({ size, declaredType, assetType }: NewDirectUpload, fileName: string): ValidatedType {
     const { policies, store } = this.#context;
-    const mediaType = normaliseMediaType(declaredType);
+    const mediaType = normaliseMediaType(declaredType) && claimedType(fileName, declaredType);
     if (mediaType === undefined) {
       const detail = 'must be the media type of the file, such as image/png';
       throw new Problem('invalid-parameter', { detail, errors: [{ pointer: '/contentType', detail }] });
     }
     if (size === 0) throw emptyFile();
-    const limit = limitFor(policies, { assetType, declaredType: mediaType });
+    const limit = limitFor(policies, { fileName, assetType, declaredType: mediaType });
     refuseBeyond(store.kind === 'disk' ? throughProcess(this.#context, limit) : limit, size);
     if (!extensionFits(fileName, mediaType))
       throw new Problem('extension-mismatch', {
@@ -213,7 +214,7 @@ export class DirectUploads {
     const head = Buffer.concat(await body.stream.toArray());
     const validation = new FileValidation(policiesOf(this.#context, session), session);
     const validated = await validation.begin(head);
-    if (sha256 && size <= MAX_VERIFIED_AT_ONCE) {
+    if ((sha256 || needsWholeFile(validated.mediaType)) && size <= MAX_VERIFIED_AT_ONCE) {
       await verifyBytes(store, objectKey, { sha256, mediaType: validated.mediaType });
       return validated;
     }

@@ -3,7 +3,7 @@
  * the upload policy that allows it, and the structure of the file.
  */
 import { Problem } from '../problems.ts';
-import { type Classification, classify, HEAD_SIZE, normaliseMediaType } from './media-types.ts';
+import { type Classification, claimedType, classify, HEAD_SIZE, normaliseMediaType } from './media-types.ts';
 import { type StructureCheck, structureCheck } from './structure.ts';
 import type { UploadPolicies, UploadPolicy } from './upload-policies.ts';
 
@@ -155,10 +155,10 @@ export function policyNamed(policies: UploadPolicies, assetType: string): Upload
  */
 export function limitFor(
   policies: UploadPolicies,
-  { assetType, declaredType, assetTypeMayFollow }: Omit<DeclaredFile, 'fileName'>,
+  { fileName, assetType, declaredType, assetTypeMayFollow }: Partial<DeclaredFile>,
 ): number {
   const named = assetType === undefined ? undefined : policyNamed(policies, assetType);
-  const declared = normaliseMediaType(declaredType);
+  const declared = normaliseMediaType(declaredType) && claimedType(fileName, declaredType);
   if (declared === undefined) return named?.maxBytes ?? policies.largest;
   const { maxBytes } = policyFor(policies, named, declared);
   return assetTypeMayFollow ? loosest(policies, declared) : maxBytes;

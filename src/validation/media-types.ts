@@ -9,12 +9,15 @@ import { fileTypeFromTokenizer, supportedMimeTypes } from 'file-type';
 import { fromBuffer, type ITokenizer } from 'strtok3';
 import { extensionOf } from './file-name.ts';
 import { PDF_HEADER_WITHIN } from './structure/documents.ts';
+import { beginsLikeText } from './structure/text.ts';
+import { isTextType, isZipType } from './structure.ts';
 
 /**
- * How often detection may read; what is not known by then is undetected. A real file takes up to 32 reads, the worst that
- * was built of tiny pieces 5,125 and 20 ms. Not a limit of time: a busy process would refuse good files by it.
+ * How often detection may read; what is not known by then is undetected. A real file takes up to 32 reads, a zip of small
+ * files a few for each; the worst that was built of tiny pieces would take 5,125 and 20 ms. Not a limit of time: a busy
+ * process would refuse good files by it.
  */
-const MAX_READS = 10_000;
+export const MAX_READS = 500;
 /** Bytes from which the media type is told. */
 export const HEAD_SIZE = 64 * 1024;
 
@@ -26,6 +29,9 @@ const aliases: Record<string, string> = {
   'image/apng': 'image/png',
   'image/vnd.mozilla.apng': 'image/png',
   'image/avif-sequence': 'image/avif',
+  'image/heic-sequence': 'image/heic',
+  'image/heif-sequence': 'image/heif',
+  'image/svg': 'image/svg+xml',
   'audio/x-wav': 'audio/wav',
   'audio/wave': 'audio/wav',
   'audio/x-pn-wav': 'audio/wav',
@@ -57,6 +63,15 @@ const aliases: Record<string, string> = {
   'application/x-javascript': 'text/javascript',
   'application/javascript': 'text/javascript',
   'text/xml': 'application/xml',
+  'text/x-markdown': 'text/markdown',
+  'text/x-web-markdown': 'text/markdown',
+  'text/x-csv': 'text/csv',
+  'text/comma-separated-values': 'text/csv',
+  'text/x-comma-separated-values': 'text/csv',
+  'application/csv': 'text/csv',
+  'application/x-csv': 'text/csv',
+  'text/json': 'application/json',
+  'application/x-json': 'application/json',
 };
 
 /** Extensions by media type; the first types are those of the default policies. */
@@ -80,14 +95,14 @@ const extensions: Record<string, readonly string[]> = {
   'application/pdf': ['pdf'],
   'video/ogg': ['ogv'],
   'video/matroska': ['mkv'],
-  'image/heic': ['heic', 'heif'],
-  'image/heif': ['heif', 'heic'],
+  'image/heic': ['heic', 'heics', 'heif', 'hif'],
+  'image/heif': ['heif', 'heifs', 'heic', 'hif'],
   'image/tiff': ['tif', 'tiff'],
   'image/bmp': ['bmp', 'dib'],
   'image/svg+xml': ['svg'],
   'image/x-icon': ['ico'],
-  'text/plain': ['txt', 'text', 'log', 'md'],
   'text/markdown': ['md', 'markdown'],
+  'text/plain': ['txt', 'text', 'log', 'md'],
   'text/csv': ['csv'],
   'text/html': ['html', 'htm', 'xhtml'],
   'text/css': ['css'],
@@ -134,7 +149,37 @@ export function normaliseMediaType(value: string | undefined): string | undefine
   return Object.hasOwn(aliases, name) ? aliases[name] : name;
 }
 
+/** Names that clients send for want of a better one: what the extension says is better. */
+const vague: Record<string, (byExtension: string) => boolean> = {
+  // Of any text.
+  'text/plain': isTextType,
+  // Windows, where Office opens CSV.
+  'application/vnd.ms-excel': (byExtension) => byExtension === 'text/csv',
+  // Of any document that is a zip.
+  'application/zip': isZipType,
+};
+
+/**
+ * What the client says that the file is, by its declaration or else by the extension of the name.
+ * @returns the canonical name; undefined when it says nothing, or nothing certain without a name
+ */
+export function claimedType(fileName: string | undefined, declared: string | undefined): string | undefined {
+  const claimed = normaliseMediaType(declared);
+  const isVague = claimed !== undefined && Object.hasOwn(vague, claimed);
+  if (fileName === undefined) return isVague ? undefined : claimed;
+  const extension = extensionOf(fileName);
+  const byExtension = extension === undefined ? undefined : typesByExtension.get(extension);
+  if (claimed === undefined) return byExtension;
+  const isBetter = isVague && byExtension !== undefined && !extensionFits(fileName, claimed);
+  return isBetter && vague[claimed]?.(byExtension) ? byExtension : claimed;
+}
+
 const detectable = new Set([...supportedMimeTypes].map((type) => normaliseMediaType(type)));
+
+/** What names of this media type may end with, the usual one first; none where nothing is known. @param mediaType canonical */
+export function extensionsOf(mediaType: string): readonly string[] {
+  return (Object.hasOwn(extensions, mediaType) ? extensions[mediaType] : undefined) ?? [];
+}
 
 /** Whether a file of this name may have this media type. A name without an extension may have any. */
 export function extensionFits(fileName: string, mediaType: string): boolean {
@@ -153,14 +198,21 @@ export function extensionFits(fileName: string, mediaType: string): boolean {
 export async function detectMediaType(head: Uint8Array, maxReads = MAX_READS): Promise<string | undefined> {
   const start = Buffer.from(head.buffer, head.byteOffset, Math.min(head.length, HEAD_SIZE));
   const type = normaliseMediaType(await detectByMagic(start, maxReads));
-  if (type === 'image/heif' && isAvif(start)) return 'image/avif';
-  return type ?? (isLatePdf(start) ? 'application/pdf' : undefined);
+  if (type === 'image/heif') return generalPicture(start);
+  // A zip whose entries do not tell in time what else it is.
+  return type ?? (isLatePdf(start) ? 'application/pdf' : isZip(start) ? 'application/zip' : undefined);
 }
 
 /** MIAF (ISO 23000-22): a file of the general brand `mif1` names among its compatible brands what it holds. */
-function isAvif(start: Buffer): boolean {
-  const brands = start.toString('latin1', 16, Math.min(start.readUInt32BE(0), 256));
-  return /^(?:.{4})*avi[fs]/s.test(brands);
+function generalPicture(start: Buffer): string {
+  const brands = start.toString('latin1', 16, Math.min(start.readUInt32BE(0), 256)).match(/.{4}/gs) ?? [];
+  if (brands.some((brand) => /^avi[fs]$/.test(brand))) return 'image/avif';
+  return brands.some((brand) => /^he[iv][cxms]$/.test(brand)) ? 'image/heic' : 'image/heif';
+}
+
+/** APPNOTE.TXT 4.3.7: the signature of a local file header. */
+function isZip(start: Buffer): boolean {
+  return start.length >= 4 && start.readUInt32LE(0) === 0x04034b50;
 }
 
 /** A PDF with something before its header, which is not a page that a browser would show. */
@@ -220,29 +272,32 @@ export async function classify({
   declared,
   allowUndetected = false,
 }: Unclassified): Promise<Classification> {
+  const claim = claimedType(fileName, declared);
+  // Text may begin like anything: `BM` is no picture there.
+  if (claim !== undefined && isTextType(claim) && beginsLikeText(head)) return withFittingName(fileName, claim);
   const detected = await detectMediaType(head);
-  const claimed = normaliseMediaType(declared);
-  if (detected === undefined) return classifyUndetected(fileName, claimed, allowUndetected);
-  const extension = extensionOf(fileName);
-  const claim = claimed ?? (extension === undefined ? undefined : typesByExtension.get(extension));
+  const isDeclared = normaliseMediaType(declared) !== undefined;
+  if (detected === undefined) return classifyUndetected(fileName, isDeclared ? claim : undefined, allowUndetected);
   const mediaType = claim !== undefined && alternatives(detected, head).includes(claim) ? claim : detected;
-  if (claimed !== undefined && claimed !== mediaType) {
+  if (isDeclared && claim !== mediaType) {
     return {
       outcome: 'refused',
       reason: 'declared-mismatch',
       detected,
-      detail: `The bytes are ${mediaType}, but ${claimed} was declared. Declare what the file is, or nothing.`,
+      detail: `The bytes are ${mediaType}, but ${claim} was declared. Declare what the file is, or nothing.`,
     };
   }
-  if (!extensionFits(fileName, mediaType)) {
-    return {
-      outcome: 'refused',
-      reason: 'extension-mismatch',
-      detected,
-      detail: `The bytes are ${mediaType}, to which the extension .${extension} does not belong. Name the file by what it is.`,
-    };
-  }
-  return { outcome: 'accepted', mediaType };
+  return withFittingName(fileName, mediaType, detected);
+}
+
+function withFittingName(fileName: string, mediaType: string, detected?: string): Classification {
+  if (extensionFits(fileName, mediaType)) return { outcome: 'accepted', mediaType };
+  return {
+    outcome: 'refused',
+    reason: 'extension-mismatch',
+    ...(detected !== undefined && { detected }),
+    detail: `The bytes are ${mediaType}, to which the extension .${extensionOf(fileName)} does not belong. Name the file by what it is.`,
+  };
 }
 
 /** One magic number for all documents of the older Office. */
@@ -256,7 +311,10 @@ function alternatives(detected: string, head: Uint8Array): string[] {
   if (detected === 'audio/mpeg' && Buffer.from(head.buffer, head.byteOffset, 3).equals(Buffer.from('ID3')))
     return ['audio/flac'];
   if (detected === 'application/x-cfb') return compoundFiles;
-  if (detected === 'application/xml') return ['image/svg+xml'];
+  // What a phone calls HEIC, another program may call HEIF, of which it is a kind.
+  if (detected === 'image/heic' || detected === 'image/heif') return ['image/heic', 'image/heif'];
+  if (detected === 'application/zip') return Object.keys(extensions).filter(isZipType);
+  if (isZipType(detected)) return ['application/zip'];
   return [];
 }
 
@@ -264,6 +322,13 @@ function classifyUndetected(fileName: string, claimed: string | undefined, allow
   const extension = extensionOf(fileName);
   const mediaType =
     claimed ?? (extension === undefined ? undefined : typesByExtension.get(extension)) ?? 'application/octet-stream';
+  if (isTextType(mediaType)) {
+    return {
+      outcome: 'refused',
+      reason: 'undetected',
+      detail: `The bytes are no text in UTF-8, as those of ${mediaType} must be. Save the file in that encoding.`,
+    };
+  }
   // Such a file would have been recognised if it were one.
   if (!allowed || detectable.has(mediaType)) {
     return {

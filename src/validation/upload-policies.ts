@@ -25,14 +25,33 @@ const MiB = 1024 * 1024;
 const CACHE_CONTROL = 'private, max-age=3600, immutable';
 
 const defaults: Record<string, { mediaTypes: string[]; maxBytes: number }> = {
-  image: { mediaTypes: ['image/jpeg', 'image/png', 'image/webp', 'image/gif', 'image/avif'], maxBytes: 10 * MiB },
+  image: {
+    mediaTypes: [
+      ...['image/jpeg', 'image/png', 'image/webp', 'image/gif', 'image/avif'],
+      ...['image/heic', 'image/heif', 'image/svg+xml'],
+    ],
+    maxBytes: 10 * MiB,
+  },
   video: { mediaTypes: ['video/mp4', 'video/quicktime', 'video/webm'], maxBytes: 500 * MiB },
   audio: {
     mediaTypes: ['audio/mpeg', 'audio/wav', 'audio/aiff', 'audio/flac', 'audio/ogg', 'audio/mp4', 'audio/webm'],
     maxBytes: 100 * MiB,
   },
   model: { mediaTypes: ['model/gltf-binary'], maxBytes: 500 * MiB },
-  document: { mediaTypes: ['application/pdf'], maxBytes: 50 * MiB },
+  document: {
+    mediaTypes: [
+      'application/pdf',
+      'application/vnd.openxmlformats-officedocument.wordprocessingml.document',
+      'application/vnd.openxmlformats-officedocument.spreadsheetml.sheet',
+      'application/vnd.openxmlformats-officedocument.presentationml.presentation',
+      'application/vnd.oasis.opendocument.text',
+      'application/vnd.oasis.opendocument.spreadsheet',
+      'application/vnd.oasis.opendocument.presentation',
+    ],
+    maxBytes: 50 * MiB,
+  },
+  text: { mediaTypes: ['text/plain', 'text/csv', 'text/markdown', 'application/json'], maxBytes: 50 * MiB },
+  archive: { mediaTypes: ['application/zip'], maxBytes: 500 * MiB },
 };
 
 const mediaType = z.string().transform((text, context) => {

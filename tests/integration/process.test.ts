@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -52,6 +52,16 @@ describe('the process', () => {
     assert.equal(await service.exit, 0);
     assert.match(service.output(), /\/docs/);
     assert.match(service.output(), /curl/);
+  });
+
+  test('a damaged secret ends the start with a sentence that names it', async () => {
+    for (const name of ['link-secret', 'postgres-password']) {
+      const DATA_DIR = await freshDirectory();
+      await writeFile(join(DATA_DIR, name), '');
+      const service = spawnService({ DATA_DIR, PORT: '0' });
+      assert.equal(await service.exit, 1);
+      assert.match(service.output(), new RegExp(`^Stowage cannot start: The secret .*${name} is empty: .*$`, 'm'));
+    }
   });
 
   test('a second process on the same directory is told whose it is, and the first goes on', async () => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { on, once } from 'node:events';
-import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
@@ -79,6 +79,26 @@ describe('the disk store', () => {
       ...changes,
     });
   const tokenOf = (url: string) => url.split('/').at(-1) ?? '';
+
+  test('other accounts of the machine see nothing, neither of what is new nor of what an earlier version left open', async () => {
+    const root = join(directory, 'modes');
+    const old = join(root, 'objects', 'users', 'a');
+    await mkdir(old, { recursive: true, mode: 0o755 });
+    await writeFile(join(old, 'original'), 'bytes', { mode: 0o644 });
+    await writeFile(join(old, 'original.json'), JSON.stringify(attributes), { mode: 0o644 });
+    await chmod(root, 0o755);
+    const store = open({ directory: root });
+    await store.put('users/b/original', body, attributes, { sha256 });
+    const uploadId = await store.createMultipartUpload('users/c/original', attributes, { partSize: 5 });
+    await store.uploadPart({ key: 'users/c/original', uploadId, partNumber: 1 }, body, {});
+    assert.deepEqual(await bytesOf(store, 'users/a/original'), body);
+    const entries = await readdir(root, { recursive: true, withFileTypes: true });
+    assert.ok(entries.length > 10);
+    for (const path of [root, ...entries.map((entry) => join(entry.parentPath, entry.name))]) {
+      const { mode } = await stat(path);
+      assert.equal(mode & 0o077, 0, path);
+    }
+  });
 
   test('keys that could lead out of the directory are refused', async () => {
     const store = open();

@@ -12,7 +12,7 @@ const src = fileURLToPath(new URL('../../src/', import.meta.url));
 
 /** From the lowest to the highest. A file that lies in no folder is a room of its own. */
 const below: string[][] = [
-  ['paths.ts'],
+  ['paths.ts', 'data-directory.ts'],
   [
     'backoff.ts',
     'background-tasks.ts',
@@ -113,7 +113,7 @@ describe('imports', () => {
     [
       'the file system',
       /^node:fs/,
-      /^(storage\/disk|database|doctor|validation)\/|^(startup|secrets|source-stack|version)\.ts$/,
+      /^(storage\/disk|database|doctor|validation)\/|^(startup|secrets|data-directory|source-stack|version)\.ts$/,
     ],
   ];
   for (const [what, packages, places] of knownBy)

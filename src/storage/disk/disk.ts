@@ -5,7 +5,16 @@ import { dirname, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { z } from 'zod';
 import { type ObjectAttributes, ObjectStoreUnavailable } from '../object-store.ts';
-import { codeOf, createEmpty, removeFile, statIfThere, syncDirectory, writeAt } from './files.ts';
+import {
+  closeToOthers,
+  codeOf,
+  createEmpty,
+  DIRECTORY_MODE,
+  removeFile,
+  statIfThere,
+  syncDirectory,
+  writeAt,
+} from './files.ts';
 
 /** As S3 has it; below the 4,096 bytes of a path. */
 const MAX_KEY = 1024;
@@ -101,7 +110,7 @@ export class Disk {
   async commit(bytes: string, path: string, attributes: ObjectAttributes): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       try {
-        await mkdir(dirname(path), { recursive: true });
+        await mkdir(dirname(path), { recursive: true, mode: DIRECTORY_MODE });
         await this.writeJson(`${path}.json`, attributes);
         await rename(bytes, path);
         break;
@@ -148,7 +157,9 @@ export class Disk {
   }
 
   async #prepare(): Promise<void> {
-    for (const directory of [this.objects, this.multipart, this.temporary]) await mkdir(directory, { recursive: true });
+    for (const directory of [this.objects, this.multipart, this.temporary])
+      await mkdir(directory, { recursive: true, mode: DIRECTORY_MODE });
+    await closeToOthers(this.#root);
     await syncDirectory(this.#root);
     await this.#removeLeftovers();
   }

@@ -1,10 +1,31 @@
 /** Files that outlive a loss of power, and files that may not be there. */
-import { type FileHandle, open, readFile, stat, unlink } from 'node:fs/promises';
+import { chmod, type FileHandle, lstat, open, readdir, readFile, stat, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import type { z } from 'zod';
 
+/** Modes of what the store makes: other accounts of the machine see nothing. */
+export const DIRECTORY_MODE = 0o700;
+const FILE_MODE = 0o600;
+const OTHERS = 0o077;
+
 export async function createEmpty(path: string): Promise<void> {
-  await (await open(path, 'w')).close();
+  await (await open(path, 'w', FILE_MODE)).close();
+}
+
+/**
+ * Closes a directory, and all that is in it, to other accounts. The directory itself comes last: while it is open, an
+ * earlier version made it, or a try was cut off; once it is closed there is nothing to do.
+ */
+export async function closeToOthers(directory: string): Promise<void> {
+  const { mode, uid } = await lstat(directory);
+  if ((mode & OTHERS) === 0 || uid !== process.getuid?.()) return;
+  for (const entry of await readdir(directory, { withFileTypes: true })) {
+    const path = join(directory, entry.name);
+    if (entry.isDirectory()) await ifThere(closeToOthers(path));
+    else if (entry.isFile()) await ifThere(chmod(path, FILE_MODE));
+  }
+  await chmod(directory, DIRECTORY_MODE);
 }
 
 /** Writes into a file that is there, and syncs: what is recorded as written must outlive a loss of power. */

@@ -15,7 +15,7 @@ import {
   type UploadedPart,
 } from '../object-store.ts';
 import { attributesSchema, type Disk, isUploadId } from './disk.ts';
-import { codeOf, createEmpty, readJson, removeFile, statIfThere, trim, writeAt } from './files.ts';
+import { codeOf, createEmpty, DIRECTORY_MODE, readJson, removeFile, statIfThere, trim, writeAt } from './files.ts';
 
 const uploadSchema = z.object({ key: z.string(), partSize: z.number().int().positive(), attributes: attributesSchema });
 const partSchema = z.object({
@@ -44,8 +44,8 @@ export class DiskMultipart {
     const staged = join(this.#disk.temporary, uploadId);
     await this.#disk.run({ signal }, async () => {
       try {
-        await mkdir(staged);
-        await mkdir(join(staged, 'parts'));
+        await mkdir(staged, { mode: DIRECTORY_MODE });
+        await mkdir(join(staged, 'parts'), { mode: DIRECTORY_MODE });
         await createEmpty(join(staged, 'data'));
         await this.#disk.writeJson(join(staged, 'upload.json'), { key, partSize, attributes });
         signal?.throwIfAborted();

@@ -1,6 +1,6 @@
 /**
  * The ISO base media file format (ISO 14496-12) and QuickTime, its ancestor: boxes of size and type, some of which hold
- * others. MP4, MOV, M4A and AVIF.
+ * others. MP4, MOV, M4A, AVIF, HEIC and HEIF.
  */
 import { checkAvif } from './images.ts';
 import { type Checker, Fault, type Position, type Request, rest, skip, take, takeUpTo } from './walk.ts';
@@ -48,9 +48,11 @@ function* nextBox(parent: Box, position: Position): Generator<Request, Box | und
   const start = position.offset;
   const head = yield* parent.end === Number.POSITIVE_INFINITY ? takeUpTo(8) : take(8);
   // Some writers leave a few bytes of zero behind the last box.
-  if (start > 0 && parent.end === Number.POSITIVE_INFINITY && head.every((byte) => byte === 0)) return undefined;
+  if ((head[0] ?? 0) === 0 && start > 0 && parent.end === Number.POSITIVE_INFINITY && head.every((byte) => byte === 0))
+    return undefined;
   if (head.length < 8) throw new Fault('The file ends in the middle of a box. It is cut, or not what it seems.');
-  const [size, type] = [head.readUInt32BE(0), head.toString('latin1', 4)];
+  const size = head.readUInt32BE(0);
+  const type = head.toString('latin1', 4, 8);
   let end = start + size;
   if (size === 1) end = start + Number((yield* take(8)).readBigUInt64BE(0));
   else if (size === 0) end = parent.end;
@@ -125,32 +127,34 @@ export function movie(audioOnly: boolean) {
   };
 }
 
-/** AVIF: an item or a sequence, whose extents (`ispe`) stand in the metadata. */
-export function* avif(position: Position): Checker {
-  const found = { metadata: false, movie: false, media: false };
-  let largest = { width: 0, height: 0 };
-  function* extent(box: Box): Generator<Request, void, Buffer> {
-    if (box.end - position.offset < 12) throw new Fault('The AVIF has a size that cannot be read.');
-    const seen = yield* take(12);
-    const [width, height] = [seen.readUInt32BE(4), seen.readUInt32BE(8)];
-    checkAvif(width, height, Number.POSITIVE_INFINITY);
-    if (width * height > largest.width * largest.height) largest = { width, height };
-  }
-  yield* children(FILE, position, function* (box) {
-    checkFileType(box, position);
-    if (box.type === 'mdat') found.media ||= yield* isFilled(box, position);
-    found.movie ||= box.type === 'moov';
-    if (box.type !== 'meta' || box.end - position.offset < 4) return;
-    found.metadata = true;
-    yield* skip(4);
-    yield* children(box, position, function* (inner) {
-      if (inner.type === 'idat') found.media ||= yield* isFilled(inner, position);
-      if (inner.type === 'iprp') yield* descend(inner, position, ['ipco', 'ispe'], extent);
+/** AVIF and HEIF (ISO 23008-12): an item or a sequence, whose extents (`ispe`) stand in the metadata. */
+export function stillPicture(format: 'AVIF' | 'HEIC' | 'HEIF') {
+  return function* check(position: Position): Checker {
+    const found = { metadata: false, movie: false, media: false };
+    let largest = { width: 0, height: 0 };
+    function* extent(box: Box): Generator<Request, void, Buffer> {
+      if (box.end - position.offset < 12) throw new Fault(`The ${format} has a size that cannot be read.`);
+      const seen = yield* take(12);
+      const [width, height] = [seen.readUInt32BE(4), seen.readUInt32BE(8)];
+      checkAvif(width, height, Number.POSITIVE_INFINITY);
+      if (width * height > largest.width * largest.height) largest = { width, height };
+    }
+    yield* children(FILE, position, function* (box) {
+      checkFileType(box, position);
+      if (box.type === 'mdat') found.media ||= yield* isFilled(box, position);
+      found.movie ||= box.type === 'moov';
+      if (box.type !== 'meta' || box.end - position.offset < 4) return;
+      found.metadata = true;
+      yield* skip(4);
+      yield* children(box, position, function* (inner) {
+        if (inner.type === 'idat') found.media ||= yield* isFilled(inner, position);
+        if (inner.type === 'iprp') yield* descend(inner, position, ['ipco', 'ispe'], extent);
+      });
     });
-  });
-  if (!found.metadata && !found.movie) throw new Fault('The AVIF has no metadata.');
-  if (!found.media) throw new Fault('The AVIF has no image data.');
-  if (!found.metadata) return;
-  if (largest.width === 0) throw new Fault('The AVIF does not tell its size.');
-  checkAvif(largest.width, largest.height, position.offset);
+    if (!found.metadata && !found.movie) throw new Fault(`The ${format} has no metadata.`);
+    if (!found.media) throw new Fault(`The ${format} has no image data.`);
+    if (!found.metadata) return;
+    if (largest.width === 0) throw new Fault(`The ${format} does not tell its size.`);
+    checkAvif(largest.width, largest.height, position.offset);
+  };
 }

@@ -11,8 +11,8 @@ const TRACK_TYPE = 0x83;
 const VIDEO = 1;
 const AUDIO = 2;
 const MAX_HEADER = 4096;
-/** Tracks with the set-up of their codecs. */
-const MAX_TRACKS = 64 * 1024;
+/** Bytes of an integer, RFC 8794 section 7.2. */
+const MAX_INTEGER = 8;
 
 interface Element {
   id: number;
@@ -20,26 +20,35 @@ interface Element {
   size: number;
 }
 
+/** What no element has: an identifier of more than four bytes, a size of more than eight (RFC 8794 sections 5 and 6). */
+const UNREADABLE = 'The WebM has an element that cannot be read.';
+
+/** Both numbers tell their own length by the leading zeros of their first byte; of the size that marker is dropped. */
 function* element(): Generator<Request, Element, Buffer> {
-  return { id: yield* number(false), size: yield* number(true) };
+  const [first = 0, second = 0] = yield* take(2);
+  const idLength = Math.clz32(first) - 23;
+  if (idLength > 4) throw new Fault(UNREADABLE);
+  if (idLength === 1) return { id: first, size: yield* restOfSize(second) };
+  const more = yield* take(idLength - 1);
+  const id = (first * 256 + second) * 256 ** (idLength - 2) + (idLength > 2 ? more.readUIntBE(0, idLength - 2) : 0);
+  return { id, size: yield* restOfSize(more[idLength - 2] ?? 0) };
 }
 
-/** A number whose first byte tells its length by leading zeros; `size` drops the marker and knows "unknown". */
-function* number(size: boolean): Generator<Request, number, Buffer> {
-  const [first = 0] = yield* take(1);
+/** A size of which the first byte was taken. One of nothing but ones is unknown. */
+function* restOfSize(first: number): Generator<Request, number, Buffer> {
   const length = Math.clz32(first) - 23;
-  if (length > (size ? 8 : 4)) throw new Fault('The WebM has an element that cannot be read.');
-  const more = length > 1 ? yield* take(length - 1) : Buffer.alloc(0);
+  if (length > 8) throw new Fault(UNREADABLE);
   const marker = 2 ** (8 - length);
-  let value = size ? first - marker : first;
-  let unknown = size && first === 2 * marker - 1;
-  for (const byte of more) {
-    value = value * 256 + byte;
-    unknown &&= byte === 0xff;
-  }
+  let size = first - marker;
+  let unknown = size === marker - 1;
+  if (length > 1)
+    for (const byte of yield* take(length - 1)) {
+      size = size * 256 + byte;
+      unknown &&= byte === 0xff;
+    }
   if (unknown) return Number.POSITIVE_INFINITY;
-  if (!Number.isSafeInteger(value)) throw new Fault('The WebM has an element that cannot be read.');
-  return value;
+  if (!Number.isSafeInteger(size)) throw new Fault(UNREADABLE);
+  return size;
 }
 
 /** @param audioOnly whether a video track is a fault */
@@ -60,8 +69,8 @@ export function webm(audioOnly: boolean) {
       const child = yield* element();
       if (child.size !== Number.POSITIVE_INFINITY && position.offset + child.size > end)
         throw new Fault('The WebM has an element that runs past its end.');
-      if (child.id === TRACKS && child.size <= MAX_TRACKS) {
-        for (const type of yield* trackTypes(child.size)) tracks.add(type);
+      if (child.id === TRACKS && child.size !== Number.POSITIVE_INFINITY) {
+        yield* addTrackTypes(position.offset + child.size, position, tracks);
         if (audioOnly && tracks.has(VIDEO)) throw new Fault('The file holds a video track, so it is no audio file.');
       } else if (child.id === CLUSTER) {
         clusters += 1;
@@ -72,8 +81,7 @@ export function webm(audioOnly: boolean) {
         }
         if (child.size === 0) throw new Fault('The WebM has an empty cluster.');
         yield* skip(child.size);
-      } else if (child.size === Number.POSITIVE_INFINITY)
-        throw new Fault('The WebM has an element that cannot be read.');
+      } else if (child.size === Number.POSITIVE_INFINITY) throw new Fault(UNREADABLE);
       else yield* skip(child.size);
     }
     if (clusters === 0) throw new Fault('The WebM has no cluster, so there is nothing to play.');
@@ -95,31 +103,25 @@ function* header(position: Position): Generator<Request, void, Buffer> {
   if (docType !== 'webm') throw new Fault('The file is Matroska of another kind than WebM.');
 }
 
-function* trackTypes(size: number): Generator<Request, Set<number>, Buffer> {
-  const bytes = yield* take(size);
-  const types = new Set<number>();
-  for (const entry of children(bytes)) {
-    if (entry.id !== TRACK_ENTRY) continue;
-    for (const { id, content } of children(entry.content)) if (id === TRACK_TYPE) types.add(content.at(-1) ?? 0);
+/** The types of the tracks that end there. They are walked like everything else, so that each element counts as a step. */
+function* addTrackTypes(end: number, position: Position, types: Set<number>): Generator<Request, void, Buffer> {
+  while (position.offset < end) {
+    const entry = yield* trackElement(end, position);
+    if (entry.id !== TRACK_ENTRY) {
+      yield* skip(entry.size);
+      continue;
+    }
+    const endOfEntry = position.offset + entry.size;
+    while (position.offset < endOfEntry) {
+      const { id, size } = yield* trackElement(endOfEntry, position);
+      if (id === TRACK_TYPE && size <= MAX_INTEGER) types.add((yield* take(size)).at(-1) ?? 0);
+      else yield* skip(size);
+    }
   }
-  return types;
 }
 
-/** Elements of a master element that is in memory. */
-function* children(bytes: Buffer): Generator<{ id: number; content: Buffer }> {
-  for (let at = 0; at < bytes.length; ) {
-    const idLength = Math.clz32(bytes[at] ?? 0) - 23;
-    const sizeLength = Math.clz32(bytes[at + idLength] ?? 0) - 23;
-    if (idLength > 4 || sizeLength > 8 || at + idLength + sizeLength > bytes.length)
-      throw new Fault('The tracks of the WebM are damaged.');
-    const id = bytes.readUIntBE(at, idLength);
-    const marked = bytes
-      .subarray(at + idLength, at + idLength + sizeLength)
-      .reduce((value, byte) => value * 256n + BigInt(byte), 0n);
-    const size = Number(BigInt.asUintN(7 * sizeLength, marked));
-    const start = at + idLength + sizeLength;
-    if (start + size > bytes.length) throw new Fault('The tracks of the WebM are damaged.');
-    yield { id, content: bytes.subarray(start, start + size) };
-    at = start + size;
-  }
+function* trackElement(end: number, position: Position): Generator<Request, Element, Buffer> {
+  const child = yield* element();
+  if (position.offset + child.size > end) throw new Fault('The tracks of the WebM are damaged.');
+  return child;
 }

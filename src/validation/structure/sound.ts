@@ -101,7 +101,8 @@ export function* ogg(): Checker {
     if (head.length < 27 || head.toString('latin1', 0, 4) !== 'OggS' || head[4] !== 0)
       throw new Fault('The Ogg has something that is no page. It is cut or damaged.');
     const lacing = yield* take(head[26] ?? 0);
-    const size = lacing.reduce((sum, value) => sum + value, 0);
+    let size = 0;
+    for (const value of lacing) size += value;
     const isFirst = ((head[5] ?? 0) & 2) !== 0;
     if (isFirst) {
       const start = yield* take(Math.min(8, size));
@@ -122,6 +123,9 @@ const MAX_FRAME = 2881;
 /** Padding and garbage between tag and sound that real encoders write. */
 const FRAME_WITHIN = FRAME_SEARCH - 3 * MAX_FRAME;
 
+/** Places that may begin a frame and are looked at; random bytes have 32. */
+const MAX_CANDIDATES = 500;
+
 /** MPEG audio: after any ID3v2 tags, two frames in a row that agree with each other. */
 export function* mpegAudio(): Checker {
   let marker = yield* take(4);
@@ -133,7 +137,9 @@ export function* mpegAudio(): Checker {
   }
   const bytes = Buffer.concat([marker, yield* takeUpTo(FRAME_SEARCH - 4)]);
   const within = tagged ? Math.min(FRAME_WITHIN, bytes.length) : Math.min(4096, bytes.length);
+  let candidates = 0;
   for (let at = bytes.indexOf(0xff); at !== -1 && at < within; at = bytes.indexOf(0xff, at + 1)) {
+    if (((bytes[at + 1] ?? 0) & 0xe0) !== 0xe0 || ++candidates > MAX_CANDIDATES) continue;
     const first = frameAt(bytes, at);
     if (!first) continue;
     const second = frameAt(bytes, at + first.length);

@@ -1,0 +1,70 @@
+/** Upload policies over HTTP. */
+import { z } from 'zod';
+import type { App } from '../http/openapi.ts';
+import { assetType, bytesCount } from '../http/schema-types.ts';
+import { extensionsOf } from '../validation/media-types.ts';
+import type { UploadPolicies, UploadPolicy } from '../validation/upload-policies.ts';
+
+const acceptedType = z
+  .object({
+    mediaType: z.string().meta({ example: 'image/jpeg' }),
+    extensions: z.array(z.string()).meta({
+      description:
+        'What a name may end with, without the dot; names without an extension are accepted too. Empty: any extension that does not belong to another type',
+      example: ['jpg', 'jpeg'],
+    }),
+  })
+  .meta({ id: 'AcceptedType' });
+const policyDocument = z
+  .object({
+    assetType,
+    types: z.array(acceptedType).min(1),
+    maxBytes: bytesCount.meta({ description: 'Bytes that a file may have', example: 10485760 }),
+    allowUndetected: z.boolean().meta({
+      description: 'Whether bytes of no known type are accepted under their declared type',
+      example: false,
+    }),
+    expireAfterDays: z
+      .number()
+      .int()
+      .min(1)
+      .optional()
+      .meta({ description: 'Days after which assets are deleted for good; absent: never', example: 90 }),
+  })
+  .meta({ id: 'UploadPolicy' });
+const policiesDocument = z
+  .object({
+    data: z.array(policyDocument).meta({
+      description: 'Of an upload that names no `assetType`, the first policy that allows the media type applies',
+    }),
+  })
+  .meta({ id: 'UploadPolicies' });
+
+function toDocument(policy: UploadPolicy): z.input<typeof policyDocument> {
+  const { mediaTypes, maxBytes, allowUndetected, expireAfterDays } = policy;
+  return {
+    assetType: policy.assetType,
+    types: mediaTypes.map((mediaType) => ({ mediaType, extensions: [...extensionsOf(mediaType)] })),
+    maxBytes,
+    allowUndetected,
+    ...(expireAfterDays !== undefined && { expireAfterDays }),
+  };
+}
+
+export function policyRoutes(app: App, policies: UploadPolicies): void {
+  app.get(
+    '/v1/policies',
+    {
+      schema: {
+        operationId: 'listUploadPolicies',
+        tags: ['Uploads'],
+        summary: 'List what may be uploaded: asset types with their media types, extensions and sizes',
+        description:
+          'The quota of the caller (`GET /v1/quota`) may allow less than `maxBytes`. The policies change only when the service is configured anew.',
+        response: { 200: policiesDocument },
+      },
+      config: { success: { status: 200, description: 'The upload policies, in the order in which they apply' } },
+    },
+    () => ({ data: policies.all.map(toDocument) }),
+  );
+}
