@@ -421,7 +421,7 @@ describe('forms', () => {
         const answer = await sendRaw(
           service.url,
           bytes(
-            `${method} ${path} HTTP/1.1\r\nHost: x\r\nX-User-Id: ${user}\r\n${headers}Content-Range: ${range}\r\nContent-Length: ${body.length}\r\n\r\n`,
+            `${method} ${path} HTTP/1.1\r\nHost: localhost\r\nX-User-Id: ${user}\r\n${headers}Content-Range: ${range}\r\nContent-Length: ${body.length}\r\n\r\n`,
             body,
           ),
         );

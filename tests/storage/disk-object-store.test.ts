@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { on, once } from 'node:events';
 import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -26,7 +26,17 @@ const link = { expiresIn: 60, contentType: 'text/plain', contentDisposition: 'at
 
 describeObjectStore('disk', async () => {
   const service: TestService = await startService();
-  return { store: service.store, close: () => service.close() };
+  const keyOfAsset = async () => {
+    const id = randomUUID();
+    const key = `users/u/assets/${id}/original`;
+    await service.query(
+      `insert into assets (id, owner_id, name, state, asset_type, media_type, size, object_key, created_at, updated_at)
+       values ($1, 'u', 'a.txt', 'ready', 'text', 'text/plain', 1000, $2, now(), now())`,
+      [id, key],
+    );
+    return key;
+  };
+  return { store: service.store, keyOfAsset, close: () => service.close() };
 });
 
 async function bytesOf(store: DiskObjectStore, key: string): Promise<Buffer> {
