@@ -43,6 +43,7 @@ const operationIds: Record<string, string> = {
   updateAsset: 'PATCH /v1/assets/{id}',
   deleteAsset: 'DELETE /v1/assets/{id}',
   restoreAsset: 'POST /v1/assets/{id}/restore',
+  bulkChangeAssets: 'POST /v1/assets/bulk',
   createDownloadLink: 'GET /v1/assets/{id}/download',
   downloadAsset: 'GET /v1/assets/{id}/content',
   followLink: 'GET /v1/links/{token}',
