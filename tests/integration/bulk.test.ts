@@ -166,7 +166,7 @@ describe('assets changed at once', () => {
   test('requests for the same assets at the same time change each once', async () => {
     const client = new Client(service.url, 'racer');
     const ids = await insert('racer', 200);
-    const orders = [ids, ids.toReversed(), ids.toSorted(), ids];
+    const orders = [ids, ids.toReversed(), [...ids.slice(100), ...ids.slice(0, 100)], ids];
     const all = await Promise.all([
       ...orders.map((each) => change(client, { action: 'delete', permanent: true, ids: each })),
       ...ids.slice(0, 20).map(async (id) => {
@@ -176,7 +176,8 @@ describe('assets changed at once', () => {
     ]);
     const done = all.flat().filter(({ status }) => status === 200);
     assert.ok(all.flat().every(({ status }) => status === 200 || status === 404));
-    assert.deepEqual(done.map(({ id }) => id).sort(), ids.toSorted());
+    assert.equal(done.length, ids.length);
+    assert.deepEqual(new Set(done.map(({ id }) => id)), new Set(ids));
     assert.deepEqual(await actions(client), [['asset.deleted', 200]]);
     const { body } = await client.get('/v1/quota');
     assert.deepEqual([body['used'], body['fileCount']], [0, 0]);
