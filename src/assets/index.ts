@@ -41,7 +41,7 @@ export const assets: Feature<Core> = {
       retries: 16,
       firstPause: 2,
       limit: 10 * MINUTE,
-      // As many keys as one DeleteObjects takes.
+      // As many as one request deletes.
       concurrency: 1000,
       runBatch: (jobs, context, { background, outbox, store }: Core) =>
         deleteObjects({ assets: new AssetsRepository(background, outbox), store }, jobs, context),
