@@ -36,7 +36,8 @@ function send(method: string, path: string, body?: string): Promise<void> {
 }
 
 const startedAt = performance.now();
-if (atOnce === 'bulk') await send('POST', '/v1/assets/bulk', JSON.stringify({ action: 'deletePermanently', ids }));
+if (atOnce === 'bulk')
+  await send('POST', '/v1/assets/bulk', JSON.stringify({ action: 'delete', permanent: true, ids }));
 else {
   const rest = ids.values();
   const worker = async () => {

@@ -16,7 +16,7 @@ const ASSETS = 1000;
 const AT_ONCE = 32;
 const ways = [
   { name: `deletion of ${ASSETS} assets, ${AT_ONCE} at once`, atOnce: AT_ONCE },
-  //  { name: `deletion of ${ASSETS} assets by one request`, atOnce: 'bulk' as const },
+  { name: `deletion of ${ASSETS} assets by one request`, atOnce: 'bulk' as const },
 ];
 const parts: Part[] = ['service', 'Postgres', 'S3 server'];
 

@@ -1,13 +1,21 @@
 /** The statements by which assets are deleted for good: by their owner, out of the trash, and when they expire. */
-import { and, count, eq, gt, inArray, lt, type SQL, sql, sum } from 'drizzle-orm';
+import { and, count, eq, gt, inArray, lt, type SQL, sql, sum, type WithSubquery } from 'drizzle-orm';
 import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
 import { build, compile, isAnyOf, jsonObject, type Parameter } from '../database/statements.ts';
 import { assets, isVisible } from '../database/tables/assets.ts';
 import { quotas } from '../database/tables/quotas.ts';
 import { hasVersion, isOwn, nextVersion } from './conditions.ts';
 
-/** Marks visible assets for deletion, frees their quota, and writes an audit row for each. */
-function deletion(p: Parameter<keyof Actor>, condition: SQL | undefined, action: AuditAction) {
+/**
+ * Marks visible assets for deletion, frees their quota, and writes an audit row for each.
+ * @param before what the condition refers to
+ */
+export function deletion(
+  p: Parameter<keyof Actor>,
+  condition: SQL | undefined,
+  action: AuditAction,
+  ...before: WithSubquery[]
+) {
   const changed = build.$with('changed').as(
     build
       .update(assets)
@@ -33,8 +41,8 @@ function deletion(p: Parameter<keyof Actor>, condition: SQL | undefined, action:
   );
   const detail = jsonObject({ name: changed.name, size: changed.size });
   return build
-    .with(changed, uncounted, auditFrom(p, changed, { action, detail }))
-    .select({ id: changed.id })
+    .with(...before, changed, uncounted, auditFrom(p, changed, { action, detail }))
+    .select({ id: changed.id, isDone: sql<boolean>`true` })
     .from(changed);
 }
 

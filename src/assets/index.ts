@@ -7,6 +7,7 @@ import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
 import { defineBatchJob, defineJob, HOUR, MINUTE, nothing } from '../jobs/job.ts';
 import { assetActions } from './audit.ts';
+import { bulkRoutes } from './bulk-routes.ts';
 import { downloadRoutes } from './downloads.ts';
 import { deleteObjectJob, deleteObjects } from './jobs/delete-object.ts';
 import { purgeAssets } from './jobs/purge-assets.ts';
@@ -24,6 +25,7 @@ export const assets: Feature<Core> = {
     const { database, outbox, store, downloads, idempotency, config, metrics, toPublicUrl } = core;
     const repository = new AssetsRepository(database, outbox);
     assetRoutes(app, { assets: repository, idempotency });
+    bulkRoutes(app, { assets: repository, idempotency });
     downloadRoutes(app, {
       assets: repository,
       store,
@@ -44,7 +46,7 @@ export const assets: Feature<Core> = {
       retries: 16,
       firstPause: 2,
       limit: 10 * MINUTE,
-      // As many keys as one DeleteObjects takes.
+      // As many as one request deletes.
       concurrency: 1000,
       runBatch: (jobs, context, { background, outbox, store }: Core) =>
         deleteObjects({ assets: new AssetsRepository(background, outbox), store }, jobs, context),

@@ -23,6 +23,7 @@ import { assets, inState, isVisible } from '../database/tables/assets.ts';
 import { auditRows } from '../database/tables/audit.ts';
 import type { Remains } from '../storage/erase.ts';
 import { type Asset, type AssetRow, assetColumns, toAsset } from './asset.ts';
+import { type BulkAction, bulkChanges, findChangedBy } from './bulk.ts';
 import { hasVersion, isOwn, nextVersion } from './conditions.ts';
 import { deleteAsset, expireAssets, findOld, purgeTrash } from './deletion.ts';
 import { deleteObjectJob } from './jobs/delete-object.ts';
@@ -285,6 +286,42 @@ export class AssetsRepository {
     );
     if (deleted) this.#outbox.wake(deleteObjectJob);
     return deleted;
+  }
+
+  /**
+   * Changes many assets of an owner in one transaction, with an audit row for each that is changed.
+   * @param ids each once
+   * @param inTransaction what belongs into the same transaction
+   * @returns what was found, and of which assets the state does not allow it; in the trash is what is there already
+   */
+  async changeMany(
+    ownerId: string,
+    ids: readonly string[],
+    action: BulkAction,
+    actor: Actor,
+    inTransaction: (transaction: Executor, found: ReadonlyMap<string, 'done' | 'wrong-state'>) => Promise<void>,
+  ): Promise<ReadonlyMap<string, 'done' | 'wrong-state'>> {
+    const { statement, action: audited } = bulkChanges[action];
+    const found = await retryStatement(DELETION_PATIENCE, (attempt) =>
+      this.#handle.transact(async (transaction) => {
+        const { rows } = await transaction.run(statement, { ids, ownerId, ...actor });
+        const outcomes = new Map(rows.map(({ id, isDone }) => [id, isDone ? 'done' : 'wrong-state'] as const));
+        if (action === 'delete') {
+          const jobs = rows.map(({ id }) => ({ assetId: id }));
+          await this.#outbox.sendAll(transaction, deleteObjectJob, jobs);
+        }
+        // An earlier commit may have taken effect, and only its answer was lost.
+        if (attempt > 1) {
+          const values = { ids, ownerId, requestId: actor.requestId, action: audited };
+          const { rows: before } = await transaction.run(findChangedBy, values);
+          for (const { id } of before) if (id !== null) outcomes.set(id, 'done');
+        }
+        await inTransaction(transaction, outcomes);
+        return outcomes;
+      }),
+    );
+    if (action === 'delete' && found.size > 0) this.#outbox.wake(deleteObjectJob);
+    return found;
   }
 
   /** Deletes for good what has been in the trash since before `cutoff`, at most `limit` assets. @returns how many */

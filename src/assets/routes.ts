@@ -295,7 +295,7 @@ export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOption
         conditions: conditionsOf(request.headers),
         read: () => required(assets.find(caller.id, params.id)),
         check: ({ trashedAt }) => {
-          if (!trashedAt) throw new Problem('wrong-state', { detail: 'The asset is not in the trash.' });
+          if (!trashedAt) throw notInTrash();
         },
         change: (version) => assets.restore(caller.id, params.id, version, actorOf(request)),
       });
@@ -316,6 +316,10 @@ export async function required(found: Promise<Asset | undefined>): Promise<Asset
 
 export function inTrash(): Problem {
   return new Problem('wrong-state', { detail: 'The asset is in the trash. Restore it first.' });
+}
+
+export function notInTrash(): Problem {
+  return new Problem('wrong-state', { detail: 'The asset is not in the trash.' });
 }
 
 interface ConditionalChange<Changed> {

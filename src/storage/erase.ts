@@ -1,4 +1,5 @@
 /** Removes everything that assets have in the object store: unfinished uploads, the originals, and derivatives beside them. */
+import { inParallel } from './in-parallel.ts';
 import { type CallOptions, type ObjectStore, ObjectStoreUnavailable } from './object-store.ts';
 
 /** What an asset has left in the store. */
@@ -36,18 +37,15 @@ export async function eraseAll(
   /** Keys of objects, with the original that each belongs to. */
   const owners = new Map<string, string>();
   for (const { key, storedWhole } of remains) if (storedWhole) owners.set(key, key);
-  const rest = remains.filter(({ storedWhole }) => !storedWhole).values();
-  const look = async () => {
-    for (const { key } of rest) {
-      try {
-        for (const each of await lookFor(store, key, options)) owners.set(each, key);
-      } catch (error) {
-        options.signal?.throwIfAborted();
-        faults.set(key, error);
-      }
+  const others = remains.filter(({ storedWhole }) => !storedWhole);
+  await inParallel(others, AT_ONCE, async ({ key }) => {
+    try {
+      for (const each of await lookFor(store, key, options)) owners.set(each, key);
+    } catch (error) {
+      options.signal?.throwIfAborted();
+      faults.set(key, error);
     }
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, look));
+  });
   for (const key of await store.deleteAll([...owners.keys()], options))
     faults.set(owners.get(key) ?? key, new ObjectStoreUnavailable('an object was not deleted'));
   return faults;

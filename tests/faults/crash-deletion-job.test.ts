@@ -1,22 +1,28 @@
-/** The job that deletes what an asset left in the store, killed as in crash-matrix.ts. Its steps are told by what they do. */
+/**
+ * The jobs that delete what assets left in the store, killed as in crash-matrix.ts. They are run together: some for assets
+ * that were put by one request, one for an asset in parts. Their steps are told by what they do.
+ */
 import { randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
-import { png } from '../support/files.ts';
+import { glb, png } from '../support/files.ts';
 import { launch } from '../support/processes.ts';
 import { s3Skip } from '../support/s3.ts';
 import { kill, sides } from './crash-matrix.ts';
 import { Rig } from './rig.ts';
 
+const MiB = 1024 * 1024;
+
 const steps: { name: string; matches: (event: string) => boolean }[] = [
   {
-    name: 'the look at the record',
-    matches: (event) => /^\s*select\s+"?object_key"?\s+from\s+"?assets"?\s/.test(event),
+    name: 'the look at the records',
+    matches: (event) => /^\s*select\s[^;]*"stored_whole"\s+from\s+"assets"\s/.test(event),
   },
   { name: 'S3 ListMultipartUploads', matches: (event) => event === 'S3 ListMultipartUploads' },
   { name: 'S3 ListObjectsV2', matches: (event) => event === 'S3 ListObjectsV2' },
   { name: 'S3 DeleteObjects', matches: (event) => event === 'S3 DeleteObjects' },
-  { name: 'the end of the record', matches: (event) => /delete\s+from\s+"?assets"?/.test(event) },
-  { name: 'the end of the job', matches: (event) => /UPDATE pgboss\.job\w*[\s\S]*SET completed_on/.test(event) },
+  { name: 'the fence', matches: (event) => /UPDATE pgboss\.job\w*\s+SET heartbeat_on/.test(event) },
+  { name: 'the end of the records', matches: (event) => /delete\s+from\s+"?assets"?/.test(event) },
+  { name: 'the end of the jobs', matches: (event) => /UPDATE pgboss\.job\w*[\s\S]*SET completed_on/.test(event) },
 ];
 
 describe('killed at any moment', { skip: s3Skip() }, () => {
@@ -26,7 +32,7 @@ describe('killed at any moment', { skip: s3Skip() }, () => {
   });
   after(() => rig.close());
 
-  test('the job that deletes: before and after each of its steps', async (context) => {
+  test('the jobs that delete: before and after each of its steps', async (context) => {
     // The other instance must leave the work to the one that is killed.
     await rig.survivor.service.closeWork();
     const owner = `owner-${randomUUID()}`;
@@ -35,7 +41,9 @@ describe('killed at any moment', { skip: s3Skip() }, () => {
         await context.test(`${side} ${name}`, async () => {
           rig.heal();
           const service = await launch({ ...rig.environment, ROLE: 'all' });
-          const id = await rig.store(service.url, owner, png(2000, 8), randomUUID());
+          const files = [png(2000, 8), png(2000, 9), glb(6 * MiB, 3), png(2000, 10)];
+          const ids: string[] = [];
+          for (const file of files) ids.push(await rig.store(service.url, owner, file, randomUUID()));
           const struck = Promise.withResolvers<void>();
           const strike = async (event: string) => {
             if (!matches(event)) return;
@@ -47,7 +55,7 @@ describe('killed at any moment', { skip: s3Skip() }, () => {
           rig.s3[side] = ({ operation }) => strike(`S3 ${operation}`);
           rig.postgres[side] = (statement) => strike(statement);
           // The job may be quicker than the answer to the request that caused it.
-          await rig.remove(service.url, owner, id, randomUUID()).catch(() => {});
+          await rig.removeAll(service.url, owner, ids, randomUUID()).catch(() => {});
           await struck.promise;
         });
       }

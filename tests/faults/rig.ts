@@ -24,7 +24,7 @@ const MiB = 1024 * 1024;
 
 /** What was there before a scenario began. */
 export interface Prepared {
-  id: string;
+  ids: string[];
 }
 
 /** Something a client does, once, whatever comes in between. */
@@ -51,7 +51,8 @@ export type ScenarioName =
   | 'an upload in parts'
   | 'a direct upload'
   | 'a resumable upload'
-  | 'a deletion';
+  | 'a deletion'
+  | 'a deletion of several';
 
 /** Clients that come back at the same time. */
 const RETURNING = 4;
@@ -145,7 +146,8 @@ export class Rig {
       'an upload in parts': () => this.#uploading(file),
       'a direct upload': () => this.#direct(file),
       'a resumable upload': () => this.#resumable(file),
-      'a deletion': () => this.#deleting(),
+      'a deletion': () => this.#deleting(1),
+      'a deletion of several': () => this.#deleting(4),
     };
     return makers[name];
   }
@@ -232,12 +234,20 @@ export class Rig {
     };
   }
 
-  #deleting(): Scenario {
+  #deleting(count: number): Scenario {
     const [owner, key] = [`owner-${randomUUID()}`, randomUUID()];
+    const remove = (url: string, prepared: Prepared | undefined) => {
+      const { ids = [] } = prepared ?? {};
+      return count === 1 ? this.remove(url, owner, ids[0] ?? '', key) : this.removeAll(url, owner, ids, key);
+    };
     return {
-      prepare: async () => ({ id: await this.store(this.survivor.url, owner, png(2000, 7), randomUUID()) }),
-      act: (url, prepared) => this.remove(url, owner, prepared?.id ?? '', key),
-      again: (prepared) => untilDone(() => this.remove(this.survivor.url, owner, prepared?.id ?? '', key)),
+      prepare: async () => {
+        const ids: string[] = [];
+        while (ids.length < count) ids.push(await this.store(this.survivor.url, owner, png(2000, 7), randomUUID()));
+        return { ids };
+      },
+      act: remove,
+      again: (prepared) => untilDone(() => remove(this.survivor.url, prepared)),
     };
   }
 
@@ -256,6 +266,19 @@ export class Rig {
     const answer = await new Client(url, owner).request('DELETE', `/v1/assets/${id}?permanent=true`, { headers });
     if (answer.status !== 204) throw new Refused(answer.status, answer.body);
     this.#journal.write({ event: 'deleted', id });
+  }
+
+  /** The same by one request. */
+  async removeAll(url: string, owner: string, ids: string[], key: string): Promise<void> {
+    for (const id of ids) this.#journal.write({ event: 'deleting', id });
+    const change = { action: 'delete', permanent: true, ids };
+    const headers = { 'idempotency-key': key };
+    const { status, body } = await new Client(url, owner).send('POST', '/v1/assets/bulk', change, headers);
+    if (status !== 200) throw new Refused(status, body);
+    for (const { id, status: outcome } of body['results'] as { id: string; status: number }[]) {
+      if (outcome !== 200) throw new Refused(outcome, body);
+      this.#journal.write({ event: 'deleted', id });
+    }
   }
 
   /** What a service behind the proxies does for a scenario, in order, when nothing disturbs it. */

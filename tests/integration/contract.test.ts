@@ -56,6 +56,7 @@ const operationIds: Record<string, string> = {
   updateAsset: 'PATCH /v1/assets/{id}',
   deleteAsset: 'DELETE /v1/assets/{id}',
   restoreAsset: 'POST /v1/assets/{id}/restore',
+  bulkChangeAssets: 'POST /v1/assets/bulk',
   createDownloadLink: 'GET /v1/assets/{id}/download',
   redirectToDownload: 'GET /v1/assets/{id}/download/redirect',
   downloadAsset: 'GET /v1/assets/{id}/content',

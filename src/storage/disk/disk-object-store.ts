@@ -20,6 +20,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { MAX_LINK } from '../../config.ts';
+import { inParallel } from '../in-parallel.ts';
 import { measure } from '../measured-stream.ts';
 import {
   type ByteRange,
@@ -42,6 +43,9 @@ import { FileBytes, toError } from './file-bytes.ts';
 import { ifThere, openIfThere, readJson, statIfThere } from './files.ts';
 import { type LinkPermission, LinkTokens, type PartPermission } from './links.ts';
 import { DiskMultipart } from './multipart.ts';
+
+/** The disk syncs directories for several at the same time. */
+const DELETIONS_AT_ONCE = 16;
 
 export interface DiskOptions {
   directory: string;
@@ -210,7 +214,7 @@ export class DiskObjectStore implements ObjectStore {
 
   async deleteAll(keys: string[], options: CallOptions): Promise<string[]> {
     const left: string[] = [];
-    for (const key of keys) {
+    await inParallel(keys, DELETIONS_AT_ONCE, async (key) => {
       try {
         await this.delete(key, options);
       } catch (error) {
@@ -218,7 +222,7 @@ export class DiskObjectStore implements ObjectStore {
         if (!(error instanceof ObjectStoreUnavailable)) throw error;
         left.push(key);
       }
-    }
+    });
     return left;
   }
 

@@ -19,7 +19,6 @@ import {
   CompleteMultipartUploadCommand,
   CreateMultipartUploadCommand,
   DeleteObjectCommand,
-  DeleteObjectsCommand,
   HeadBucketCommand,
   ListMultipartUploadsCommand,
   ListObjectsV2Command,
@@ -49,15 +48,13 @@ import {
 import { attributesFrom, creationHeaders, creationInput } from './attributes.ts';
 import { S3Calls } from './calls.ts';
 import { makeClient, type S3Options, TRIES } from './client.ts';
+import { deleteObjects } from './delete-objects.ts';
 import { isMissing } from './faults.ts';
 import { LengthCheckedStream } from './length-checked-stream.ts';
 import { type S3Request, S3Requests, UNSIGNED_PAYLOAD } from './s3-requests.ts';
 import { uploadStream } from './stream-upload.ts';
 
 export type { S3Options } from './client.ts';
-
-/** Keys in one DeleteObjects. */
-const MAX_DELETED = 1000;
 
 export class S3ObjectStore implements ObjectStore {
   readonly kind = 's3';
@@ -314,26 +311,8 @@ export class S3ObjectStore implements ObjectStore {
     }
   }
 
-  async deleteAll(keys: string[], options: CallOptions): Promise<string[]> {
-    const left: string[] = [];
-    for (let first = 0; first < keys.length; first += MAX_DELETED) {
-      const some = keys.slice(first, first + MAX_DELETED);
-      const command = new DeleteObjectsCommand({
-        Bucket: this.#bucket,
-        Delete: { Objects: some.map((Key) => ({ Key })), Quiet: true },
-      });
-      const { Errors = [] } = await this.#calls.command('DeleteObjects', options, (signal) =>
-        this.#client.send(command, { abortSignal: signal }),
-      );
-      // The answer is a 200 even when not one key was deleted.
-      for (const { Key, Code } of Errors) {
-        if (Code === 'NoSuchKey') continue;
-        // Some servers name the fault without the key it belongs to.
-        if (Key === undefined) return [...left, ...keys.slice(first)];
-        left.push(Key);
-      }
-    }
-    return left;
+  deleteAll(keys: string[], options: CallOptions): Promise<string[]> {
+    return deleteObjects({ client: this.#client, bucket: this.#bucket, calls: this.#calls }, keys, options);
   }
 
   presignGet(key: string, link: LinkOptions): Promise<string> {

@@ -1,0 +1,114 @@
+/** Many assets changed by one request, each with an outcome of its own. */
+import { z } from 'zod';
+import { actorOf } from '../http/authentication.ts';
+import type { App } from '../http/openapi.ts';
+import { assetId } from '../http/schema-types.ts';
+import { type Answer, idempotencyHeader, once, sendAnswer } from '../idempotency/idempotency.ts';
+import { assetNotFound, type Problem, problemDocument } from '../problems.ts';
+import type { BulkAction } from './bulk.ts';
+import { type AssetRoutesOptions, notInTrash } from './routes.ts';
+
+/** So that one statement takes a fraction of a second, and its body fits the limit of JSON bodies. */
+export const MAX_IDS = 1000;
+const BAD_COUNT = `must be 1 to ${MAX_IDS} ids`;
+
+const bulkChange = z
+  .strictObject({
+    action: z.enum(['trash', 'restore', 'delete'], { error: 'must be trash, restore or delete' }).meta({
+      description:
+        '`delete` does what `DELETE` does: it moves to the trash, or deletes for good with `permanent`. `trash` always moves to the trash',
+    }),
+    permanent: z
+      .boolean({ error: 'must be true or false' })
+      .default(false)
+      .meta({ override: { type: 'boolean', default: false }, description: 'With `delete`: for good' }),
+    ids: z
+      .array(assetId, { error: BAD_COUNT })
+      .min(1, BAD_COUNT)
+      .max(MAX_IDS, BAD_COUNT)
+      .meta({ description: 'An id that is named twice is changed once, and has the same outcome twice' }),
+  })
+  .refine(({ action, permanent }) => action === 'delete' || !permanent, {
+    path: ['permanent'],
+    error: 'belongs to the action delete',
+  })
+  .meta({ id: 'BulkChange' });
+
+const bulkOutcome = z
+  .object({
+    results: z
+      .array(
+        z.object({
+          id: z.string().meta({ override: { type: 'string', format: 'uuid' } }),
+          status: z
+            .number()
+            .int()
+            .meta({ override: { type: 'integer' }, description: '200, or the status of the problem' }),
+          problem: problemDocument.optional().meta({ description: 'There when the asset was not changed' }),
+        }),
+      )
+      .meta({ description: 'One per id, in the order of the request' }),
+  })
+  .meta({ id: 'BulkOutcome' });
+
+export function bulkRoutes(app: App, { assets, idempotency }: AssetRoutesOptions): void {
+  app.post(
+    '/v1/assets/bulk',
+    {
+      schema: {
+        operationId: 'bulkChangeAssets',
+        tags: ['Assets'],
+        summary: `Trash, restore or delete up to ${MAX_IDS} assets`,
+        description:
+          'Each asset is changed or refused by itself; the outcomes are those of the requests for one asset. All changes are made together, or none when the request fails. It counts as so many requests as it has ids.',
+        headers: idempotencyHeader,
+        body: bulkChange,
+        response: { 200: bulkOutcome },
+      },
+      config: {
+        success: { status: 200, description: 'An outcome per id' },
+        problems: [
+          'malformed-request',
+          'request-in-progress',
+          'too-large',
+          'unsupported-media-type',
+          'idempotency-key-reused',
+        ],
+      },
+    },
+    async (request, reply) => {
+      const { action, permanent, ids } = request.body;
+      const change: BulkAction = action === 'delete' && !permanent ? 'trash' : action;
+      request.countAs(ids.length);
+      // Postgres writes ids in lower case.
+      const named = ids.map((id) => id.toLowerCase());
+      const operation = ['bulkChangeAssets', change, named];
+      const answer = await once(idempotency, request, operation, async (commit) => {
+        const answerTo = (found: ReadonlyMap<string, 'done' | 'wrong-state'>): Answer => ({
+          status: 200,
+          headers: {},
+          body: { results: named.map((id) => resultOf(id, found.get(id), request.id)) },
+        });
+        const found = await assets.changeMany(
+          request.caller.id,
+          [...new Set(named)],
+          change,
+          actorOf(request),
+          (transaction, outcomes) => commit(transaction, answerTo(outcomes)),
+        );
+        return answerTo(found);
+      });
+      return sendAnswer(reply, answer);
+    },
+  );
+}
+
+function resultOf(
+  id: string,
+  outcome: 'done' | 'wrong-state' | undefined,
+  requestId: string,
+): z.input<typeof bulkOutcome>['results'][number] {
+  if (outcome === 'done') return { id, status: 200 };
+  const problem: Problem = outcome === 'wrong-state' ? notInTrash() : assetNotFound();
+  return { id, status: problem.status, problem: problem.toDocument(requestId) };
+}

@@ -1,0 +1,93 @@
+/** The statements by which many assets of one owner are changed at once. */
+import { and, eq, inArray, isNotNull, isNull, sql } from 'drizzle-orm';
+import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
+import { build, compile, isAnyOf, now, type Parameter, type Statement } from '../database/statements.ts';
+import { assets, isVisible } from '../database/tables/assets.ts';
+import { auditEvents } from '../database/tables/audit.ts';
+import { nextVersion } from './conditions.ts';
+import { deletion } from './deletion.ts';
+
+type BulkParameter = 'ids' | 'ownerId' | keyof Actor;
+
+/** What is done with each of them; `delete` is for good. */
+export type BulkAction = 'trash' | 'restore' | 'delete';
+
+/** An asset that there is; `isDone` unless its state does not allow the change. */
+interface Found {
+  id: string;
+  isDone: boolean;
+}
+
+/**
+ * The visible assets of this owner among those that are named. Locked in one order, so that two requests for the same
+ * assets do not wait for each other.
+ */
+const named = (p: Parameter<BulkParameter>) =>
+  build
+    .select({ id: assets.id, trashedAt: assets.trashedAt })
+    .from(assets)
+    .where(and(isAnyOf(assets.id, p('ids')), eq(assets.ownerId, p('ownerId')), isVisible))
+    .orderBy(assets.id)
+    .for('update');
+
+const trashAssets = compile('trash-assets', (p: Parameter<BulkParameter>) => {
+  const own = build.$with('own').as(named(p));
+  const changed = build.$with('changed').as(
+    build
+      .update(assets)
+      .set({ ...nextVersion, trashedAt: now })
+      .from(own)
+      .where(and(eq(assets.id, own.id), isNull(own.trashedAt)))
+      .returning({ id: assets.id, ownerId: assets.ownerId }),
+  );
+  return build
+    .with(own, changed, auditFrom(p, changed, { action: 'asset.trashed' }))
+    .select({ id: own.id, isDone: sql<boolean>`true` })
+    .from(own);
+});
+
+const restoreAssets = compile('restore-assets', (p: Parameter<BulkParameter>) => {
+  const own = build.$with('own').as(named(p));
+  const changed = build.$with('changed').as(
+    build
+      .update(assets)
+      .set({ ...nextVersion, trashedAt: null })
+      .from(own)
+      .where(and(eq(assets.id, own.id), isNotNull(own.trashedAt)))
+      .returning({ id: assets.id, ownerId: assets.ownerId }),
+  );
+  return build
+    .with(own, changed, auditFrom(p, changed, { action: 'asset.restored' }))
+    .select({ id: own.id, isDone: sql<boolean>`${isNotNull(own.trashedAt)}` })
+    .from(own);
+});
+
+const deleteAssets = compile('delete-assets', (p: Parameter<BulkParameter>) => {
+  const own = build.$with('own').as(named(p));
+  const ids = build.select({ id: own.id }).from(own);
+  return deletion(p, inArray(assets.id, ids), 'asset.deleted', own);
+});
+
+export const bulkChanges: Record<BulkAction, { statement: Statement<BulkParameter, Found>; action: AuditAction }> = {
+  trash: { statement: trashAssets, action: 'asset.trashed' },
+  restore: { statement: restoreAssets, action: 'asset.restored' },
+  delete: { statement: deleteAssets, action: 'asset.deleted' },
+};
+
+/** Which of them a request has changed, as its audit rows tell: for one that does not know whether it was committed. */
+export const findChangedBy = compile(
+  'find-assets-changed-by',
+  (p: Parameter<'ids' | 'ownerId' | 'requestId' | 'action'>) =>
+    build
+      .select({ id: auditEvents.assetId })
+      .from(auditEvents)
+      .where(
+        and(
+          isAnyOf(auditEvents.assetId, p('ids')),
+          eq(auditEvents.ownerId, p('ownerId')),
+          eq(auditEvents.requestId, p('requestId')),
+          eq(auditEvents.action, p('action')),
+        ),
+      ),
+  { named: false },
+);
