@@ -14,10 +14,12 @@ import { DirectUploads } from './direct-uploads.ts';
 import { Intake } from './intake.ts';
 import { reap } from './jobs/reap-uploads.ts';
 import { verifyAsset, verifyAssetJob } from './jobs/verify-asset.ts';
+import { OpenUploads } from './open-uploads.ts';
 import { ResumableUploads } from './resumable-uploads.ts';
 import { directUploadRoutes } from './routes/direct.ts';
 import { diskPartRoute } from './routes/disk-parts.ts';
 import { formUploadRoutes } from './routes/form.ts';
+import { openUploadRoutes } from './routes/open-uploads.ts';
 import { rawUploadRoute } from './routes/raw.ts';
 import { RESUMABLE_PATH, resumableUploadRoutes } from './routes/resumable.ts';
 import { ShortRequests } from './short-requests.ts';
@@ -70,6 +72,13 @@ async function routes(app: App, core: Core): Promise<void> {
   await app.register(async (scope) => resumableUploadRoutes(scope as App, { ...options, resumable, shortRequests }), {
     prefix: RESUMABLE_PATH,
   });
+  openUploadRoutes(
+    app,
+    new OpenUploads(context, {
+      direct: (...upload) => direct.cancel(...upload),
+      resumable: (...upload) => resumable.terminate(...upload),
+    }),
+  );
   directUploadRoutes(app, { ...options, toPublicUrl, direct, database: database.database });
   if (store instanceof DiskObjectStore)
     await app.register(async (scope) => diskPartRoute(scope as App, { context, store, stopping }));

@@ -228,6 +228,50 @@ export type BatchOutcome = {
     }>;
 };
 
+export type OpenUploadPage = {
+    data: Array<OpenUpload>;
+    page: {
+        /**
+         * Present while more uploads follow
+         */
+        nextCursor?: string;
+        hasMore: boolean;
+    };
+};
+
+export type OpenUpload = {
+    /**
+     * Also the id of the asset to be
+     */
+    uploadId: string;
+    /**
+     * `direct`: straight to the store; `resumable`: by tus; `single`: a form or raw body that is being sent. There may be others in future.
+     */
+    kind: string;
+    name: string;
+    /**
+     * Label by which the application groups its assets
+     */
+    projectId?: string;
+    /**
+     * Bytes of the file, where they are known
+     */
+    size?: number;
+    /**
+     * Bytes that are safe; of resumable uploads only. `GET /v1/uploads/{id}` tells the parts of a direct one
+     */
+    offset?: number;
+    /**
+     * Bytes of the quota that it holds
+     */
+    reservedBytes: number;
+    createdAt: string;
+    /**
+     * When it ends by itself, unless something is heard of it
+     */
+    expiresAt: string;
+};
+
 export type UploadSession = {
     /**
      * Also the id of the asset to be
@@ -979,6 +1023,56 @@ export type ContinueResumableUploadResponses = {
 };
 
 export type ContinueResumableUploadResponse = ContinueResumableUploadResponses[keyof ContinueResumableUploadResponses];
+
+export type ListUploadsData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Uploads per page
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page
+         */
+        cursor?: string;
+    };
+    url: '/v1/uploads';
+};
+
+export type ListUploadsErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListUploadsError = ListUploadsErrors[keyof ListUploadsErrors];
+
+export type ListUploadsResponses = {
+    /**
+     * A page of uploads
+     */
+    200: OpenUploadPage;
+};
+
+export type ListUploadsResponse = ListUploadsResponses[keyof ListUploadsResponses];
 
 export type CreateUploadData = {
     body: UploadRequest;
