@@ -26,6 +26,8 @@ export interface Asset {
   createdAt: Date;
   updatedAt: Date;
   trashedAt?: Date;
+  /** While it is `processing`: bytes that were read back. */
+  verifiedBytes?: number;
 }
 
 const { reservedBytes, leaseExpiresAt, ...columns } = getTableColumns(assets);
@@ -60,6 +62,7 @@ export function toAsset(row: AssetRow): Asset {
   if (row.sha256 !== null) asset.sha256 = row.sha256;
   if (row.reason !== null) asset.reason = row.reason;
   if (row.trashedAt !== null) asset.trashedAt = row.trashedAt;
+  if (row.verifiedBytes !== null) asset.verifiedBytes = row.verifiedBytes;
   return asset;
 }
 
@@ -81,6 +84,9 @@ export const assetDocument = z
     state: z
       .enum(['processing', 'ready', 'rejected', 'lost'])
       .meta({ description: 'Only `ready` assets can be downloaded' }),
+    verifiedBytes: bytesCount.optional().meta({
+      description: 'While the asset is `processing`: how many of its bytes were read back so far',
+    }),
     reason: z.string().optional().meta({ description: 'Problem type for which the asset was rejected' }),
     metadata: z
       .record(z.string(), z.string())
@@ -105,6 +111,7 @@ export function toDocument(asset: Asset): AssetDocument {
     size,
     ...(asset.sha256 && { sha256: asset.sha256.toString('hex') }),
     state,
+    ...(state === 'processing' && { verifiedBytes: asset.verifiedBytes ?? 0 }),
     ...(asset.reason !== undefined && { reason: asset.reason }),
     metadata,
     createdAt: asset.createdAt.toISOString(),
@@ -114,8 +121,9 @@ export function toDocument(asset: Asset): AssetDocument {
 }
 
 /** Entity tag of the record (RFC 9110 section 8.8.3); changes with every change of the record. */
-export function recordTag(asset: Asset): string {
-  return `"${createHash('sha256').update(`${asset.id}.${asset.version}`).digest('base64url').slice(0, 22)}"`;
+export function recordTag({ id, version, verifiedBytes }: Asset): string {
+  const progress = verifiedBytes === undefined ? '' : `.${verifiedBytes}`;
+  return `"${createHash('sha256').update(`${id}.${version}${progress}`).digest('base64url').slice(0, 22)}"`;
 }
 
 /** Entity tag of the bytes: their digest, or what stands for it, as a key is written once. */
