@@ -8,6 +8,8 @@ import { Problem } from '../problems.ts';
 
 /** Bytes that a request must bring to cost nothing. */
 export const ENOUGH = 64 * 1024;
+/** Requests. Bytes that turn out to be damaged may have had a whole tail read and a part sent. */
+const PENALTY = 50;
 /** Milliseconds. */
 const WINDOW = 60_000;
 /** Of those who came last. */
@@ -49,5 +51,11 @@ export class ShortRequests {
     return () => {
       window.requests -= 1;
     };
+  }
+
+  /** Counts a request for many: what it made the service do was for nothing. */
+  penalize(callerId: string): void {
+    const window = this.#windows.get(callerId);
+    if (window) window.requests += PENALTY;
   }
 }

@@ -102,7 +102,8 @@ function extension(p: Parameter<'id' | 'total' | 'defaultLimit' | 'lease'>, seal
       .update(assets)
       .set({
         reservedBytes: sql`${assets.reservedBytes} + ${granted.step}`,
-        leaseExpiresAt: inSeconds(p('lease')),
+        // That of a session is longer.
+        leaseExpiresAt: sql`greatest(${assets.leaseExpiresAt}, ${inSeconds(p('lease'))})`,
         ...seal,
       })
       .from(granted)
