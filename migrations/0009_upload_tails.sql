@@ -5,6 +5,7 @@ CREATE TABLE "upload_tails" (
 	CONSTRAINT "upload_tails_asset_id_begin_pk" PRIMARY KEY("asset_id","begin")
 );
 --> statement-breakpoint
+ALTER TABLE "assets" ADD COLUMN "verified_bytes" bigint;--> statement-breakpoint
 ALTER TABLE "upload_sessions" ADD COLUMN "tail_begin" bigint;--> statement-breakpoint
 ALTER TABLE "upload_sessions" ADD COLUMN "takes" integer DEFAULT 0 NOT NULL;--> statement-breakpoint
 ALTER TABLE "upload_sessions" ADD COLUMN "upload_metadata" text;--> statement-breakpoint

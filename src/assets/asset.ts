@@ -26,6 +26,8 @@ export interface Asset {
   createdAt: Date;
   updatedAt: Date;
   trashedAt?: Date;
+  /** While it is `processing`: bytes that were read back. */
+  verifiedBytes?: number;
 }
 
 const { reservedBytes, leaseExpiresAt, storedWhole, ...columns } = getTableColumns(assets);
@@ -60,6 +62,7 @@ export function toAsset(row: AssetRow): Asset {
   if (row.sha256 !== null) asset.sha256 = row.sha256;
   if (row.reason !== null) asset.reason = row.reason;
   if (row.trashedAt !== null) asset.trashedAt = row.trashedAt;
+  if (row.verifiedBytes !== null) asset.verifiedBytes = row.verifiedBytes;
   return asset;
 }
 
@@ -83,6 +86,9 @@ export const assetDocument = z
       ['processing', 'ready', 'rejected', 'lost'],
       'Only `ready` assets can be downloaded.',
     ),
+    verifiedBytes: bytesCount.optional().meta({
+      description: 'While the asset is `processing`: how many of its bytes were read back so far',
+    }),
     reason: z.string().optional().meta({ description: 'Problem type for which the asset was rejected' }),
     metadata: z
       .record(z.string(), z.string())
@@ -107,6 +113,7 @@ export function toDocument(asset: Asset): AssetDocument {
     size,
     ...(asset.sha256 && { sha256: asset.sha256.toString('hex') }),
     state,
+    ...(state === 'processing' && { verifiedBytes: asset.verifiedBytes ?? 0 }),
     ...(asset.reason !== undefined && { reason: asset.reason }),
     metadata,
     createdAt: asset.createdAt.toISOString(),
@@ -116,8 +123,9 @@ export function toDocument(asset: Asset): AssetDocument {
 }
 
 /** Entity tag of the record (RFC 9110 section 8.8.3); changes with every change of the record. */
-export function recordTag(asset: Asset): string {
-  return `"${createHash('sha256').update(`${asset.id}.${asset.version}`).digest('base64url').slice(0, 22)}"`;
+export function recordTag({ id, version, verifiedBytes }: Asset): string {
+  const progress = verifiedBytes === undefined ? '' : `.${verifiedBytes}`;
+  return `"${createHash('sha256').update(`${id}.${version}${progress}`).digest('base64url').slice(0, 22)}"`;
 }
 
 /** Entity tag of the bytes: their digest, or what stands for it, as a key is written once. */

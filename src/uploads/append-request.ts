@@ -119,16 +119,24 @@ export class AppendRequest {
     try {
       await this.#open();
       await this.#take();
-      await this.#receive();
-      return await this.#finish();
+      return await this.#bring();
     } catch (error) {
       if (error instanceof Superseded || this.#signal.reason instanceof Superseded) throw new Interrupted();
-      if (error instanceof NoSuchUpload) return await this.#afterCompletion();
       throw error;
     } finally {
       clearInterval(watch);
       await this.#writer.close();
       await this.#release();
+    }
+  }
+
+  async #bring(): Promise<UploadProgress> {
+    try {
+      await this.#receive();
+      return await this.#finish();
+    } catch (error) {
+      if (error instanceof NoSuchUpload && !(this.#signal.reason instanceof Superseded)) return this.#afterCompletion();
+      throw error;
     }
   }
 
@@ -259,10 +267,12 @@ export class AppendRequest {
     const stored = { size, sha256, mediaType, assetType, cacheControl };
     const verified = sha256 !== undefined;
     const { sessions } = this.#context;
-    const hasTail = this.#session.position > this.#session.inParts;
     const asset = await settleSession(this.#context, id, stored, this.#request.actor, {
       verified,
-      inTransaction: hasTail ? (transaction) => sessions.dropTail(transaction, id) : undefined,
+      // Whoever was overtaken while its bytes were stored makes no asset of them: somebody was told another offset.
+      inTransaction: async (transaction) => {
+        if (!(await sessions.finish(transaction, id, this.#holder))) throw new Superseded();
+      },
     });
     if (!asset) throw uploadNotFound();
     return { id, offset: asset.size, size: asset.size, asset };

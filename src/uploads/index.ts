@@ -14,10 +14,12 @@ import { DirectUploads } from './direct-uploads.ts';
 import { Intake } from './intake.ts';
 import { reap } from './jobs/reap-uploads.ts';
 import { verifyAsset, verifyAssetJob } from './jobs/verify-asset.ts';
+import { OpenUploads } from './open-uploads.ts';
 import { ResumableUploads } from './resumable-uploads.ts';
 import { directUploadRoutes } from './routes/direct.ts';
 import { diskPartRoute } from './routes/disk-parts.ts';
 import { formUploadRoutes } from './routes/form.ts';
+import { openUploadRoutes } from './routes/open-uploads.ts';
 import { rawUploadRoute } from './routes/raw.ts';
 import { RESUMABLE_PATH, resumableUploadRoutes } from './routes/resumable.ts';
 import { refuseContentRange } from './routes/upload-request.ts';
@@ -77,6 +79,13 @@ async function routes(app: App, core: Core): Promise<void> {
   await register((scope) => formUploadRoutes(scope, options));
   await register((scope) => rawUploadRoute(scope, options));
   await register((scope) => resumableUploadRoutes(scope, { ...options, resumable, shortRequests }), RESUMABLE_PATH);
+  openUploadRoutes(
+    app,
+    new OpenUploads(context, {
+      direct: (...upload) => direct.cancel(...upload),
+      resumable: (...upload) => resumable.terminate(...upload),
+    }),
+  );
   directUploadRoutes(app, { ...options, toPublicUrl, direct, database: database.database });
   if (store instanceof DiskObjectStore) await register((scope) => diskPartRoute(scope, { context, store, stopping }));
 }

@@ -179,6 +179,11 @@ export class UploadsRepository {
     return rows[0] && toAsset(rows[0]);
   }
 
+  /** How many bytes of it were read back; where that cannot be written, nobody need know. */
+  async noteVerified(id: string, bytes: number): Promise<void> {
+    await this.#database.run(statements.noteVerified, { id, bytes }).catch(() => {});
+  }
+
   /** Ends the processing of an asset. One that was deleted meanwhile stays so. */
   async endProcessing(
     id: string,

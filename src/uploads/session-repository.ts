@@ -209,9 +209,12 @@ export class UploadSessionsRepository {
     }
   }
 
-  /** In the transaction that makes the upload an asset: its object has these bytes. */
-  async dropTail(transaction: Executor, id: string): Promise<void> {
-    await transaction.run(statements.dropTail, { id });
+  /**
+   * In the transaction that makes the upload an asset, whose object has the bytes of the tail.
+   * @returns false when another request has taken over; the transaction must then end without effect
+   */
+  async finish(transaction: Executor, id: string, holder: string): Promise<boolean> {
+    return (await transaction.run(statements.finishSession, { id, holder })).rowCount === 1;
   }
 
   /** The parts as they were acknowledged, in order. */

@@ -298,9 +298,19 @@ export const advanceSession = compile(
   },
 );
 
-export const dropTail = compile('drop-tail', (p: Parameter<'id'>) =>
-  build.delete(uploadTails).where(eq(uploadTails.assetId, p('id'))),
-);
+export const finishSession = compile('finish-session', (p: Parameter<'id' | 'holder'>) => {
+  const dropped = build.$with('dropped', {}).as(
+    build
+      .delete(uploadTails)
+      .where(eq(uploadTails.assetId, p('id')))
+      .getSQL(),
+  );
+  return build
+    .with(dropped)
+    .update(uploadSessions)
+    .set({ holder: null, tailBegin: null })
+    .where(and(eq(uploadSessions.assetId, p('id')), eq(uploadSessions.holder, p('holder'))));
+});
 
 export const readTail = compile('read-tail', (p: Parameter<'id' | 'from' | 'to'>) =>
   build

@@ -55,6 +55,7 @@ export const beginUpload = compile(
         trashedAt: sql`null::timestamptz`.as('trashed_at'),
         reservedBytes: typed(p('size'), assets.reservedBytes).as('reserved_bytes'),
         leaseExpiresAt: inSeconds(p('lease')).as('lease_expires_at'),
+        verifiedBytes: sql`null::bigint`.as('verified_bytes'),
       })
       .from(reserved);
     return build.with(reserved).insert(assets).select(record);
@@ -103,7 +104,8 @@ function extension(p: Parameter<'id' | 'total' | 'defaultLimit' | 'lease'>, seal
       .update(assets)
       .set({
         reservedBytes: sql`${assets.reservedBytes} + ${granted.step}`,
-        leaseExpiresAt: inSeconds(p('lease')),
+        // That of a session is longer.
+        leaseExpiresAt: sql`greatest(${assets.leaseExpiresAt}, ${inSeconds(p('lease'))})`,
         ...seal,
       })
       .from(granted)
@@ -200,6 +202,13 @@ export const findProcessing = compile('find-processing-asset', (p: Parameter<'id
     .where(and(eq(assets.id, p('id')), inState('processing'))),
 );
 
+export const noteVerified = compile('note-verified', (p: Parameter<'id' | 'bytes'>) =>
+  build
+    .update(assets)
+    .set({ verifiedBytes: typed(p('bytes'), assets.verifiedBytes) })
+    .where(and(eq(assets.id, p('id')), inState('processing'))),
+);
+
 export const endProcessing = compile(
   'end-processing',
   (p: Parameter<'id' | 'state' | 'reason' | 'sha256' | 'action' | Actor>) => {
@@ -210,6 +219,7 @@ export const endProcessing = compile(
           state: typed(p('state'), assets.state),
           reason: typed(p('reason'), assets.reason),
           sha256: sql`coalesce(${typed(p('sha256'), assets.sha256)}, ${assets.sha256})`,
+          verifiedBytes: null,
           version: sql`${assets.version} + 1`,
           updatedAt: now,
         })

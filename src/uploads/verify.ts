@@ -4,6 +4,12 @@ import { type ObjectStore, ObjectStoreUnavailable } from '../storage/object-stor
 import { digestMismatch, refuseDamaged } from '../validation/file-validation.ts';
 import { structureCheck } from '../validation/structure.ts';
 
+export interface VerifyOptions {
+  signal?: AbortSignal;
+  /** Awaited with the number of bytes that were read so far, after each chunk. */
+  onProgress?: (bytes: number) => Promise<void>;
+}
+
 /**
  * Reads an object once and validates all of it: its digest, if one was declared, and its structure.
  * @returns the digest
@@ -13,15 +19,18 @@ export async function verifyBytes(
   store: ObjectStore,
   key: string,
   { sha256, mediaType }: { sha256?: Buffer | undefined; mediaType: string },
-  signal?: AbortSignal,
+  { signal, onProgress }: VerifyOptions = {},
 ): Promise<Buffer> {
   const body = await store.get(key, signal ? { signal } : {});
   if (!body) throw new ObjectStoreUnavailable('the object is not there');
   const hash = createHash('sha256');
   const structure = structureCheck(mediaType);
+  let bytes = 0;
   for await (const chunk of body.stream as AsyncIterable<Buffer>) {
     hash.update(chunk);
     structure.update(chunk);
+    bytes += chunk.length;
+    await onProgress?.(bytes);
   }
   const found = hash.digest();
   if (sha256 && !found.equals(sha256)) throw digestMismatch(found);

@@ -3,7 +3,9 @@ import { createHash, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { Client } from 'pg';
+import { openDatabase } from '../../src/database/client.ts';
 import { prepareDatabase } from '../../src/prepare-database.ts';
+import { UploadSessionsRepository } from '../../src/uploads/session-repository.ts';
 import { createTestDatabase } from '../support/postgres.ts';
 
 const migrations = new URL('../../migrations/', import.meta.url);
@@ -148,4 +150,42 @@ test('assets of an earlier version are counted, and their audit trail goes on in
   );
   const { rows: counted } = await client.query("select bytes from asset_statistics where dimension = 'day'");
   assert.deepEqual(counted, [{ bytes: '107' }]);
+});
+
+test('a tail that an earlier version has kept is gone on with, and that version cannot go on behind bytes that it does not see', async (context) => {
+  const { url, client } = await database(context);
+  await migrateTo(client, 6);
+  const id = randomUUID();
+  await client.query(
+    `insert into assets (id, owner_id, name, state, object_key, created_at, updated_at, lease_expires_at)
+     values ($1, 'owner', 'a.png', 'uploading', 'key', now(), now(), now() + interval '1 hour')`,
+    [id],
+  );
+  const insert = `insert into upload_sessions (asset_id, kind, part_size, position, tail, expires_at)
+    values ($1, 'resumable', 5242880, 3, 'abc', now() + interval '1 hour')`;
+  await client.query(insert, [id]);
+  await prepareDatabase(url);
+
+  const handle = openDatabase({ url, connections: 2, timeout: 10_000, onError: () => {} });
+  context.after(() => handle.close());
+  const sessions = new UploadSessionsRepository(handle);
+  const found = await sessions.find('resumable', 'owner', id);
+  assert.ok(found && 'session' in found);
+  const { session } = found;
+  assert.deepEqual([session.position, session.inParts], [3, 0]);
+  const from = { size: 6, lease: 1, expiresAt: new Date(Date.now() + 1000) };
+  const holder = randomUUID();
+  assert.ok(await sessions.take(session, holder, from));
+  assert.equal(await sessions.take(session, randomUUID(), from), undefined, 'it is not as it was seen');
+  const tail = { begin: 3, bytes: Buffer.from('def') };
+  assert.ok(await sessions.advance(id, holder, { position: 6, inParts: 0, parts: [], tail, isLast: true }));
+  const kept: Buffer[] = [];
+  for await (const bytes of sessions.tail(id, { from: 0, to: 6 })) kept.push(bytes);
+  assert.equal(Buffer.concat(kept).toString(), 'abcdef');
+  // What version 0.1 would write: a tail of its own, and parts that lack the bytes before.
+  for (const change of ["position = 7, tail = 'g'", 'position = 6 + 5242880, tail = null'])
+    await assert.rejects(
+      client.query(`update upload_sessions set ${change} where asset_id = $1`, [id]),
+      /upload_sessions_tail/,
+    );
 });

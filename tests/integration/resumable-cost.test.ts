@@ -32,12 +32,13 @@ class Upload {
     this.path = path;
   }
 
-  request(length: number) {
+  request(length: number, headers: Record<string, string> = {}) {
     return this.client.request('PATCH', this.path, {
       headers: {
         ...TUS,
         'content-type': 'application/offset+octet-stream',
         'upload-offset': String(this.offset),
+        ...headers,
       },
       body: this.bytes.subarray(this.offset, this.offset + length),
     });
@@ -161,6 +162,28 @@ describe('requests that bring little', () => {
     // Somebody else is not concerned.
     const other = await Upload.begin(new Client(service.url, 'other'), glb(4 * MiB, 5));
     await other.send(1);
+  });
+
+  test('with a wrong checksum are counted for many', async () => {
+    const upload = await Upload.begin(new Client(service.url, 'damaged'), glb(4 * MiB, 6));
+    const wrong = { 'upload-checksum': `sha1 ${Buffer.alloc(20).toString('base64')}` };
+    assert.equal((await upload.request(1, wrong)).status, 460);
+    assert.equal((await upload.request(1, wrong)).status, 429);
+  });
+
+  test('to an upload without a length leave it its lease', async () => {
+    const client = new Client(service.url, 'deferred');
+    const { headers } = await client.request('POST', '/v1/resumable', {
+      headers: { ...TUS, 'upload-defer-length': '1', 'upload-metadata': metadata },
+    });
+    const upload = new Upload(client, glb(4 * MiB, 7), headers.get('location') ?? '');
+    await upload.send(100_000);
+    const [row] = await service.query<{ lives: boolean }>(
+      `select lease_expires_at >= expires_at as lives
+       from assets join upload_sessions on asset_id = id where id = $1`,
+      [upload.path.split('/').at(-1)],
+    );
+    assert.equal(row?.lives, true);
   });
 
   for (const method of ['HEAD', 'PATCH', 'POST'] as const) {

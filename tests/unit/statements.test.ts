@@ -140,6 +140,7 @@ describe('a row', () => {
       createdAt: '2026-11-21 16:25:43.661+00',
       updatedAt: '2026-11-21 18:25:43+02',
       trashedAt: null,
+      verifiedBytes: null,
     };
     assert.deepEqual(Object.keys(sent), Object.keys(assetColumns));
     assert.deepEqual(statement.decode(Object.values(sent)), {

@@ -43,6 +43,8 @@ export const assets = pgTable(
     /** Of an upload: bytes held in the owner's `reserved`, and when the upload counts as abandoned. */
     reservedBytes: bigint('reserved_bytes', { mode: 'number' }).notNull().default(0),
     leaseExpiresAt: moment('lease_expires_at'),
+    /** While it is `processing`: bytes that were read back. */
+    verifiedBytes: bigint('verified_bytes', { mode: 'number' }),
   },
   () => [
     check('assets_state', sql`state in (${literals(assetStates)})`),

@@ -1,7 +1,7 @@
 /**
  * Reads back what could not be validated on its way: large direct uploads whose digest was declared, and resumable uploads
  * that came in several requests. Until then the asset is `processing`; afterwards it is `ready`, or `rejected` with the
- * reason, and its owner may delete it.
+ * reason, and its owner may delete it. The record tells meanwhile how far the reading is.
  */
 import { systemActor } from '../../database/audit.ts';
 import type { JobReference } from '../../database/outbox.ts';
@@ -10,6 +10,9 @@ import { Problem } from '../../problems.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import type { UploadsRepository } from '../repository.ts';
 import { verifyBytes } from '../verify.ts';
+
+/** Milliseconds between two times that the record is told how far the reading is. */
+const BETWEEN_NOTES = 1000;
 
 export const verifyAssetJob: JobReference<{ assetId: string }> = { name: 'verify-asset' };
 
@@ -21,9 +24,15 @@ export async function verifyAsset(
   const asset = await uploads.findProcessing(assetId);
   if (!asset) return;
   const actor = systemActor('verifier', jobId);
+  let notedAt = performance.now();
+  const onProgress = async (bytes: number) => {
+    if (performance.now() - notedAt < BETWEEN_NOTES) return;
+    await uploads.noteVerified(assetId, bytes);
+    notedAt = performance.now();
+  };
   let sha256: Buffer;
   try {
-    sha256 = await verifyBytes(store, asset.objectKey, asset, signal);
+    sha256 = await verifyBytes(store, asset.objectKey, asset, { signal, onProgress });
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     await uploads.endProcessing(assetId, { state: 'rejected', reason: error.type }, actor, fence);

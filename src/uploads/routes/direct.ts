@@ -300,18 +300,6 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
       return sendAnswer(reply, answer);
     },
   );
-
-  app.delete(
-    '/v1/uploads/:id',
-    {
-      schema: { operationId: 'cancelUpload', tags, summary: 'Cancel an upload; nothing is kept', params: byId },
-      config: { success: { status: 204, description: 'Cancelled' }, problems: ['not-found', 'wrong-state'] },
-    },
-    async (request, reply) => {
-      await direct.cancel(actorOf(request), request.caller.id, request.params.id);
-      return reply.code(204).send() as never;
-    },
-  );
 }
 
 function toDocument({ session, partCount }: SignedUpload): Omit<z.input<typeof sessionDocument>, 'parts'> {

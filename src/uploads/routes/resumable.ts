@@ -272,7 +272,10 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
     if (!isChunk(request)) throw new Problem('unsupported-media-type', { detail: `Send the bytes as ${CHUNK_TYPE}.` });
     const offset = lengthOf(request, 'upload-offset');
     if (offset === undefined) throw wrongHeader('Upload-Offset', 'must be a number of bytes');
-    const progress = await append(request, reply, id, offset);
+    const progress = await append(request, reply, id, offset).catch((error) => {
+      if (error instanceof Problem && error.type === 'checksum-mismatch') shortRequests.penalize(request.caller.id);
+      throw error;
+    });
     if (progress.offset - offset >= ENOUGH || (progress.asset && progress.offset > offset)) takeBack();
     return answer(reply.code(204), progress);
   }

@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.ts';
 import { type Client, type ClientMeta, formDataBodySerializer, type Options as Options2, type RequestResult, type TDataShape } from './client/index.ts';
-import type { CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, GetAssetData, GetAssetErrors, GetAssetResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetUploadData, GetUploadErrors, GetUploadResponses, ListAssetsData, ListAssetsErrors, ListAssetsResponses, RedirectToDownloadData, RedirectToDownloadErrors, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
+import type { BulkChangeAssetsData, BulkChangeAssetsErrors, BulkChangeAssetsResponses, CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, GetAssetData, GetAssetErrors, GetAssetResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetUploadData, GetUploadErrors, GetUploadResponses, ListAssetsData, ListAssetsErrors, ListAssetsResponses, ListUploadPoliciesData, ListUploadPoliciesErrors, ListUploadPoliciesResponses, ListUploadsData, ListUploadsErrors, ListUploadsResponses, RedirectToDownloadData, RedirectToDownloadErrors, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -21,7 +21,7 @@ export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends 
 /**
  * List assets
  *
- * One page in keyset order. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.
+ * One page in keyset order, of at most `limit` assets and 1 MiB: a page may have fewer assets than `limit` and yet others follow. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.
  */
 export const listAssets = <ThrowOnError extends boolean = false>(options?: Options<ListAssetsData, ThrowOnError>): RequestResult<ListAssetsResponses, ListAssetsErrors, ThrowOnError> => (options?.client ?? client).get<ListAssetsResponses, ListAssetsErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -32,7 +32,7 @@ export const listAssets = <ThrowOnError extends boolean = false>(options?: Optio
 /**
  * Upload one file by a form
  *
- * Fields first, then the file. The media type is told from the bytes; what the form declares must agree.
+ * Fields and file in any order; fields before the file have it refused sooner. A form is taken as a whole: when a part is unknown, there twice or not valid, nothing is stored. The media type is told from the bytes; what the form declares must agree.
  */
 export const uploadAsset = <ThrowOnError extends boolean = false>(options: Options<UploadAssetData, ThrowOnError>): RequestResult<UploadAssetResponses, UploadAssetErrors, ThrowOnError> => (options.client ?? client).post<UploadAssetResponses, UploadAssetErrors, ThrowOnError>({
     ...formDataBodySerializer,
@@ -48,7 +48,7 @@ export const uploadAsset = <ThrowOnError extends boolean = false>(options: Optio
 /**
  * Upload 1 to 10 files by a form
  *
- * Fields first, then the files; the fields hold for all of them. Each file is stored or refused by itself, and under an `Idempotency-Key` each has its own answer by its place.
+ * Fields and files in any order; the fields hold for all files. There is an outcome for each file: it is stored or refused by itself, when the form has ended. A form that cannot be read to its end, or has a part that is unknown, there twice or not valid, is refused as a whole, and nothing is stored. Under an `Idempotency-Key` each file has its own answer by its place.
  */
 export const uploadAssets = <ThrowOnError extends boolean = false>(options: Options<UploadAssetsData, ThrowOnError>): RequestResult<UploadAssetsResponses, UploadAssetsErrors, ThrowOnError> => (options.client ?? client).post<UploadAssetsResponses, UploadAssetsErrors, ThrowOnError>({
     ...formDataBodySerializer,
@@ -109,6 +109,8 @@ export const cancelResumableUpload = <ThrowOnError extends boolean = false>(opti
 
 /**
  * Get how far a resumable upload is (tus)
+ *
+ * Ends a request that still sends bytes of it, so that the offset stays true until the next one.
  */
 export const getResumableUpload = <ThrowOnError extends boolean = false>(options: Options<GetResumableUploadData, ThrowOnError>): RequestResult<GetResumableUploadResponses, GetResumableUploadErrors, ThrowOnError> => (options.client ?? client).head<GetResumableUploadResponses, GetResumableUploadErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -133,6 +135,17 @@ export const continueResumableUpload = <ThrowOnError extends boolean = false>(op
 });
 
 /**
+ * List uploads that are not finished
+ *
+ * Of all kinds, the latest first. Each holds bytes of the quota until it is finished, cancelled or expired. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.
+ */
+export const listUploads = <ThrowOnError extends boolean = false>(options?: Options<ListUploadsData, ThrowOnError>): RequestResult<ListUploadsResponses, ListUploadsErrors, ThrowOnError> => (options?.client ?? client).get<ListUploadsResponses, ListUploadsErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/uploads',
+    ...options
+});
+
+/**
  * Begin an upload straight to the object store
  *
  * Reserves the quota and answers with links. PUT each part to its link, sign further parts when you need them, then complete the upload. Only then is there an asset.
@@ -149,6 +162,8 @@ export const createUpload = <ThrowOnError extends boolean = false>(options: Opti
 
 /**
  * Cancel an upload; nothing is kept
+ *
+ * Of any kind, as `listUploads` tells them.
  */
 export const cancelUpload = <ThrowOnError extends boolean = false>(options: Options<CancelUploadData, ThrowOnError>): RequestResult<CancelUploadResponses, CancelUploadErrors, ThrowOnError> => (options.client ?? client).delete<CancelUploadResponses, CancelUploadErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -205,6 +220,17 @@ export const uploadPart = <ThrowOnError extends boolean = false>(options: Option
 });
 
 /**
+ * List what may be uploaded: asset types with their media types, extensions and sizes
+ *
+ * The quota of the caller (`GET /v1/quota`) may allow less than `maxBytes`. The policies change only when the service is configured anew.
+ */
+export const listUploadPolicies = <ThrowOnError extends boolean = false>(options?: Options<ListUploadPoliciesData, ThrowOnError>): RequestResult<ListUploadPoliciesResponses, ListUploadPoliciesErrors, ThrowOnError> => (options?.client ?? client).get<ListUploadPoliciesResponses, ListUploadPoliciesErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/policies',
+    ...options
+});
+
+/**
  * Move an asset to the trash, or delete it for good
  *
  * In the trash an asset counts toward the quota and can be restored; it cannot be downloaded. With `permanent=true` the record and the bytes are deleted for good, and their quota is free again.
@@ -249,9 +275,24 @@ export const restoreAsset = <ThrowOnError extends boolean = false>(options: Opti
 });
 
 /**
+ * Trash, restore or delete up to 1000 assets
+ *
+ * Each asset is changed or refused by itself; the outcomes are those of the requests for one asset. All changes are made together, or none when the request fails. It counts as so many requests as it has ids.
+ */
+export const bulkChangeAssets = <ThrowOnError extends boolean = false>(options: Options<BulkChangeAssetsData, ThrowOnError>): RequestResult<BulkChangeAssetsResponses, BulkChangeAssetsErrors, ThrowOnError> => (options.client ?? client).post<BulkChangeAssetsResponses, BulkChangeAssetsErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/assets/bulk',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
  * Get a download link that is valid for a limited time
  *
- * The link needs no token and leads straight to the object store. To be led there at once, ask `redirectToDownload`.
+ * The link needs no token and leads straight to the object store. It ends when it expires or the asset is deleted for good; links of the disk store end in the trash too. To be led there at once, ask `redirectToDownload`.
  */
 export const createDownloadLink = <ThrowOnError extends boolean = false>(options: Options<CreateDownloadLinkData, ThrowOnError>): RequestResult<CreateDownloadLinkResponses, CreateDownloadLinkErrors, ThrowOnError> => (options.client ?? client).get<CreateDownloadLinkResponses, CreateDownloadLinkErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],

@@ -22,7 +22,7 @@ export type UploadForm = {
      */
     metadata?: string;
     /**
-     * The file, after all fields
+     * The file
      */
     file: Blob | File;
 };
@@ -47,7 +47,7 @@ export type BatchForm = {
      */
     metadata?: string;
     /**
-     * The files, after all fields
+     * The files
      */
     files: Array<Blob | File>;
 };
@@ -75,7 +75,7 @@ export type UploadRequest = {
      */
     sha256?: string;
     /**
-     * Up to 50 strings by name
+     * Up to 50 strings by name, of at most 8192 bytes together as JSON
      */
     metadata?: {
         [key: string]: string;
@@ -103,6 +103,21 @@ export type AssetPatch = {
     } | null;
 };
 
+export type BulkChange = {
+    /**
+     * `delete` does what `DELETE` does: it moves to the trash, or deletes for good with `permanent`. `trash` always moves to the trash
+     */
+    action: 'trash' | 'restore' | 'delete';
+    /**
+     * With `delete`: for good
+     */
+    permanent?: boolean;
+    /**
+     * An id that is named twice is changed once, and has the same outcome twice
+     */
+    ids: Array<string>;
+};
+
 export type Disposition = 'inline' | 'attachment';
 
 export type QuotaChange = {
@@ -115,7 +130,7 @@ export type QuotaChange = {
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'reconcile' | 'forget-answers';
+export type QueueName = 'verify-asset' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -151,6 +166,10 @@ export type Asset = {
      */
     sha256?: string;
     state: AssetState;
+    /**
+     * While the asset is `processing`: how many of its bytes were read back so far
+     */
+    verifiedBytes?: number;
     /**
      * Problem type for which the asset was rejected
      */
@@ -249,6 +268,50 @@ export type BatchResult = {
     problem?: Problem;
 };
 
+export type OpenUploadPage = {
+    data: Array<OpenUpload>;
+    page: {
+        /**
+         * Present while more uploads follow
+         */
+        nextCursor?: string;
+        hasMore: boolean;
+    };
+};
+
+export type OpenUpload = {
+    /**
+     * Also the id of the asset to be
+     */
+    uploadId: string;
+    /**
+     * `direct`: straight to the store; `resumable`: by tus; `single`: a form or raw body that is being sent. There may be others in future.
+     */
+    kind: string;
+    name: string;
+    /**
+     * Label by which the application groups its assets
+     */
+    projectId?: string;
+    /**
+     * Bytes of the file, where they are known
+     */
+    size?: number;
+    /**
+     * Bytes that are safe; of resumable uploads only. `GET /v1/uploads/{id}` tells the parts of a direct one
+     */
+    offset?: number;
+    /**
+     * Bytes of the quota that it holds
+     */
+    reservedBytes: number;
+    createdAt: string;
+    /**
+     * When it ends by itself, unless something is heard of it
+     */
+    expiresAt: string;
+};
+
 export type UploadSession = {
     /**
      * Also the id of the asset to be
@@ -329,6 +392,58 @@ export type SignedParts = {
     expiresAt: string;
 };
 
+export type UploadPolicies = {
+    /**
+     * Of an upload that names no `assetType`, the first policy that allows the media type applies
+     */
+    data: Array<UploadPolicy>;
+};
+
+export type UploadPolicy = {
+    /**
+     * Name of an upload policy
+     */
+    assetType: string;
+    types: Array<AcceptedType>;
+    /**
+     * Bytes that a file may have
+     */
+    maxBytes: number;
+    /**
+     * Whether bytes of no known type are accepted under their declared type
+     */
+    allowUndetected: boolean;
+    /**
+     * Days after which assets are deleted for good; absent: never
+     */
+    expireAfterDays?: number;
+};
+
+export type AcceptedType = {
+    mediaType: string;
+    /**
+     * What a name may end with, without the dot; names without an extension are accepted too. Empty: any extension that does not belong to another type
+     */
+    extensions: Array<string>;
+};
+
+export type BulkOutcome = {
+    /**
+     * One per id, in the order of the request
+     */
+    results: Array<{
+        id: string;
+        /**
+         * 200, or the status of the problem
+         */
+        status: number;
+        /**
+         * There when the asset was not changed
+         */
+        problem?: Problem;
+    }>;
+};
+
 export type DownloadLink = {
     /**
      * Whoever has this link can download the bytes; keep it secret
@@ -368,7 +483,14 @@ export type Quota = {
 export type Statistics = {
     byAssetType: Array<StatisticsGroup>;
     byMediaType: Array<StatisticsGroup>;
+    /**
+     * At most 1000, the first in the order of their names
+     */
     byProject: Array<StatisticsGroup>;
+    /**
+     * Whether there are projects beside those told
+     */
+    hasMoreProjects: boolean;
     /**
      * By day of upload in UTC, the last 30 days; days without uploads are left out
      */
@@ -478,7 +600,7 @@ export type ListAssetsData = {
         sort?: AssetSort;
         order?: SortOrder;
         /**
-         * Assets per page
+         * Assets per page, at most
          */
         limit?: number;
         /**
@@ -514,6 +636,10 @@ export type ListAssetsErrors = {
      * The service failed
      */
     500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
     /**
      * The service cannot do this right now
      */
@@ -594,6 +720,10 @@ export type UploadAssetErrors = {
      */
     500: Problem;
     /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
      * The service cannot do this right now, or: The service is busy
      */
     503: Problem;
@@ -672,6 +802,10 @@ export type UploadAssetsErrors = {
      * The service failed
      */
     500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
     /**
      * The service cannot do this right now, or: The service is busy
      */
@@ -782,6 +916,10 @@ export type UploadRawAssetErrors = {
      */
     500: Problem;
     /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
      * The service cannot do this right now, or: The service is busy
      */
     503: Problem;
@@ -818,6 +956,10 @@ export type GetResumableSupportErrors = {
      * The service failed
      */
     500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
     /**
      * The service cannot do this right now
      */
@@ -922,6 +1064,10 @@ export type CreateResumableUploadErrors = {
      */
     500: Problem;
     /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
      * The service cannot do this right now, or: The service is busy
      */
     503: Problem;
@@ -988,6 +1134,10 @@ export type CancelResumableUploadErrors = {
      * The service failed
      */
     500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
     /**
      * The service cannot do this right now
      */
@@ -1057,6 +1207,10 @@ export type GetResumableUploadErrors = {
      * The service failed
      */
     500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
     /**
      * The service cannot do this right now
      */
@@ -1165,6 +1319,10 @@ export type ContinueResumableUploadErrors = {
      */
     500: Problem;
     /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
      * The service cannot do this right now, or: The service is busy
      */
     503: Problem;
@@ -1180,6 +1338,68 @@ export type ContinueResumableUploadResponses = {
 };
 
 export type ContinueResumableUploadResponse = ContinueResumableUploadResponses[keyof ContinueResumableUploadResponses];
+
+export type ListUploadsData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Uploads per page
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page
+         */
+        cursor?: string;
+    };
+    url: '/v1/uploads';
+};
+
+export type ListUploadsErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListUploadsError = ListUploadsErrors[keyof ListUploadsErrors];
+
+export type ListUploadsResponses = {
+    /**
+     * A page of uploads
+     */
+    200: OpenUploadPage;
+};
+
+export type ListUploadsResponse = ListUploadsResponses[keyof ListUploadsResponses];
 
 export type CreateUploadData = {
     body: UploadRequest;
@@ -1240,6 +1460,10 @@ export type CreateUploadErrors = {
      */
     500: Problem;
     /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
      * The service cannot do this right now
      */
     503: Problem;
@@ -1299,6 +1523,10 @@ export type CancelUploadErrors = {
      */
     500: Problem;
     /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
      * The service cannot do this right now
      */
     503: Problem;
@@ -1353,6 +1581,10 @@ export type GetUploadErrors = {
      * The service failed
      */
     500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
     /**
      * The service cannot do this right now
      */
@@ -1424,6 +1656,10 @@ export type SignUploadPartsErrors = {
      * The service failed
      */
     500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
     /**
      * The service cannot do this right now
      */
@@ -1502,6 +1738,10 @@ export type CompleteUploadErrors = {
      */
     500: Problem;
     /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
      * The service cannot do this right now
      */
     503: Problem;
@@ -1529,7 +1769,7 @@ export type UploadPartData = {
 
 export type UploadPartErrors = {
     /**
-     * The body ended early
+     * A parameter or field is not valid, or: The body ended early
      */
     400: Problem;
     /**
@@ -1553,6 +1793,10 @@ export type UploadPartErrors = {
      */
     414: Problem;
     /**
+     * Too many uploads
+     */
+    429: Problem;
+    /**
      * The header fields are too large
      */
     431: Problem;
@@ -1560,6 +1804,10 @@ export type UploadPartErrors = {
      * The service failed
      */
     500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
     /**
      * The service cannot do this right now, or: The service is busy
      */
@@ -1577,6 +1825,59 @@ export type UploadPartResponses = {
 
 export type UploadPartResponse = UploadPartResponses[keyof UploadPartResponses];
 
+export type ListUploadPoliciesData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/v1/policies';
+};
+
+export type ListUploadPoliciesErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListUploadPoliciesError = ListUploadPoliciesErrors[keyof ListUploadPoliciesErrors];
+
+export type ListUploadPoliciesResponses = {
+    /**
+     * The upload policies, in the order in which they apply
+     */
+    200: UploadPolicies;
+};
+
+export type ListUploadPoliciesResponse = ListUploadPoliciesResponses[keyof ListUploadPoliciesResponses];
+
 export type DeleteAssetData = {
     body?: never;
     headers?: {
@@ -1585,9 +1886,13 @@ export type DeleteAssetData = {
          */
         'idempotency-key'?: string;
         /**
-         * Entity tag of the record
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
          */
         'if-match'?: string;
+        /**
+         * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
+         */
+        'if-none-match'?: string;
     };
     path: {
         id: string;
@@ -1640,6 +1945,10 @@ export type DeleteAssetErrors = {
      */
     500: Problem;
     /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
      * The service cannot do this right now
      */
     503: Problem;
@@ -1658,6 +1967,16 @@ export type DeleteAssetResponse = DeleteAssetResponses[keyof DeleteAssetResponse
 
 export type GetAssetData = {
     body?: never;
+    headers?: {
+        /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
+         * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
+         */
+        'if-none-match'?: string;
+    };
     path: {
         id: string;
     };
@@ -1679,6 +1998,10 @@ export type GetAssetErrors = {
      */
     404: Problem;
     /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
      * The URL is too long
      */
     414: Problem;
@@ -1694,6 +2017,10 @@ export type GetAssetErrors = {
      * The service failed
      */
     500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
     /**
      * The service cannot do this right now
      */
@@ -1715,9 +2042,13 @@ export type UpdateAssetData = {
     body: AssetPatch;
     headers?: {
         /**
-         * Entity tag of the record
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
          */
         'if-match'?: string;
+        /**
+         * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
+         */
+        'if-none-match'?: string;
     };
     path: {
         id: string;
@@ -1772,6 +2103,10 @@ export type UpdateAssetErrors = {
      */
     500: Problem;
     /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
      * The service cannot do this right now
      */
     503: Problem;
@@ -1790,6 +2125,16 @@ export type UpdateAssetResponse = UpdateAssetResponses[keyof UpdateAssetResponse
 
 export type RestoreAssetData = {
     body?: never;
+    headers?: {
+        /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
+         * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
+         */
+        'if-none-match'?: string;
+    };
     path: {
         id: string;
     };
@@ -1815,6 +2160,10 @@ export type RestoreAssetErrors = {
      */
     409: Problem;
     /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
      * The URL is too long
      */
     414: Problem;
@@ -1831,6 +2180,10 @@ export type RestoreAssetErrors = {
      */
     500: Problem;
     /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
      * The service cannot do this right now
      */
     503: Problem;
@@ -1846,6 +2199,81 @@ export type RestoreAssetResponses = {
 };
 
 export type RestoreAssetResponse = RestoreAssetResponses[keyof RestoreAssetResponses];
+
+export type BulkChangeAssetsData = {
+    body: BulkChange;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/assets/bulk';
+};
+
+export type BulkChangeAssetsErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type BulkChangeAssetsError = BulkChangeAssetsErrors[keyof BulkChangeAssetsErrors];
+
+export type BulkChangeAssetsResponses = {
+    /**
+     * An outcome per id
+     */
+    200: BulkOutcome;
+};
+
+export type BulkChangeAssetsResponse = BulkChangeAssetsResponses[keyof BulkChangeAssetsResponses];
 
 export type CreateDownloadLinkData = {
     body?: never;
@@ -1898,6 +2326,10 @@ export type CreateDownloadLinkErrors = {
      * The service failed
      */
     500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
     /**
      * The service cannot do this right now
      */
@@ -1967,6 +2399,10 @@ export type RedirectToDownloadErrors = {
      */
     500: Problem;
     /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
      * The service cannot do this right now
      */
     503: Problem;
@@ -2029,7 +2465,7 @@ export type DownloadAssetErrors = {
      */
     416: Problem;
     /**
-     * Too many requests
+     * Too many requests, or: Too many downloads
      */
     429: Problem;
     /**
@@ -2041,7 +2477,11 @@ export type DownloadAssetErrors = {
      */
     500: Problem;
     /**
-     * The service cannot do this right now
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
      */
     503: Problem;
 };
@@ -2103,6 +2543,10 @@ export type FollowLinkErrors = {
      */
     416: Problem;
     /**
+     * Too many downloads
+     */
+    429: Problem;
+    /**
      * The header fields are too large
      */
     431: Problem;
@@ -2111,7 +2555,11 @@ export type FollowLinkErrors = {
      */
     500: Problem;
     /**
-     * The service cannot do this right now
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
      */
     503: Problem;
 };
@@ -2163,6 +2611,10 @@ export type GetQuotaErrors = {
      * The service failed
      */
     500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
     /**
      * The service cannot do this right now
      */
@@ -2221,6 +2673,10 @@ export type GetOwnerQuotaErrors = {
      * The service failed
      */
     500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
     /**
      * The service cannot do this right now
      */
@@ -2302,6 +2758,10 @@ export type SetOwnerQuotaErrors = {
      */
     500: Problem;
     /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
      * The service cannot do this right now
      */
     503: Problem;
@@ -2350,6 +2810,10 @@ export type GetStatisticsErrors = {
      * The service failed
      */
     500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
     /**
      * The service cannot do this right now
      */
@@ -2403,6 +2867,10 @@ export type GetJobsErrors = {
      * The service failed
      */
     500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
     /**
      * The service cannot do this right now
      */
@@ -2469,6 +2937,10 @@ export type RetryJobsErrors = {
      * The service failed
      */
     500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
     /**
      * The service cannot do this right now
      */
