@@ -11,6 +11,7 @@ import { HEAD_SIZE } from '../validation/media-types.ts';
 import {
   leaseOf,
   leaseRenewalOf,
+  lookAgainAt,
   meteredBody,
   partsInFlightOf,
   throughProcess,
@@ -91,6 +92,7 @@ export class AppendRequest {
       attributes: () => this.#attributes(),
       beforeSending: (bytes) => this.#reserve(bytes),
       onBegun: (uploadId) => this.#noteBegun(uploadId),
+      onDoubt: (uploadId) => lookAgainAt(context, session, uploadId),
       onPart: (part, end) => this.#advance(part, end),
     });
   }
