@@ -3,7 +3,7 @@
  * connections to Postgres break. When the last fault is over, everything that was begun and came to nothing must end by
  * itself, soon: nothing is left to the reconciler, whose grace is a day here.
  *
- * `CHAOS_SECONDS` (20) says how long the faults go on, `CHAOS_SEED` repeats the choices of an earlier run; the seed is printed.
+ * `CHAOS_SECONDS` (30) says how long the faults go on, `CHAOS_SEED` repeats the choices of an earlier run; the seed is printed.
  */
 import assert from 'node:assert/strict';
 import { randomInt, randomUUID } from 'node:crypto';
@@ -17,7 +17,7 @@ import { waitUntil } from '../support/wait-until.ts';
 import { Rig, type ScenarioName } from './rig.ts';
 import type { S3Fault } from './s3-proxy.ts';
 
-const SECONDS = Number(process.env['CHAOS_SECONDS'] ?? 20);
+const SECONDS = Number(process.env['CHAOS_SECONDS'] ?? 30);
 const SEED = Number(process.env['CHAOS_SEED'] ?? randomInt(2 ** 31));
 const INSTANCES = 3;
 const CLIENTS = 8;
@@ -104,10 +104,13 @@ describe('uploads under chaos', { skip: s3Skip(), timeout: SECONDS * 1000 + 600_
     count('broken off');
   }
 
+  type Happenings = Record<string, () => Promise<void>>;
+
+  /** What happens to the instances, and beside it what happens to those they call. */
   async function chaos(over: AbortSignal): Promise<void> {
     const random = randomFrom(SEED);
     const pause = (from: number, to: number) => delay(1000 * (from + random() * (to - from)));
-    const happenings: Record<string, () => Promise<void>> = {
+    const toInstances: Happenings = {
       'an instance is killed': async () => {
         const index = Math.floor(random() * INSTANCES);
         const instance = instances[index];
@@ -122,20 +125,22 @@ describe('uploads under chaos', { skip: s3Skip(), timeout: SECONDS * 1000 + 600_
         await pause(4, 6);
         child?.kill('SIGCONT');
       },
+    };
+    const toOthers: Happenings = {
       'calls to S3 fail': async () => {
         rig.s3.faultFor = () => (random() < 0.25 ? faults[Math.floor(random() * faults.length)] : undefined);
-        await pause(3, 5);
+        await pause(2, 4);
         rig.heal();
       },
       'answers to CreateMultipartUpload are lost': async () => {
         rig.s3.faultFor = ({ operation }) =>
           operation === 'CreateMultipartUpload' && random() < 0.5 ? 'reset after' : undefined;
-        await pause(3, 5);
+        await pause(2, 4);
         rig.heal();
       },
       'S3 is frozen': async () => {
         rig.s3.frozen = true;
-        await pause(1, 3);
+        await pause(0.5, 2);
         rig.heal();
       },
       'Postgres cannot be reached': async () => {
@@ -144,14 +149,18 @@ describe('uploads under chaos', { skip: s3Skip(), timeout: SECONDS * 1000 + 600_
         rig.heal();
       },
     };
-    const names = Object.keys(happenings);
-    for (let left = [...names]; !over.aborted; ) {
-      const [name = ''] = left.splice(Math.floor(random() * left.length), 1);
-      count(name);
-      await happenings[name]?.();
-      if (left.length === 0) left = [...names];
-      await pause(0.1, 0.5);
-    }
+    const inTurn = async (happenings: Happenings) => {
+      const names = Object.keys(happenings);
+      // Each comes up before one comes a second time.
+      for (let left = [...names]; !over.aborted; ) {
+        const [name = ''] = left.splice(Math.floor(random() * left.length), 1);
+        count(name);
+        await happenings[name]?.();
+        if (left.length === 0) left = [...names];
+        await pause(0.1, 0.5);
+      }
+    };
+    await Promise.all([inTurn(toInstances), inTurn(toOthers)]);
     rig.heal();
   }
 

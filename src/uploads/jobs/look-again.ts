@@ -40,8 +40,8 @@ export async function lookAgain(
 ): Promise<Look | undefined> {
   const { assetId, objectKey, keep } = look;
   const fate = await uploads.fate(assetId);
-  // It goes on with an upload id that only its record knows; when it ends, all others can.
-  if (fate === 'running' && keep === undefined) return { ...look, look: DELAYS.length - 1 };
+  // It goes on with an upload id that is not known here. When it has ended, none is of use.
+  if (fate === 'running' && keep === undefined) return { ...look, look: Math.min(look.look + 1, DELAYS.length - 1) };
   const ended = await endOpenUploads(store, objectKey, fate === 'running' ? keep : undefined, { signal });
   const removed = fate === 'gone' ? await removeObjects(store, objectKey, { signal }) : 0;
   return ended + removed === 0 ? undefined : { ...look, look: look.look + 1 };
