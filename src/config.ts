@@ -429,6 +429,12 @@ export const settings = {
     '2m',
     'An upload that gives no sign of life for this long is abandoned, and settled by the reaper.',
   ),
+  UPLOAD_LOOK_AGAIN: setting(
+    'Lifecycle',
+    duration.refine((ms) => ms >= 1000 && ms <= 3_600_000, 'must be 1s to 1h'),
+    '1m',
+    'When the store did not answer a call of an upload, its key is looked at again after this time, and, while something is found there, after ten and sixty times as long.',
+  ),
   RESUMABLE_EXPIRY: setting(
     'Lifecycle',
     duration.refine((ms) => ms >= 60_000 && ms <= 30 * 24 * 3_600_000, 'must be 1m to 30d'),

@@ -68,7 +68,13 @@ export async function growth(stage: Stage, { rounds, say }: CaseOptions): Promis
 
 function operations(databaseUrl: string) {
   const database = openDatabase({ url: databaseUrl, connections: 2, timeout: 5000, onError: () => {} });
-  const uploads = new UploadsRepository({ database, outbox: noOutbox, defaultLimit: 2 ** 50, lease: 120 });
+  const uploads = new UploadsRepository({
+    database,
+    outbox: noOutbox,
+    defaultLimit: 2 ** 50,
+    lease: 120,
+    lookAgain: 60,
+  });
   return {
     close: () => database.close(),
     /** The two statements of a small upload. */

@@ -46,7 +46,13 @@ export async function pages(stage: Stage, { say }: CaseOptions): Promise<Row[]> 
 async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
   // One connection, so that its statistics are those of the database.
   const database = openDatabase({ url: databaseUrl, connections: 1, timeout: 10_000, onError: () => {} });
-  const uploads = new UploadsRepository({ database, outbox: noOutbox, defaultLimit: 2 ** 50, lease: 120 });
+  const uploads = new UploadsRepository({
+    database,
+    outbox: noOutbox,
+    defaultLimit: 2 ** 50,
+    lease: 120,
+    lookAgain: 60,
+  });
   const assets = new AssetsRepository(database, noOutbox);
   const quotas = new QuotasRepository(database, 2 ** 50);
   const actor = { callerId: OWNER, requestId: 'pages' };

@@ -303,7 +303,7 @@ function diskLinkRoute(
       if (permission === 'expired') throw new Problem('link-expired', { detail: 'Get a new link.' });
       // A presigned URL of S3 outlives the trash, as nobody asks the service; here it is asked.
       const id = assetIdOf(keyPrefix, permission.key);
-      const isServed = id !== undefined && (await assets.isServed(id));
+      const isServed = id === undefined || (await assets.isServed(id));
       const head = isServed ? await store.head(permission.key, {}) : undefined;
       if (!head) throw new Problem('not-found', { detail: 'The file of this link was deleted, or is in the trash.' });
       return deliver(request, reply, {

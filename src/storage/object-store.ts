@@ -44,11 +44,7 @@ export interface ObjectStore {
    * Begins an object in parts. All parts have `partSize` bytes, except the last, which may have fewer.
    * @returns the store's upload id
    */
-  createMultipartUpload(
-    key: string,
-    attributes: ObjectAttributes,
-    options: CallOptions & { partSize: number },
-  ): Promise<string>;
+  createMultipartUpload(key: string, attributes: ObjectAttributes, options: CreationOptions): Promise<string>;
 
   /**
    * Writes part `partNumber` (from 1, at most 10,000). Parts may arrive in any order; the same number again replaces.
@@ -171,6 +167,13 @@ export interface UploadedPart {
 export interface CallOptions {
   /** Ends the call early; it then rejects with the signal's reason. */
   signal?: AbortSignal;
+}
+
+export interface CreationOptions extends CallOptions {
+  /** Bytes. */
+  partSize: number;
+  /** Called when an earlier try had no answer: another upload may be open under the key, or open later. */
+  onDoubt?: () => void;
 }
 
 export interface StreamOptions extends CallOptions {

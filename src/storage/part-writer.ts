@@ -42,6 +42,11 @@ export interface PartWriterOptions {
   beforeSending: (bytes: number) => Promise<void>;
   /** Awaited when the store has begun the upload, before any part is sent. When it fails, that upload is aborted. */
   onBegun?: (uploadId: string) => Promise<void>;
+  /**
+   * Awaited when a multipart upload may be open in the store, or open later, that nobody knows the id of.
+   * @param uploadId of the one that the writer goes on with; undefined when it does not go on
+   */
+  onDoubt?: (uploadId: string | undefined) => Promise<void>;
   /** Awaited for each part that the store has, in order; not for the last one, which `finish` sends. Its failure ends the writer. */
   onPart?: (part: UploadedPart, end: number) => Promise<void>;
 }
@@ -257,6 +262,11 @@ export class PartWriter {
     }
   }
 
+  /** Whether something may come to be under the key that is not known here: then it must be looked at again, later. */
+  get isInDoubt(): boolean {
+    return this.#isInDoubt;
+  }
+
   /** Waits for the parts under way, gives the memory back, and leaves the store as it is. Never throws. */
   async close(): Promise<void> {
     this.#unlink();
@@ -297,23 +307,40 @@ export class PartWriter {
   }
 
   async #begin(): Promise<string> {
-    const { store, key, attributes, onBegun } = this.#options;
+    const { store, key, onBegun, onDoubt } = this.#options;
     this.#touchedStore = true;
     this.#isInDoubt = true;
-    const uploadId = await store.createMultipartUpload(key, attributes(), {
-      partSize: this.#partSize,
-      // Where the id is written down, it is waited for: nobody but the answer tells it.
-      ...(!onBegun && { signal: this.#stop.signal }),
-    });
+    const { uploadId, isOnly } = await this.#create();
     this.#isInDoubt = false;
+    if (!isOnly) await onDoubt?.(uploadId);
     try {
       await onBegun?.(uploadId);
     } catch (error) {
-      await store.abortMultipartUpload(key, uploadId, {}).catch(() => {});
+      await store.abortMultipartUpload(key, uploadId, {}).catch(() => onDoubt?.(undefined));
       throw error;
     }
     this.#uploadId = uploadId;
     return uploadId;
+  }
+
+  /** Whether it is the only one that may be open under the key is known only if no try of the call was left unanswered. */
+  async #create(): Promise<{ uploadId: string; isOnly: boolean }> {
+    const { store, key, attributes, onBegun, onDoubt } = this.#options;
+    let isOnly = true;
+    try {
+      const uploadId = await store.createMultipartUpload(key, attributes(), {
+        partSize: this.#partSize,
+        onDoubt: () => {
+          isOnly = false;
+        },
+        // Where the id is written down, it is waited for: nobody but the answer tells it.
+        ...(!onBegun && { signal: this.#stop.signal }),
+      });
+      return { uploadId, isOnly };
+    } catch (error) {
+      await onDoubt?.(undefined);
+      throw error;
+    }
   }
 
   #send(uploadId: string, body: Buffer): Promise<UploadedPart> {

@@ -15,7 +15,7 @@ import {
   type ValidatedType,
 } from '../validation/file-validation.ts';
 import { HEAD_SIZE } from '../validation/media-types.ts';
-import { leaseOf, leaseRenewalOf, meteredBody, partsInFlightOf, type UploadContext } from './context.ts';
+import { leaseOf, leaseRenewalOf, lookAgainAt, meteredBody, partsInFlightOf, type UploadContext } from './context.ts';
 import { objectAttributes } from './new-upload.ts';
 import type { LastRow, Progress, UploadSession } from './session-repository.ts';
 import { policiesOf, settleSession, uploadNotFound } from './sessions.ts';
@@ -110,6 +110,7 @@ export class AppendRequest {
       attributes: () => this.#attributes(),
       beforeSending: (bytes) => this.#reserve(bytes),
       onBegun: (uploadId) => this.#noteBegun(uploadId),
+      onDoubt: (uploadId) => lookAgainAt(context, session, uploadId),
       onPart: (part, end) => this.#advance(part, end),
     });
   }

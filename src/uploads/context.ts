@@ -48,7 +48,30 @@ export function uploadsRepository(
   { config, outbox }: Pick<Core, 'config' | 'outbox'>,
   database: DatabaseHandle,
 ): UploadsRepository {
-  return new UploadsRepository({ database, outbox, defaultLimit: config.DEFAULT_QUOTA, lease: leaseOf({ config }) });
+  return new UploadsRepository({
+    database,
+    outbox,
+    defaultLimit: config.DEFAULT_QUOTA,
+    lease: leaseOf({ config }),
+    lookAgain: config.UPLOAD_LOOK_AGAIN / 1000,
+  });
+}
+
+/**
+ * Has the key of an upload looked at again: a call that makes something there had no answer. Never throws; behind it stand
+ * the end of the upload's lease, and the reconciler.
+ * @param keep the upload id that the upload goes on with, where it is known
+ */
+export async function lookAgainAt(
+  { uploads, onError }: Pick<UploadContext, 'uploads' | 'onError'>,
+  { id, objectKey }: { id: string; objectKey: string },
+  keep?: string,
+): Promise<void> {
+  try {
+    await uploads.lookAgain({ assetId: id, objectKey, ...(keep !== undefined && { keep }), look: 0 });
+  } catch (error) {
+    onError('a multipart upload may have been left open to the reconciler', error);
+  }
 }
 
 /** Seconds for which an upload counts as alive after a sign of life. */

@@ -36,7 +36,7 @@ import {
 import { claimedType, extensionFits, HEAD_SIZE, normaliseMediaType } from '../validation/media-types.ts';
 import { needsWholeFile } from '../validation/structure.ts';
 import { UploadPolicies } from '../validation/upload-policies.ts';
-import { leaseOf, throughProcess, type UploadContext } from './context.ts';
+import { leaseOf, lookAgainAt, throughProcess, type UploadContext } from './context.ts';
 import { endFailedUpload, eraseEnded } from './ending.ts';
 import { type NewFile, newUpload, objectAttributes } from './new-upload.ts';
 import type { InTransaction, NewUpload } from './repository.ts';
@@ -113,12 +113,15 @@ export class DirectUploads {
       ...(file.sha256 && { sha256: file.sha256 }),
       expiresAt: new Date(record.createdAt.getTime() + life * 1000),
     };
-    await beginSession(this.#context, record, session, file.size);
+    // Until it has begun in the store, nobody has heard of it, so it lives no longer than that may take.
+    const beginning = (config.S3_DEADLINE + config.UPLOAD_LEASE) / 1000;
+    await beginSession(this.#context, record, session, file.size, beginning);
     try {
       return await this.#beginInStore(file, record, session, validated, life, inTransaction);
     } catch (error) {
       const reason = error instanceof Problem ? error.type : 'failed';
-      await endFailedUpload(this.#context, record, { action: 'upload.aborted', reason, actor: file.actor });
+      const inDoubt = error instanceof ObjectStoreUnavailable;
+      await endFailedUpload(this.#context, record, { action: 'upload.aborted', reason, actor: file.actor, inDoubt });
       throw error;
     }
   }
@@ -236,7 +239,14 @@ export class DirectUploads {
     const { store, sessions } = this.#context;
     const { id, ownerId, name, objectKey, createdAt } = record;
     const attributes = objectAttributes(record, actor, { mediaType, cacheControl: policy.cacheControl }, sha256);
-    const storeUploadId = await store.createMultipartUpload(objectKey, attributes, { partSize: agreed.partSize });
+    let isOnly = true;
+    const storeUploadId = await store.createMultipartUpload(objectKey, attributes, {
+      partSize: agreed.partSize,
+      onDoubt: () => {
+        isOnly = false;
+      },
+    });
+    if (!isOnly) await lookAgainAt(this.#context, record, storeUploadId);
     const session: DirectSession = {
       ...agreed,
       id,
@@ -252,6 +262,7 @@ export class DirectUploads {
     const links = await this.#signed(session, storeUploadId, numbers, life);
     const signed: SignedUpload = { session, partCount, links };
     const noted = await sessions.noteBegun(id, storeUploadId, async (transaction: Executor) => {
+      await sessions.keep(id, leaseOf(this.#context), session.expiresAt, transaction);
       await inTransaction?.(transaction, signed);
     });
     if (!noted) throw unavailable('database', new Error('the upload was ended while it began'));

@@ -6,12 +6,13 @@ import { z } from 'zod';
 import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
 import type { App } from '../http/openapi.ts';
-import { defineJob, HOUR, nothing } from '../jobs/job.ts';
+import { defineJob, HOUR, MINUTE, nothing } from '../jobs/job.ts';
 import { DiskObjectStore } from '../storage/disk/disk-object-store.ts';
 import { uploadActions } from './audit.ts';
 import { uploadContext, uploadsRepository } from './context.ts';
 import { DirectUploads } from './direct-uploads.ts';
 import { Intake } from './intake.ts';
+import { lookAgain, lookAgainJob } from './jobs/look-again.ts';
 import { reap } from './jobs/reap-uploads.ts';
 import { verifyAsset, verifyAssetJob } from './jobs/verify-asset.ts';
 import { OpenUploads } from './open-uploads.ts';
@@ -41,6 +42,25 @@ export const uploads: Feature<Core> = {
       concurrency: 2,
       run: (data, context, core: Core) =>
         verifyAsset({ uploads: uploadsRepository(core, core.background), store: core.store }, data, context),
+    }),
+    defineJob({
+      ...lookAgainJob,
+      data: z.object({
+        assetId: z.string(),
+        objectKey: z.string(),
+        keep: z.string().exactOptional(),
+        look: z.number().int(),
+      }),
+      retries: 100,
+      firstPause: 2,
+      longestPause: 5 * MINUTE,
+      limit: 10 * MINUTE,
+      concurrency: 8,
+      run: async (data, context, core: Core) => {
+        const repository = uploadsRepository(core, core.background);
+        const next = await lookAgain({ uploads: repository, store: core.store }, data, context);
+        if (next) await repository.lookAgain(next, context.fence);
+      },
     }),
     defineJob({
       name: 'reap-uploads',

@@ -25,7 +25,14 @@ import { quotaExceeded } from '../quotas/quota-exceeded.ts';
 import { OutcomeUnknown, PartWriter } from '../storage/part-writer.ts';
 import { digestMismatch, emptyFile, FileValidation, limitFor, refuseBeyond } from '../validation/file-validation.ts';
 import { HEAD_SIZE } from '../validation/media-types.ts';
-import { leaseRenewalOf, meteredBody, partsInFlightOf, throughProcess, type UploadContext } from './context.ts';
+import {
+  leaseRenewalOf,
+  lookAgainAt,
+  meteredBody,
+  partsInFlightOf,
+  throughProcess,
+  type UploadContext,
+} from './context.ts';
 import { endUpload, recordRefusal } from './ending.ts';
 import { incompleteBody } from './metered-source.ts';
 import { type FileDescription, type NewFile, newUpload, objectAttributes } from './new-upload.ts';
@@ -150,7 +157,7 @@ export class Intake {
     }
     const touchedStore = await upload.stop();
     if (upload.disowned) {
-      await upload.abandon();
+      if ((await upload.abandon()) === 'unsure') await lookAgainAt(this.#context, upload.record);
       return;
     }
     if (!upload.begun) {
@@ -175,7 +182,8 @@ export class Intake {
   }
 
   async #endRecord(upload: SingleUpload, outcome: EndedUpload): Promise<void> {
-    await endUpload(this.#context, upload.record, outcome, () => upload.abandon());
+    const { record, isInDoubt } = upload;
+    await endUpload(this.#context, record, { ...outcome, inDoubt: isInDoubt }, () => upload.abandon());
   }
 }
 
@@ -223,6 +231,10 @@ class SingleUpload {
       attributes: () =>
         objectAttributes(this.record, arrival.actor, this.#stored(), this.#sha256 ?? this.#arrival.sha256),
       beforeSending: (bytes) => this.#reserve(bytes),
+      // When it does not go on, it ends in doubt, and that is written down with its end.
+      onDoubt: async (uploadId) => {
+        if (uploadId !== undefined) await lookAgainAt(context, this.record, uploadId);
+      },
     });
   }
 
@@ -274,6 +286,10 @@ class SingleUpload {
 
   abandon() {
     return this.#writer.abandon();
+  }
+
+  get isInDoubt(): boolean {
+    return this.#writer.isInDoubt;
   }
 
   close(): Promise<void> {

@@ -13,6 +13,7 @@ import type { Actor } from '../database/audit.ts';
 import { type DatabaseHandle, type Executor, sqlState } from '../database/client.ts';
 import type { Outbox } from '../database/outbox.ts';
 import { retryStatement } from '../database/retry.ts';
+import { delayBefore, type Look, lookAgainJob } from './jobs/look-again.ts';
 import { verifyAssetJob } from './jobs/verify-asset.ts';
 import * as statements from './statements.ts';
 
@@ -63,6 +64,8 @@ export interface EndedUpload {
   action: 'upload.refused' | 'upload.aborted';
   reason: string;
   actor: Actor;
+  /** A call that makes something in the store had no answer: its key is looked at again. */
+  inDoubt?: boolean;
 }
 
 export interface UploadsRepositoryOptions {
@@ -72,6 +75,8 @@ export interface UploadsRepositoryOptions {
   defaultLimit: number;
   /** Seconds after which an upload that is not heard of counts as abandoned. */
   lease: number;
+  /** Seconds before the first look under the key of an upload that ended in doubt. */
+  lookAgain: number;
 }
 
 export class UploadsRepository {
@@ -223,7 +228,7 @@ export class UploadsRepository {
    */
   async markForDeletion(
     id: string,
-    { action, reason, actor }: EndedUpload,
+    { action, reason, actor, inDoubt = false }: EndedUpload,
     options: { onlyAbandoned?: boolean; inTransaction?: (transaction: Executor) => Promise<void> } = {},
   ): Promise<boolean> {
     const { onlyAbandoned = false, inTransaction } = options;
@@ -233,11 +238,27 @@ export class UploadsRepository {
       database.transact(async (transaction) => {
         await inTransaction?.(transaction);
         const { rows } = await transaction.run(statements.markUploadForDeletion, values);
-        if (rows.length === 0) return false;
+        const [row] = rows;
+        if (!row) return false;
+        if (inDoubt) await this.#send(transaction, { assetId: id, objectKey: row.objectKey, look: 0 });
         await outbox.send(transaction, deleteObjectJob, { assetId: id }, { startAfter: LATE_REQUESTS });
         return true;
       }),
     );
+  }
+
+  /** Has the key of an upload looked at, later. Looks come to an end, so this does nothing after the last. */
+  async lookAgain(look: Look, inTransaction?: (transaction: Executor) => Promise<void>): Promise<void> {
+    await this.#options.database.transact(async (transaction) => {
+      await inTransaction?.(transaction);
+      await this.#send(transaction, look);
+    });
+  }
+
+  async #send(transaction: Executor, look: Look): Promise<void> {
+    const { outbox, lookAgain } = this.#options;
+    const startAfter = delayBefore(look.look, lookAgain);
+    if (startAfter !== undefined) await outbox.send(transaction, lookAgainJob, look, { startAfter });
   }
 
   /** Removes the record of an ended upload, once its bytes are gone. */

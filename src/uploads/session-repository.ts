@@ -119,9 +119,14 @@ export class UploadSessionsRepository {
    * Keeps the upload alive: until `expiresAt`, when that is named and later, and for `lease` seconds from now in any case.
    * @returns false when it was ended
    */
-  async keep(id: string, lease: number, expiresAt?: Date): Promise<boolean> {
+  async keep(
+    id: string,
+    lease: number,
+    expiresAt?: Date,
+    executor: Executor = this.#handle.database,
+  ): Promise<boolean> {
     const until = expiresAt?.toISOString() ?? null;
-    const { rowCount } = await this.#handle.database.run(statements.keepSession, { id, lease, until });
+    const { rowCount } = await executor.run(statements.keepSession, { id, lease, until });
     return rowCount === 1;
   }
 

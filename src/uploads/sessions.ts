@@ -24,10 +24,11 @@ export async function beginSession(
   record: NewUpload,
   session: NewSession,
   size: number,
+  lease = (session.expiresAt.getTime() - record.createdAt.getTime()) / 1000 + leaseOf(context),
 ): Promise<void> {
   const { uploads, sessions, quotas } = context;
   const begun = await uploads.begin(record, size, {
-    lease: (session.expiresAt.getTime() - record.createdAt.getTime()) / 1000 + leaseOf(context),
+    lease,
     inTransaction: (transaction) => sessions.insert(transaction, record.id, session),
   });
   if (!begun) throw await quotaExceeded(quotas, record.ownerId, size);

@@ -140,7 +140,13 @@ export const describeUpload = compile('describe-upload', (p: Parameter<'id' | 'p
 function lockedUpload(p: Parameter<'id'>, ...conditions: Parameters<typeof and>) {
   return build.$with('upload').as(
     build
-      .select({ id: assets.id, ownerId: assets.ownerId, name: assets.name, reservedBytes: assets.reservedBytes })
+      .select({
+        id: assets.id,
+        ownerId: assets.ownerId,
+        name: assets.name,
+        objectKey: assets.objectKey,
+        reservedBytes: assets.reservedBytes,
+      })
       .from(assets)
       .where(and(eq(assets.id, p('id')), isUploading, ...conditions))
       .for('update'),
@@ -272,7 +278,10 @@ export const markUploadForDeletion = compile(
           .where(eq(assets.id, upload.id))
           .getSQL(),
       );
-    return build.with(upload, ended, released(upload), endedAudit(p, upload)).select({ id: upload.id }).from(upload);
+    return build
+      .with(upload, ended, released(upload), endedAudit(p, upload))
+      .select({ objectKey: upload.objectKey })
+      .from(upload);
   },
 );
 

@@ -16,6 +16,7 @@ import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/database
 import { prepareDatabase } from '../../src/prepare-database.ts';
 import { glb, png } from '../support/files.ts';
 import { launch, type Running } from '../support/processes.ts';
+import { randomFrom } from '../support/random.ts';
 import { createTestBucket, s3Settings, s3Skip, type TestBucket } from '../support/s3.ts';
 import { startService, type TestService } from '../support/service.ts';
 import { waitUntil } from '../support/wait-until.ts';
@@ -41,17 +42,6 @@ const callFaults: S3Fault[] = [
   'slow',
   'cut body',
 ];
-
-/** Numbers from 0 to 1, the same ones for the same seed (mulberry32). */
-function randomFrom(seed: number): () => number {
-  let state = seed | 0;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 describe('a soak under faults', { skip: s3Skip(), timeout: LIMIT }, () => {
   const closers: (() => Promise<unknown>)[] = [];

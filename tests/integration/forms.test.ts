@@ -472,6 +472,16 @@ describe('forms', () => {
     }
   });
 
+  test('metadata may have names that objects have anyway', async () => {
+    const names = { constructor: 'a', toString: 'b', prototype: 'c', hasOwnProperty: 'd' };
+    const answer = await sendRaw(service.url, form(bytes(file(), field('metadata', JSON.stringify(names)), end)));
+    assert.equal(answer.status, 201, answer.body);
+    const { id, metadata } = JSON.parse(answer.body);
+    assert.deepEqual(Object.entries(metadata).sort(), Object.entries(names).sort());
+    const kept = await new Client(service.url, 'forms').get(`/v1/assets/${id}`);
+    assert.deepEqual(Object.entries(kept.body.metadata).sort(), Object.entries(names).sort());
+  });
+
   test('text around the parts is ignored, as RFC 2046 has it, within bounds', async () => {
     const around = (before: string, after: string) =>
       sendRaw(service.url, form(bytes(before, file(), '--XX--', after)));

@@ -144,6 +144,7 @@ for (const { store, skip } of storeKinds) {
         outbox: jobs,
         defaultLimit: 1_000_000,
         lease: 60,
+        lookAgain: 60,
       });
       const { id } = await abandoned(undefined, '1 hour');
       assert.ok(!(await uploads.abandoned(1000)).some((upload) => upload.id === id));

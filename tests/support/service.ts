@@ -50,6 +50,8 @@ export interface ServiceInTest extends Service {
   metrics: Metrics;
   /** Undoes what is left to undo, and ends the jobs. */
   closeWork(): Promise<void>;
+  /** What the reaper does each minute. */
+  reap(): Promise<void>;
   /** What `npm run reconcile` does. */
   reconcile(request: ReconcileRequest): Promise<{ outcome: ReconcileOutcome; report: ReconcileReport }>;
 }
@@ -136,6 +138,9 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
     ...built,
     metrics: core.metrics,
     closeWork: () => core.close(),
+    reap: async () => {
+      await reapOutsideOfJobs(core);
+    },
     reconcile: async (request: ReconcileRequest) => {
       if (!request.dryRun) await reapOutsideOfJobs(core);
       return reconcileStore(core, request);

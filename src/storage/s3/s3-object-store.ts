@@ -31,6 +31,7 @@ import { MAX_LINK } from '../../config.ts';
 import {
   type ByteRange,
   type CallOptions,
+  type CreationOptions,
   type LinkOptions,
   type ListedObject,
   NoSuchUpload,
@@ -110,15 +111,20 @@ export class S3ObjectStore implements ObjectStore {
     return uploadStream(target, input, source, options);
   }
 
-  async createMultipartUpload(key: string, attributes: ObjectAttributes, options: CallOptions): Promise<string> {
+  async createMultipartUpload(
+    key: string,
+    attributes: ObjectAttributes,
+    options: CallOptions & Pick<CreationOptions, 'onDoubt'>,
+  ): Promise<string> {
     const command = new CreateMultipartUploadCommand({
       Bucket: this.#bucket,
       Key: key,
       ...creationInput(attributes, this.#options),
     });
-    const { UploadId } = await this.#calls.command('CreateMultipartUpload', options, (signal) =>
+    const { UploadId, $metadata } = await this.#calls.command('CreateMultipartUpload', options, (signal) =>
       this.#client.send(command, { abortSignal: signal }),
     );
+    if (($metadata.attempts ?? 1) > 1) options.onDoubt?.();
     if (UploadId === undefined) throw new ObjectStoreUnavailable('CreateMultipartUpload answered without an upload id');
     return UploadId;
   }

@@ -86,7 +86,8 @@ async function settle(
       });
       if (asset) return 'finished';
     }
-    const outcome = { action: 'upload.aborted' as const, reason: 'abandoned', actor };
+    // Whoever held it may have died, or been frozen, while it sent something.
+    const outcome = { action: 'upload.aborted' as const, reason: 'abandoned', actor, inDoubt: true };
     await uploads.markForDeletion(id, outcome, { onlyAbandoned: true, inTransaction: fence });
     return 'ended';
   } catch (error) {

@@ -130,7 +130,7 @@ export type QuotaChange = {
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'maintain-audit';
 
 export type JobRetry = {
     /**
