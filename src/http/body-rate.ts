@@ -13,8 +13,6 @@ import { Pace } from './pace.ts';
 const LOOK_EVERY = 1000;
 /** How much longer than the limits of uploads. */
 const PATIENCE = 1.5;
-/** What earns a pause at most. Bytes. */
-const MOST_AHEAD = 1024 * 1024;
 
 export interface BodyRateOptions {
   /** Bytes per second; 0 for no limit. */
@@ -43,7 +41,7 @@ export class BodyRate {
   watch(request: IncomingMessage, response: ServerResponse): void {
     const { minimumRate: rate, grace } = this.#options;
     if (rate === 0 || !hasBodyFields(request.headers)) return;
-    const pace = new Pace({ rate, grace: grace * PATIENCE, most: MOST_AHEAD });
+    const pace = new Pace({ rate, grace: grace * PATIENCE });
     const push = request.push;
     request.push = (chunk: Buffer | null, encoding) => {
       if (chunk) pace.moved(chunk.length);
