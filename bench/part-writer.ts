@@ -102,7 +102,7 @@ async function byUploadManager(options: S3Options, key: string): Promise<void> {
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
     requestHandler: new NodeHttpHandler({
-      httpAgent: new Agent({ keepAlive: true, maxSockets: options.sockets, scheduling: 'lifo' }),
+      httpAgent: new Agent({ keepAlive: true, maxSockets: options.sockets.uploads, scheduling: 'lifo' }),
       connectionTimeout: options.connectTimeout,
       requestTimeout: options.requestTimeout,
     }),
@@ -150,6 +150,6 @@ function s3Options(checksum: S3Options['checksum']): S3Options {
     connectTimeout: config.S3_CONNECT_TIMEOUT,
     requestTimeout: config.S3_REQUEST_TIMEOUT,
     deadline: config.S3_DEADLINE,
-    sockets: 64,
+    sockets: { uploads: 64, downloads: 64, calls: 64, probes: 4 },
   };
 }

@@ -412,7 +412,7 @@ export const settings = {
   READ_TIMEOUT: setting(
     'Limits',
     duration.refine((ms) => ms >= 1000, 'must be at least 1s'),
-    '30s',
+    '60s',
     'Grace before MIN_DOWNLOAD_RATE counts: the longest time for which nothing of an answer is read.',
   ),
   MIN_UPLOAD_RATE: setting('Limits', bytes, '1KiB', 'Bytes per second below which an upload is ended; 0 for no limit.'),

@@ -11,10 +11,11 @@ import type { Feature } from './feature.ts';
 import { boundAnswers } from './http/answer-guard.ts';
 import { type AuthenticationOptions, authenticate } from './http/authentication.ts';
 import { guardBodies, MAX_JSON_BODY } from './http/body-guard.ts';
+import { BodyRate } from './http/body-rate.ts';
 import { Connections } from './http/connections.ts';
 import { admitLocalOnly, CrossOrigin } from './http/cross-origin.ts';
 import { documentation } from './http/documentation.ts';
-import { answerParserError, installErrorHandler } from './http/error-handler.ts';
+import { answerParserError, answerTimeout, installErrorHandler } from './http/error-handler.ts';
 import { healthRoutes } from './http/health.ts';
 import { answerUnknown, KnownPaths } from './http/known-paths.ts';
 import { metricsRoute } from './http/metrics.ts';
@@ -56,7 +57,17 @@ export async function buildServer(
   let draining = false;
   const crossOrigin = new CrossOrigin(config.CORS_ORIGINS);
   const refusals = new RefusalLimit(config.REFUSALS_PER_MINUTE);
-  const connections = new Connections({ onAnswer: (response) => core.answers.watch(response) });
+  const bodies = new BodyRate({
+    minimumRate: config.MIN_UPLOAD_RATE,
+    grace: config.BODY_TIMEOUT,
+    onSlow: ({ socket }) => answerTimeout(socket, crossOrigin),
+  });
+  const connections = new Connections({
+    onRequest: (request, response) => {
+      bodies.watch(request, response);
+      core.answers.watch(response);
+    },
+  });
   const app = fastify(core, { connections, crossOrigin, refusals });
   const write = useZod(app, checkAnswers);
   const paths = new KnownPaths(app);

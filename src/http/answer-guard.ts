@@ -17,8 +17,6 @@ import { callerIdOf } from './authentication.ts';
 import { Pace } from './pace.ts';
 import { CONTENDED_RATE } from './slow-clients.ts';
 
-/** More than the system takes over at once. Bytes. */
-const MOST_AHEAD = 2 * 1024 * 1024;
 /** How long nothing may move while others wait. Milliseconds. */
 const CONTENDED_GRACE = 5000;
 /** Answers that wait to be read, in memory: of one caller, and of all. Bytes. */
@@ -52,7 +50,7 @@ interface Answer {
   taken: number;
   at: number;
   /** From the first time that the system had taken enough. */
-  paces: { least: Pace; contended: Pace } | undefined;
+  paces: { least: Pace | undefined; contended: Pace } | undefined;
 }
 
 export class AnswerGuard {
@@ -139,19 +137,19 @@ export class AnswerGuard {
         answer.paces = this.#paces();
         continue;
       }
-      for (const pace of Object.values(answer.paces)) {
-        pace.moved(moved);
-        pace.waited(waited);
+      const { least, contended } = answer.paces;
+      for (const pace of [least, contended]) {
+        pace?.moved(moved);
+        pace?.waited(waited);
       }
-      if (answer.paces.least.balance <= 0) this.#end(response);
+      if (least && least.balance <= 0) this.#end(response);
     }
   }
 
   #paces() {
     const { minimumRate, grace } = this.#options;
-    const least = new Pace({ rate: minimumRate, grace, most: MOST_AHEAD });
-    if (minimumRate === 0) least.moved(1);
-    const contended = new Pace({ rate: CONTENDED_RATE, grace: CONTENDED_GRACE, most: MOST_AHEAD });
+    const least = minimumRate > 0 ? new Pace({ rate: minimumRate, grace }) : undefined;
+    const contended = new Pace({ rate: CONTENDED_RATE, grace: CONTENDED_GRACE });
     return { least, contended };
   }
 

@@ -9,7 +9,7 @@
  * - `Expect: 100-continue` (RFC 9110 section 10.1.1) is answered when the body is wanted, so a refused upload is never sent.
  * - A JSON body must arrive whole within a time limit; uploads have a minimum rate instead (uploads/metered-source.ts).
  */
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { PassThrough, pipeline } from 'node:stream';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
@@ -98,8 +98,19 @@ export function wantBody(request: FastifyRequest): void {
 
 /** Whether the request says that it has a body; a chunked one may be empty. */
 export function hasBody(request: FastifyRequest): boolean {
-  const { 'content-length': length, 'transfer-encoding': encoding } = request.headers;
+  return hasBodyFields(request.headers);
+}
+
+export function hasBodyFields({
+  'content-length': length,
+  'transfer-encoding': encoding,
+}: IncomingHttpHeaders): boolean {
   return encoding !== undefined || (length !== undefined && length !== '0');
+}
+
+/** The client waits for 100 Continue, and sends nothing before. */
+export function isExpecting(request: IncomingMessage): boolean {
+  return expecting.has(request);
 }
 
 /** Node takes the socket away from a request that was destroyed, whatever the type says. */

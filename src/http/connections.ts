@@ -22,8 +22,8 @@ interface Line {
 }
 
 export interface ConnectionsOptions {
-  /** Told of each answer before its request is handled. */
-  onAnswer: (response: ServerResponse) => void;
+  /** Told of each request before it is handled. */
+  onRequest: (request: IncomingMessage, response: ServerResponse) => void;
 }
 
 export class Connections {
@@ -95,7 +95,7 @@ export class Connections {
       if (next && !request.socket.destroyed) this.#begin(handler, line, next);
       else if (line.isBroken && !request.socket.writableEnded) request.socket.destroySoon();
     });
-    this.#options.onAnswer(response);
+    this.#options.onRequest(request, response);
     handler(request, response);
   }
 

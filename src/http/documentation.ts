@@ -1,9 +1,14 @@
 /** The contract over HTTP: `/openapi.json`, `/openapi.yaml`, `/openapi-3.0.json` for older generators, and `/docs`, a reference page that needs nothing from elsewhere. */
 import { createHash } from 'node:crypto';
-import Fastify, { type FastifyInstance } from 'fastify';
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { Problem } from '../problems.ts';
+import { pathOf } from './known-paths.ts';
 import type { App, Tag, useZod } from './openapi.ts';
 import { toOpenApi30 } from './openapi-3.0.ts';
+import { type SharedFile, sendShared, sharedFile } from './shared-file.ts';
+
+/** For everybody, from buffers that all answers share. */
+const open = { config: { public: true, sharedAnswer: true } } as const;
 
 const description = `Stowage stores the files of an application: streamed in, checked by their bytes, counted against a quota, and served
 by short-lived links. Every error is a problem document (RFC 9457) whose \`type\` is stable. Sizes are bytes, times are
@@ -28,23 +33,20 @@ export function documentation(app: App, { write, version, tags }: DocumentationO
       components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } },
     });
 
-  let json: string | undefined;
-  let older: string | undefined;
-  let yaml: string | undefined;
-  const open = { config: { public: true } } as const;
-  app.get('/openapi.json', open, async (_request, reply) => {
-    json ??= JSON.stringify(await writeOpenApi());
-    return reply.type('application/json').send(json);
-  });
-  app.get('/openapi-3.0.json', open, async (_request, reply) => {
-    older ??= JSON.stringify(toOpenApi30(await writeOpenApi()));
-    return reply.type('application/json').send(older);
-  });
-  app.get('/openapi.yaml', open, async (_request, reply) => {
-    yaml ??= await openApiYaml(await writeOpenApi());
-    return reply.type('application/yaml').send(yaml);
-  });
-  referencePage(app, writeOpenApi);
+  const files = new SharedFiles();
+  app.get('/openapi.json', open, async (request, reply) =>
+    files.send(request, reply, async () => [JSON.stringify(await writeOpenApi()), 'application/json; charset=utf-8']),
+  );
+  app.get('/openapi-3.0.json', open, async (request, reply) =>
+    files.send(request, reply, async () => [
+      JSON.stringify(toOpenApi30(await writeOpenApi())),
+      'application/json; charset=utf-8',
+    ]),
+  );
+  app.get('/openapi.yaml', open, async (request, reply) =>
+    files.send(request, reply, async () => [await openApiYaml(await writeOpenApi()), 'application/yaml']),
+  );
+  referencePage(app, files, writeOpenApi);
   return writeOpenApi;
 }
 
@@ -53,11 +55,32 @@ export async function openApiYaml(document: object): Promise<string> {
   return stringify(document, { lineWidth: 120, aliasDuplicateObjects: false });
 }
 
+/** Files by their path, made when somebody asks for them, once. */
+class SharedFiles {
+  readonly #files = new Map<string, Promise<SharedFile>>();
+
+  /** @param make its content, media type and further header fields; what it throws is the answer, and is not kept */
+  async send(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    make: () => Promise<[content: string | Buffer, type: string, headers?: Record<string, string>]>,
+  ): Promise<FastifyReply> {
+    const path = pathOf(request);
+    let file = this.#files.get(path);
+    if (!file) {
+      file = make().then(([content, type, headers]) => sharedFile(Buffer.from(content), type, headers));
+      this.#files.set(path, file);
+      file.catch(() => this.#files.delete(path));
+    }
+    return sendShared(request, reply, await file);
+  }
+}
+
 /**
  * Scalar's page with everything off that would ask another host for something. It is 4 MB of script, so it is loaded
- * when somebody asks for it, into an application of its own whose answers are passed on.
+ * when somebody asks for it, into an application of its own whose answers are kept and passed on.
  */
-function referencePage(app: App, writeOpenApi: () => Promise<object>): void {
+function referencePage(app: App, files: SharedFiles, writeOpenApi: () => Promise<object>): void {
   let loaded: Promise<FastifyInstance> | undefined;
   const load = async (): Promise<FastifyInstance> => {
     const { default: scalar } = await import('@scalar/fastify-api-reference');
@@ -77,16 +100,19 @@ function referencePage(app: App, writeOpenApi: () => Promise<object>): void {
     return page;
   };
   for (const path of ['/docs', '/docs/*']) {
-    app.get(path, { config: { public: true } }, async (request, reply) => {
-      loaded ??= load();
-      const { statusCode, headers, rawPayload } = await (await loaded).inject({ method: 'GET', url: request.url });
-      if (statusCode === 404)
-        throw new Problem('not-found', { detail: 'The reference has no such page. It begins at /docs.' });
-      const type = String(headers['content-type'] ?? '');
-      // The page has one inline script, which is allowed by its hash, and inline styles.
-      if (type.startsWith('text/html')) reply.header('content-security-policy', pagePolicy(rawPayload.toString()));
-      if (headers.location !== undefined) reply.header('location', headers.location);
-      return reply.code(statusCode).type(type).send(rawPayload);
+    app.get(path, open, async (request, reply) => {
+      // The page names its script relative to itself.
+      if (pathOf(request) === '/docs') return reply.redirect('/docs/', 302);
+      return files.send(request, reply, async () => {
+        loaded ??= load();
+        const answer = await (await loaded).inject({ method: 'GET', url: pathOf(request) });
+        if (answer.statusCode !== 200)
+          throw new Problem('not-found', { detail: 'The reference has no such page. It begins at /docs.' });
+        const type = String(answer.headers['content-type'] ?? '');
+        // The page has one inline script, which is allowed by its hash, and inline styles.
+        const isPage = type.startsWith('text/html');
+        return [answer.rawPayload, type, isPage ? { 'content-security-policy': pagePolicy(answer.payload) } : {}];
+      });
     });
   }
 }

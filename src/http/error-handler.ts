@@ -176,6 +176,12 @@ export function answerParserError(
   setTimeout(() => socket.destroy(), 1000).unref();
 }
 
+/** A body came too slowly, and whoever reads it does not end it. */
+export function answerTimeout(socket: Socket, crossOrigin: CrossOrigin): void {
+  const error = Object.assign(new Error('the body is too slow'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' });
+  answerParserError(error, socket, crossOrigin);
+}
+
 /** @param start of what could not be parsed */
 function parserProblem(code: string | undefined, start: string): ProblemType {
   const [line = ''] = start.split('\n', 1);

@@ -1,15 +1,13 @@
 /**
  * Whether somebody moves bytes at a lowest rate, over time and not from look to look: a balance in bytes that waiting for
  * them uses up at that rate, and that each byte they move fills again. Who is waited for in vain runs out of it after the
- * grace time. Who moves much at once may pause for as long as that is worth.
+ * grace time, and no more than that is ever saved up, however much was moved before.
  */
 export interface PaceOptions {
   /** Bytes per second. */
   rate: number;
-  /** Milliseconds of waiting before anything must have moved. */
+  /** Milliseconds of waiting in vain that are allowed at any time. */
   grace: number;
-  /** Bytes that count at most, however much was moved before. */
-  most: number;
 }
 
 export class Pace {
@@ -17,10 +15,10 @@ export class Pace {
   readonly #most: number;
   #balance: number;
 
-  constructor({ rate, grace, most }: PaceOptions) {
+  constructor({ rate, grace }: PaceOptions) {
     this.#rate = rate;
     this.#balance = (rate * grace) / 1000;
-    this.#most = Math.max(most, this.#balance);
+    this.#most = this.#balance;
   }
 
   /** They were waited for. @param milliseconds */

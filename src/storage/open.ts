@@ -5,6 +5,9 @@ import { DiskObjectStore } from './disk/disk-object-store.ts';
 import type { ObjectStore } from './object-store.ts';
 import { S3ObjectStore, type S3Options } from './s3/s3-object-store.ts';
 
+/** Connections for jobs that read objects back, beside those of downloads. */
+const READING_JOBS = 8;
+
 export interface OpenOptions {
   publicUrl: () => string;
   onRetries: (operation: string, retries: number) => void;
@@ -55,6 +58,12 @@ export function s3Options(config: Config): S3Options {
     connectTimeout: config.S3_CONNECT_TIMEOUT,
     requestTimeout: config.S3_REQUEST_TIMEOUT,
     deadline: config.S3_DEADLINE,
-    sockets: Math.max(64, config.UPLOADS_AT_ONCE * 2),
+    sockets: {
+      uploads: Math.max(64, config.UPLOADS_AT_ONCE * 2),
+      // Jobs read as well.
+      downloads: config.DOWNLOADS_AT_ONCE + READING_JOBS,
+      calls: 64,
+      probes: 4,
+    },
   };
 }

@@ -9,9 +9,8 @@ import { CONTENDED_RATE, type SlowClients } from '../http/slow-clients.ts';
 import { Problem } from '../problems.ts';
 import { turns } from './turns.ts';
 
-/** While others wait: how long nothing may come, and the pause that is earned by bytes at most. Milliseconds; bytes. */
+/** While others wait: how long nothing may come. Milliseconds. */
 const CONTENDED_GRACE = 3000;
-const CONTENDED_MOST = 1024 * 1024;
 
 export interface MeterOptions {
   /** Bytes per second; 0 for no limit. */
@@ -30,7 +29,7 @@ export async function* metered(
 ): AsyncGenerator<Buffer> {
   signal.throwIfAborted();
   const iterator = source[Symbol.asyncIterator]();
-  const contended = new Pace({ rate: CONTENDED_RATE, grace: CONTENDED_GRACE, most: CONTENDED_MOST });
+  const contended = new Pace({ rate: CONTENDED_RATE, grace: CONTENDED_GRACE });
   let waited = 0;
   let received = 0;
   let waitingSince: number | undefined;

@@ -14,7 +14,7 @@ describe('the contract over HTTP', () => {
   });
   after(() => service.close());
 
-  const get = (path: string) => fetch(new URL(path, service.url));
+  const get = (path: string, headers: Record<string, string> = {}) => fetch(new URL(path, service.url), { headers });
 
   test('everything else asks for a token', async () => {
     assert.equal((await get('/v1/assets')).status, 401);
@@ -60,6 +60,36 @@ describe('the contract over HTTP', () => {
       await answer.arrayBuffer();
     }
     assert.doesNotMatch(html, /https?:\/\/|@import|url\(/);
+  });
+
+  test('what it serves has an entity tag, is compressed for who accepts it, and not sent again to who has it', async () => {
+    for (const path of ['/docs/', '/docs/js/scalar.js', '/openapi.json', '/openapi.yaml']) {
+      const sizes: Record<string, number> = {};
+      const tags = new Set<string>();
+      const contents = new Set<string>();
+      for (const coding of ['identity', 'gzip', 'br', 'br;q=0, gzip;q=0.5']) {
+        const answer = await get(path, { 'accept-encoding': coding });
+        const sent = answer.headers.get('content-encoding') ?? 'identity';
+        assert.equal(sent, coding.includes('q=') ? 'gzip' : coding, path);
+        assert.match(answer.headers.get('vary') ?? '', /Accept-Encoding/);
+        sizes[sent] = Number(answer.headers.get('content-length'));
+        const tag = answer.headers.get('etag') ?? '';
+        tags.add(tag);
+        contents.add(
+          createHash('sha256')
+            .update(await answer.text())
+            .digest('hex'),
+        );
+        const again = await get(path, { 'accept-encoding': coding, 'if-none-match': `"x", W/${tag}` });
+        assert.equal(again.status, 304);
+        assert.equal(again.headers.get('etag'), tag);
+        assert.equal(await again.text(), '');
+      }
+      assert.equal(tags.size, 3, 'a tag for each coding');
+      assert.equal(contents.size, 1, 'the same content');
+      const { identity = 0, gzip = identity, br = identity } = sizes;
+      assert.ok(br < identity && gzip < identity, JSON.stringify(sizes));
+    }
   });
 
   test('its content security policy allows its own inline script by hash, and no other host', async () => {

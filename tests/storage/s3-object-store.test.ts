@@ -36,10 +36,12 @@ function optionsFor(bucket: string, changes: Partial<S3Options> = {}): S3Options
     connectTimeout: 1000,
     requestTimeout: 10_000,
     deadline: 20_000,
-    sockets: 20,
+    sockets: { uploads: 20, downloads: 20, calls: 20, probes: 2 },
     ...changes,
   };
 }
+
+const FEW = { uploads: 2, downloads: 2, calls: 2, probes: 2 };
 
 for (const checksum of ['crc32', 'sha256', 'sdk'] as const) {
   describeObjectStore(
@@ -263,11 +265,26 @@ describe('an S3 server that does not answer', () => {
   });
 
   test('what is missing or refused leaves no connection behind', async () => {
-    const store = new S3ObjectStore(optionsFor('bucket', { endpoint, sockets: 2, connectTimeout: 1000 }));
+    const store = new S3ObjectStore(optionsFor('bucket', { endpoint, sockets: FEW, connectTimeout: 1000 }));
     for (let times = 0; times < 5; times++) {
       assert.equal(await store.head('missing', {}), undefined);
       assert.equal(await store.get('missing', {}), undefined);
     }
+    await store.close();
+  });
+
+  test('a download that goes on holds no connection that uploads, small calls or probes need', async () => {
+    const sockets = { uploads: 1, downloads: 1, calls: 1, probes: 1 };
+    const store = new S3ObjectStore(optionsFor('bucket', { endpoint, sockets, deadline: 5000 }));
+    const body = await store.get('users/alice/slow', {});
+    await store.check({});
+    await store.put('users/alice/k', Buffer.from('x'), attributes, {
+      sha256: createHash('sha256').update('x').digest(),
+    });
+    assert.equal(await store.head('users/alice/missing', {}), undefined);
+    // A second one waits for the first, and gives up.
+    await assert.rejects(store.get('users/alice/slow', { signal: AbortSignal.timeout(300) }));
+    body?.stream.destroy();
     await store.close();
   });
 

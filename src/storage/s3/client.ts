@@ -1,8 +1,6 @@
 /** The client of the SDK, with our time limits, retries and checksums. */
-import { Agent as HttpAgent } from 'node:http';
-import { Agent as HttpsAgent } from 'node:https';
 import { S3Client } from '@aws-sdk/client-s3';
-import { NodeHttpHandler } from '@smithy/node-http-handler';
+import { type PoolSizes, SocketPools } from './socket-pools.ts';
 
 export interface S3Options {
   bucket: string;
@@ -20,8 +18,8 @@ export interface S3Options {
   connectTimeout: number;
   requestTimeout: number;
   deadline: number;
-  /** Connections at most; more requests wait for one. */
-  sockets: number;
+  /** Connections at most, by what they are for; more requests wait for one. */
+  sockets: PoolSizes;
   /** Told how many retries a call took, when any. */
   onRetries?: (operation: string, retries: number) => void;
 }
@@ -31,7 +29,6 @@ export const TRIES = 4;
 
 /** @param endpoint absent for that of AWS in the region */
 export function makeClient(options: S3Options, endpoint: string | undefined): S3Client {
-  const agent = { keepAlive: true, maxSockets: options.sockets, scheduling: 'lifo' as const };
   const mode = options.checksum === 'sdk' ? 'WHEN_SUPPORTED' : 'WHEN_REQUIRED';
   return new S3Client({
     region: options.region,
@@ -42,9 +39,7 @@ export function makeClient(options: S3Options, endpoint: string | undefined): S3
     responseChecksumValidation: 'WHEN_REQUIRED',
     maxAttempts: TRIES,
     retryMode: 'standard',
-    requestHandler: new NodeHttpHandler({
-      httpAgent: new HttpAgent(agent),
-      httpsAgent: new HttpsAgent(agent),
+    requestHandler: new SocketPools(options.sockets, {
       connectionTimeout: options.connectTimeout,
       requestTimeout: options.requestTimeout,
       throwOnRequestTimeout: true,
