@@ -65,7 +65,7 @@ function referencePage(app: App, writeOpenApi: () => Promise<object>): void {
     await page.register(scalar, {
       routePrefix: '/docs',
       configuration: {
-        content: JSON.parse(JSON.stringify(await writeOpenApi())),
+        content: withoutTicks(JSON.parse(JSON.stringify(await writeOpenApi()))),
         withDefaultFonts: false,
         telemetry: false,
         showDeveloperTools: 'never',
@@ -89,6 +89,28 @@ function referencePage(app: App, writeOpenApi: () => Promise<object>): void {
       return reply.code(statusCode).type(type).send(rawPayload);
     });
   }
+}
+
+interface ReferencedParameter {
+  required?: boolean;
+  example?: unknown;
+  schema?: { example?: unknown; default?: unknown };
+  examples?: Record<string, { value: unknown; 'x-disabled': boolean }>;
+}
+
+/** Scalar sends each parameter that has an example or a default, unless the example says that it is not ticked. */
+function withoutTicks<Document extends { paths?: Record<string, Record<string, unknown>> }>(
+  document: Document,
+): Document {
+  for (const operations of Object.values(document.paths ?? {}))
+    for (const operation of Object.values(operations) as { parameters?: ReferencedParameter[] }[])
+      for (const parameter of operation.parameters ?? []) {
+        if (parameter.required) continue;
+        const value = parameter.example ?? parameter.schema?.example ?? parameter.schema?.default ?? '';
+        parameter.examples = { default: { value, 'x-disabled': true } };
+        delete parameter.example;
+      }
+  return document;
 }
 
 function pagePolicy(page: string): string {
