@@ -120,8 +120,9 @@ describe('clients that are generated from the contract', () => {
       const compile = ['-nowarn', '-parameters', '-d', classes, ...path];
       await run('javac', [...compile, ...sources, join(programs, 'java/Tour.java'), own]);
       const { stdout } = await run('java', [...path, 'Tour', service.url, picture], { cwd: work });
-      // The library sends no forms.
-      assert.deepEqual(JSON.parse(stdout), library === 'native' ? { ...tour, batch: null } : tour);
+      // In this version no Java library sends a list of files.
+      const { batch, ...others } = tour;
+      assert.deepEqual(JSON.parse(stdout), others);
     });
   }
 

@@ -9,7 +9,6 @@ import java.net.http.HttpResponse.BodyHandlers;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
-import java.util.List;
 import java.util.Map;
 import java.util.UUID;
 import java.util.stream.Collectors;
@@ -25,7 +24,6 @@ public class Tour {
   public static void main(String[] arguments) throws Exception {
     String url = arguments[0];
     File photo = new File(arguments[1]);
-    File other = new File(arguments[1].replace(".png", ".jpg"));
     byte[] bytes = Files.readAllBytes(photo.toPath());
     AssetsApi assets = new AssetsApi(Setup.client(url));
     DownloadsApi downloads = new DownloadsApi(Setup.client(url));
@@ -46,11 +44,6 @@ public class Tour {
     ask(assets, "deleteAsset", Map.of("id", id));
     AssetPage trash = ask(assets, "listAssets", Map.of("trashed", true));
     Asset restored = ask(assets, "restoreAsset", Map.of("id", id));
-    List<Integer> batch = null;
-    if (Setup.SENDS_FORMS) {
-      BatchOutcome outcome = ask(uploads, "uploadAssets", Map.of("files", List.of(photo, other)));
-      batch = outcome.getResults().stream().map(BatchResult::getStatus).collect(Collectors.toList());
-    }
     Asset direct = direct(uploads, bytes, request("direct.png", bytes));
     String problem = null;
     try {
@@ -65,7 +58,7 @@ public class Tour {
         + "}," + text(uploaded.getState()) + "],\"page\":[" + page.getData().size() + "," + page.getPage().getHasMore()
         + "],\"linked\":" + linked + ",\"content\":" + content + ",\"renamed\":" + text(renamed.getName())
         + ",\"cleared\":" + text(cleared.getProjectId()) + ",\"quota\":" + quota.getUsed() + ",\"trash\":["
-        + trash.getData().size() + "," + restored.getTrashedAt() + "],\"batch\":" + batch + ",\"direct\":["
+        + trash.getData().size() + "," + restored.getTrashedAt() + "],\"direct\":["
         + text(direct.getName()) + "," + text(direct.getState()) + "],\"problem\":" + text(problem) + "}");
     System.exit(0);
   }
