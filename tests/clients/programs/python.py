@@ -38,7 +38,7 @@ request = openapi_client.UploadRequest(file_name='direct.png', size=size, conten
 session = uploads.create_upload(request)
 with open(photo, 'rb') as file:
     for part in session.parts:
-        put = urllib.request.Request(part.url, data=file.read(part.size), method='PUT', headers={'content-type': ''})
+        put = urllib.request.Request(part.url, data=file.read(part.size), method='PUT')
         urllib.request.urlopen(put).close()
 direct = uploads.complete_upload(session.upload_id)
 try:
