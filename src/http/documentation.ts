@@ -88,7 +88,7 @@ function referencePage(app: App, files: SharedFiles, writeOpenApi: () => Promise
     await page.register(scalar, {
       routePrefix: '/docs',
       configuration: {
-        content: JSON.parse(JSON.stringify(await writeOpenApi())),
+        content: withoutTicks(JSON.parse(JSON.stringify(await writeOpenApi()))),
         withDefaultFonts: false,
         telemetry: false,
         showDeveloperTools: 'never',
@@ -115,6 +115,28 @@ function referencePage(app: App, files: SharedFiles, writeOpenApi: () => Promise
       });
     });
   }
+}
+
+interface ReferencedParameter {
+  required?: boolean;
+  example?: unknown;
+  schema?: { example?: unknown; default?: unknown };
+  examples?: Record<string, { value: unknown; 'x-disabled': boolean }>;
+}
+
+/** Scalar sends each parameter that has an example or a default, unless the example says that it is not ticked. */
+function withoutTicks<Document extends { paths?: Record<string, Record<string, unknown>> }>(
+  document: Document,
+): Document {
+  for (const operations of Object.values(document.paths ?? {}))
+    for (const operation of Object.values(operations) as { parameters?: ReferencedParameter[] }[])
+      for (const parameter of operation.parameters ?? []) {
+        if (parameter.required) continue;
+        const value = parameter.example ?? parameter.schema?.example ?? parameter.schema?.default ?? '';
+        parameter.examples = { default: { value, 'x-disabled': true } };
+        delete parameter.example;
+      }
+  return document;
 }
 
 function pagePolicy(page: string): string {

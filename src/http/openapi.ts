@@ -21,6 +21,7 @@ import {
   problemTitle,
   problemUri,
 } from '../problems.ts';
+import { openAnswers, withPlainSchemas } from './generated-schemas.ts';
 
 /** Lets handlers see the output types of their schemas. */
 export interface ZodTypeProvider extends FastifyTypeProvider {
@@ -131,7 +132,7 @@ export function useZod(
   return async (base) => {
     // Loaded when somebody asks for the document.
     const { createDocument } = await import('zod-openapi');
-    return createDocument({ ...base, paths: pathsOf(operations) }, { override: forGenerators });
+    return withPlainSchemas(createDocument({ ...base, paths: pathsOf(operations) }, { override: openAnswers }));
   };
 }
 
@@ -155,29 +156,6 @@ export function invalid(issues: z.core.$ZodIssue[], part: string | undefined): P
     detail: `${where ? `${where}: ` : ''}${first?.detail ?? 'The request is not valid'}`,
     errors,
   });
-}
-
-/**
- * What generated clients need, for all schemas: answers may get new properties, so nobody refuses them for one; integers
- * have no bounds that no integer of their language has; names in a map are not described, which OpenAPI 3.0 cannot.
- */
-function forGenerators({ jsonSchema, io }: { jsonSchema: Record<string, unknown>; io: 'input' | 'output' }): void {
-  if (io === 'output' && jsonSchema['additionalProperties'] === false) delete jsonSchema['additionalProperties'];
-  if (jsonSchema['minimum'] === Number.MIN_SAFE_INTEGER) delete jsonSchema['minimum'];
-  if (jsonSchema['maximum'] === Number.MAX_SAFE_INTEGER && jsonSchema['format'] !== 'int64')
-    delete jsonSchema['maximum'];
-  if (jsonSchema['format'] === 'uuid') delete jsonSchema['pattern'];
-  delete jsonSchema['propertyNames'];
-  mergeNull(jsonSchema);
-}
-
-/** `type: [string, 'null']` is understood by more generators than a choice between two schemas. */
-function mergeNull(jsonSchema: Record<string, unknown>): void {
-  const { anyOf, ...rest } = jsonSchema;
-  if (!Array.isArray(anyOf) || anyOf.length !== 2 || anyOf[1]?.type !== 'null' || typeof anyOf[0]?.type !== 'string')
-    return;
-  delete jsonSchema['anyOf'];
-  Object.assign(jsonSchema, anyOf[0], rest, { type: [anyOf[0].type, 'null'] });
 }
 
 function pathsOf(operations: Operation[]): ZodOpenApiPathsObject {

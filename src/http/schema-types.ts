@@ -119,10 +119,13 @@ export function openEnum<const Values extends readonly [string, ...string[]]>(
 
 export const binary = z.string().meta({ override: { type: 'string', format: 'binary' } });
 
-/** `true` or `false` in a query. Not an enum, because in the document it is a boolean. */
+/**
+ * `true` or `false` in a query; Python writes them with a capital, and so do clients that are generated for it. Not an enum,
+ * because in the document it is a boolean.
+ */
 export const flag = z
   .string()
-  .refine((text) => text === 'true' || text === 'false', 'must be true or false')
-  .transform((text) => text === 'true')
+  .regex(/^([Tt]rue|[Ff]alse)$/, 'must be true or false')
+  .transform((text) => text === 'true' || text === 'True')
   .default(false)
   .meta({ override: { type: 'boolean', default: false } });

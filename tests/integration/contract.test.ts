@@ -27,6 +27,7 @@ interface Operation {
   operationId?: string;
   summary?: string;
   security?: unknown[];
+  parameters?: { name: string; schema: Schema }[];
   responses: Record<string, { content?: Record<string, { examples?: Record<string, { value: { type: string } }> }> }>;
 }
 
@@ -116,6 +117,13 @@ describe('the contract', () => {
     }
     assert.equal(schemas['AssetPatch']?.minProperties, 1);
     assert.deepEqual(schemas['AssetPatch']?.properties?.['projectId']?.type, ['string', 'null']);
+  });
+
+  test('no schema has keywords of another type, which clients would match a number against', () => {
+    const kinds = Object.values(document.paths).flatMap((methods) => Object.values(methods));
+    const seen = kinds.flatMap(({ parameters = [] }) => parameters).filter(({ schema }) => schema.type === 'integer');
+    assert.ok(seen.length >= 3);
+    for (const { name, schema } of seen) assert.ok(!('pattern' in schema) && !('maxLength' in schema), name);
   });
 
   test('/openapi-3.0.json is OpenAPI 3.0 without what only 3.1 knows, and has the same operations', () => {

@@ -2,8 +2,10 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
+import { chromium } from 'playwright-core';
 import { parse } from 'yaml';
 import { Client } from '../support/client.ts';
+import { CHROMIUM_FLAGS, programPath, programSkip } from '../support/programs.ts';
 import { startService, type TestService } from '../support/service.ts';
 
 describe('the contract over HTTP', () => {
@@ -30,6 +32,16 @@ describe('the contract over HTTP', () => {
     for (const document of [await json.json(), parse(await yaml.text())]) {
       assert.deepEqual(document, { ...committed, info: { ...committed.info, version: document.info.version } });
     }
+  });
+
+  test('no example of Idempotency-Key is there to be sent twice', async () => {
+    const { paths } = await (await get('/openapi.json')).json();
+    const keys = Object.values<object>(paths)
+      .flatMap((operations) => Object.values(operations))
+      .flatMap(({ parameters = [] }) => parameters)
+      .filter(({ name }: { name: string }) => name === 'idempotency-key');
+    assert.ok(keys.length >= 4);
+    assert.ok(keys.every(({ example, schema }) => example === undefined && schema.example === undefined));
   });
 
   test('/openapi-3.0.json is served without a caller', async () => {
@@ -105,6 +117,31 @@ describe('the contract over HTTP', () => {
     assert.match(policy, /^default-src 'none';/);
     assert.doesNotMatch(policy, /https?:|\*|'unsafe-eval'/);
     assert.doesNotMatch(/script-src[^;]*/.exec(policy)?.[0] ?? '', /unsafe-inline/);
+  });
+
+  test('in a browser, no parameter is sent that nobody has chosen', {
+    skip: programSkip('chromium'),
+  }, async (context) => {
+    const browser = await chromium.launch({ executablePath: programPath('chromium'), args: CHROMIUM_FLAGS });
+    context.after(() => browser.close());
+    const page = await browser.newPage();
+    await page.goto(`${service.url}/docs#tag/assets/GET/v1/assets`);
+    await page.getByRole('button', { name: 'Test Request (get /v1/assets)' }).click();
+    const limit = page.getByRole('row').filter({ hasText: 'limit' }).getByRole('checkbox');
+    await limit.waitFor({ state: 'attached' });
+    const ticks = await page
+      .getByRole('row')
+      .filter({ has: page.getByRole('checkbox') })
+      .evaluateAll((rows) =>
+        rows
+          .filter((row) => row.querySelector<HTMLInputElement>('input[type=checkbox]')?.checked)
+          .map((row) => row.textContent?.trim()),
+      );
+    assert.equal(await limit.isChecked(), false);
+    assert.ok(
+      ticks.every((text) => /^accept/i.test(text ?? '')),
+      ticks.join(),
+    );
   });
 
   test('all other answers have a policy that allows nothing', async () => {

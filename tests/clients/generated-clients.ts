@@ -1,0 +1,133 @@
+/**
+ * `npm run test:clients`: clients that others' generators make from the contract, compiled and run against a service: each
+ * makes the same tour and tells what it saw. A job of its own, for it needs Java and Python, and packages of npm and Debian.
+ * Nothing comes from anywhere else: clients of other generators are programs in the folder TEST_CLIENTS, each called with
+ * the service's URL and the path of a picture, that print what programs/python.py prints. What is left out is said.
+ */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { cpSync, existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { parse } from 'yaml';
+import { toOpenApi30 } from '../../src/http/openapi-3.0.ts';
+import { openApiDocument } from '../../src/openapi-document.ts';
+import { png } from '../support/files.ts';
+import { startService, type TestService } from '../support/service.ts';
+import { debianSkip, filesBelow, provideNpmPackages, python } from './packages.ts';
+
+const run = promisify(execFile);
+const here = fileURLToPath(new URL('.', import.meta.url));
+const programs = join(here, 'programs');
+const photo = png(5000, 1);
+const jars = ['gson', 'okhttp', 'okio', 'jackson-core', 'jackson-databind', 'jackson-annotations', 'jsr305'].map(
+  (name) => `/usr/share/java/${name}.jar`,
+);
+const others = process.env['TEST_CLIENTS'];
+const runs = (name: string) => `${name}: put a program that runs it into the folder TEST_CLIENTS`;
+
+/** What every client sees. */
+const tour = {
+  uploaded: ['photo.png', 'web', { album: 'summer' }, 'ready'],
+  page: [1, false],
+  linked: photo.length,
+  content: photo.length,
+  renamed: 'summer.png',
+  cleared: null,
+  quota: photo.length,
+  trash: [1, null],
+  batch: [201, 415],
+  direct: ['direct.png', 'ready'],
+  problem: 'urn:stowage:problem:not-found',
+};
+
+describe('clients that are generated from the contract', () => {
+  let service: TestService;
+  let work = '';
+  let picture = '';
+  before(async () => {
+    provideNpmPackages(here);
+    work = await mkdtemp(join(tmpdir(), 'stowage-test-clients-'));
+    picture = join(work, 'photo.png');
+    writeFileSync(picture, photo);
+    writeFileSync(join(work, 'photo.jpg'), photo);
+    const contract = await openApiDocument();
+    writeFileSync(join(work, 'openapi.yaml'), contract);
+    writeFileSync(join(work, 'openapi-3.0.json'), JSON.stringify(toOpenApi30(parse(contract))));
+    service = await startService();
+  });
+  after(async () => {
+    await service?.close();
+    await rm(work, { recursive: true, force: true });
+  });
+
+  async function makesTheTour(command: string, ...rest: string[]): Promise<void> {
+    const { stdout } = await run(command, [...rest, service.url, picture], { cwd: work });
+    assert.deepEqual(JSON.parse(stdout), tour);
+  }
+
+  /** openapi-generator 5.0.0-beta2, the last one whose jar is in a package of npm. */
+  async function generate(generator: string, output: string, ...options: string[]): Promise<string> {
+    const jar = join(here, 'node_modules/@openapitools/openapi-generator-cli/bin/openapi-generator.jar');
+    const input = join(work, 'openapi-3.0.json');
+    await run('java', ['-jar', jar, 'generate', '-g', generator, '-i', input, '-o', join(work, output), ...options]);
+    return join(work, output);
+  }
+
+  test('openapi-typescript and openapi-fetch', async () => {
+    const directory = join(work, 'typescript');
+    cpSync(join(programs, 'openapi-fetch.ts'), join(directory, 'program.ts'));
+    cpSync(join(here, 'node_modules'), join(directory, 'node_modules'), { recursive: true });
+    writeFileSync(join(directory, 'package.json'), '{"type":"module"}');
+    const bin = join(here, 'node_modules/.bin');
+    await run(join(bin, 'openapi-typescript'), [join(work, 'openapi.yaml'), '-o', join(directory, 'contract.ts')]);
+    const strict = ['--strict', '--noEmit', '--skipLibCheck', '--module', 'nodenext', '--target', 'es2024'];
+    const typeRoots = ['--typeRoots', join(here, '../../node_modules/@types'), '--types', 'node'];
+    const checked = [...strict, ...typeRoots, '--allowImportingTsExtensions', join(directory, 'program.ts')];
+    const { stdout } = await run(join(bin, 'tsc'), checked).catch((error) => error);
+    assert.equal(stdout, '');
+    await makesTheTour(process.execPath, join(directory, 'program.ts'));
+  });
+
+  test('openapi-generator for Python', {
+    skip: debianSkip('java', 'python3-urllib3', 'python3-dateutil'),
+  }, async () => {
+    const client = await generate('python', 'python');
+    await makesTheTour(python, join(programs, 'python.py'), client);
+  });
+
+  for (const library of ['okhttp-gson', 'native']) {
+    const skip = debianSkip(
+      'javac',
+      'libokhttp-java',
+      'libgoogle-gson-java',
+      'libjackson2-databind-java',
+      'libjsr305-java',
+    );
+    test(`openapi-generator for Java, ${library}`, { skip }, async () => {
+      const options = '--additional-properties=dateLibrary=java8,openApiNullable=false,hideGenerationTimestamp=true';
+      const client = await generate('java', library, '--library', library, options);
+      const own = join(programs, 'java', library, 'Setup.java');
+      const sources = [join(client, 'src/main'), join(programs, 'java/shims')].flatMap((each) =>
+        filesBelow(each, '.java'),
+      );
+      const classes = join(work, `${library}-classes`);
+      const path = ['-cp', [classes, ...jars].join(':')];
+      const compile = ['-nowarn', '-parameters', '-d', classes, ...path];
+      await run('javac', [...compile, ...sources, join(programs, 'java/Tour.java'), own]);
+      const { stdout } = await run('java', [...path, 'Tour', service.url, picture], { cwd: work });
+      // In this version no Java library sends a list of files.
+      const { batch, ...others } = tour;
+      assert.deepEqual(JSON.parse(stdout), others);
+    });
+  }
+
+  const found = others && existsSync(others) ? readdirSync(others) : [];
+  for (const name of found) test(`${name} of TEST_CLIENTS`, () => makesTheTour(join(others ?? '', name)));
+  for (const name of ['openapi-python-client', 'oapi-codegen'])
+    if (!found.some((each) => each.includes(name))) test(name, { skip: runs(name) }, () => {});
+});
