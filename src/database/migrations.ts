@@ -7,6 +7,7 @@ import { and, count, eq, getTableName, max, sql } from 'drizzle-orm';
 import { Client } from 'pg';
 import { migrationsFolder, migrationsJournal } from '../paths.ts';
 import { type Executor, executorOn } from './client.ts';
+import { requireVersion } from './probes.ts';
 import { build, compile, nowhere, type Parameter } from './statements.ts';
 import { pgTables } from './tables/catalogs.ts';
 import { appliedMigrations, migrationsSchema } from './tables/migrations.ts';
@@ -46,6 +47,8 @@ export async function applyMigrations(url: string, alsoApply: (url: string) => P
   await client.connect();
   try {
     const executor = executorOn(client);
+    // Before anything is changed: an older server would stop in the middle.
+    await requireVersion(executor);
     await executor.run(takeLock, { lock: MIGRATION_LOCK });
     const { newest } = await applied(executor);
     if (newest < journal().newest) await migrate(client);
