@@ -13,7 +13,16 @@ const src = fileURLToPath(new URL('../../src/', import.meta.url));
 /** From the lowest to the highest. A file that lies in no folder is a room of its own. */
 const below: string[][] = [
   ['paths.ts', 'data-directory.ts'],
-  ['backoff.ts', 'background-tasks.ts', 'config.ts', 'problems.ts', 'secrets.ts', 'source-stack.ts', 'version.ts'],
+  [
+    'backoff.ts',
+    'background-tasks.ts',
+    'config.ts',
+    'problems.ts',
+    'secrets.ts',
+    'source-stack.ts',
+    'unknown-variables.ts',
+    'version.ts',
+  ],
   ['database', 'validation'],
   ['storage'],
   ['doctor', 'http'],
