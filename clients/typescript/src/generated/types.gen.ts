@@ -301,6 +301,41 @@ export type SignedParts = {
     expiresAt: string;
 };
 
+export type UploadPolicies = {
+    /**
+     * Of an upload that names no `assetType`, the first policy that allows the media type applies
+     */
+    data: Array<UploadPolicy>;
+};
+
+export type UploadPolicy = {
+    /**
+     * Name of an upload policy
+     */
+    assetType: string;
+    types: Array<AcceptedType>;
+    /**
+     * Bytes that a file may have
+     */
+    maxBytes: number;
+    /**
+     * Whether bytes of no known type are accepted under their declared type
+     */
+    allowUndetected: boolean;
+    /**
+     * Days after which assets are deleted for good; absent: never
+     */
+    expireAfterDays?: number;
+};
+
+export type AcceptedType = {
+    mediaType: string;
+    /**
+     * What a name may end with, without the dot; names without an extension are accepted too. Empty: any extension that does not belong to another type
+     */
+    extensions: Array<string>;
+};
+
 export type DownloadLink = {
     /**
      * Whoever has this link can download the bytes; keep it secret
@@ -1327,6 +1362,47 @@ export type UploadPartResponses = {
 };
 
 export type UploadPartResponse = UploadPartResponses[keyof UploadPartResponses];
+
+export type ListUploadPoliciesData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/v1/policies';
+};
+
+export type ListUploadPoliciesErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListUploadPoliciesError = ListUploadPoliciesErrors[keyof ListUploadPoliciesErrors];
+
+export type ListUploadPoliciesResponses = {
+    /**
+     * The upload policies, in the order in which they apply
+     */
+    200: UploadPolicies;
+};
+
+export type ListUploadPoliciesResponse = ListUploadPoliciesResponses[keyof ListUploadPoliciesResponses];
 
 export type DeleteAssetData = {
     body?: never;
