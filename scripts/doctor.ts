@@ -64,8 +64,8 @@ const isOnS3 = config.S3_BUCKET !== undefined;
 await report([
   ...storeChecks(store, config.S3_KEY_PREFIX, isOnS3 ? () => explainStore(config) : undefined),
   ...(isOnS3 ? s3Checks(config, store) : []),
-  ...callerChecks(config),
 ]);
+await report(callerChecks(config));
 if (database) {
   const logger = pino({ level: 'silent' });
   const core = openCore({ config, policies, database, background: database, store, logger }, features);

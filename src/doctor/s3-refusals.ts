@@ -30,11 +30,12 @@ const byCode: Record<string, string> = {
 /** @returns a sentence with the words of the server, and what to do */
 export function explainRefusal(config: Config, { code, message, status }: S3Refusal): string {
   const endpoint = config.S3_ENDPOINT ?? 'AWS S3';
-  const told = message === '' || message === 'UnknownError' ? code : `${code}: ${message}`;
+  const words = message.replaceAll(/\s+/g, ' ').trim();
+  const told = words === '' || words === 'UnknownError' ? code : `${code}: ${words}`;
   const advice = byCode[code];
   if (advice !== undefined) return `${told}. ${advice[0]?.toUpperCase()}${advice.slice(1)}`;
   if (/EPROTO|SSL|TLS|wrong version number/i.test(`${code} ${message}`))
-    return `${told}. S3_ENDPOINT says https, but the server speaks http there: correct S3_ENDPOINT`;
+    return `${code}. S3_ENDPOINT says https, but the server speaks http there: correct S3_ENDPOINT`;
   if (/CERT|SELF_SIGNED|UNABLE_TO_VERIFY/.test(code))
     return `${told}. The certificate of ${endpoint} is not trusted: name its authority by NODE_EXTRA_CA_CERTS`;
   if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return `${told}. ${hostAdvice(config)}`;

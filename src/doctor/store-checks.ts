@@ -24,7 +24,7 @@ export function storeChecks(
 ): Check[] {
   const key = `${keyPrefix}doctor/${randomBytes(8).toString('hex')}`;
   return [
-    { name: 'object store reachable', needed: true, run: () => reachable(store, explain) },
+    { name: 'object store reachable', needed: true, stops: true, run: () => reachable(store, explain) },
     { name: 'put, head, get, list and delete', needed: true, run: () => wholeObjects(store, `${key}/whole`) },
     { name: 'multipart upload', needed: true, run: () => multipart(store, `${key}/parts`) },
     { name: 'download link over HTTP', needed: store.kind === 's3', run: () => downloadLink(store, `${key}/link`) },
