@@ -52,7 +52,7 @@ async function copySource(config: Config, store: ObjectStore): Promise<string> {
     await store.delete(existing, {});
   }
   throw new Fault(
-    'the server acts on x-amz-copy-source although links to parts do not sign it: whoever may upload directly learns which keys exist and how large they are. Update the server, or keep POST /v1/uploads from untrusted callers; S3_PUBLIC_ENDPOINT may lead through a proxy that refuses this header field',
+    'the server acts on x-amz-copy-source although links to parts do not sign it: whoever may upload directly learns which keys exist and how large they are. Set S3_SIGN_NO_COPY=true and look again, or update the server',
   );
 }
 
