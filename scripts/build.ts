@@ -9,7 +9,7 @@
  * With `--whole` it is complete without any package, as the image needs it. That takes half as long again:
  *
  *   reference-page.js   the page of /docs, 4 MB, loaded when somebody asks for it; else it is loaded from its package
- *   migrate.js          `npm run migrate`
+ *   migrate.js, doctor.js, reconcile.js, setup-bucket.js   the commands of these names, each with what it uses
  */
 import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { isBuiltin } from 'node:module';
@@ -23,6 +23,9 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const REFERENCE_PAGE = '@scalar/fastify-api-reference';
 /** pg asks for it when somebody uses `pg.native`, which nobody does. */
 const NEVER_INSTALLED = 'pg-native';
+
+/** What operators run beside the service. */
+const commands = ['migrate', 'doctor', 'reconcile', 'setup-bucket'].map((name) => [name, `scripts/${name}.ts`]);
 
 /** What is loaded by `import()` from a file of its own instead of being part of the file that imports it. */
 const files: Record<string, string> = { './process.ts': 'service', '../src/process.ts': 'service' };
@@ -41,7 +44,7 @@ export async function buildService(directory: string, { whole }: { whole: boolea
       main: 'src/main.js',
       service: 'src/process.ts',
       compile: 'scripts/compile.ts',
-      ...(whole && { 'reference-page': REFERENCE_PAGE, migrate: 'scripts/migrate.ts' }),
+      ...(whole && { 'reference-page': REFERENCE_PAGE, ...Object.fromEntries(commands) }),
     },
     outdir: directory,
     write: false,

@@ -7,10 +7,12 @@ import { features } from '../src/app.ts';
 import { openCommandDatabase } from '../src/command.ts';
 import { openCore } from '../src/core.ts';
 import { type DatabaseHandle, openDatabase } from '../src/database/client.ts';
+import { explainDatabaseFault } from '../src/database/faults.ts';
 import { ping } from '../src/database/probes.ts';
-import { type Check, examine } from '../src/doctor/check.ts';
+import { callerChecks } from '../src/doctor/caller-checks.ts';
+import { type Check, examine, Fault } from '../src/doctor/check.ts';
 import { databaseChecks } from '../src/doctor/database-checks.ts';
-import { s3Checks } from '../src/doctor/s3-checks.ts';
+import { explainStore, s3Checks } from '../src/doctor/s3-checks.ts';
 import { storeChecks } from '../src/doctor/store-checks.ts';
 import { secretIn } from '../src/secrets.ts';
 import { readConfiguration } from '../src/startup.ts';
@@ -44,7 +46,7 @@ await report([
         await ping(handle.database);
       } catch (error) {
         await handle.close();
-        throw error;
+        throw new Fault(explainDatabaseFault(error));
       }
       close = () => handle.close().then(server.close);
       database = handle;
@@ -58,10 +60,12 @@ const store = await openObjectStore(config, {
   onRetries: () => {},
   linkSecret: () => secretIn(config.DATA_DIR, 'link-secret'),
 });
+const isOnS3 = config.S3_BUCKET !== undefined;
 await report([
-  ...storeChecks(store, config.S3_KEY_PREFIX),
-  ...(config.S3_BUCKET === undefined ? [] : s3Checks(config, store)),
+  ...storeChecks(store, config.S3_KEY_PREFIX, isOnS3 ? () => explainStore(config) : undefined),
+  ...(isOnS3 ? s3Checks(config, store) : []),
 ]);
+await report(callerChecks(config));
 if (database) {
   const logger = pino({ level: 'silent' });
   const core = openCore({ config, policies, database, background: database, store, logger }, features);

@@ -1,5 +1,6 @@
 /** `npm run migrate`: applies the migrations to DATABASE_URL and ends. The service does the same when it starts. */
 import { existsSync } from 'node:fs';
+import { explainDatabaseFault } from '../src/database/faults.ts';
 import { prepareDatabase } from '../src/prepare-database.ts';
 
 if (existsSync('.env')) process.loadEnvFile('.env');
@@ -12,6 +13,6 @@ try {
   await prepareDatabase(url);
   console.log('The migrations are applied.');
 } catch (error) {
-  console.error(`The migrations could not be applied: ${error instanceof Error ? error.message : String(error)}`);
+  console.error(`The migrations could not be applied: ${explainDatabaseFault(error)}`);
   process.exit(1);
 }

@@ -277,6 +277,12 @@ export const settings = {
     'false',
     'Bucket in the path instead of the host name (Ceph, SeaweedFS, Garage).',
   ),
+  S3_SIGN_NO_COPY: setting(
+    'Object store',
+    flag,
+    'false',
+    'Links to parts forbid x-amz-copy-source; for servers that act on it although it is not signed (Ceph 16), not for AWS.',
+  ),
   S3_KEY_PREFIX: setting(
     'Object store',
     z

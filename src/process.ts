@@ -9,9 +9,11 @@ import { type Logger, pino } from 'pino';
 import { buildApp, features } from './app.ts';
 import type { Config } from './config.ts';
 import { type DatabaseHandle, openDatabase } from './database/client.ts';
+import { explainDatabaseFault } from './database/faults.ts';
 import { supervisePostgres } from './database/supervised-postgres.ts';
 import { examine } from './doctor/check.ts';
 import { databaseChecks } from './doctor/database-checks.ts';
+import { explainStore } from './doctor/s3-checks.ts';
 import { storeChecks } from './doctor/store-checks.ts';
 import { Metrics } from './http/metrics.ts';
 import { keepMemoryLowAtRest } from './memory-at-rest.ts';
@@ -67,7 +69,7 @@ async function start(): Promise<void> {
   });
   closers.push(() => store.close());
 
-  await preflightChecks(background, store, config, logger);
+  const fault = await preflightChecks(background, store, config, logger);
   service = await buildApp({ config, policies, database, background, store, metrics, logger, version });
   await service.core.startWork();
   closers.push(keepMemoryLowAtRest());
@@ -76,27 +78,33 @@ async function start(): Promise<void> {
   const port = typeof address === 'object' && address ? address.port : config.PORT;
   if (config.PUBLIC_URL === undefined) base = `http://${hostForUrl(config.HOST)}:${port}`;
   logger.info({ host: config.HOST, port }, 'listening');
-  if (config.LOG_LEVEL !== 'silent') process.stderr.write(welcome(base, config));
+  if (config.LOG_LEVEL === 'silent') return;
+  process.stderr.write(fault === undefined ? welcome(base, config) : `\n  Stowage is not ready yet: ${fault}.\n\n`);
 }
 
 /**
  * What `npm run doctor` looks at, as far as it is quick. A database that is too old ends the start; an object store that
  * cannot be used is told, and may come later: until then the service is not ready.
+ * @returns what is wrong with the object store
  */
 async function preflightChecks(
   database: DatabaseHandle,
   store: ObjectStore,
   config: Config,
   logger: Logger,
-): Promise<void> {
-  const quick = [...databaseChecks(database.database), ...storeChecks(store, config.S3_KEY_PREFIX)].filter(
+): Promise<string | undefined> {
+  let fault: string | undefined;
+  const explain = config.S3_BUCKET === undefined ? undefined : () => explainStore(config);
+  const quick = [...databaseChecks(database.database), ...storeChecks(store, config.S3_KEY_PREFIX, explain)].filter(
     ({ name }) => name === 'database version' || name === 'object store reachable',
   );
   for await (const { name, verdict, detail } of examine(quick)) {
     if (verdict !== 'failed') continue;
     if (name === 'database version') throw new Error(detail);
     logger.error({ detail }, 'the object store cannot be used yet; npm run doctor tells more');
+    fault = `${name}: ${detail}`;
   }
+  return fault;
 }
 
 /** Lets running requests finish, uploads for as long as configured. */
@@ -147,6 +155,7 @@ function hostForUrl(host: string): string {
 }
 
 function welcome(base: string, config: Config): string {
+  if (config.ROLE === 'worker') return '\n  Stowage is ready: this process runs jobs and serves no requests.\n\n';
   const token = config.developmentMode ? '' : " -H 'authorization: Bearer TOKEN'";
   return `
   Stowage is ready.
@@ -163,8 +172,18 @@ export async function run(): Promise<void> {
   try {
     await start();
   } catch (error) {
-    process.stderr.write(`Stowage cannot start: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.stderr.write(`Stowage cannot start: ${wordsOf(error)}\n`);
     for (const close of closers.reverse()) await Promise.resolve(close()).catch(() => {});
     process.exit(1);
   }
+}
+
+function wordsOf(error: unknown): string {
+  if (error instanceof Error && 'code' in error && 'syscall' in error && error.syscall === 'listen') {
+    const place = 'address' in error && 'port' in error ? `${error.address}:${error.port}` : 'the address';
+    if (error.code === 'EADDRINUSE') return `${place} is in use. Stop the other process, or set PORT.`;
+    if (error.code === 'EADDRNOTAVAIL') return `${place} is no address of this machine. Correct HOST.`;
+    if (error.code === 'EACCES') return `${place} needs more rights. Set PORT to 1024 or more.`;
+  }
+  return explainDatabaseFault(error);
 }

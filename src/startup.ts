@@ -1,7 +1,8 @@
 /** What comes before anything is opened: a faulty configuration ends the process at once, with all its faults. */
 import { existsSync } from 'node:fs';
-import { type Config, ConfigError, loadConfig } from './config.ts';
+import { type Config, ConfigError, loadConfig, settings } from './config.ts';
 import { type Feature, settingsOf } from './feature.ts';
+import { misspelled } from './unknown-variables.ts';
 import { loadUploadPolicies, PolicyError, type UploadPolicies } from './validation/upload-policies.ts';
 
 export interface Startup {
@@ -10,13 +11,17 @@ export interface Startup {
 }
 
 /**
- * Reads `.env`, the environment and the upload policies. Ends the process with code 1 when they have faults.
+ * Reads `.env`, the environment and the upload policies. Ends the process with code 1 when they have faults, and
+ * warns of variables that look like settings but are none.
  * @param features whose settings are read too
  */
 export function readConfiguration(features: readonly Feature<never>[]): Startup {
   try {
     if (existsSync('.env')) process.loadEnvFile('.env');
-    const config = loadConfig(process.env, settingsOf(features));
+    const more = settingsOf(features);
+    const config = loadConfig(process.env, more);
+    for (const [given, meant] of misspelled(Object.keys(process.env), Object.keys({ ...settings, ...more })))
+      process.stderr.write(`Warning: ${given} is no setting of Stowage and has no effect. Did you mean ${meant}?\n`);
     return { config, policies: loadUploadPolicies(config.UPLOAD_POLICIES, config.MAX_FILE_SIZE) };
   } catch (error) {
     if (!(error instanceof ConfigError || error instanceof PolicyError)) throw error;

@@ -8,6 +8,7 @@ import { Client } from 'pg';
 import { migrationsFolder, migrationsJournal } from '../paths.ts';
 import { maintainAuditPartitions } from './audit-partitions.ts';
 import { type Executor, executorOn } from './client.ts';
+import { requireVersion } from './probes.ts';
 import { build, compile, nowhere, type Parameter } from './statements.ts';
 import { pgTables } from './tables/catalogs.ts';
 import { appliedMigrations, migrationsSchema } from './tables/migrations.ts';
@@ -47,6 +48,8 @@ export async function applyMigrations(url: string, alsoApply: (url: string) => P
   await client.connect();
   try {
     const executor = executorOn(client);
+    // Before anything is changed: an older server would stop in the middle.
+    await requireVersion(executor);
     await executor.run(takeLock, { lock: MIGRATION_LOCK });
     const { newest } = await applied(executor);
     if (newest < journal().newest) await migrate(client);

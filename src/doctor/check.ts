@@ -5,6 +5,8 @@ export interface Check {
   name: string;
   /** Whether the service cannot work without it. */
   needed: boolean;
+  /** Whether the checks after it say nothing when it fails. */
+  stops?: boolean;
   /**
    * Resolves with what was found, or with why there is nothing to look at.
    * @throws Fault, or whatever the thing looked at throws
@@ -23,14 +25,20 @@ export interface Verdict {
   detail: string;
 }
 
-/** Runs the checks in order. One that is needed and fails is `failed`; one that is not is `missing`. */
+/** Runs the checks in order. One that is needed and fails is `failed`; one that is not is `missing`. One that stops leaves the rest `skipped`. */
 export async function* examine(checks: readonly Check[]): AsyncGenerator<Verdict> {
-  for (const { name, needed, run } of checks) {
+  let stoppedBy: string | undefined;
+  for (const { name, needed, stops, run } of checks) {
+    if (stoppedBy !== undefined) {
+      yield { name, verdict: 'skipped', detail: `first see to: ${stoppedBy}` };
+      continue;
+    }
     try {
       const found = await run();
       if (typeof found === 'string') yield { name, verdict: 'ok', detail: found };
       else yield { name, verdict: 'skipped', detail: found.skipped };
     } catch (error) {
+      if (stops) stoppedBy = name;
       yield { name, verdict: needed ? 'failed' : 'missing', detail: wordsOf(error) };
     }
   }

@@ -1,33 +1,42 @@
 /** What the service needs of its database. The first check runs at every start as well. */
 import type { Executor } from '../database/client.ts';
+import { explainDatabaseFault } from '../database/faults.ts';
 import { applied, journal } from '../database/migrations.ts';
-import { clockOf, majorVersion } from '../database/probes.ts';
+import { clockOf, requireVersion, rightsToMigrate } from '../database/probes.ts';
 import { type Check, Fault } from './check.ts';
 
-const OLDEST_POSTGRES = 15;
 const SKEW_SECONDS = 60;
 
 export function databaseChecks(database: Executor): Check[] {
+  const explained = (look: (database: Executor) => Promise<string>) => async () => {
+    try {
+      return await look(database);
+    } catch (error) {
+      throw error instanceof Fault ? error : new Fault(explainDatabaseFault(error));
+    }
+  };
   return [
-    { name: 'database version', needed: true, run: () => version(database) },
-    { name: 'database migrations', needed: true, run: () => migrations(database) },
-    { name: 'clock against the database', needed: false, run: () => clock(database) },
+    { name: 'database version', needed: true, run: explained(version) },
+    { name: 'database migrations', needed: true, run: explained(migrations) },
+    { name: 'clock against the database', needed: false, run: explained(clock) },
   ];
 }
 
 async function version(database: Executor): Promise<string> {
-  const major = await majorVersion(database);
-  if (major >= OLDEST_POSTGRES) return `Postgres ${major}`;
-  throw new Fault(`Postgres ${major} is too old: ${OLDEST_POSTGRES} or newer is needed`);
+  return `Postgres ${await requireVersion(database)}`;
 }
 
 async function migrations(database: Executor): Promise<string> {
   const ours = journal();
   const theirs = await applied(database);
-  if (theirs.count === 0) throw new Fault('there are none yet: run npm run migrate, or start the service');
-  if (theirs.newest < ours.newest)
-    throw new Fault(`${theirs.count} of ${ours.count} are applied: run npm run migrate, or start the service`);
-  return theirs.newest > ours.newest ? `all ${ours.count}, and some of a newer version` : `all ${ours.count}`;
+  if (theirs.newest >= ours.newest)
+    return theirs.newest > ours.newest ? `all ${ours.count}, and some of a newer version` : `all ${ours.count}`;
+  const state = theirs.count === 0 ? 'there are none yet' : `${theirs.count} of ${ours.count} are applied`;
+  const { user, mayCreate } = await rightsToMigrate(database);
+  if (mayCreate) throw new Fault(`${state}: run npm run migrate, or start the service`);
+  throw new Fault(
+    `${state}, and the user ${user} of DATABASE_URL may not apply them: run npm run migrate as the owner of the database, or let the owner GRANT CREATE ON DATABASE and ON SCHEMA public to ${user}`,
+  );
 }
 
 async function clock(database: Executor): Promise<string> {

@@ -13,11 +13,18 @@ const attributes: ObjectAttributes = {
   metadata: { 'made-by': 'doctor' },
 };
 
-/** @param keyPrefix of the configuration; nothing outside of it is touched */
-export function storeChecks(store: ObjectStore, keyPrefix: string): Check[] {
+/**
+ * @param keyPrefix of the configuration; nothing outside of it is touched
+ * @param explain says why a store that cannot be used cannot
+ */
+export function storeChecks(
+  store: ObjectStore,
+  keyPrefix: string,
+  explain: () => Promise<string | undefined> = async () => undefined,
+): Check[] {
   const key = `${keyPrefix}doctor/${randomBytes(8).toString('hex')}`;
   return [
-    { name: 'object store reachable', needed: true, run: () => reachable(store) },
+    { name: 'object store reachable', needed: true, stops: true, run: () => reachable(store, explain) },
     { name: 'put, head, get, list and delete', needed: true, run: () => wholeObjects(store, `${key}/whole`) },
     { name: 'multipart upload', needed: true, run: () => multipart(store, `${key}/parts`) },
     { name: 'download link over HTTP', needed: store.kind === 's3', run: () => downloadLink(store, `${key}/link`) },
@@ -25,8 +32,13 @@ export function storeChecks(store: ObjectStore, keyPrefix: string): Check[] {
   ];
 }
 
-async function reachable(store: ObjectStore): Promise<string> {
-  await store.check({});
+async function reachable(store: ObjectStore, explain: () => Promise<string | undefined>): Promise<string> {
+  try {
+    await store.check({});
+  } catch (error) {
+    const why = await explain();
+    throw why === undefined ? error : new Fault(why);
+  }
   return store.kind === 's3' ? 'the bucket is there and the credentials are accepted' : 'the directory can be written';
 }
 

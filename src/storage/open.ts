@@ -49,6 +49,7 @@ export function s3Options(config: Config): S3Options {
         credentials: { accessKeyId: S3_ACCESS_KEY_ID, secretAccessKey: S3_SECRET_ACCESS_KEY },
       }),
     forcePathStyle: config.S3_FORCE_PATH_STYLE,
+    forbidCopySource: config.S3_SIGN_NO_COPY,
     ...(S3_STORAGE_CLASS !== undefined && { storageClass: S3_STORAGE_CLASS }),
     encryption:
       S3_SSE === 'aws:kms'

@@ -277,6 +277,9 @@ export async function classify({
   if (claim !== undefined && isTextType(claim) && beginsLikeText(head)) return withFittingName(fileName, claim);
   const detected = await detectMediaType(head);
   const isDeclared = normaliseMediaType(declared) !== undefined;
+  // Text about which nothing is said, such as LICENSE.
+  if (detected === undefined && claim === undefined && !allowUndetected && isPlainText(fileName, head))
+    return { outcome: 'accepted', mediaType: 'text/plain' };
   if (detected === undefined) return classifyUndetected(fileName, isDeclared ? claim : undefined, allowUndetected);
   const mediaType = claim !== undefined && alternatives(detected, head).includes(claim) ? claim : detected;
   if (isDeclared && claim !== mediaType) {
@@ -288,6 +291,10 @@ export async function classify({
     };
   }
   return withFittingName(fileName, mediaType, detected);
+}
+
+function isPlainText(fileName: string, head: Uint8Array): boolean {
+  return extensionOf(fileName) === undefined && head.length > 0 && beginsLikeText(head);
 }
 
 function withFittingName(fileName: string, mediaType: string, detected?: string): Classification {

@@ -117,11 +117,25 @@ function readPolicies(file: string): z.output<typeof policyFile> {
   }
   const result = policyFile.safeParse(content);
   if (result.success) return result.data;
-  throw new PolicyError(
-    result.error.issues
-      .map((issue) => `UPLOAD_POLICIES: ${issue.path.join('.') || 'the file'}: ${issue.message}`)
-      .join('\n'),
-  );
+  throw new PolicyError(result.error.issues.map((issue) => `UPLOAD_POLICIES: ${wordsOf(issue, content)}`).join('\n'));
+}
+
+/** Longest value that is shown. */
+const MAX_SHOWN = 80;
+
+/** A fault with its place and the value that is wrong; a file of policies holds no secrets. */
+function wordsOf(issue: z.core.$ZodIssue, content: unknown): string {
+  const place = issue.path.join('.') || 'the file';
+  // The name of a policy is the key itself.
+  if (issue.code === 'invalid_key')
+    return `${JSON.stringify(issue.path.at(-1))}: ${issue.issues[0]?.message ?? issue.message}`;
+  let value = content;
+  for (const key of issue.path) value = value instanceof Object ? Reflect.get(value, key) : undefined;
+  const shown =
+    issue.code === 'unrecognized_keys' || value === undefined
+      ? ''
+      : `, not ${JSON.stringify(value).slice(0, MAX_SHOWN)}`;
+  return `${place}: ${issue.message}${shown}`;
 }
 
 export class UploadPolicies {

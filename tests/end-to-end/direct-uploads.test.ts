@@ -334,7 +334,7 @@ for (const { store, skip } of storeKinds) {
       [{ fileName: 'p.png', size: 10, contentType: 'image/png', assetType: 'none' }, 400, 'invalid-parameter'],
       [{ fileName: 'p.png', size: 0, contentType: 'image/png' }, 422, 'empty-file'],
       [{ fileName: 'p.png', size: 11 * MiB, contentType: 'image/png' }, 413, 'too-large'],
-      [{ fileName: 'p.png', size: 10, contentType: 'application/zip' }, 415, 'type-not-allowed'],
+      [{ fileName: 'p.png', size: 10, contentType: 'application/gzip' }, 415, 'type-not-allowed'],
       [{ fileName: 'p.pdf', size: 10, contentType: 'image/png' }, 415, 'extension-mismatch'],
       [{ fileName: 'p.png', size: 10, contentType: 'image/png', assetType: 'video' }, 415, 'type-not-allowed'],
       [{ fileName: 'm.glb', size: 201 * MiB, contentType: 'model/gltf-binary' }, 403, 'quota-exceeded'],

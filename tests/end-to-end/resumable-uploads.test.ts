@@ -382,7 +382,7 @@ for (const { store, skip } of storeKinds) {
       ['no base64', { 'upload-metadata': 'filename ???' }, 400, 'invalid-parameter'],
       [
         'an unknown type',
-        { 'upload-metadata': metadata({ filename: 'a.zip', filetype: 'application/zip' }) },
+        { 'upload-metadata': metadata({ filename: 'a.gz', filetype: 'application/gzip' }) },
         415,
         'type-not-allowed',
       ],

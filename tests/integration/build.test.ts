@@ -61,7 +61,12 @@ describe('the bundle', () => {
 
   test('is one file beside its entries, each with a source map, and asks for no other package', () => {
     assert.deepEqual(filesOf('npm'), ['compile.js', 'main.js', 'service.js']);
-    assert.deepEqual(filesOf('image'), ['compile.js', 'main.js', 'migrate.js', 'reference-page.js', 'service.js']);
+    assert.deepEqual(
+      filesOf('image'),
+      ['compile', 'doctor', 'main', 'migrate', 'reconcile', 'reference-page', 'service', 'setup-bucket'].map(
+        (name) => `${name}.js`,
+      ),
+    );
     // Else an entry holds a second service, and the compile cache is filled for that one.
     for (const entry of ['main.js', 'compile.js'])
       assert.ok(statSync(join(place, 'npm/dist', entry)).size < 2000, entry);
@@ -119,10 +124,20 @@ describe('the bundle', () => {
     const database = await createTestDatabase();
     const migration = spawnService({ DATABASE_URL: database.url }, join(place, 'image/dist/migrate.js'));
     assert.equal(await migration.exit, 0, migration.output());
+    const DATA_DIR = join(place, 'image-data');
+    for (const [command, says] of [
+      ['doctor', /Everything that the service needs works/],
+      ['reconcile', /objects in the store/],
+      ['setup-bucket', /S3_BUCKET is not set/],
+    ] as const) {
+      const run = spawnService({ DATABASE_URL: database.url, DATA_DIR }, join(place, `image/dist/${command}.js`));
+      await run.exit;
+      assert.match(run.output(), says, command);
+    }
     const compilation = spawnService({}, join(place, 'image/dist/compile.js'));
     assert.equal(await compilation.exit, 0, compilation.output());
 
-    const service = await launch({ DATABASE_URL: database.url, DATA_DIR: join(place, 'image-data') }, whole);
+    const service = await launch({ DATABASE_URL: database.url, DATA_DIR }, whole);
     context.after(() => service.child.kill('SIGKILL'));
     assert.equal((await new Client(service.url).upload(png(5000))).status, 201);
     const page = await fetch(`${service.url}/docs/`);

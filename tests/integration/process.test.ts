@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
@@ -86,6 +88,45 @@ describe('the process', () => {
     for (const name of ['AUTH_JWT_SECRET', 'LOG_LEVEL', 'PART_SIZE']) assert.match(service.output(), new RegExp(name));
     for (const value of ['too-short-secret', 'loud', '1MiB']) assert.ok(!service.output().includes(value), value);
     assert.doesNotMatch(service.output(), /\n\s+at /);
+  });
+
+  test('a port that is taken is told in one line, and a variable with a typo before it', async () => {
+    const holder = createServer().listen(0, '127.0.0.1');
+    await once(holder, 'listening');
+    const address = holder.address();
+    const PORT = String(typeof address === 'object' && address ? address.port : 0);
+    const env = { DATA_DIR: await freshDirectory(), PORT, LOG_LEVEL: 'error', UPLOAD_MEMROY: '1GiB' };
+    const service = spawnService(env);
+    assert.equal(await service.exit, 1);
+    holder.close();
+    const lines = service.output().trim().split('\n');
+    assert.deepEqual(lines, [
+      'Warning: UPLOAD_MEMROY is no setting of Stowage and has no effect. Did you mean UPLOAD_MEMORY?',
+      `Stowage cannot start: 127.0.0.1:${PORT} is in use. Stop the other process, or set PORT.`,
+    ]);
+  });
+
+  test('"ready" is not said before it is so, and a process that only works names no address', async () => {
+    const database = await createTestDatabase();
+    const common = { DATA_DIR: await freshDirectory(), DATABASE_URL: database.url, PORT: '0' };
+    const away = {
+      S3_BUCKET: 'bucket',
+      S3_ENDPOINT: 'http://127.0.0.1:9',
+      S3_ACCESS_KEY_ID: 'a',
+      S3_SECRET_ACCESS_KEY: 'b',
+    };
+    const waiting = spawnService({ ...common, ...away });
+    await waitUntil(() => /Stowage is not ready yet: .*S3_ENDPOINT/.test(waiting.output()));
+    assert.doesNotMatch(waiting.output(), /is ready\./);
+    const worker = spawnService({ ...common, ROLE: 'worker' });
+    await waitUntil(() => /Stowage is ready/.test(worker.output()));
+    assert.match(worker.output(), /runs jobs/);
+    assert.doesNotMatch(worker.output(), /\/v1\/assets|\/docs/);
+    for (const { child, exit } of [waiting, worker]) {
+      child.kill('SIGTERM');
+      assert.equal(await exit, 0);
+    }
+    await database.drop();
   });
 
   test('without keys it refuses any address but loopback', async () => {

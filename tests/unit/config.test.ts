@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { ConfigError, isLoopback, loadConfig } from '../../src/config.ts';
+import { ConfigError, isLoopback, loadConfig, settings } from '../../src/config.ts';
+import { misspelled } from '../../src/unknown-variables.ts';
 
 function faultsOf(environment: Record<string, string>): string[] {
   try {
@@ -135,5 +136,53 @@ describe('configuration', () => {
     for (const host of ['127.0.0.1', '127.9.9.9', '::1', 'localhost']) assert.ok(isLoopback(host), host);
     for (const host of ['0.0.0.0', '127.0.0.1.example.com', '128.0.0.1', '::', 'example.com'])
       assert.ok(!isLoopback(host), host);
+  });
+});
+
+describe('variables that are no settings', () => {
+  const meantBy = (name: string) => misspelled([name], Object.keys(settings))[0]?.[1];
+
+  test('are told with the setting that was meant, when they look like one', () => {
+    for (const [given, meant] of [
+      ['UPLOAD_MEMROY', 'UPLOAD_MEMORY'],
+      ['UPLOADS_MEMORY', 'UPLOAD_MEMORY'],
+      ['DATABASE_ULR', 'DATABASE_URL'],
+      ['S3_SECRET_KEY', 'S3_SECRET_ACCESS_KEY'],
+      ['S3_BUCKT', 'S3_BUCKET'],
+      ['S3BUCKET', 'S3_BUCKET'],
+      ['JWT_SECRET', 'AUTH_JWT_SECRET'],
+      ['DATABASE_POOL_SIZE', 'DATABASE_POOL'],
+      ['STOWAGE_PORT', 'PORT'],
+      ['STOWAGE_LOG_LEVEL', 'LOG_LEVEL'],
+      ['LOGLEVEL', 'LOG_LEVEL'],
+      ['CORS_ORIGIN', 'CORS_ORIGINS'],
+    ])
+      assert.equal(meantBy(given ?? ''), meant, given);
+  });
+
+  test('are left alone when they are those of others', () => {
+    for (const name of [
+      ...['HOME', 'PATH', 'HOSTNAME', 'USER', 'PWD', 'SHELL', 'LANG', 'TERM', 'LC_ALL', 'NODE_ENV', 'NODE_OPTIONS'],
+      ...[
+        'AWS_REGION',
+        'AWS_ACCESS_KEY_ID',
+        'AWS_SECRET_ACCESS_KEY',
+        'PGHOST',
+        'PGPASSWORD',
+        'KUBERNETES_SERVICE_HOST',
+      ],
+      ...[
+        'DATABASE_HOST',
+        'npm_config_port',
+        'SSL_CERT_FILE',
+        'HTTP_PROXY',
+        'NO_PROXY',
+        'TZ',
+        'CI',
+        'MALLOC_ARENA_MAX',
+      ],
+      ...['TEST_S3_ENDPOINT', 'PORT', 'S3_BUCKET'],
+    ])
+      assert.equal(meantBy(name), undefined, name);
   });
 });

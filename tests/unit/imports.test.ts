@@ -21,6 +21,7 @@ const below: string[][] = [
     'problems.ts',
     'secrets.ts',
     'source-stack.ts',
+    'unknown-variables.ts',
     'version.ts',
   ],
   ['database', 'validation'],

@@ -161,6 +161,29 @@ describe('what contradicts', () => {
   });
 });
 
+describe('text', () => {
+  test('declared as plain text keeps that type where the extension allows it, and else has that of the extension', async () => {
+    const head = Buffer.from('# text\n');
+    for (const [fileName, mediaType] of [
+      ['README.md', 'text/plain'],
+      ['README.markdown', 'text/markdown'],
+      ['a.csv', 'text/csv'],
+      ['a.json', 'application/json'],
+      ['notes', 'text/plain'],
+    ] as const)
+      assert.deepEqual(await classify({ head, fileName, declared: 'text/plain' }), { outcome: 'accepted', mediaType });
+    assert.deepEqual(await classify({ head, fileName: 'README.md', declared: undefined }), {
+      outcome: 'accepted',
+      mediaType: 'text/markdown',
+    });
+  });
+
+  test('declared for what is none is a contradiction', async () => {
+    const verdict = await classify({ head: fixture('photo.jpg'), fileName: 'a', declared: 'text/plain' });
+    assert.equal(verdict.outcome === 'refused' && verdict.reason, 'declared-mismatch');
+  });
+});
+
 describe('undetected files', () => {
   const text = Buffer.from('a { color: red }');
   test('are refused unless the policy allows them', async () => {

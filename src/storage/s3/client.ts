@@ -11,6 +11,8 @@ export interface S3Options {
   /** Absent: the SDK's default credential chain. */
   credentials?: { accessKeyId: string; secretAccessKey: string; expiration?: Date };
   forcePathStyle: boolean;
+  /** Links to parts sign that there is no `x-amz-copy-source`; AWS, which needs it not, refuses such links. */
+  forbidCopySource?: boolean;
   storageClass?: string;
   encryption: { mode: 'none' } | { mode: 'AES256' } | { mode: 'aws:kms'; keyId?: string };
   checksum: 'crc32' | 'sha256' | 'sdk';

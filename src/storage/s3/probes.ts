@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import {
   DeleteObjectCommand,
   HeadBucketCommand,
+  ListObjectsV2Command,
   PutObjectCommand,
   type S3Client,
   S3ServiceException,
@@ -45,6 +46,80 @@ export async function probeS3(options: S3Options, keyPrefix: string): Promise<S3
     plain.destroy();
     sdk.destroy();
   }
+}
+
+/** Why the bucket cannot be used: code, message and place of the fault. HEAD answers have no body, so the list is asked for. */
+export interface S3Refusal {
+  /** Of S3, or of the system. */
+  code: string;
+  message: string;
+  status: number;
+}
+
+/** @returns undefined when the bucket can be listed */
+export async function probeRefusal(options: S3Options, keyPrefix: string): Promise<S3Refusal | undefined> {
+  const client = makeClient(options, options.endpoint);
+  try {
+    await client.send(new ListObjectsV2Command({ Bucket: options.bucket, Prefix: keyPrefix, MaxKeys: 1 }));
+    return undefined;
+  } catch (error) {
+    return refusalOf(error);
+  } finally {
+    client.destroy();
+  }
+}
+
+function refusalOf(error: unknown): S3Refusal {
+  if (error instanceof AggregateError && error.errors.length > 0) return refusalOf(error.errors[0]);
+  if (!(error instanceof Error)) return { code: '', message: String(error), status: 0 };
+  if (error instanceof S3ServiceException)
+    return { code: error.name, message: error.message, status: error.$metadata.httpStatusCode ?? 0 };
+  if (error.cause instanceof Error) return refusalOf(error.cause);
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : error.name;
+  return { code, message: error.message, status: statusIn(error) };
+}
+
+/** Answers that are not XML leave no more than their status. */
+function statusIn(error: Error): number {
+  const metadata: unknown = '$metadata' in error ? error.$metadata : undefined;
+  const status: unknown = metadata instanceof Object ? Reflect.get(metadata, 'httpStatusCode') : undefined;
+  return typeof status === 'number' ? status : 0;
+}
+
+/** Milliseconds for one request of a probe. */
+const PROBE_TIME = 10_000;
+
+/**
+ * Whether the server evaluates `x-amz-copy-source` on a link to a part although the link does not sign that header field.
+ * Then whoever has such a link learns of any key in the bucket whether it exists. Servers that know the rule ("all x-amz
+ * header fields must be signed", S3 API, Signature Version 4, canonical requests) refuse such a request.
+ * @param link signs a new link to a part of `size` bytes
+ * @param keys an object that exists, and one that does not
+ */
+export async function evaluatesCopySource(
+  link: () => Promise<string>,
+  size: number,
+  bucket: string,
+  keys: { existing: string; missing: string },
+): Promise<boolean> {
+  const answers: string[] = [];
+  for (const key of [keys.existing, keys.missing]) {
+    try {
+      const answer = await fetch(await link(), {
+        method: 'PUT',
+        body: Buffer.alloc(size),
+        headers: { 'x-amz-copy-source': `/${bucket}/${key}` },
+        signal: AbortSignal.timeout(PROBE_TIME),
+      });
+      const text = await answer.text();
+      if (text.includes('CopyPartResult')) return true;
+      answers.push(`${answer.status} ${/<Code>(\w+)<\/Code>/.exec(text)?.[1] ?? ''}`);
+    } catch {
+      // A server that acts on the field may break off instead of reading the body.
+      answers.push('no answer');
+    }
+  }
+  return answers[0] !== answers[1] || answers.some((answer) => /NoSuchKey|^404/.test(answer));
 }
 
 /** Whether the server does it; a fault that is no refusal rejects. */

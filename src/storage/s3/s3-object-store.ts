@@ -64,6 +64,7 @@ export class S3ObjectStore implements ObjectStore {
   readonly #calls: S3Calls;
   /** For links: where clients find the bucket. */
   readonly #publicRequests: S3Requests;
+  readonly #forbidCopySource: boolean;
   readonly #options: S3Options;
   readonly #bucket: string;
 
@@ -75,6 +76,7 @@ export class S3ObjectStore implements ObjectStore {
     const { bucket, onRetries } = options;
     const requests = new S3Requests({ client: this.#client, bucket, tries: TRIES, onRetries });
     this.#calls = new S3Calls(requests, options);
+    this.#forbidCopySource = options.forbidCopySource ?? false;
     this.#publicRequests = options.publicEndpoint
       ? new S3Requests({ client: this.#publicClient, bucket, tries: TRIES })
       : requests;
@@ -336,7 +338,10 @@ export class S3ObjectStore implements ObjectStore {
   ): Promise<string> {
     const query = { partNumber: String(partNumber), uploadId };
     // Signed as a header field, so that a body of another length is refused by the server.
-    return this.#publicRequests.presign({ method: 'PUT', key, query }, expiresIn, { 'content-length': String(size) });
+    const signed = { 'content-length': String(size) };
+    const request = { method: 'PUT' as const, key, query };
+    if (this.#forbidCopySource) return this.#publicRequests.presignWithoutCopySource(request, expiresIn, signed);
+    return this.#publicRequests.presign(request, expiresIn, signed);
   }
 
   /** Signature Version 4 allows 7 days; a link ends with the temporary credentials that signed it. */

@@ -43,6 +43,19 @@ export const requestBackoff: Backoff = { first: 100, max: 5000 };
 const passingStatus = new Set([429, 500, 502, 503, 504]);
 const passingCodes = new Set(['RequestTimeout', 'RequestTimeTooSkewed', 'SlowDown', 'InternalError']);
 
+/** On a request for a part: it is to be copied from another key. */
+const COPY_SOURCE = 'x-amz-copy-source';
+
+/**
+ * Signs that a header field is absent: it is among the names that are signed, and no line tells its value. A server that
+ * leaves out what is not there (Ceph) comes to the same signature, and to another one as soon as somebody adds the field.
+ */
+class AbsenceSigner extends SignatureV4 {
+  protected override createCanonicalRequest(...parameters: Parameters<SignatureV4['createCanonicalRequest']>): string {
+    return super.createCanonicalRequest(...parameters).replace(`\n${COPY_SOURCE}:\n`, '\n');
+  }
+}
+
 interface Endpoint {
   protocol: string;
   hostname: string;
@@ -53,6 +66,7 @@ interface Endpoint {
   host: string;
   signer: SignatureV4;
   presigner: S3RequestPresigner;
+  absenceSigner: AbsenceSigner;
 }
 
 export interface S3RequestsOptions {
@@ -110,6 +124,25 @@ export class S3Requests {
     // Whatever stands among the header fields is signed, but Content-Type; the body is not (UNSIGNED-PAYLOAD).
     const unsigned = this.#request(endpoint, { ...request, headers: signedHeaders });
     const { path, query } = await endpoint.presigner.presign(unsigned, { expiresIn, signingDate: this.#now() });
+    return `${endpoint.protocol}//${endpoint.host}${path}?${buildQueryString(query ?? {})}`;
+  }
+
+  /** A link as `presign` makes it, to which nobody can add `x-amz-copy-source`. For servers that understand this. */
+  async presignWithoutCopySource(
+    request: Pick<S3Request, 'method' | 'key' | 'query'>,
+    expiresIn: number,
+    signedHeaders: Record<string, string> = {},
+  ): Promise<string> {
+    const endpoint = await this.#resolveEndpoint();
+    const headers = { ...signedHeaders, 'x-amz-content-sha256': UNSIGNED_PAYLOAD, [COPY_SOURCE]: '' };
+    const unsigned = this.#request(endpoint, { ...request, headers });
+    const unhoistableHeaders = new Set([COPY_SOURCE]);
+    const signingDate = this.#now();
+    const { path, query } = await endpoint.absenceSigner.presign(unsigned, {
+      expiresIn,
+      signingDate,
+      unhoistableHeaders,
+    });
     return `${endpoint.protocol}//${endpoint.host}${path}?${buildQueryString(query ?? {})}`;
   }
 
@@ -177,6 +210,7 @@ export class S3Requests {
       host: url.host,
       signer: new SignatureV4(signing),
       presigner: new S3RequestPresigner(signing),
+      absenceSigner: new AbsenceSigner(signing),
     };
   }
 
