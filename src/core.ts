@@ -103,7 +103,12 @@ export function openCore(resources: Resources, features: readonly Feature<Core>[
       wait: config.UPLOAD_WAIT,
     }),
     uploadLimit: new UploadLimit(database.database, config.UPLOADS_PER_HOUR),
-    idempotency: new Idempotency({ database, lease: config.UPLOAD_LEASE / 1000, onError }),
+    idempotency: new Idempotency({
+      database,
+      lease: config.UPLOAD_LEASE / 1000,
+      keysPerHour: config.IDEMPOTENCY_KEYS_PER_HOUR,
+      onError,
+    }),
     metrics,
     log: logger,
     stopping: stopping.signal,

@@ -18,6 +18,7 @@ import { metricsRoute } from './http/metrics.ts';
 import { type App, useZod } from './http/openapi.ts';
 import { limitRequests } from './http/rate-limit.ts';
 import { logRequests, requestIdOf } from './http/request-log.ts';
+import { honourIdempotencyKeys } from './idempotency/requests.ts';
 
 const MAX_PARAMETER = 8192;
 /** Larger socket reads cost fewer turns of the event loop per MiB. */
@@ -52,6 +53,8 @@ export async function buildServer(
   const app = fastify(core);
   // JSON is the only body that is parsed.
   app.removeContentTypeParser('text/plain');
+  // First, for what it adds to the contract.
+  honourIdempotencyKeys(app, core.idempotency);
   const write = useZod(app, checkAnswers);
   rememberRoutes(app);
   installErrorHandler(app);
@@ -137,6 +140,7 @@ function corsOptions(origins: string[]) {
       'Tus-Extension',
       'Tus-Max-Size',
       'Asset-Id',
+      'Idempotency-Replayed',
       'RateLimit-Limit',
       'RateLimit-Remaining',
       'RateLimit-Reset',

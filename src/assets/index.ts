@@ -21,9 +21,9 @@ export const assets: Feature<Core> = {
   ],
   auditActions: assetActions,
   routes: (app, core) => {
-    const { database, outbox, store, idempotency, config, metrics, toPublicUrl } = core;
+    const { database, outbox, store, config, metrics, toPublicUrl } = core;
     const repository = new AssetsRepository(database, outbox);
-    assetRoutes(app, { assets: repository, idempotency });
+    assetRoutes(app, { assets: repository });
     downloadRoutes(app, {
       assets: repository,
       store,

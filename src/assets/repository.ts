@@ -145,6 +145,9 @@ export interface AssetChanges {
 /** How long a database that is away is borne where the outcome of a commit may be unknown. Milliseconds. */
 const DELETION_PATIENCE = 2000;
 
+/** What belongs into the transaction that changes an asset, such as the answer to a request that may be repeated. */
+type WithAsset = (transaction: Executor, asset: Asset) => Promise<void>;
+
 /** Called first in a transaction of a job; see JobContext. */
 type Fence = (transaction: Executor) => Promise<void>;
 
@@ -188,6 +191,7 @@ export class AssetsRepository {
   /**
    * Changes the record; the object is not touched.
    * @param version only when the record still has this version
+   * @param inTransaction what belongs into the same transaction
    * @returns undefined when there is no such asset out of the trash, or its version is another
    */
   async update(
@@ -196,8 +200,9 @@ export class AssetsRepository {
     { name, projectId, metadata }: AssetChanges,
     version: number | undefined,
     actor: Actor,
+    inTransaction?: WithAsset,
   ): Promise<Asset | undefined> {
-    return this.#one(updateAsset, {
+    const values = {
       id,
       ownerId,
       version: version ?? null,
@@ -206,7 +211,8 @@ export class AssetsRepository {
       projectId: projectId ?? null,
       metadata: metadata ?? null,
       ...actor,
-    });
+    };
+    return this.#change(updateAsset, values, inTransaction);
   }
 
   /**
@@ -232,8 +238,8 @@ export class AssetsRepository {
   }
 
   /** Out of the trash. @returns undefined when there is no such asset in the trash */
-  async restore(ownerId: string, id: string, actor: Actor): Promise<Asset | undefined> {
-    return this.#one(restoreAsset, { id, ownerId, ...actor });
+  async restore(ownerId: string, id: string, actor: Actor, inTransaction?: WithAsset): Promise<Asset | undefined> {
+    return this.#change(restoreAsset, { id, ownerId, ...actor }, inTransaction);
   }
 
   /**
@@ -315,6 +321,21 @@ export class AssetsRepository {
     await this.#handle.transact(async (transaction) => {
       await fence(transaction);
       await transaction.run(forgetAsset, { id });
+    });
+  }
+
+  /** Changes one record: by one statement, or by one transaction where something else belongs to it. */
+  async #change<Name extends string>(
+    statement: Statement<Name, AssetRow>,
+    values: Values<Name>,
+    inTransaction: WithAsset | undefined,
+  ): Promise<Asset | undefined> {
+    if (!inTransaction) return this.#one(statement, values);
+    return this.#handle.transact(async (transaction) => {
+      const { rows } = await transaction.run(statement, values);
+      const asset = rows[0] && toAsset(rows[0]);
+      if (asset) await inTransaction(transaction, asset);
+      return asset;
     });
   }
 

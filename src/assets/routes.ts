@@ -1,11 +1,13 @@
 /** The catalogue of assets over HTTP: list, get, change, trash, restore, delete. */
+import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Executor } from '../database/client.ts';
 import { actorOf } from '../http/authentication.ts';
 import type { App } from '../http/openapi.ts';
 import { decodeCursor, encodeCursor } from '../http/paging.ts';
 import { assetId, assetType, flag, metadata, projectId } from '../http/schema-types.ts';
-import { type Answer, type Idempotency, idempotencyHeader, once, sendAnswer } from '../idempotency/idempotency.ts';
+import type { Answer } from '../idempotency/idempotency.ts';
+import { answering, answeringIfNamed, sendAnswer } from '../idempotency/requests.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import { checkFileName } from '../validation/file-name.ts';
 import { extensionFits } from '../validation/media-types.ts';
@@ -16,7 +18,6 @@ import type { AssetsRepository } from './repository.ts';
 
 export interface AssetRoutesOptions {
   assets: AssetsRepository;
-  idempotency: Idempotency;
 }
 
 const byId = z.object({ id: assetId });
@@ -102,7 +103,7 @@ const assetPatch = z
   .refine((patch) => Object.keys(patch).length > 0, 'must change something')
   .meta({ id: 'AssetPatch' });
 
-export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOptions): void {
+export function assetRoutes(app: App, { assets }: AssetRoutesOptions): void {
   app.get(
     '/v1/assets',
     {
@@ -215,11 +216,11 @@ export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOption
         changes,
         ifMatch === undefined ? undefined : current.version,
         actorOf(request),
+        committing(request),
       );
       // Somebody was faster: trashed, deleted, or changed since it was read.
       if (!changed) throw await whyNot(assets, caller.id, params.id, ifMatch);
-      reply.header('etag', recordTag(changed));
-      return toDocument(changed);
+      return sendAnswer(reply, answerOf(changed));
     },
   );
 
@@ -236,34 +237,29 @@ export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOption
         querystring: z.strictObject({
           permanent: flag,
         }),
-        headers: idempotencyHeader.extend({
-          'if-match': z.string().optional().meta({ description: 'Entity tag of the record' }),
-        }),
+        headers: z.object({ 'if-match': z.string().optional().meta({ description: 'Entity tag of the record' }) }),
       },
       config: {
         success: { status: 204, description: 'Done' },
-        problems: ['not-found', 'precondition-failed', 'request-in-progress', 'idempotency-key-reused'],
+        problems: ['not-found', 'precondition-failed'],
       },
     },
     async (request, reply) => {
       const { caller, params, query } = request;
       const ifMatch = request.headers['if-match'];
       const actor = actorOf(request);
-      const operation = ['deleteAsset', params.id, query.permanent, ifMatch];
-      const answer = await once(idempotency, request, operation, async (commit) => {
-        const current = await required(assets.find(caller.id, params.id));
-        requireMatch(ifMatch, current);
-        const version = ifMatch === undefined ? undefined : current.version;
-        const inTransaction = (transaction: Executor) => commit(transaction, gone);
-        const done = query.permanent
-          ? await assets.delete(caller.id, params.id, version, actor, inTransaction)
-          : await assets.trash(caller.id, params.id, version, actor, inTransaction);
-        // Somebody was faster: deleted, or changed since it was read.
-        if (!done) requireMatch(ifMatch, await required(assets.find(caller.id, params.id)));
-        if (!done) throw assetNotFound();
-        return gone;
-      });
-      return sendAnswer(reply, answer);
+      const commit = answering(request);
+      const current = await required(assets.find(caller.id, params.id));
+      requireMatch(ifMatch, current);
+      const version = ifMatch === undefined ? undefined : current.version;
+      const inTransaction = (transaction: Executor) => commit(transaction, gone);
+      const done = query.permanent
+        ? await assets.delete(caller.id, params.id, version, actor, inTransaction)
+        : await assets.trash(caller.id, params.id, version, actor, inTransaction);
+      // Somebody was faster: deleted, or changed since it was read.
+      if (!done) requireMatch(ifMatch, await required(assets.find(caller.id, params.id)));
+      if (!done) throw assetNotFound();
+      return sendAnswer(reply, gone);
     },
   );
 
@@ -284,18 +280,28 @@ export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOption
     },
     async (request, reply) => {
       const { caller, params } = request;
-      const restored = await assets.restore(caller.id, params.id, actorOf(request));
+      const restored = await assets.restore(caller.id, params.id, actorOf(request), committing(request));
       if (!restored) {
         await required(assets.find(caller.id, params.id));
         throw new Problem('wrong-state', { detail: 'The asset is not in the trash.' });
       }
-      reply.header('etag', recordTag(restored));
-      return toDocument(restored);
+      return sendAnswer(reply, answerOf(restored));
     },
   );
 }
 
 const gone: Answer = { status: 204, headers: {} };
+
+/** A changed record. */
+function answerOf(asset: Asset): Answer {
+  return { status: 200, headers: { etag: recordTag(asset) }, body: toDocument(asset) };
+}
+
+/** Writes the answer in the transaction of the change; without an Idempotency-Key the change needs no transaction. */
+function committing(request: FastifyRequest) {
+  const commit = answeringIfNamed(request);
+  return commit && ((transaction: Executor, asset: Asset) => commit(transaction, answerOf(asset)));
+}
 
 /** @throws Problem not-found */
 export async function required(found: Promise<Asset | undefined>): Promise<Asset> {

@@ -58,7 +58,7 @@ export const uploads: Feature<Core> = {
 
 /** Raw, resumable and disk parts parse no body, so each has a scope of its own. */
 async function routes(app: App, core: Core): Promise<void> {
-  const { store, stopping, uploadLimit, idempotency, toPublicUrl, database } = core;
+  const { store, stopping, uploadLimit, idempotency, toPublicUrl } = core;
   const context = uploadContext(core);
   const options = { context, intake: new Intake(context), uploadLimit, idempotency, stopping };
   const direct = new DirectUploads(context);
@@ -66,7 +66,7 @@ async function routes(app: App, core: Core): Promise<void> {
   await app.register(async (scope) => formUploadRoutes(scope as App, options));
   await app.register(async (scope) => rawUploadRoute(scope as App, options));
   await app.register(async (scope) => resumableUploadRoutes(scope as App, { ...options, resumable }));
-  directUploadRoutes(app, { ...options, toPublicUrl, direct, database: database.database });
+  directUploadRoutes(app, { ...options, toPublicUrl, direct });
   if (store instanceof DiskObjectStore)
     await app.register(async (scope) => diskPartRoute(scope as App, { context, store, stopping }));
 }

@@ -7,7 +7,7 @@ import { actorOf } from '../../http/authentication.ts';
 import { asProblem } from '../../http/error-handler.ts';
 import type { App } from '../../http/openapi.ts';
 import { binary } from '../../http/schema-types.ts';
-import { idempotencyHeader, sendAnswer } from '../../idempotency/idempotency.ts';
+import { sendAnswer } from '../../idempotency/requests.ts';
 import { ClientGone, Problem, type ProblemDocument, problemDocument } from '../../problems.ts';
 import { baseName } from '../../validation/file-name.ts';
 import { checkFormType, FormReader, parserOptions } from '../form-reader.ts';
@@ -20,6 +20,7 @@ import {
   description,
   receiveOnce,
   requestSignal,
+  reserveKey,
   type UploadRouteOptions,
   uploadProblems,
 } from './upload-request.ts';
@@ -72,11 +73,11 @@ export async function formUploadRoutes(app: App, options: UploadRouteOptions): P
         summary: 'Upload one file by a form',
         description:
           'Fields first, then the file. The media type is told from the bytes; what the form declares must agree.',
-        headers: idempotencyHeader,
         response: { 201: assetDocument },
       },
       config: {
         streamsBody: true,
+        idempotent: 'content',
         requestBody: { required: true, content: { 'multipart/form-data': { schema: uploadForm } } },
         success: { status: 201, description: 'The stored asset', headers: locationHeader },
         problems: ['malformed-multipart', 'unexpected-part', ...uploadProblems],
@@ -111,11 +112,11 @@ export async function formUploadRoutes(app: App, options: UploadRouteOptions): P
         summary: `Upload 1 to ${BATCH_FILES} files by a form`,
         description:
           'Fields first, then the files; the fields hold for all of them. Each file is stored or refused by itself, and under an `Idempotency-Key` each has its own answer by its place.',
-        headers: idempotencyHeader,
         response: { 200: batchOutcome },
       },
       config: {
         streamsBody: true,
+        idempotent: 'content',
         requestBody: { required: true, content: { 'multipart/form-data': { schema: batchForm } } },
         success: { status: 200, description: 'An outcome per file' },
         problems: ['malformed-multipart', 'unexpected-part', ...uploadProblems],
@@ -127,6 +128,7 @@ export async function formUploadRoutes(app: App, options: UploadRouteOptions): P
         const signal = requestSignal(reply, stopping);
         const form = new FormReader(request, signal);
         const results: Result[] = [];
+        await reserveKey(options, request);
         let { fields, file } = await form.untilFile('files', batchDescription);
         if (!file)
           throw new Problem('unexpected-part', {

@@ -8,6 +8,7 @@ import { asProblem } from '../../http/error-handler.ts';
 import { assetType, binaryDigest, metadata, projectId } from '../../http/schema-types.ts';
 import type { UploadLimit } from '../../http/upload-limit.ts';
 import { type Answer, type Fate, type Idempotency, idempotencyKey } from '../../idempotency/idempotency.ts';
+import { operationOf } from '../../idempotency/requests.ts';
 import { ClientGone, Problem, type ProblemType } from '../../problems.ts';
 import { limitFor } from '../../validation/file-validation.ts';
 import { throughProcess, type UploadContext } from '../context.ts';
@@ -41,8 +42,6 @@ export const uploadProblems: ProblemType[] = [
   'digest-mismatch',
   'too-many-uploads',
   'overloaded',
-  'request-in-progress',
-  'idempotency-key-reused',
 ];
 
 /** Metadata as JSON text, where there is no JSON body. */
@@ -118,9 +117,12 @@ export async function receiveOnce(
   // No key of a client holds a space.
   const key = index === undefined ? named : `${named} ${index}`;
   const { fileName, projectId, assetType, metadata, declaredType, sha256, size } = arrival;
-  const content = [fileName, projectId, assetType, metadata, declaredType, sha256?.toString('hex'), size];
-  const claim = await idempotency.claim(request.caller.id, key, ['upload', ...content], (id) =>
-    fateOf(context.uploads, id),
+  const content = { fileName, projectId, assetType, metadata, declaredType, sha256: sha256?.toString('hex') };
+  const claim = await idempotency.claim(
+    request.caller.id,
+    key,
+    { operation: operationOf(request), content, size },
+    (id) => fateOf(context.uploads, id),
   );
   if (claim.kind === 'replay') {
     await requireSameBytes(arrival, claim.answer);
@@ -137,6 +139,12 @@ export async function receiveOnce(
   } finally {
     claim.close();
   }
+}
+
+/** Keeps the key of a request for several files, each of which is then received under a key of its own. */
+export async function reserveKey({ idempotency }: UploadRouteOptions, request: FastifyRequest): Promise<void> {
+  const key = idempotencyKey(request.headers['idempotency-key']);
+  if (key !== undefined) await idempotency.reserve(request.caller.id, key, operationOf(request));
 }
 
 /** What became of an upload whose process may be dead. */
