@@ -282,7 +282,8 @@ export class AppendRequest {
   #attributes() {
     const { fileName, createdAt } = this.#session;
     const described = { name: fileName, createdAt };
-    return objectAttributes(described, this.#request.actor, this.#validatedType(), undefined);
+    const uploader = this.#context.objectKeys.nameOf(this.#request.actor.callerId);
+    return objectAttributes(described, uploader, this.#validatedType(), undefined);
   }
 
   async #offsetNow(): Promise<number> {

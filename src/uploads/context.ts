@@ -15,7 +15,16 @@ const CONTENDED_RATE = 64 * 1024;
 
 export type UploadOutcome = 'stored' | 'refused' | 'aborted' | 'failed';
 
-type Shared = 'config' | 'policies' | 'database' | 'store' | 'buffers' | 'admission' | 'tasks' | 'onError';
+type Shared =
+  | 'config'
+  | 'policies'
+  | 'database'
+  | 'store'
+  | 'objectKeys'
+  | 'buffers'
+  | 'admission'
+  | 'tasks'
+  | 'onError';
 
 export interface UploadContext extends Pick<Core, Shared> {
   uploads: UploadsRepository;
@@ -26,9 +35,9 @@ export interface UploadContext extends Pick<Core, Shared> {
 
 /** The context of all uploads of a process. */
 export function uploadContext(core: Core): UploadContext {
-  const { config, policies, database, store, buffers, admission, tasks, onError } = core;
+  const { config, policies, database, store, objectKeys, buffers, admission, tasks, onError } = core;
   return {
-    ...{ config, policies, database, store, buffers, admission, tasks, onError },
+    ...{ config, policies, database, store, objectKeys, buffers, admission, tasks, onError },
     uploads: uploadsRepository(core, database),
     sessions: new UploadSessionsRepository(database),
     quotas: new QuotasRepository(database, config.DEFAULT_QUOTA),

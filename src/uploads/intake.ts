@@ -148,10 +148,10 @@ class SingleUpload {
   disowned = false;
 
   constructor(arrival: Arrival, context: UploadContext) {
-    const { config, policies, store, buffers } = context;
+    const { objectKeys, policies, store, buffers } = context;
     this.#arrival = arrival;
     this.#context = context;
-    this.record = newUpload(arrival, config.S3_KEY_PREFIX, (detail) => ({ parameter: 'fileName', detail }));
+    this.record = newUpload(arrival, objectKeys, (detail) => ({ parameter: 'fileName', detail }));
     this.#limit = throughProcess(context, limitFor(policies, arrival));
     this.#validation = new FileValidation(policies, { ...arrival, fileName: this.record.name });
     this.#writer = new PartWriter({
@@ -160,8 +160,10 @@ class SingleUpload {
       key: this.record.objectKey,
       partsInFlight: partsInFlightOf(context),
       signal: arrival.signal,
-      attributes: () =>
-        objectAttributes(this.record, arrival.actor, this.#stored(), this.#sha256 ?? this.#arrival.sha256),
+      attributes: () => {
+        const uploader = objectKeys.nameOf(arrival.actor.callerId);
+        return objectAttributes(this.record, uploader, this.#stored(), this.#sha256 ?? this.#arrival.sha256);
+      },
       beforeSending: (bytes) => this.#reserve(bytes),
     });
   }
