@@ -135,6 +135,11 @@ const renewKey = compile('renew-idempotency-key', (p: Parameter<keyof Attempt | 
     .where(isHeld(p)),
 );
 
+/** One that names an upload stays: whoever asks again has to look what became of that. */
+const freeKey = compile('free-idempotency-key', (p: Parameter<keyof Attempt>) =>
+  build.delete(keys).where(and(isHeld(p), isNull(keys.assetId))),
+);
+
 const nameAsset = compile('name-asset-of-idempotency-key', (p: Parameter<keyof Attempt | 'assetId'>) =>
   build
     .update(keys)
@@ -216,7 +221,8 @@ export class IdempotencyRepository {
 
   /** The lease ends now. */
   async free(attempt: Attempt): Promise<void> {
-    await this.#database.run(renewKey, { ...attempt, lease: 0 });
+    const { rowCount } = await this.#database.run(freeKey, { ...attempt });
+    if (rowCount === 0) await this.#database.run(renewKey, { ...attempt, lease: 0 });
   }
 
   /** Writes down which upload the attempt has begun. @returns false when the attempt has lost the key */
