@@ -397,6 +397,12 @@ export const settings = {
     '1000',
     'Uploads that a caller may begin in an hour, over all instances; 0 for no limit.',
   ),
+  IDEMPOTENCY_KEYS_PER_HOUR: setting(
+    'Limits',
+    count,
+    '10000',
+    'Requests with an Idempotency-Key that a caller may send in an hour, over all instances; 0 for no limit.',
+  ),
   REQUESTS_PER_MINUTE: setting(
     'Limits',
     count,

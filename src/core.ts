@@ -7,6 +7,7 @@ import { BackgroundTasks } from './background-tasks.ts';
 import { type Config, type Settings, type SettingValues, settingsIn } from './config.ts';
 import type { DatabaseHandle } from './database/client.ts';
 import type { Outbox } from './database/outbox.ts';
+import { readSharedSecret } from './database/secrets.ts';
 import type { Feature } from './feature.ts';
 import { Admission } from './http/admission.ts';
 import { AnswerGuard } from './http/answer-guard.ts';
@@ -18,6 +19,7 @@ import { UploadLimit } from './http/upload-limit.ts';
 import { Idempotency } from './idempotency/idempotency.ts';
 import { JobQueue } from './jobs/queue.ts';
 import { Problem, RETRY_SOON } from './problems.ts';
+import { ObjectKeys } from './storage/object-key.ts';
 import type { ObjectStore } from './storage/object-store.ts';
 import { PartBuffers } from './storage/part-buffers.ts';
 import type { UploadPolicies } from './validation/upload-policies.ts';
@@ -38,6 +40,7 @@ export interface Core {
   /** What waits and what failed. */
   readonly jobs: JobQueue;
   readonly store: ObjectStore;
+  readonly objectKeys: ObjectKeys;
   readonly buffers: PartBuffers;
   /** Places for uploads. */
   readonly admission: Admission;
@@ -77,7 +80,7 @@ export interface Resources {
 
 /** The core with what only its owner may do. */
 export interface OpenCore extends Core {
-  /** Lets jobs be enqueued, and runs them where the role says so; before anything is listened to. */
+  /** Reads what instances share, lets jobs be enqueued, and runs them where the role says so; before anything is listened to. */
   startWork(): Promise<void>;
   /** Uploads still running are ended. */
   stopUploads(): void;
@@ -99,6 +102,7 @@ export function openCore(resources: Resources, features: readonly Feature<Core>[
   });
   const slowUploads = new SlowClients();
   const answers = new AnswerGuard({ minimumRate: config.MIN_DOWNLOAD_RATE, grace: config.READ_TIMEOUT });
+  let keySecret: Buffer | undefined;
   const core: OpenCore = {
     config,
     policies: resources.policies,
@@ -108,6 +112,10 @@ export function openCore(resources: Resources, features: readonly Feature<Core>[
     jobs,
     store,
     buffers: new PartBuffers(config.UPLOAD_MEMORY, config.PART_SIZE, (callerId) => slowUploads.endOne(callerId)),
+    objectKeys: new ObjectKeys(config.S3_KEY_PREFIX, () => {
+      if (keySecret) return keySecret;
+      throw new Error('object keys are made when the service has started');
+    }),
     admission: new Admission({
       total: config.UPLOADS_AT_ONCE,
       perCaller: config.UPLOADS_PER_CALLER,
@@ -121,7 +129,12 @@ export function openCore(resources: Resources, features: readonly Feature<Core>[
     ),
     answers,
     uploadLimit: new UploadLimit(database.database, config.UPLOADS_PER_HOUR),
-    idempotency: new Idempotency({ database, lease: config.UPLOAD_LEASE / 1000, onError }),
+    idempotency: new Idempotency({
+      database,
+      lease: config.UPLOAD_LEASE / 1000,
+      keysPerHour: config.IDEMPOTENCY_KEYS_PER_HOUR,
+      onError,
+    }),
     metrics,
     log: logger,
     stopping: stopping.signal,
@@ -130,6 +143,7 @@ export function openCore(resources: Resources, features: readonly Feature<Core>[
     settings: (own) => settingsIn(config, own),
     onError,
     startWork: async () => {
+      keySecret = await readSharedSecret(background.database, 'object-keys');
       await jobs.start();
       if (config.ROLE !== 'api') await jobs.work(core);
     },

@@ -24,6 +24,7 @@ import { limitRequests } from './http/rate-limit.ts';
 import { RefusalLimit } from './http/refusal-limit.ts';
 import { logRequests, requestIdOf } from './http/request-log.ts';
 import { checkRequests } from './http/well-formed.ts';
+import { honourIdempotencyKeys } from './idempotency/requests.ts';
 
 const MAX_PARAMETER = 8192;
 /** Larger socket reads cost fewer turns of the event loop per MiB. */
@@ -69,6 +70,8 @@ export async function buildServer(
     },
   });
   const app = fastify(core, { connections, crossOrigin, refusals });
+  // First, for what it adds to the contract.
+  honourIdempotencyKeys(app, core.idempotency);
   const write = useZod(app, checkAnswers);
   const paths = new KnownPaths(app);
   installErrorHandler(app);

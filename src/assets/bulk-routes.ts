@@ -3,7 +3,8 @@ import { z } from 'zod';
 import { actorOf } from '../http/authentication.ts';
 import type { App } from '../http/openapi.ts';
 import { assetId } from '../http/schema-types.ts';
-import { type Answer, idempotencyHeader, once, sendAnswer } from '../idempotency/idempotency.ts';
+import type { Answer } from '../idempotency/idempotency.ts';
+import { answering, sendAnswer } from '../idempotency/requests.ts';
 import { assetNotFound, type Problem, problemDocument } from '../problems.ts';
 import type { BulkAction } from './bulk.ts';
 import { type AssetRoutesOptions, notInTrash } from './routes.ts';
@@ -51,7 +52,7 @@ const bulkOutcome = z
   })
   .meta({ id: 'BulkOutcome' });
 
-export function bulkRoutes(app: App, { assets, idempotency }: AssetRoutesOptions): void {
+export function bulkRoutes(app: App, { assets }: AssetRoutesOptions): void {
   app.post(
     '/v1/assets/bulk',
     {
@@ -61,19 +62,12 @@ export function bulkRoutes(app: App, { assets, idempotency }: AssetRoutesOptions
         summary: `Trash, restore or delete up to ${MAX_IDS} assets`,
         description:
           'Each asset is changed or refused by itself; the outcomes are those of the requests for one asset. All changes are made together, or none when the request fails. It counts as so many requests as it has ids.',
-        headers: idempotencyHeader,
         body: bulkChange,
         response: { 200: bulkOutcome },
       },
       config: {
         success: { status: 200, description: 'An outcome per id' },
-        problems: [
-          'malformed-request',
-          'request-in-progress',
-          'too-large',
-          'unsupported-media-type',
-          'idempotency-key-reused',
-        ],
+        problems: ['malformed-request', 'too-large', 'unsupported-media-type'],
       },
     },
     async (request, reply) => {
@@ -82,23 +76,20 @@ export function bulkRoutes(app: App, { assets, idempotency }: AssetRoutesOptions
       request.countAs(ids.length);
       // Postgres writes ids in lower case.
       const named = ids.map((id) => id.toLowerCase());
-      const operation = ['bulkChangeAssets', change, named];
-      const answer = await once(idempotency, request, operation, async (commit) => {
-        const answerTo = (found: ReadonlyMap<string, 'done' | 'wrong-state'>): Answer => ({
-          status: 200,
-          headers: {},
-          body: { results: named.map((id) => resultOf(id, found.get(id), request.id)) },
-        });
-        const found = await assets.changeMany(
-          request.caller.id,
-          [...new Set(named)],
-          change,
-          actorOf(request),
-          (transaction, outcomes) => commit(transaction, answerTo(outcomes)),
-        );
-        return answerTo(found);
+      const commit = answering(request);
+      const answerTo = (found: ReadonlyMap<string, 'done' | 'wrong-state'>): Answer => ({
+        status: 200,
+        headers: {},
+        body: { results: named.map((id) => resultOf(id, found.get(id), request.id)) },
       });
-      return sendAnswer(reply, answer);
+      const found = await assets.changeMany(
+        request.caller.id,
+        [...new Set(named)],
+        change,
+        actorOf(request),
+        (transaction, outcomes) => commit(transaction, answerTo(outcomes)),
+      );
+      return sendAnswer(reply, answerTo(found));
     },
   );
 }

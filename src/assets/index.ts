@@ -22,10 +22,10 @@ export const assets: Feature<Core> = {
   ],
   auditActions: assetActions,
   routes: (app, core) => {
-    const { database, outbox, store, downloads, idempotency, config, metrics, toPublicUrl } = core;
+    const { database, outbox, store, downloads, config, metrics, toPublicUrl } = core;
     const repository = new AssetsRepository(database, outbox);
-    assetRoutes(app, { assets: repository, idempotency });
-    bulkRoutes(app, { assets: repository, idempotency });
+    assetRoutes(app, { assets: repository });
+    bulkRoutes(app, { assets: repository });
     downloadRoutes(app, {
       assets: repository,
       store,

@@ -160,6 +160,9 @@ export interface AssetChanges {
 /** How long a database that is away is borne where the outcome of a commit may be unknown. Milliseconds. */
 const DELETION_PATIENCE = 2000;
 
+/** What belongs into the transaction that changes an asset, such as the answer to a request that may be repeated. */
+type WithAsset = (transaction: Executor, asset: Asset) => Promise<void>;
+
 /** Called first in a transaction of a job; see JobContext. */
 type Fence = (transaction: Executor) => Promise<void>;
 
@@ -208,6 +211,7 @@ export class AssetsRepository {
   /**
    * Changes the record; the object is not touched.
    * @param version only when the record still has this version
+   * @param inTransaction what belongs into the same transaction
    * @returns undefined when there is no such asset out of the trash, or its version is another
    */
   async update(
@@ -216,8 +220,9 @@ export class AssetsRepository {
     { name, projectId, metadata }: AssetChanges,
     version: number | undefined,
     actor: Actor,
+    inTransaction?: WithAsset,
   ): Promise<Asset | undefined> {
-    return this.#one(updateAsset, {
+    const values = {
       id,
       ownerId,
       version: version ?? null,
@@ -226,7 +231,8 @@ export class AssetsRepository {
       projectId: projectId ?? null,
       metadata: metadata ?? null,
       ...actor,
-    });
+    };
+    return this.#change(updateAsset, values, inTransaction);
   }
 
   /**
@@ -256,8 +262,14 @@ export class AssetsRepository {
    * @param version only when the record still has this version
    * @returns undefined when there is no such asset in the trash
    */
-  async restore(ownerId: string, id: string, version: number | undefined, actor: Actor): Promise<Asset | undefined> {
-    return this.#one(restoreAsset, { id, ownerId, version: version ?? null, ...actor });
+  async restore(
+    ownerId: string,
+    id: string,
+    version: number | undefined,
+    actor: Actor,
+    inTransaction?: WithAsset,
+  ): Promise<Asset | undefined> {
+    return this.#change(restoreAsset, { id, ownerId, version: version ?? null, ...actor }, inTransaction);
   }
 
   /**
@@ -385,6 +397,21 @@ export class AssetsRepository {
       const removed = await held(transaction, ids);
       if (removed.length > 0) await transaction.run(forgetAssets, { ids: removed });
       return removed;
+    });
+  }
+
+  /** Changes one record: by one statement, or by one transaction where something else belongs to it. */
+  async #change<Name extends string>(
+    statement: Statement<Name, AssetRow>,
+    values: Values<Name>,
+    inTransaction: WithAsset | undefined,
+  ): Promise<Asset | undefined> {
+    if (!inTransaction) return this.#one(statement, values);
+    return this.#handle.transact(async (transaction) => {
+      const { rows } = await transaction.run(statement, values);
+      const asset = rows[0] && toAsset(rows[0]);
+      if (asset) await inTransaction(transaction, asset);
+      return asset;
     });
   }
 

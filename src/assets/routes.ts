@@ -1,11 +1,13 @@
 /** The catalogue of assets over HTTP: list, get, change, trash, restore, delete. */
+import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Executor } from '../database/client.ts';
 import { actorOf } from '../http/authentication.ts';
 import type { App } from '../http/openapi.ts';
 import { decodeCursor, encodeCursor } from '../http/paging.ts';
 import { assetId, assetType, flag, metadata, projectId, projectIdOrNone } from '../http/schema-types.ts';
-import { type Answer, type Idempotency, idempotencyHeader, once, sendAnswer } from '../idempotency/idempotency.ts';
+import type { Answer } from '../idempotency/idempotency.ts';
+import { answering, answeringIfNamed, sendAnswer } from '../idempotency/requests.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import { checkFileName } from '../validation/file-name.ts';
 import { extensionFits } from '../validation/media-types.ts';
@@ -16,7 +18,6 @@ import type { AssetsRepository } from './repository.ts';
 
 export interface AssetRoutesOptions {
   assets: AssetsRepository;
-  idempotency: Idempotency;
 }
 
 const byId = z.object({ id: assetId });
@@ -113,7 +114,7 @@ const assetPatch = z
   .refine((patch) => Object.keys(patch).length > 0, 'must change something')
   .meta({ id: 'AssetPatch', override: { minProperties: 1 } });
 
-export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOptions): void {
+export function assetRoutes(app: App, { assets }: AssetRoutesOptions): void {
   app.get(
     '/v1/assets',
     {
@@ -225,10 +226,9 @@ export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOption
           if (trashedAt) throw inTrash();
         },
         change: (version, current) =>
-          assets.update(caller.id, params.id, changesOf(body, current), version, actorOf(request)),
+          assets.update(caller.id, params.id, changesOf(body, current), version, actorOf(request), committing(request)),
       });
-      reply.header('etag', recordTag(changed));
-      return toDocument(changed);
+      return sendAnswer(reply, answerOf(changed));
     },
   );
 
@@ -245,31 +245,28 @@ export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOption
         querystring: z.strictObject({
           permanent: flag,
         }),
-        headers: idempotencyHeader.extend(recordConditions.shape),
+        headers: recordConditions,
       },
       config: {
         success: { status: 204, description: 'Done' },
-        problems: ['not-found', 'precondition-failed', 'request-in-progress', 'idempotency-key-reused'],
+        problems: ['not-found', 'precondition-failed'],
       },
     },
     async (request, reply) => {
       const { caller, params, query, headers } = request;
       const conditions = conditionsOf(headers);
       const actor = actorOf(request);
-      const operation = ['deleteAsset', params.id, query.permanent, headers['if-match'], headers['if-none-match']];
-      const answer = await once(idempotency, request, operation, async (commit) => {
-        const inTransaction = (transaction: Executor) => commit(transaction, gone);
-        await changeUnder({
-          conditions,
-          read: () => required(assets.find(caller.id, params.id)),
-          change: (version) =>
-            query.permanent
-              ? assets.delete(caller.id, params.id, version, actor, inTransaction)
-              : assets.trash(caller.id, params.id, version, actor, inTransaction),
-        });
-        return gone;
+      const commit = answering(request);
+      const inTransaction = (transaction: Executor) => commit(transaction, gone);
+      await changeUnder({
+        conditions,
+        read: () => required(assets.find(caller.id, params.id)),
+        change: (version) =>
+          query.permanent
+            ? assets.delete(caller.id, params.id, version, actor, inTransaction)
+            : assets.trash(caller.id, params.id, version, actor, inTransaction),
       });
-      return sendAnswer(reply, answer);
+      return sendAnswer(reply, gone);
     },
   );
 
@@ -297,15 +294,25 @@ export function assetRoutes(app: App, { assets, idempotency }: AssetRoutesOption
         check: ({ trashedAt }) => {
           if (!trashedAt) throw notInTrash();
         },
-        change: (version) => assets.restore(caller.id, params.id, version, actorOf(request)),
+        change: (version) => assets.restore(caller.id, params.id, version, actorOf(request), committing(request)),
       });
-      reply.header('etag', recordTag(restored));
-      return toDocument(restored);
+      return sendAnswer(reply, answerOf(restored));
     },
   );
 }
 
 const gone: Answer = { status: 204, headers: {} };
+
+/** A changed record. */
+function answerOf(asset: Asset): Answer {
+  return { status: 200, headers: { etag: recordTag(asset) }, body: toDocument(asset) };
+}
+
+/** Writes the answer in the transaction of the change; without an Idempotency-Key the change needs no transaction. */
+function committing(request: FastifyRequest) {
+  const commit = answeringIfNamed(request);
+  return commit && ((transaction: Executor, asset: Asset) => commit(transaction, answerOf(asset)));
+}
 
 /** @throws Problem not-found */
 export async function required(found: Promise<Asset | undefined>): Promise<Asset> {

@@ -7,11 +7,13 @@
  * holds across instances and crashes. While a request runs, it renews a lease; whoever finds the lease expired first looks
  * what became of the upload, and then takes the key over. From then on the earlier attempt can commit nothing.
  *
- * Kept are answers that another try would get too: successes, and refusals of what was sent. Whatever may change by itself
- * (quota, limits, faults) leaves the key free.
+ * Kept are answers that another try would get too: successes, and refusals of a file that was sent. Whatever may change by
+ * itself (quota, limits, faults), and what was refused without a file, leaves the key free: asked again, it is looked at again,
+ * and nothing is left of it. What a caller may leave is counted, too.
+ *
+ * Which operations honour a key, and how, is in requests.ts.
  */
 import { createHash, randomUUID } from 'node:crypto';
-import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { LEASE_RENEWALS } from '../config.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
@@ -19,7 +21,8 @@ import { Problem } from '../problems.ts';
 import { type Attempt, IdempotencyRepository, type StoredAnswer } from './repository.ts';
 
 const TRY_AGAIN = 2;
-const finalRefusals = new Set([404, 412, 413, 415, 422]);
+/** What is wrong with a file. */
+const finalRefusals = new Set([413, 415, 422]);
 
 /** What is sent, and sent again. */
 export interface Answer {
@@ -29,6 +32,16 @@ export interface Answer {
   body?: unknown;
 }
 
+/** Everything that makes it the same request. */
+export interface NamedRequest {
+  /** `operationId`. */
+  operation: string;
+  /** Parameters, fields, digest: whatever decides what is done. In any order of the properties. */
+  content: unknown;
+  /** Bytes of the file, where the request tells: two that differ are of two files, but one may leave it out. */
+  size?: number | undefined;
+}
+
 /** The right to answer a key. */
 export interface Claim {
   kind: 'claim';
@@ -36,7 +49,12 @@ export interface Claim {
   began(transaction: Executor, assetId: string): Promise<void>;
   /** Writes the answer, in the transaction of what it tells. @throws Problem when another attempt has the key by now */
   commit(transaction: Executor, answer: Answer): Promise<void>;
-  /** Ends the claim after a failure: a refusal is kept as the answer, or the key is free. Never throws. */
+  /**
+   * Ends the claim with what is sent, unless it was committed: a success or a final refusal is kept as the answer, or else the
+   * key is free. Never throws.
+   */
+  end(sent: StoredAnswer): Promise<void>;
+  /** The same after a failure whose problem document is sent. */
   fail(problem: Problem | undefined, requestId: string): Promise<void>;
   /** Ends the renewal; call when the request has ended, however. */
   close(): void;
@@ -54,6 +72,8 @@ export interface IdempotencyOptions {
   database: DatabaseHandle;
   /** Seconds after which a request that is not heard of counts as dead. */
   lease: number;
+  /** Keys that a caller may use in an hour, over all instances; 0 for no limit. */
+  keysPerHour: number;
   onError: (message: string, error: unknown) => void;
 }
 
@@ -87,33 +107,26 @@ export class Idempotency {
 
   constructor(options: IdempotencyOptions) {
     this.#options = options;
-    this.#keys = new IdempotencyRepository(options.database.database, options.lease);
+    this.#keys = new IdempotencyRepository(options.database.database, options);
   }
 
   /**
-   * @param request everything that makes it the same request: operation, parameters, fields, digest or size
    * @param fateOf looks what became of what an attempt named by `began`; without it, that counts as gone
-   * @throws Problem idempotency-key-reused, request-in-progress
+   * @throws Problem idempotency-key-reused, request-in-progress, too-many-requests
    */
   async claim(
     callerId: string,
     key: string,
-    request: unknown[],
+    request: NamedRequest,
     fateOf: (begunId: string) => Promise<Fate> = async () => ({ state: 'gone' }),
   ): Promise<Claim | Replay> {
-    const fingerprint = createHash('sha256').update(JSON.stringify(request)).digest();
     const attempt = { callerId, key, claim: randomUUID() };
     for (;;) {
-      if (await this.#keys.insert(attempt, fingerprint)) return this.#claimOf(attempt);
+      if (await this.#insert(attempt, request)) return this.#claimOf(attempt);
       const row = await this.#keys.find(callerId, key);
       // It expired between the two statements.
       if (!row) continue;
-      if (!row.fingerprint.equals(fingerprint)) {
-        throw new Problem('idempotency-key-reused', {
-          detail: 'This Idempotency-Key was used for another request. Use a new one.',
-          errors: [{ parameter: 'Idempotency-Key', detail: 'belongs to another request' }],
-        });
-      }
+      requireSame(row, request);
       if (row.status !== null) {
         return replay({
           status: row.status,
@@ -131,6 +144,30 @@ export class Idempotency {
       await mine.commit(this.#options.database.database, fate.answer);
       return replay(fate.answer);
     }
+  }
+
+  /**
+   * Keeps a key for an operation whose parts have keys of their own: whoever sends it again comes to those, and another
+   * operation under this key is refused.
+   * @throws Problem idempotency-key-reused, too-many-requests
+   */
+  async reserve(callerId: string, key: string, operation: string): Promise<void> {
+    const request = { operation, content: undefined };
+    while (!(await this.#insert({ callerId, key, claim: randomUUID() }, request))) {
+      const row = await this.#keys.find(callerId, key);
+      if (row) return requireSame(row, request);
+    }
+  }
+
+  /** @returns false when the key is there already */
+  async #insert(attempt: Attempt, request: NamedRequest): Promise<boolean> {
+    const { operation, size = null } = request;
+    const inserted = await this.#keys.insert(attempt, { operation, fingerprint: fingerprintOf(request), size });
+    if (inserted.isInserted || inserted.isKnown) return inserted.isInserted;
+    throw new Problem('too-many-requests', {
+      detail: `At most ${this.#options.keysPerHour} requests an hour may have an Idempotency-Key. Slow down.`,
+      retryAfter: inserted.seconds,
+    });
   }
 
   /** Answers kept for longer than they are promised go. */
@@ -153,30 +190,41 @@ export class Idempotency {
       },
       (lease * 1000) / LEASE_RENEWALS,
     ).unref();
-    const commit = async (executor: Executor, answer: Answer) => {
-      if (await this.#keys.answer(executor, attempt, toStore(answer))) return;
-      // The transaction may be here again because nobody heard that it was committed.
-      const row = await this.#keys.find(attempt.callerId, attempt.key, executor);
-      if (row?.claim !== attempt.claim || row.status === null) throw inProgress();
+    let isCommitted = false;
+    const store = async (executor: Executor, answer: StoredAnswer) => {
+      if (!(await this.#keys.answer(executor, attempt, answer))) {
+        // The transaction may be here again because nobody heard that it was committed.
+        const row = await this.#keys.find(attempt.callerId, attempt.key, executor);
+        if (row?.claim !== attempt.claim || row.status === null) throw inProgress();
+      }
+      isCommitted = true;
+    };
+    const end = async (sent: StoredAnswer) => {
+      clearInterval(renewal);
+      const isKept = sent.status < 400 || finalRefusals.has(sent.status);
+      // A transaction that failed after the answer was written has not kept it.
+      if (isCommitted && sent.status < 400) return;
+      try {
+        if (isKept) await store(database.database, sent);
+        else await this.#keys.free(attempt);
+      } catch (error) {
+        // Then its lease runs out.
+        onError('an idempotency key could not be answered or freed', error);
+      }
     };
     return {
       kind: 'claim',
-      commit,
+      commit: (executor, answer) => store(executor, toStore(answer)),
       began: async (executor, assetId) => {
         if (!(await this.#keys.nameAsset(executor, attempt, assetId))) throw inProgress();
       },
-      fail: async (problem, requestId) => {
-        clearInterval(renewal);
-        try {
-          if (problem && finalRefusals.has(problem.status)) {
-            const headers = { ...problem.headers, 'content-type': 'application/problem+json' };
-            await commit(database.database, { status: problem.status, headers, body: problem.toDocument(requestId) });
-          } else await this.#keys.free(attempt);
-        } catch (error) {
-          // Then its lease runs out.
-          onError('an idempotency key could not be freed', error);
-        }
-      },
+      end,
+      fail: (problem, requestId) =>
+        end({
+          status: problem?.status ?? 500,
+          headers: { ...problem?.headers, 'content-type': 'application/problem+json' },
+          body: problem ? JSON.stringify(problem.toDocument(requestId)) : null,
+        }),
       close: () => clearInterval(renewal),
     };
   }
@@ -197,34 +245,27 @@ function inProgress(): Problem {
   });
 }
 
-/**
- * Runs a request whose effect is one transaction. Without a key it just runs.
- * @param work does it; calls `commit` in its transaction when there is one
- */
-export async function once(
-  idempotency: Idempotency,
-  request: { caller: { id: string }; id: string; headers: Record<string, string | string[] | undefined> },
-  parameters: unknown[],
-  work: (commit: (transaction: Executor, answer: Answer) => Promise<void>) => Promise<Answer>,
-): Promise<Answer> {
-  const key = idempotencyKey(request.headers['idempotency-key']);
-  if (key === undefined) return work(async () => {});
-  const claim = await idempotency.claim(request.caller.id, key, parameters);
-  if (claim.kind === 'replay') return claim.answer;
-  try {
-    return await work(claim.commit);
-  } catch (error) {
-    await claim.fail(error instanceof Problem ? error : undefined, request.id);
-    throw error;
-  } finally {
-    claim.close();
-  }
+/** @throws Problem when the key belongs to another request */
+function requireSame(row: Awaited<ReturnType<IdempotencyRepository['find']>> & object, request: NamedRequest): void {
+  const { operation, size } = request;
+  const isSameSize = row.size === null || size === undefined || row.size === size;
+  if (row.fingerprint.equals(fingerprintOf(request)) && isSameSize) return;
+  const isOther = row.operation !== null && row.operation !== operation;
+  const whose = isOther ? `the operation ${row.operation}` : 'another request';
+  throw new Problem('idempotency-key-reused', {
+    detail: `This Idempotency-Key was used for ${whose}. Use a new one.`,
+    errors: [{ parameter: 'Idempotency-Key', detail: `belongs to ${whose}` }],
+  });
 }
 
-/** Sends an answer, be it a first one or a replay; the body has the shape of the operation, or is a problem document. */
-export function sendAnswer(reply: FastifyReply, { status, headers, body }: Answer): never {
-  reply.code(status).headers(headers);
-  // The schema of the success knows no problem documents, and what is sent again was checked when it was sent first.
-  if (status >= 400) reply.serializer((document) => JSON.stringify(document));
-  return reply.send(body) as never;
+function fingerprintOf({ operation, content }: NamedRequest): Buffer {
+  return createHash('sha256')
+    .update(JSON.stringify([operation, content], inOrder))
+    .digest();
+}
+
+/** Objects with their properties in order: JSON gives none, so two requests that differ in it are the same. */
+function inOrder(_key: string, value: unknown): unknown {
+  if (!(value instanceof Object) || Array.isArray(value)) return value;
+  return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
 }

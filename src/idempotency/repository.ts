@@ -1,7 +1,18 @@
 /** The keys of requests that may be sent again, and what was answered; see idempotency.ts. */
-import { and, eq, isNull, lt, lte, sql } from 'drizzle-orm';
+import { and, eq, exists, isNull, lt, lte, sql } from 'drizzle-orm';
+import { countOne } from '../database/caller-counts.ts';
 import type { Executor } from '../database/client.ts';
-import { build, compile, excluded, hoursAgo, inSeconds, now, type Parameter, typed } from '../database/statements.ts';
+import {
+  build,
+  compile,
+  excluded,
+  hoursAgo,
+  inSeconds,
+  now,
+  type Parameter,
+  typed,
+  writtenOut,
+} from '../database/statements.ts';
 import { idempotencyKeys as keys } from '../database/tables/idempotency.ts';
 
 const KEPT_HOURS = 24;
@@ -11,6 +22,13 @@ export interface Attempt {
   callerId: string;
   key: string;
   claim: string;
+}
+
+/** What tells whether another request is the same. */
+export interface Remembered {
+  operation: string;
+  fingerprint: Buffer;
+  size: number | null;
 }
 
 /** An answer as it is kept. */
@@ -32,33 +50,66 @@ const answered = (p: Parameter<keyof StoredAnswer>) => ({
   body: typed(p('body'), keys.body),
 });
 
-const insertKey = compile('insert-idempotency-key', (p: Parameter<keyof Attempt | 'fingerprint' | 'lease'>) =>
-  build
-    .insert(keys)
-    .values({
-      callerId: p('callerId'),
-      key: p('key'),
-      fingerprint: p('fingerprint'),
-      claim: p('claim'),
-      leaseExpiresAt: inSeconds(p('lease')),
-    })
-    .onConflictDoUpdate({
-      target: [keys.callerId, keys.key],
-      set: {
-        ...nothingYet,
-        fingerprint: excluded(keys.fingerprint),
-        claim: excluded(keys.claim),
-        leaseExpiresAt: excluded(keys.leaseExpiresAt),
-        createdAt: now,
-      },
-      setWhere: isOld,
-    }),
+const insertKey = compile(
+  'insert-idempotency-key',
+  (p: Parameter<keyof Attempt | keyof Remembered | 'lease' | 'keysPerHour'>) => {
+    const counted = build.$with('counted').as(countOne(p, 'idempotency-key'));
+    const isAllowed = sql`${p('keysPerHour')}::integer = 0 or ${counted.count} <= ${p('keysPerHour')}::integer`;
+    // Every column in the order of the table: drizzle-orm names them all.
+    const row = build
+      .select({
+        callerId: typed(p('callerId'), keys.callerId).as('caller_id'),
+        key: typed(p('key'), keys.key).as('key'),
+        operation: typed(p('operation'), keys.operation).as('operation'),
+        fingerprint: typed(p('fingerprint'), keys.fingerprint).as('fingerprint'),
+        size: typed(p('size'), keys.size).as('size'),
+        claim: typed(p('claim'), keys.claim).as('claim'),
+        leaseExpiresAt: inSeconds(p('lease')).as('lease_expires_at'),
+        assetId: sql`null::uuid`.as('asset_id'),
+        status: sql`null::integer`.as('status'),
+        headers: sql`null::jsonb`.as('headers'),
+        body: sql`null::text`.as('body'),
+        createdAt: sql`${now}`.as('created_at'),
+      })
+      .from(counted)
+      .where(isAllowed);
+    const inserted = build.$with('inserted').as(
+      build
+        .insert(keys)
+        .select(row)
+        .onConflictDoUpdate({
+          target: [keys.callerId, keys.key],
+          set: {
+            ...nothingYet,
+            operation: excluded(keys.operation),
+            fingerprint: excluded(keys.fingerprint),
+            size: excluded(keys.size),
+            claim: excluded(keys.claim),
+            leaseExpiresAt: excluded(keys.leaseExpiresAt),
+            createdAt: now,
+          },
+          setWhere: isOld,
+        })
+        .returning({ claim: keys.claim }),
+    );
+    return build
+      .with(counted, inserted)
+      .select({
+        isInserted: sql<boolean>`${exists(build.select().from(inserted))}`,
+        /** Over the limit, a key that is there may still be asked for its answer. */
+        isKnown: sql<boolean>`(${isAllowed}) or ${exists(build.select({ key: keys.key }).from(keys).where(hasKey(p)))}`,
+        seconds: counted.seconds,
+      })
+      .from(counted);
+  },
 );
 
 const findKey = compile('find-idempotency-key', (p: Parameter<'callerId' | 'key'>) =>
   build
     .select({
+      operation: keys.operation,
       fingerprint: keys.fingerprint,
+      size: keys.size,
       claim: keys.claim,
       isLive: sql<boolean>`${keys.leaseExpiresAt} > ${now}`,
       assetId: keys.assetId,
@@ -84,6 +135,11 @@ const renewKey = compile('renew-idempotency-key', (p: Parameter<keyof Attempt | 
     .where(isHeld(p)),
 );
 
+/** One that names an upload stays: whoever asks again has to look what became of that. */
+const freeKey = compile('free-idempotency-key', (p: Parameter<keyof Attempt>) =>
+  build.delete(keys).where(and(isHeld(p), isNull(keys.assetId))),
+);
+
 const nameAsset = compile('name-asset-of-idempotency-key', (p: Parameter<keyof Attempt | 'assetId'>) =>
   build
     .update(keys)
@@ -102,22 +158,50 @@ const answerUpload = compile('answer-upload-of-idempotency-key', (p: Parameter<'
     .where(and(eq(keys.assetId, p('assetId')), isNull(keys.status))),
 );
 
-const forgetOld = compile('forget-old-idempotency-keys', () => build.delete(keys).where(isOld), { named: false });
+/** Rows that one statement deletes: so none takes long, however many are old. */
+const BATCH = 5000;
+
+const forgetOld = compile(
+  'forget-old-idempotency-keys',
+  () => {
+    const old = build
+      .select({ callerId: keys.callerId, key: keys.key })
+      .from(keys)
+      .where(isOld)
+      .limit(writtenOut(BATCH))
+      .for('update', { skipLocked: true });
+    return build.delete(keys).where(sql`(${keys.callerId}, ${keys.key}) in (${old})`);
+  },
+  { named: false },
+);
 
 export class IdempotencyRepository {
   readonly #database: Executor;
   readonly #lease: number;
+  readonly #keysPerHour: number;
 
-  /** @param lease seconds after which an attempt that is not heard of counts as dead */
-  constructor(database: Executor, lease: number) {
+  /**
+   * @param lease seconds after which an attempt that is not heard of counts as dead
+   * @param keysPerHour of one caller; 0 for no limit
+   */
+  constructor(database: Executor, { lease, keysPerHour }: { lease: number; keysPerHour: number }) {
     this.#database = database;
     this.#lease = lease;
+    this.#keysPerHour = keysPerHour;
   }
 
-  /** @returns false when the key is there already and not yet old */
-  async insert(attempt: Attempt, fingerprint: Buffer): Promise<boolean> {
-    const { rowCount } = await this.#database.run(insertKey, { ...attempt, fingerprint, lease: this.#lease });
-    return rowCount === 1;
+  /**
+   * Counts the key and inserts it, by one statement.
+   * @returns `isInserted` false when the key is there already and not yet old, or when it is not, because the caller has had
+   *   too many (`isKnown` false; for how many `seconds` yet)
+   */
+  async insert(
+    attempt: Attempt,
+    remembered: Remembered,
+  ): Promise<{ isInserted: boolean; isKnown: boolean; seconds: number }> {
+    const values = { ...attempt, ...remembered, lease: this.#lease, keysPerHour: this.#keysPerHour };
+    const { rows } = await this.#database.run(insertKey, values);
+    return rows[0] ?? { isInserted: false, isKnown: true, seconds: 0 };
   }
 
   async find(callerId: string, key: string, executor = this.#database) {
@@ -137,7 +221,8 @@ export class IdempotencyRepository {
 
   /** The lease ends now. */
   async free(attempt: Attempt): Promise<void> {
-    await this.#database.run(renewKey, { ...attempt, lease: 0 });
+    const { rowCount } = await this.#database.run(freeKey, { ...attempt });
+    if (rowCount === 0) await this.#database.run(renewKey, { ...attempt, lease: 0 });
   }
 
   /** Writes down which upload the attempt has begun. @returns false when the attempt has lost the key */
@@ -158,6 +243,6 @@ export class IdempotencyRepository {
   }
 
   async forgetOld(): Promise<void> {
-    await this.#database.run(forgetOld, {});
+    while ((await this.#database.run(forgetOld, {})).rowCount === BATCH);
   }
 }

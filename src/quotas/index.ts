@@ -9,9 +9,6 @@ export const quotas: Feature<Core> = {
   name: 'quotas',
   tags: [{ name: 'Quotas', description: 'What an owner may store, and does' }],
   auditActions: quotaActions,
-  routes: (app, { database, config, idempotency }) =>
-    quotaRoutes(app, {
-      quotas: new QuotasRepository(database, config.DEFAULT_QUOTA),
-      idempotency,
-    }),
+  routes: (app, { database, config }) =>
+    quotaRoutes(app, { quotas: new QuotasRepository(database, config.DEFAULT_QUOTA) }),
 };

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { actorOf, MAX_SUBJECT } from '../http/authentication.ts';
 import type { App } from '../http/openapi.ts';
 import { bytesCount } from '../http/schema-types.ts';
-import { type Idempotency, idempotencyHeader, once, sendAnswer } from '../idempotency/idempotency.ts';
+import { answering, sendAnswer } from '../idempotency/requests.ts';
 import type { Quota, QuotasRepository } from './repository.ts';
 
 const quotaDocument = z
@@ -52,10 +52,7 @@ const ownerId = z
   });
 const byOwner = z.object({ ownerId });
 
-export function quotaRoutes(
-  app: App,
-  { quotas, idempotency }: { quotas: QuotasRepository; idempotency: Idempotency },
-): void {
+export function quotaRoutes(app: App, { quotas }: { quotas: QuotasRepository }): void {
   app.get(
     '/v1/quota',
     {
@@ -95,7 +92,6 @@ export function quotaRoutes(
         description:
           'A limit below the used bytes deletes nothing; it only stops uploads. Without `limit` the default applies to the owner again.',
         params: byOwner,
-        headers: idempotencyHeader,
         body: z
           .strictObject({
             limit: bytesCount
@@ -108,28 +104,17 @@ export function quotaRoutes(
       config: {
         scope: 'admin',
         success: { status: 200, description: 'The changed quota' },
-        problems: [
-          'missing-scope',
-          'malformed-request',
-          'too-large',
-          'unsupported-media-type',
-          'request-in-progress',
-          'idempotency-key-reused',
-        ],
+        problems: ['missing-scope', 'malformed-request', 'too-large', 'unsupported-media-type'],
       },
     },
     async (request, reply) => {
       const { params, body } = request;
       const answerOf = (quota: Quota) => ({ status: 200, headers: {}, body: toDocument(quota) });
-      const operation = ['setOwnerQuota', params.ownerId, body.limit];
-      const answer = await once(idempotency, request, operation, async (commit) =>
-        answerOf(
-          await quotas.setLimit(params.ownerId, body.limit, actorOf(request), (transaction, quota) =>
-            commit(transaction, answerOf(quota)),
-          ),
-        ),
+      const commit = answering(request);
+      const quota = await quotas.setLimit(params.ownerId, body.limit, actorOf(request), (transaction, changed) =>
+        commit(transaction, answerOf(changed)),
       );
-      return sendAnswer(reply, answer);
+      return sendAnswer(reply, answerOf(quota));
     },
   );
 }

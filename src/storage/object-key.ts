@@ -1,38 +1,53 @@
 /**
- * Object keys: opaque, fresh for every upload, and readable enough for an operator to see whose bytes these are. Names of
- * files are never in them. Ids are escaped so that only A-Z, a-z, 0-9, `_`, `-` and `~` remain, which no S3 server, URL
- * or file system takes for something else.
+ * Object keys: opaque, and fresh for every upload. A download link shows the key, so nothing in it tells whose the bytes are or
+ * what they are called: owner and project are keyed digests (HMAC-SHA-256) under a secret that all instances share, so that
+ * what belongs together still lies together. Keys that were made before that hold the ids themselves; each record has its own
+ * key, so they stay as they are.
  */
-import { createHash } from 'node:crypto';
+import { createHmac } from 'node:crypto';
 
-/** Below the 255 bytes of a file name on disk. */
-const MAX_SEGMENT = 200;
+/** Characters of base64url: 132 bits, so that no two ids meet. */
+const DIGEST = 22;
 
 export interface KeyParts {
-  /** Empty, or ends with a slash. */
-  prefix: string;
   projectId?: string;
   ownerId: string;
   assetId: string;
 }
 
-/** `{prefix}projects/{projectId}/assets/{id}/original`, or `{prefix}users/{ownerId}/assets/{id}/original` without a project. */
-export function objectKey({ prefix, projectId, ownerId, assetId }: KeyParts): string {
-  const scope = projectId === undefined ? `users/${escapeSegment(ownerId)}` : `projects/${escapeSegment(projectId)}`;
-  return `${prefix}${scope}/assets/${assetId}/original`;
-}
+export class ObjectKeys {
+  readonly #prefix: string;
+  readonly #secret: () => Buffer;
 
-/** One byte of UTF-8 outside the safe ones becomes `~` and two hexadecimal digits. Very long ids become their SHA-256. */
-export function escapeSegment(id: string): string {
-  let escaped = '';
-  for (const byte of Buffer.from(id)) {
-    const char = String.fromCharCode(byte);
-    escaped += /[A-Za-z0-9_-]/.test(char) ? char : `~${byte.toString(16).padStart(2, '0')}`;
+  /**
+   * @param prefix empty, or ends with a slash
+   * @param secret is asked for when the first key is made
+   */
+  constructor(prefix: string, secret: () => Buffer) {
+    this.#prefix = prefix;
+    this.#secret = secret;
   }
-  return escaped.length <= MAX_SEGMENT ? escaped : `~~${createHash('sha256').update(id).digest('hex')}`;
+
+  /** `{prefix}projects/{digest}/assets/{id}/original`, or `{prefix}users/{digest}/assets/{id}/original` without a project. */
+  keyOf({ projectId, ownerId, assetId }: KeyParts): string {
+    const scope =
+      projectId === undefined
+        ? `users/${this.#digest('user', ownerId)}`
+        : `projects/${this.#digest('project', projectId)}`;
+    return `${this.#prefix}${scope}/assets/${assetId}/original`;
+  }
+
+  /** Names a caller where whoever has a link can read it; the same name as in the keys of this owner. */
+  nameOf(callerId: string): string {
+    return this.#digest('user', callerId);
+  }
+
+  #digest(kind: 'user' | 'project', id: string): string {
+    return createHmac('sha256', this.#secret()).update(`${kind}:${id}`).digest('base64url').slice(0, DIGEST);
+  }
 }
 
-/** The asset whose original or derivative has this key; undefined for keys that are not made like ours. */
+/** The asset whose original or derivative has this key; undefined for keys that are not made like ours, now or earlier. */
 export function assetIdOf(prefix: string, key: string): string | undefined {
   if (!key.startsWith(prefix)) return undefined;
   return /^(?:projects|users)\/[A-Za-z0-9_~-]+\/assets\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\/[^/]+$/.exec(

@@ -366,7 +366,8 @@ export class AppendRequest {
     const described = { name: fileName, createdAt };
     const { mediaType, policy } = this.#validatedType();
     const { cacheControl } = policy;
-    return objectAttributes(described, this.#request.actor, { mediaType, cacheControl }, undefined);
+    const uploader = this.#context.objectKeys.nameOf(this.#request.actor.callerId);
+    return objectAttributes(described, uploader, { mediaType, cacheControl }, undefined);
   }
 
   async #offsetNow(): Promise<number> {

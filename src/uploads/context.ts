@@ -18,6 +18,7 @@ type Shared =
   | 'policies'
   | 'database'
   | 'store'
+  | 'objectKeys'
   | 'buffers'
   | 'admission'
   | 'slowUploads'
@@ -33,9 +34,9 @@ export interface UploadContext extends Pick<Core, Shared> {
 
 /** The context of all uploads of a process. */
 export function uploadContext(core: Core): UploadContext {
-  const { config, policies, database, store, buffers, admission, slowUploads, tasks, onError } = core;
+  const { config, policies, database, store, objectKeys, buffers, admission, slowUploads, tasks, onError } = core;
   return {
-    ...{ config, policies, database, store, buffers, admission, slowUploads, tasks, onError },
+    ...{ config, policies, database, store, objectKeys, buffers, admission, slowUploads, tasks, onError },
     uploads: uploadsRepository(core, database),
     sessions: new UploadSessionsRepository(database),
     quotas: new QuotasRepository(database, config.DEFAULT_QUOTA),

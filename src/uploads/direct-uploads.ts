@@ -99,8 +99,8 @@ export class DirectUploads {
    * @throws Problem
    */
   async create(file: NewDirectUpload, inTransaction?: InTransaction<SignedUpload>): Promise<SignedUpload> {
-    const { config } = this.#context;
-    const record = newUpload(file, config.S3_KEY_PREFIX, (detail) => ({ pointer: '/fileName', detail }));
+    const { config, objectKeys } = this.#context;
+    const record = newUpload(file, objectKeys, (detail) => ({ pointer: '/fileName', detail }));
     const validated = this.#validateDeclared(file, record.name);
     const life = await this.#linkLife(file.size);
     const session: NewSession & { size: number; assetType: string } = {
@@ -236,9 +236,10 @@ export class DirectUploads {
     life: number,
     inTransaction: InTransaction<SignedUpload> | undefined,
   ): Promise<SignedUpload> {
-    const { store, sessions } = this.#context;
+    const { store, sessions, objectKeys } = this.#context;
     const { id, ownerId, name, objectKey, createdAt } = record;
-    const attributes = objectAttributes(record, actor, { mediaType, cacheControl: policy.cacheControl }, sha256);
+    const uploader = objectKeys.nameOf(actor.callerId);
+    const attributes = objectAttributes(record, uploader, { mediaType, cacheControl: policy.cacheControl }, sha256);
     let isOnly = true;
     const storeUploadId = await store.createMultipartUpload(objectKey, attributes, {
       partSize: agreed.partSize,

@@ -82,7 +82,7 @@ export const uploads: Feature<Core> = {
 
 /** Raw, resumable and disk parts parse no body, so each has a scope of its own. */
 async function routes(app: App, core: Core): Promise<void> {
-  const { store, stopping, uploadLimit, idempotency, toPublicUrl, database } = core;
+  const { store, stopping, uploadLimit, idempotency, toPublicUrl } = core;
   const context = uploadContext(core);
   const options = { context, intake: new Intake(context), uploadLimit, idempotency, stopping };
   const direct = new DirectUploads(context);
@@ -106,6 +106,6 @@ async function routes(app: App, core: Core): Promise<void> {
       resumable: (...upload) => resumable.terminate(...upload),
     }),
   );
-  directUploadRoutes(app, { ...options, toPublicUrl, direct, database: database.database });
+  directUploadRoutes(app, { ...options, toPublicUrl, direct });
   if (store instanceof DiskObjectStore) await register((scope) => diskPartRoute(scope, { context, store, stopping }));
 }

@@ -213,11 +213,11 @@ class SingleUpload {
 
   /** @param isHeld it is not settled before all of its form is known, so nobody else may do that either */
   constructor(arrival: Arrival, context: UploadContext, isHeld: boolean) {
-    const { config, policies, store, buffers } = context;
+    const { objectKeys, policies, store, buffers } = context;
     this.#arrival = arrival;
     this.#context = context;
     this.isHeld = isHeld;
-    this.record = newUpload(arrival, config.S3_KEY_PREFIX, (detail) => ({ parameter: 'fileName', detail }));
+    this.record = newUpload(arrival, objectKeys, (detail) => ({ parameter: 'fileName', detail }));
     const assetTypeMayFollow = arrival.assetType === undefined && (isHeld || arrival.described !== undefined);
     const declared = { ...arrival, assetTypeMayFollow, fileName: this.record.name };
     this.#limit = throughProcess(context, limitFor(policies, declared));
@@ -228,8 +228,10 @@ class SingleUpload {
       key: this.record.objectKey,
       partsInFlight: partsInFlightOf(context),
       signal: arrival.signal,
-      attributes: () =>
-        objectAttributes(this.record, arrival.actor, this.#stored(), this.#sha256 ?? this.#arrival.sha256),
+      attributes: () => {
+        const uploader = objectKeys.nameOf(arrival.actor.callerId);
+        return objectAttributes(this.record, uploader, this.#stored(), this.#sha256 ?? this.#arrival.sha256);
+      },
       beforeSending: (bytes) => this.#reserve(bytes),
       // When it does not go on, it ends in doubt, and that is written down with its end.
       onDoubt: async (uploadId) => {

@@ -4,7 +4,7 @@ import { contentDisposition } from '../assets/content-disposition.ts';
 import { dispositionOf } from '../assets/serving.ts';
 import type { Actor } from '../database/audit.ts';
 import { Problem, type ProblemError } from '../problems.ts';
-import { objectKey } from '../storage/object-key.ts';
+import type { ObjectKeys } from '../storage/object-key.ts';
 import type { ObjectAttributes } from '../storage/object-store.ts';
 import { checkFileName } from '../validation/file-name.ts';
 import type { DeclaredFile } from '../validation/file-validation.ts';
@@ -33,21 +33,24 @@ export type NameField = (fault: string) => ProblemError;
  * The record of a new upload, under a fresh id and a fresh object key.
  * @throws Problem invalid-name
  */
-export function newUpload(file: NewFile, keyPrefix: string, nameField: NameField): NewUpload {
+export function newUpload(file: NewFile, keys: ObjectKeys, nameField: NameField): NewUpload {
   const { ownerId, projectId, metadata } = file;
   const checked = checkFileName(file.fileName);
   if (!checked.ok) throw new Problem('invalid-name', { detail: checked.detail, errors: [nameField(checked.detail)] });
   const createdAt = new Date();
   const id = uuidv7({ msecs: createdAt.getTime() });
   const project = projectId !== undefined && { projectId };
-  const key = objectKey({ prefix: keyPrefix, ownerId, assetId: id, ...project });
+  const key = keys.keyOf({ ownerId, assetId: id, ...project });
   return { id, ownerId, ...project, name: checked.name, objectKey: key, metadata, createdAt };
 }
 
-/** What the store keeps beside the bytes. */
+/**
+ * What the store keeps beside the bytes. S3 sends it to whoever has a link.
+ * @param uploader as `ObjectKeys.nameOf` names the caller
+ */
 export function objectAttributes(
   { name, createdAt }: Pick<NewUpload, 'name' | 'createdAt'>,
-  actor: Actor,
+  uploader: string,
   { mediaType, cacheControl }: { mediaType: string; cacheControl: string },
   sha256: Buffer | undefined,
 ): ObjectAttributes {
@@ -56,7 +59,7 @@ export function objectAttributes(
     contentDisposition: contentDisposition(dispositionOf(mediaType), name),
     cacheControl,
     metadata: {
-      'uploaded-by': encodeURIComponent(actor.callerId),
+      'uploaded-by': uploader,
       'uploaded-at': createdAt.toISOString(),
       ...(sha256 && { sha256: sha256.toString('hex') }),
     },

@@ -70,9 +70,9 @@ export class ResumableUploads {
 
   /** Reserves the quota, as far as the size is known. @throws Problem */
   async create(file: NewResumableUpload): Promise<UploadProgress> {
-    const { config, policies, buffers } = this.#context;
+    const { config, policies, buffers, objectKeys } = this.#context;
     const { size, declaredType, assetType, uploadMetadata } = file;
-    const record = newUpload(file, config.S3_KEY_PREFIX, (fault) => ({
+    const record = newUpload(file, objectKeys, (fault) => ({
       parameter: 'Upload-Metadata',
       detail: `filename: ${fault}`,
     }));

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
-import { Client } from '../support/client.ts';
+import { parse } from 'yaml';
+import { forgetCounts } from '../../src/database/caller-counts.ts';
+import { type Answer, type AnyBody, Client } from '../support/client.ts';
 import { pdf, png } from '../support/files.ts';
 import { startService, type TestService } from '../support/service.ts';
 
@@ -220,4 +223,233 @@ describe('Idempotency-Key', () => {
       assert.equal(body.errors?.[0]?.parameter, 'Idempotency-Key');
     });
   }
+
+  test('every operation that changes something documents the key, but for those that are the same however often they are done', () => {
+    const document = parse(readFileSync(new URL('../../openapi.yaml', import.meta.url), 'utf8')) as {
+      paths: Record<string, Record<string, { operationId: string; parameters?: { name: string }[] }>>;
+    };
+    const without = Object.values(document.paths).flatMap((operations) =>
+      Object.entries(operations)
+        .filter(([method]) => ['post', 'put', 'patch', 'delete'].includes(method))
+        .filter(([, { parameters = [] }]) => !parameters.some(({ name }) => name.toLowerCase() === 'idempotency-key'))
+        .map(([, { operationId }]) => operationId),
+    );
+    assert.deepEqual(without.sort(), ['continueResumableUpload', 'signUploadParts', 'uploadPart']);
+  });
+
+  test('a request under the key of another operation is 422 and names that operation', async () => {
+    const client = fresh();
+    const asset = (await client.raw(png(300))).body;
+    const requests: Record<string, (key: string) => Promise<Answer<AnyBody>>> = {
+      uploadAsset: (key) => client.upload(png(400, 1), { headers: keyed(key) }),
+      uploadAssets: (key) => {
+        const form = new FormData();
+        form.append('files', new Blob([png(400, 1)]), 'a.png');
+        return client.request('POST', '/v1/assets/batch', { body: form, headers: keyed(key) });
+      },
+      uploadRawAsset: (key) => client.raw(png(400, 1), { headers: keyed(key) }),
+      updateAsset: (key) => client.send('PATCH', `/v1/assets/${asset.id}`, { name: 'b.png' }, keyed(key)),
+      createUpload: (key) =>
+        client.send('POST', '/v1/uploads', { fileName: 'a.png', size: 400, contentType: 'image/png' }, keyed(key)),
+      createResumableUpload: (key) => beginTus(client, key),
+      setOwnerQuota: (key) => client.send('PUT', '/v1/admin/quotas/nobody', { limit: 9 }, keyed(key)),
+    };
+    const names = Object.keys(requests);
+    for (const [index, name] of names.entries()) {
+      const key = randomUUID();
+      const other = names[(index + 1) % names.length] ?? '';
+      assert.ok(((await requests[name]?.(key))?.status ?? 500) < 300, name);
+      const count = await countOf(client);
+      const answer = await requests[other]?.(key);
+      assert.equal(answer?.status, 422, `${other} after ${name}`);
+      assert.match(answer?.body.detail ?? '', new RegExp(`\\b${name}\\b`));
+      assert.equal(await countOf(client), count);
+    }
+  });
+
+  const beginTus = (client: Client, key: string, name = 'a.png', body?: Buffer<ArrayBuffer>) =>
+    client.request('POST', '/v1/resumable', {
+      headers: {
+        'tus-resumable': '1.0.0',
+        'upload-length': '500',
+        'upload-metadata': `filename ${Buffer.from(name).toString('base64')}`,
+        ...(body && { 'content-type': 'application/offset+octet-stream' }),
+        ...keyed(key),
+      },
+      ...(body && { body }),
+    });
+
+  test('a resumable upload is begun once, with or without its first bytes', async () => {
+    const client = fresh();
+    for (const body of [undefined, png(500, 4)]) {
+      const key = randomUUID();
+      const first = await beginTus(client, key, 'a.png', body);
+      const again = await beginTus(client, key, 'a.png', body);
+      assert.equal(first.status, 201, JSON.stringify(first.body));
+      assert.equal(again.status, 201);
+      assert.equal(again.headers.get('idempotency-replayed'), 'true');
+      for (const field of ['location', 'upload-offset', 'upload-length', 'upload-expires', 'asset-id', 'tus-resumable'])
+        assert.equal(again.headers.get(field), first.headers.get(field), field);
+      assert.equal((await beginTus(client, key, 'b.png', body)).status, 422);
+    }
+    assert.equal(await countOf(client), 1);
+    const open = await service.query("select 1 from assets where owner_id = $1 and state = 'uploading'", [
+      client.headers['x-user-id'],
+    ]);
+    assert.equal(open.length, 1);
+  });
+
+  test('a raw upload sent again in another framing is a replay; another file in it is 422', async () => {
+    const client = fresh();
+    const send = (bytes: Buffer<ArrayBuffer>, key: string, isChunked: boolean) =>
+      isChunked ? chunked(client, bytes, keyed(key)) : client.raw(bytes, { headers: keyed(key) });
+    for (const isChunked of [true, false]) {
+      const key = randomUUID();
+      const file = png(700, isChunked ? 1 : 2);
+      const first = await send(file, key, !isChunked);
+      const again = await send(file, key, isChunked);
+      assert.equal(again.status, 201, JSON.stringify(again.body));
+      assert.equal(again.headers.get('idempotency-replayed'), 'true');
+      assert.deepEqual(again.body, first.body);
+      assert.equal((await send(png(700, 9), key, isChunked)).status, 422);
+      assert.equal((await send(png(701, 1), key, isChunked)).status, 422);
+    }
+    assert.equal(await countOf(client), 2);
+  });
+
+  test('changes, restores, completions and cancellations sent again have no further effect', async () => {
+    const client = fresh();
+    const { id } = (await client.raw(png(300, 1))).body;
+    const path = `/v1/assets/${id}`;
+    const twice = async (send: (key: string) => Promise<Answer<AnyBody>>, between?: () => Promise<unknown>) => {
+      const key = randomUUID();
+      const first = await send(key);
+      await between?.();
+      const again = await send(key);
+      assert.equal(again.status, first.status);
+      assert.equal(again.headers.get('idempotency-replayed'), 'true');
+      assert.deepEqual(again.body, first.body);
+      assert.equal(again.headers.get('etag'), first.headers.get('etag'));
+      return first;
+    };
+    await twice(
+      (key) => client.send('PATCH', path, { name: 'b.png', metadata: { a: '1', b: '2' } }, keyed(key)),
+      () => client.send('PATCH', path, { name: 'c.png' }),
+    );
+    assert.equal((await client.get(path)).body['name'], 'c.png');
+    // The order of properties is no difference; their values are.
+    const key = randomUUID();
+    await client.send('PATCH', path, { name: 'd.png', metadata: { a: '1', b: '2' } }, keyed(key));
+    const reordered = await client.send('PATCH', path, { metadata: { b: '2', a: '1' }, name: 'd.png' }, keyed(key));
+    assert.equal(reordered.headers.get('idempotency-replayed'), 'true');
+    assert.equal((await client.send('PATCH', path, { name: 'd.png' }, keyed(key))).status, 422);
+
+    await client.request('DELETE', path);
+    await twice((restore) => client.request('POST', `${path}/restore`, { headers: keyed(restore) }));
+    const begin = () => client.send('POST', '/v1/uploads', { fileName: 'a.png', size: 400, contentType: 'image/png' });
+    const cancelled = (await begin()).body['uploadId'];
+    const answer = await twice((cancel) =>
+      client.request('DELETE', `/v1/uploads/${cancelled}`, { headers: keyed(cancel) }),
+    );
+    assert.equal(answer.status, 204);
+    const { uploadId, parts } = (await begin()).body as unknown as { uploadId: string; parts: { url: string }[] };
+    await fetch(parts[0]?.url ?? '', { method: 'PUT', body: png(400, 8) });
+    const completed = await twice((complete) =>
+      client.request('POST', `/v1/uploads/${uploadId}/complete`, { headers: keyed(complete) }),
+    );
+    assert.equal(completed.status, 201);
+    await twice((retry) => client.send('POST', '/v1/admin/jobs/delete-object/retry', {}, keyed(retry)));
+  });
+
+  test('of twenty changes at once under one key one takes effect', async () => {
+    const client = fresh();
+    const { id } = (await client.raw(png(300, 1))).body;
+    const key = randomUUID();
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, () => client.send('PATCH', `/v1/assets/${id}`, { name: 'b.png' }, keyed(key))),
+    );
+    for (const { status } of answers) assert.ok(status === 200 || status === 409, String(status));
+    const events = await service.query("select 1 from audit_events where asset_id = $1 and action = 'asset.updated'", [
+      id,
+    ]);
+    assert.equal(events.length, 1);
+  });
+
+  test('what is refused without a file leaves no row', async () => {
+    const client = fresh();
+    const id = randomUUID();
+    const { body } = await client.raw(png(300, 1));
+    const refused = [
+      await client.request('DELETE', `/v1/assets/${id}?permanent=true`, { headers: keyed(randomUUID()) }),
+      await client.request('POST', `/v1/assets/${body.id}/restore`, { headers: keyed(randomUUID()) }),
+      await client.send('PATCH', `/v1/assets/${id}`, { name: 'b.png' }, keyed(randomUUID())),
+      await client.send(
+        'PATCH',
+        `/v1/assets/${body.id}`,
+        { name: 'b.png' },
+        { 'if-match': '"x"', ...keyed(randomUUID()) },
+      ),
+      await client.request('DELETE', `/v1/uploads/${id}`, { headers: keyed(randomUUID()) }),
+    ];
+    assert.deepEqual(
+      refused.map(({ status }) => status),
+      [404, 409, 404, 412, 404],
+    );
+    assert.deepEqual(await rowsOf(client), []);
+  });
+
+  test('a caller has a number of keys an hour; beyond it requests are 429, and answers that are there can be had', async () => {
+    const client = fresh();
+    const known = randomUUID();
+    const first = await client.raw(png(300, 1), { headers: keyed(known) });
+    await service.query("update caller_counts set count = $2 where caller_id = $1 and kind = 'idempotency-key'", [
+      client.headers['x-user-id'],
+      service.config.IDEMPOTENCY_KEYS_PER_HOUR,
+    ]);
+    const refused = await client.raw(png(300, 2), { headers: keyed(randomUUID()) });
+    assert.equal(refused.status, 429);
+    assert.match(refused.headers.get('retry-after') ?? '', /^\d+$/);
+    assert.equal((await client.raw(png(300, 1), { headers: keyed(known) })).body.id, first.body.id);
+    assert.equal((await client.raw(png(300, 2))).status, 201);
+    assert.equal((await rowsOf(client)).length, 1);
+    await service.query('update caller_counts set window_ends_at = now() where caller_id = $1', [
+      client.headers['x-user-id'],
+    ]);
+    assert.equal((await client.raw(png(300, 3), { headers: keyed(randomUUID()) })).status, 201);
+  });
+
+  test('rows that are old go, and so do counts of an hour that is over', async () => {
+    const client = fresh();
+    for (const seed of [1, 2]) await client.raw(png(300, seed), { headers: keyed(`k${seed}`) });
+    await service.query(
+      "update idempotency_keys set created_at = now() - interval '25 hours' where caller_id = $1 and key = 'k1'",
+      [client.headers['x-user-id']],
+    );
+    await service.service.core.idempotency.forgetOld();
+    assert.deepEqual(await rowsOf(client), [{ key: 'k2' }]);
+    await service.query('update caller_counts set window_ends_at = now() where caller_id = $1', [
+      client.headers['x-user-id'],
+    ]);
+    await forgetCounts(service.database.database);
+    assert.deepEqual(
+      await service.query('select * from caller_counts where caller_id = $1', [client.headers['x-user-id']]),
+      [],
+    );
+  });
+
+  const rowsOf = (client: Client) =>
+    service.query<{ key: string }>('select key from idempotency_keys where caller_id = $1 order by key', [
+      client.headers['x-user-id'],
+    ]);
 });
+
+/** A raw upload of a size that is not told. */
+async function chunked(client: Client, bytes: Buffer<ArrayBuffer>, headers: Record<string, string>) {
+  const response = await fetch(`${client.url}/v1/assets/raw/photo.png`, {
+    method: 'PUT',
+    headers: { ...client.headers, 'content-type': 'application/octet-stream', ...headers },
+    body: new Blob([bytes]).stream(),
+    duplex: 'half',
+  } as RequestInit);
+  return { status: response.status, headers: response.headers, body: (await response.json()) as AnyBody };
+}

@@ -5,7 +5,7 @@ import { after, before, describe, test } from 'node:test';
 import { purgeAssets } from '../../src/assets/jobs/purge-assets.ts';
 import { AssetsRepository } from '../../src/assets/repository.ts';
 import { JobQueue } from '../../src/jobs/queue.ts';
-import { objectKey } from '../../src/storage/object-key.ts';
+import { ObjectKeys } from '../../src/storage/object-key.ts';
 import { UploadsRepository } from '../../src/uploads/repository.ts';
 import { loadUploadPolicies } from '../../src/validation/upload-policies.ts';
 import { Client } from '../support/client.ts';
@@ -15,6 +15,8 @@ import { waitUntil } from '../support/wait-until.ts';
 
 const DAY = 24 * 3600 * 1000;
 const attributes = { contentType: 'image/png', contentDisposition: 'inline', cacheControl: 'no-store', metadata: {} };
+
+const objectKeys = new ObjectKeys('', () => Buffer.alloc(32, 1));
 
 for (const { store, skip } of storeKinds) {
   describe(`what ends by itself, on ${store}`, { skip }, () => {
@@ -51,7 +53,7 @@ for (const { store, skip } of storeKinds) {
       lease = '-1 s',
     ): Promise<{ id: string; key: string; owner: string }> {
       const [id, owner] = [randomUUID(), `owner-${randomUUID()}`];
-      const key = objectKey({ prefix: '', ownerId: owner, assetId: id });
+      const key = objectKeys.keyOf({ ownerId: owner, assetId: id });
       await service.query(
         `insert into quotas (owner_id, reserved_bytes, used_bytes, file_count) values ($1, 5000, 0, 0)`,
         [owner],

@@ -2,13 +2,15 @@ import assert from 'node:assert/strict';
 import { createHash, randomUUID } from 'node:crypto';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { v7 as uuidv7 } from 'uuid';
-import { objectKey } from '../../src/storage/object-key.ts';
+import { ObjectKeys } from '../../src/storage/object-key.ts';
 import { Client } from '../support/client.ts';
 import { png } from '../support/files.ts';
 import { startService, storeKinds, type TestService } from '../support/service.ts';
 import { waitUntil } from '../support/wait-until.ts';
 
 const attributes = { contentType: 'image/png', contentDisposition: 'inline', cacheControl: 'no-store', metadata: {} };
+
+const objectKeys = new ObjectKeys('', () => Buffer.alloc(32, 1));
 
 for (const { store, skip } of storeKinds) {
   describe(`the reconciler, on ${store}`, { skip }, () => {
@@ -34,7 +36,7 @@ for (const { store, skip } of storeKinds) {
     };
     const metric = async (name: string) =>
       Number(new RegExp(`^${name} (\\d+)`, 'm').exec(await service.service.metrics.registry.metrics())?.[1]);
-    const orphanKey = () => objectKey({ prefix: '', ownerId: 'nobody', assetId: uuidv7() });
+    const orphanKey = () => objectKeys.keyOf({ ownerId: 'nobody', assetId: uuidv7() });
     async function put(key: string, bytes = png(700)): Promise<string> {
       await service.store.put(key, bytes, attributes, { sha256: createHash('sha256').update(bytes).digest() });
       await waitUntil(
@@ -140,7 +142,7 @@ for (const { store, skip } of storeKinds) {
       const nobodys = orphanKey();
       await service.store.createMultipartUpload(nobodys, attributes, { partSize: 5 << 20 });
       const id = uuidv7();
-      const live = objectKey({ prefix: '', ownerId: 'nobody', assetId: id });
+      const live = objectKeys.keyOf({ ownerId: 'nobody', assetId: id });
       await service.query('insert into quotas (owner_id, reserved_bytes) values ($1, 1) on conflict do nothing', [
         'nobody',
       ]);
@@ -204,7 +206,7 @@ describe('the reconciler and the grace time', () => {
     const service = await startService();
     context.after(() => service.close());
     await new Client(service.url).raw(png());
-    const key = objectKey({ prefix: '', ownerId: 'nobody', assetId: uuidv7() });
+    const key = objectKeys.keyOf({ ownerId: 'nobody', assetId: uuidv7() });
     await service.store.put(key, png(), attributes, { sha256: createHash('sha256').update(png()).digest() });
     await service.store.createMultipartUpload(key, attributes, { partSize: 5 << 20 });
     const { report } = await service.service.reconcile({});
@@ -217,7 +219,7 @@ describe('the reconciler and the grace time', () => {
   test('beside an empty database nothing is deleted: more likely it is the wrong one', async (context) => {
     const service = await startService({ env: { RECONCILE_GRACE: '0s' } });
     context.after(() => service.close());
-    const key = objectKey({ prefix: '', ownerId: 'nobody', assetId: uuidv7() });
+    const key = objectKeys.keyOf({ ownerId: 'nobody', assetId: uuidv7() });
     await service.store.put(key, png(), attributes, { sha256: createHash('sha256').update(png()).digest() });
     assert.equal((await service.service.reconcile({})).outcome, 'stopped');
     assert.ok(await service.store.head(key, {}));

@@ -4,8 +4,7 @@
  */
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { type Asset, assetDocument } from '../../assets/asset.ts';
-import type { Executor } from '../../database/client.ts';
+import { assetDocument } from '../../assets/asset.ts';
 import { actorOf } from '../../http/authentication.ts';
 import type { App } from '../../http/openapi.ts';
 import type { ToPublicUrl } from '../../http/public-url.ts';
@@ -19,7 +18,7 @@ import {
   projectId,
   timestamp,
 } from '../../http/schema-types.ts';
-import { idempotencyHeader, once, sendAnswer } from '../../idempotency/idempotency.ts';
+import { answering, sendAnswer } from '../../idempotency/requests.ts';
 import { MAX_PARTS } from '../../storage/object-store.ts';
 import type { DirectUploads, PartLink, SignedUpload } from '../direct-uploads.ts';
 import { locationHeader } from './raw.ts';
@@ -97,12 +96,11 @@ const signedDocument = z.object({ parts: z.array(partLink), expiresAt: timestamp
 
 export interface DirectRouteOptions extends UploadRouteOptions {
   direct: DirectUploads;
-  database: Executor;
   toPublicUrl: ToPublicUrl;
 }
 
 export function directUploadRoutes(app: App, options: DirectRouteOptions): void {
-  const { context, direct, uploadLimit, idempotency, toPublicUrl } = options;
+  const { context, direct, uploadLimit, toPublicUrl } = options;
   const linksFor = (request: FastifyRequest, links: PartLink[]) =>
     links.map(({ partNumber, url, size }) => ({ partNumber, url: toPublicUrl(request, url), headers: {}, size }));
 
@@ -115,7 +113,6 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
         summary: 'Begin an upload straight to the object store',
         description:
           'Reserves the quota and answers with links. PUT each part to its link, sign further parts when you need them, then complete the upload. Only then is there an asset.',
-        headers: idempotencyHeader,
         body: z
           .strictObject({
             fileName: z.string().max(2048).meta({ example: 'film.mp4' }),
@@ -145,8 +142,6 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
           'type-not-allowed',
           'empty-file',
           'too-many-uploads',
-          'request-in-progress',
-          'idempotency-key-reused',
         ],
       },
     },
@@ -154,28 +149,26 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
       audited(request, context, async () => {
         const { caller, body } = request;
         const { fileName, size, contentType, assetType, projectId, sha256, metadata = {} } = body;
-        const operation = ['createUpload', body];
-        const answer = await once(idempotency, request, operation, async (commit) => {
-          const { headers } = await uploadLimit.count(caller.id);
-          const answerOf = (signed: SignedUpload) => ({
-            status: 201,
-            headers: { ...headers, location: `/v1/uploads/${signed.session.id}` },
-            body: { ...toDocument(signed), parts: linksFor(request, signed.links) },
-          });
-          const file = {
-            actor: actorOf(request),
-            ownerId: caller.id,
-            fileName,
-            size,
-            declaredType: contentType,
-            metadata,
-            ...(assetType !== undefined && { assetType }),
-            ...(projectId !== undefined && { projectId }),
-            ...(sha256 !== undefined && { sha256: Buffer.from(sha256, 'hex') }),
-          };
-          return answerOf(await direct.create(file, (transaction, signed) => commit(transaction, answerOf(signed))));
+        const { headers } = await uploadLimit.count(caller.id);
+        const answerOf = (signed: SignedUpload) => ({
+          status: 201,
+          headers: { ...headers, location: `/v1/uploads/${signed.session.id}` },
+          body: { ...toDocument(signed), parts: linksFor(request, signed.links) },
         });
-        return sendAnswer(reply, answer);
+        const file = {
+          actor: actorOf(request),
+          ownerId: caller.id,
+          fileName,
+          size,
+          declaredType: contentType,
+          metadata,
+          ...(assetType !== undefined && { assetType }),
+          ...(projectId !== undefined && { projectId }),
+          ...(sha256 !== undefined && { sha256: Buffer.from(sha256, 'hex') }),
+        };
+        const commit = answering(request);
+        const created = await direct.create(file, (transaction, signed) => commit(transaction, answerOf(signed)));
+        return sendAnswer(reply, answerOf(created));
       }),
   );
 
@@ -237,6 +230,8 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
         response: { 200: signedDocument },
       },
       config: {
+        // Nothing is lost when links are signed twice, and old links are of no use.
+        idempotent: false,
         success: { status: 200, description: 'The links' },
         problems: [
           'not-found',
@@ -264,7 +259,6 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
         description:
           'The bytes are validated as with any upload; if they are refused, nothing is kept. Where a digest was declared for a file above 64 MiB, the asset is `processing` until the digest is verified. May be repeated: the answer is the same asset.',
         params: byId,
-        headers: idempotencyHeader,
         response: { 201: assetDocument },
       },
       config: {
@@ -279,25 +273,16 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
           'type-not-allowed',
           'damaged-file',
           'digest-mismatch',
-          'request-in-progress',
-          'idempotency-key-reused',
         ],
       },
     },
     async (request, reply) => {
       const { caller, params } = request;
-      const operation = ['completeUpload', params.id];
-      const answer = await once(idempotency, request, operation, async (commit) => {
-        let isCommitted = false;
-        const inTransaction = async (transaction: Executor, asset: Asset) => {
-          isCommitted = true;
-          await commit(transaction, uploadAnswer(asset));
-        };
-        const asset = await direct.complete(actorOf(request), caller.id, params.id, inTransaction);
-        if (!isCommitted) await commit(options.database, uploadAnswer(asset));
-        return uploadAnswer(asset);
-      });
-      return sendAnswer(reply, answer);
+      const commit = answering(request);
+      const asset = await direct.complete(actorOf(request), caller.id, params.id, (transaction, settled) =>
+        commit(transaction, uploadAnswer(settled)),
+      );
+      return sendAnswer(reply, uploadAnswer(asset));
     },
   );
 }

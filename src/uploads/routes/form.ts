@@ -7,7 +7,7 @@ import { wantBody } from '../../http/body-guard.ts';
 import { asProblem } from '../../http/error-handler.ts';
 import type { App } from '../../http/openapi.ts';
 import { binary } from '../../http/schema-types.ts';
-import { idempotencyHeader, sendAnswer } from '../../idempotency/idempotency.ts';
+import { sendAnswer } from '../../idempotency/requests.ts';
 import { ClientGone, Problem, type ProblemDocument, type ProblemType, problemDocument } from '../../problems.ts';
 import { baseName } from '../../validation/file-name.ts';
 import { policyNamed } from '../../validation/file-validation.ts';
@@ -26,6 +26,7 @@ import {
   holdOnce,
   receiveOnce,
   requestSignal,
+  reserveKey,
   type UploadRouteOptions,
   uploadProblems,
 } from './upload-request.ts';
@@ -84,11 +85,11 @@ export function formUploadRoutes(app: App, options: UploadRouteOptions): void {
         summary: 'Upload one file by a form',
         description:
           'Fields and file in any order; fields before the file have it refused sooner. A form is taken as a whole: when a part is unknown, there twice or not valid, nothing is stored. The media type is told from the bytes; what the form declares must agree.',
-        headers: idempotencyHeader,
         response: { 201: assetDocument },
       },
       config: {
         streamsBody: true,
+        idempotent: 'content',
         requestBody: { required: true, content: { 'multipart/form-data': { schema: uploadForm } } },
         success: { status: 201, description: 'The stored asset', headers: locationHeader },
         problems: ['malformed-multipart', 'unexpected-part', ...uploadProblems],
@@ -130,11 +131,11 @@ export function formUploadRoutes(app: App, options: UploadRouteOptions): void {
         summary: `Upload 1 to ${BATCH_FILES} files by a form`,
         description:
           'Fields and files in any order; the fields hold for all files. There is an outcome for each file: it is stored or refused by itself, when the form has ended. A form that cannot be read to its end, or has a part that is unknown, there twice or not valid, is refused as a whole, and nothing is stored. Under an `Idempotency-Key` each file has its own answer by its place.',
-        headers: idempotencyHeader,
         response: { 200: batchOutcome },
       },
       config: {
         streamsBody: true,
+        idempotent: 'content',
         requestBody: { required: true, content: { 'multipart/form-data': { schema: batchForm } } },
         success: { status: 200, description: 'An outcome per file' },
         problems: ['malformed-multipart', 'unexpected-part', ...uploadProblems],
@@ -153,6 +154,7 @@ export function formUploadRoutes(app: App, options: UploadRouteOptions): void {
         });
         const outcomes: FileOutcome[] = [];
         try {
+          await reserveKey(options, request);
           for (let file = await form.nextFile(); file; file = await form.nextFile()) {
             const arriving = arrival(request, batchFields(context, form), file, form.bytes(), signal);
             outcomes.push(await outcomeOfBytes(options, request, arriving, outcomes.length));

@@ -8,7 +8,7 @@ import { wantBody } from '../../http/body-guard.ts';
 import { parseDigest } from '../../http/digest-fields.ts';
 import type { App } from '../../http/openapi.ts';
 import { binary } from '../../http/schema-types.ts';
-import { idempotencyHeader, sendAnswer } from '../../idempotency/idempotency.ts';
+import { sendAnswer } from '../../idempotency/requests.ts';
 import { ClientGone, Problem } from '../../problems.ts';
 import { free } from '../../storage/chunks.ts';
 import { incompleteBody } from '../metered-source.ts';
@@ -47,7 +47,7 @@ export function rawUploadRoute(app: App, options: UploadRouteOptions): void {
           fileName: z.string().max(2048).meta({ description: 'File name, percent-encoded', example: 'photo.jpg' }),
         }),
         querystring: description,
-        headers: idempotencyHeader.extend({
+        headers: z.object({
           'repr-digest': z.string().optional().meta({
             description: 'RFC 9530; the bytes must have this SHA-256',
             example: 'sha-256=:uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek=:',
@@ -58,6 +58,7 @@ export function rawUploadRoute(app: App, options: UploadRouteOptions): void {
       },
       config: {
         streamsBody: true,
+        idempotent: 'content',
         requestBody: { required: true, content: { 'application/octet-stream': { schema: binary } } },
         success: { status: 201, description: 'The stored asset', headers: locationHeader },
         problems: uploadProblems,

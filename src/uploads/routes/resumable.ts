@@ -10,7 +10,7 @@ import { wantBody } from '../../http/body-guard.ts';
 import { asProblem } from '../../http/error-handler.ts';
 import type { App } from '../../http/openapi.ts';
 import { assetId, binary } from '../../http/schema-types.ts';
-import { Problem, type ProblemType } from '../../problems.ts';
+import { Problem } from '../../problems.ts';
 import type { BodyChecksum, UploadProgress } from '../append-request.ts';
 import type { ResumableUploads } from '../resumable-uploads.ts';
 import { ENOUGH, type ShortRequests } from '../short-requests.ts';
@@ -137,7 +137,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
           description: 'Begun; go on at Location',
           headers: progressHeaders.extend({ Location: z.string() }),
         },
-        problems: [...uploadProblems.filter(isNoKeyProblem), 'tus-version', 'offset-mismatch', 'checksum-mismatch'],
+        problems: [...uploadProblems, 'tus-version', 'offset-mismatch', 'checksum-mismatch'],
       },
     },
     async (request, reply) => {
@@ -193,12 +193,14 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
       },
       config: {
         streamsBody: true,
+        // Its offset says whether the bytes came already.
+        idempotent: false,
         rateLimit: false,
         requestHeaders: chunkHeaders,
         requestBody: { ...chunk, required: true },
         success: { status: 204, description: 'The bytes are safe', headers: progressHeaders },
         problems: [
-          ...uploadProblems.filter(isNoKeyProblem),
+          ...uploadProblems,
           'not-found',
           'offset-mismatch',
           'checksum-mismatch',
@@ -336,10 +338,6 @@ function answer(reply: FastifyReply, progress: UploadProgress): never {
 }
 
 async function* none(): AsyncGenerator<Buffer> {}
-
-function isNoKeyProblem(type: ProblemType): boolean {
-  return type !== 'request-in-progress' && type !== 'idempotency-key-reused';
-}
 
 function wrongHeader(name: string, detail: string): Problem {
   return new Problem('invalid-parameter', { detail: `${name} ${detail}.`, errors: [{ parameter: name, detail }] });

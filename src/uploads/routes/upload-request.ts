@@ -16,6 +16,7 @@ import {
   idempotencyKey,
   type Replay,
 } from '../../idempotency/idempotency.ts';
+import { operationOf } from '../../idempotency/requests.ts';
 import { ClientGone, Problem, type ProblemType } from '../../problems.ts';
 import { limitFor } from '../../validation/file-validation.ts';
 import { throughProcess, type UploadContext } from '../context.ts';
@@ -50,8 +51,6 @@ export const uploadProblems: ProblemType[] = [
   'digest-mismatch',
   'too-many-uploads',
   'overloaded',
-  'request-in-progress',
-  'idempotency-key-reused',
 ];
 
 /** Metadata as JSON text, where there is no JSON body. */
@@ -203,12 +202,19 @@ async function claimUpload(
   { fileName, projectId, assetType, metadata, declaredType, sha256, size }: Arrival,
   index?: number,
 ): Promise<Claim | Replay | undefined> {
-  const named = idempotencyKey(request.headers['idempotency-key']);
-  if (named === undefined) return undefined;
+  const header = idempotencyKey(request.headers['idempotency-key']);
+  if (header === undefined) return undefined;
   // No key of a client holds a space.
-  const key = index === undefined ? named : `${named} ${index}`;
-  const content = [fileName, projectId, assetType, metadata, declaredType, sha256?.toString('hex'), size];
-  return idempotency.claim(request.caller.id, key, ['upload', ...content], (id) => fateOf(context.uploads, id));
+  const key = index === undefined ? header : `${header} ${index}`;
+  const content = { fileName, projectId, assetType, metadata, declaredType, sha256: sha256?.toString('hex') };
+  const named = { operation: operationOf(request), content, size };
+  return idempotency.claim(request.caller.id, key, named, (id) => fateOf(context.uploads, id));
+}
+
+/** Keeps the key of a request for several files, each of which is then received under a key of its own. */
+export async function reserveKey({ idempotency }: UploadRouteOptions, request: FastifyRequest): Promise<void> {
+  const key = idempotencyKey(request.headers['idempotency-key']);
+  if (key !== undefined) await idempotency.reserve(request.caller.id, key, operationOf(request));
 }
 
 /** What belongs into the transactions of an upload under an Idempotency-Key. */

@@ -87,14 +87,14 @@ export const getResumableSupport = <ThrowOnError extends boolean = false>(option
  *
  * `Upload-Metadata` carries `filename`, and if you like `filetype`, `assetType`, `projectId` and `metadata` (JSON). The body may hold the first bytes.
  */
-export const createResumableUpload = <ThrowOnError extends boolean = false>(options: Options<CreateResumableUploadData, ThrowOnError>): RequestResult<CreateResumableUploadResponses, CreateResumableUploadErrors, ThrowOnError> => (options.client ?? client).post<CreateResumableUploadResponses, CreateResumableUploadErrors, ThrowOnError>({
+export const createResumableUpload = <ThrowOnError extends boolean = false>(options?: Options<CreateResumableUploadData, ThrowOnError>): RequestResult<CreateResumableUploadResponses, CreateResumableUploadErrors, ThrowOnError> => (options?.client ?? client).post<CreateResumableUploadResponses, CreateResumableUploadErrors, ThrowOnError>({
     bodySerializer: null,
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/v1/resumable',
     ...options,
     headers: {
         'Content-Type': 'application/offset+octet-stream',
-        ...options.headers
+        ...options?.headers
     }
 });
 

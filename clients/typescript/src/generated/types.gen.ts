@@ -827,10 +827,6 @@ export type UploadRawAssetData = {
     body: Blob | File;
     headers?: {
         /**
-         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
-         */
-        'idempotency-key'?: string;
-        /**
          * RFC 9530; the bytes must have this SHA-256
          */
         'repr-digest'?: string;
@@ -838,6 +834,10 @@ export type UploadRawAssetData = {
          * RFC 9530, the same as Repr-Digest here
          */
         'content-digest'?: string;
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
     };
     path: {
         /**
@@ -979,27 +979,11 @@ export type GetResumableSupportResponse = GetResumableSupportResponses[keyof Get
 
 export type CreateResumableUploadData = {
     body?: Blob | File;
-    headers: {
+    headers?: {
         /**
-         * Version of the protocol: 1.0.0
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
          */
-        'Tus-Resumable': string;
-        /**
-         * Name of the algorithm (sha1 or sha256) and digest of this body in base64
-         */
-        'Upload-Checksum'?: string;
-        /**
-         * Bytes of the whole file
-         */
-        'Upload-Length'?: number;
-        /**
-         * 1 where the length is left open
-         */
-        'Upload-Defer-Length'?: string;
-        /**
-         * Pairs of a name and a value in base64, with commas between them; see the description
-         */
-        'Upload-Metadata': string;
+        'idempotency-key'?: string;
     };
     path?: never;
     query?: never;
@@ -1024,7 +1008,7 @@ export type CreateResumableUploadErrors = {
      */
     408: Problem;
     /**
-     * The upload offset does not match
+     * A request with this Idempotency-Key is still running, or: The upload offset does not match
      */
     409: Problem;
     /**
@@ -1044,7 +1028,7 @@ export type CreateResumableUploadErrors = {
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request
      */
     422: Problem;
     /**
@@ -1084,11 +1068,11 @@ export type CreateResumableUploadResponses = {
 
 export type CancelResumableUploadData = {
     body?: never;
-    headers: {
+    headers?: {
         /**
-         * Version of the protocol: 1.0.0
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
          */
-        'Tus-Resumable': string;
+        'idempotency-key'?: string;
     };
     path: {
         id: string;
@@ -1111,7 +1095,7 @@ export type CancelResumableUploadErrors = {
      */
     404: Problem;
     /**
-     * The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
      */
     409: Problem;
     /**
@@ -1122,6 +1106,10 @@ export type CancelResumableUploadErrors = {
      * The URL is too long
      */
     414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
     /**
      * Too many requests
      */
@@ -1482,6 +1470,12 @@ export type CreateUploadResponse = CreateUploadResponses[keyof CreateUploadRespo
 
 export type CancelUploadData = {
     body?: never;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
     path: {
         id: string;
     };
@@ -1503,13 +1497,17 @@ export type CancelUploadErrors = {
      */
     404: Problem;
     /**
-     * The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
      */
     409: Problem;
     /**
      * The URL is too long
      */
     414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
     /**
      * Too many requests
      */
@@ -1882,10 +1880,6 @@ export type DeleteAssetData = {
     body?: never;
     headers?: {
         /**
-         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
-         */
-        'idempotency-key'?: string;
-        /**
          * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
          */
         'if-match'?: string;
@@ -1893,6 +1887,10 @@ export type DeleteAssetData = {
          * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
          */
         'if-none-match'?: string;
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
     };
     path: {
         id: string;
@@ -2049,6 +2047,10 @@ export type UpdateAssetData = {
          * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
          */
         'if-none-match'?: string;
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
     };
     path: {
         id: string;
@@ -2071,7 +2073,7 @@ export type UpdateAssetErrors = {
      */
     404: Problem;
     /**
-     * The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
      */
     409: Problem;
     /**
@@ -2090,6 +2092,10 @@ export type UpdateAssetErrors = {
      * The media type is not supported here
      */
     415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
     /**
      * Too many requests
      */
@@ -2134,6 +2140,10 @@ export type RestoreAssetData = {
          * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
          */
         'if-none-match'?: string;
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
     };
     path: {
         id: string;
@@ -2156,7 +2166,7 @@ export type RestoreAssetErrors = {
      */
     404: Problem;
     /**
-     * The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
      */
     409: Problem;
     /**
@@ -2167,6 +2177,10 @@ export type RestoreAssetErrors = {
      * The URL is too long
      */
     414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
     /**
      * Too many requests
      */
@@ -2890,6 +2904,12 @@ export type GetJobsResponse = GetJobsResponses[keyof GetJobsResponses];
 
 export type RetryJobsData = {
     body: JobRetry;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
     path: {
         /**
          * Name of a queue
@@ -2914,6 +2934,10 @@ export type RetryJobsErrors = {
      */
     403: Problem;
     /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
      * The body or file is too large
      */
     413: Problem;
@@ -2925,6 +2949,10 @@ export type RetryJobsErrors = {
      * The media type is not supported here
      */
     415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
     /**
      * Too many requests
      */
