@@ -105,7 +105,7 @@ const operations: [name: string, statements: number, requests: number, Operation
   ],
   [
     'deletion into the trash',
-    4,
+    3,
     0,
     async (client, begin) => {
       const id = await client.raw(KiB);
@@ -115,12 +115,22 @@ const operations: [name: string, statements: number, requests: number, Operation
   ],
   [
     'deletion for good',
-    5,
+    4,
     0,
     async (client, begin) => {
       const id = await client.raw(KiB);
       begin();
       await client.send('DELETE', `/v1/assets/${id}?permanent=true`);
+    },
+  ],
+  [
+    'deletion of 3 for good by one request',
+    4,
+    0,
+    async (client, begin) => {
+      const ids = [await client.raw(KiB), await client.raw(KiB), await client.raw(KiB)];
+      begin();
+      await client.json('POST', '/v1/assets/bulk', { action: 'delete', permanent: true, ids });
     },
   ],
 ];
