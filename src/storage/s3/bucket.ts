@@ -90,7 +90,7 @@ async function setCors(client: S3Client, bucket: string, origins: string[]): Pro
     AllowedOrigins: origins,
     AllowedMethods: ['GET', 'HEAD', 'PUT'],
     AllowedHeaders: ['*'],
-    ExposeHeaders: ['ETag', 'Content-Range', 'Content-Disposition', 'Accept-Ranges'],
+    ExposeHeaders: ['ETag', 'Content-Range', 'Content-Disposition', 'Accept-Ranges', 'retry-after'],
     MaxAgeSeconds: CORS_MAX_AGE,
   };
   const present = await missingAsEmpty(
