@@ -160,6 +160,12 @@ export const settings = {
     'info',
     'Least severe level that is logged.',
   ),
+  LOG_FORMAT: setting(
+    'Service',
+    z.enum(['auto', 'json', 'pretty'], { error: 'must be auto, json or pretty' }),
+    'auto',
+    'Log lines as json or pretty; auto is pretty on a terminal.',
+  ),
   ROLE: setting(
     'Service',
     z.enum(['api', 'worker', 'all'], { error: 'must be api, worker or all' }),

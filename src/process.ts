@@ -16,6 +16,7 @@ import { databaseChecks } from './doctor/database-checks.ts';
 import { explainStore } from './doctor/s3-checks.ts';
 import { storeChecks } from './doctor/store-checks.ts';
 import { Metrics } from './http/metrics.ts';
+import { prettyLine } from './http/pretty-log.ts';
 import { keepMemoryLowAtRest } from './memory-at-rest.ts';
 import { prepareDatabase } from './prepare-database.ts';
 import { secretIn } from './secrets.ts';
@@ -29,6 +30,12 @@ import { readVersion } from './version.ts';
 /** After all that may take its time, how long closing itself may take. Milliseconds. */
 const CLOSING_TIME = 15_000;
 
+/**
+ * Connections that a balancer keeps open may carry a request at the moment they would be closed. Answered within this time, it
+ * closes its connection, so none is closed under a request. Milliseconds.
+ */
+const LAST_REQUESTS = 250;
+
 /** For what happens after the answer: its statements may take longer, and must not take connections from requests. */
 const BACKGROUND_CONNECTIONS = 4;
 const BACKGROUND_TIMEOUT = 60_000;
@@ -39,7 +46,9 @@ const closers: Closer[] = [];
 
 async function start(): Promise<void> {
   const { config, policies } = readConfiguration(features);
-  const logger = pino({ level: config.LOG_LEVEL, serializers: { err: errorForLog } });
+  const options = { level: config.LOG_LEVEL, serializers: { err: errorForLog } };
+  const isPretty = config.LOG_FORMAT === 'pretty' || (config.LOG_FORMAT === 'auto' && process.stdout.isTTY);
+  const logger = isPretty ? pino(options, { write: (line) => process.stdout.write(prettyLine(line)) }) : pino(options);
   const version = readVersion();
   let service: Service | undefined;
   let base = config.PUBLIC_URL ?? `http://${hostForUrl(config.HOST)}:${config.PORT}`;
@@ -110,7 +119,7 @@ async function preflightChecks(
 /** Lets running requests finish, uploads for as long as configured. */
 async function drain(service: Service, config: Config): Promise<void> {
   service.startDraining();
-  if (config.DRAIN_DELAY > 0) await delay(config.DRAIN_DELAY);
+  await delay(Math.max(config.DRAIN_DELAY, (await hasConnections(service)) ? LAST_REQUESTS : 0));
   const closed = service.app.close();
   const finished = await Promise.race([closed.then(() => true), delay(config.DRAIN_TIMEOUT, false, { ref: false })]);
   if (!finished) {
@@ -121,6 +130,10 @@ async function drain(service: Service, config: Config): Promise<void> {
     await closed;
   }
   await service.core.close();
+}
+
+function hasConnections({ app }: Service): Promise<boolean> {
+  return new Promise((resolve) => app.server.getConnections((error, count) => resolve(!error && count > 0)));
 }
 
 function openPool(url: string, config: Config, logger: Logger, connections: number, timeout: number): DatabaseHandle {

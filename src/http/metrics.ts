@@ -4,6 +4,9 @@ import { Counter, collectDefaultMetrics, Histogram, Gauge as PrometheusGauge, Re
 import type { FastifyInstance } from 'fastify';
 import { Problem } from '../problems.ts';
 
+/** Scrapes within this time get the same text; Prometheus asks every 15 s or less often. Milliseconds. */
+const SCRAPE_LIFE = 3000;
+
 export interface Sample {
   labels: Record<string, string>;
   value: number;
@@ -124,6 +127,7 @@ async function quietly(read: Gauge['read']): Promise<Reading> {
 
 /** @param token bearer token that is asked for; undefined for none */
 export function metricsRoute(app: FastifyInstance, metrics: Metrics, token: string | undefined): void {
+  const scrape = kept(() => metrics.registry.metrics());
   app.get('/metrics', { config: { public: true, rateLimit: false } }, async (request, reply) => {
     if (token !== undefined && !sameText(request.headers.authorization ?? '', `Bearer ${token}`)) {
       throw new Problem('unauthenticated', {
@@ -132,8 +136,22 @@ export function metricsRoute(app: FastifyInstance, metrics: Metrics, token: stri
       });
     }
     reply.type(metrics.registry.contentType);
-    return metrics.registry.metrics();
+    return scrape();
   });
+}
+
+/** What was read is the answer for some seconds, so that nobody makes the database work by asking often. */
+function kept(read: () => Promise<string>, now = () => performance.now()): () => Promise<string> {
+  let last: { text: Promise<string>; until: number } | undefined;
+  return () => {
+    if (last && now() < last.until) return last.text;
+    const text = read();
+    last = { text, until: now() + SCRAPE_LIFE };
+    text.catch(() => {
+      last = undefined;
+    });
+    return text;
+  };
 }
 
 function sameText(given: string, expected: string): boolean {

@@ -12,7 +12,17 @@ describe('metrics', () => {
   });
   after(() => service.close());
 
-  const scrape = async () => (await fetch(`${service.url}/metrics`)).text();
+  const scrape = () => service.service.metrics.registry.metrics();
+
+  test('scrapes that follow each other closely get one text, and the database is asked once for all of them', async (context) => {
+    const query = context.mock.method(service.service.core.background.pool, 'query');
+    const texts = await Promise.all(
+      Array.from({ length: 20 }, async () => (await fetch(`${service.url}/metrics`)).text()),
+    );
+    assert.equal(new Set(texts).size, 1);
+    assert.match(texts[0] ?? '', /^stowage_job_queue_depth\S* \d/m);
+    assert.equal(query.mock.callCount(), 2);
+  });
 
   test('a scrape runs two statements, one for all queues and one for all that was reconciled', async (context) => {
     const query = context.mock.method(service.service.core.background.pool, 'query');
