@@ -100,14 +100,21 @@ export function rawUploadRoute(app: App, options: UploadRouteOptions): void {
   );
 }
 
-/** The chunks of the body. A client that waits for 100 Continue gets it with the first one asked for. */
-export async function* bodyOf(request: IncomingMessage, want: () => void): AsyncGenerator<Buffer> {
+/**
+ * The chunks of the body. A client that waits for 100 Continue gets it with the first one asked for.
+ * @param release called with each chunk when the next one is asked for
+ */
+export async function* bodyOf(
+  request: IncomingMessage,
+  want: () => void,
+  release: (chunk: Buffer) => void = free,
+): AsyncGenerator<Buffer> {
   want();
   try {
     // Ending the loop early must not destroy the socket: the answer is yet to come.
     for await (const chunk of request.iterator({ destroyOnReturn: false })) {
       yield chunk as Buffer;
-      free(chunk as Buffer);
+      release(chunk as Buffer);
     }
   } catch (error) {
     throw request.socket.destroyed ? new ClientGone('the client has gone', { cause: error }) : incompleteBody();
