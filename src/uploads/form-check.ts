@@ -230,6 +230,8 @@ function readDisposition(value: string | undefined): PartHeader {
   const parameters = readParameters(value.slice(type.length));
   const name = parameters.get('name');
   if (name === undefined) throw malformed('The Content-Disposition of a part has no name.');
+  // The parser refuses these too, but at the end of the form.
+  if (name.value in Object.prototype) throw refusedPart(name.value, 'is not known here');
   const extended = parameters.get('filename*');
   if (extended) refuseUnreadable(extended.value);
   // RFC 6266 section 4.3: the other one is for those who do not know this one.

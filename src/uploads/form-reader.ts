@@ -17,7 +17,7 @@ import { Problem } from '../problems.ts';
 import { free } from '../storage/chunks.ts';
 import { FIELD_SIZE, FormCheck, refusedPart, tooLargeForm } from './form-check.ts';
 
-/** Bytes that the parser may hold before it waits for its reader: less than a chunk, so it holds one. */
+/** Bytes of small chunks that the parser may take before it waits for its reader. */
 const HELD_BY_PARSER = 16 * 1024;
 /** More than any form here knows. */
 const MAX_FIELDS = 8;
@@ -147,7 +147,10 @@ export class FormReader<Schema extends z.ZodType> {
     if (fieldname === this.#options.fileField) throw refusedPart(fieldname, 'must be a file, with a file name');
     if (this.#texts.has(fieldname)) throw refusedPart(fieldname, 'is there twice');
     // What is declared as JSON comes parsed: some clients send all their fields so, and then a text comes in quotes.
-    this.#texts.set(fieldname, typeof value === 'string' ? value : JSON.stringify(value));
+    if (typeof value === 'string') this.#texts.set(fieldname, value);
+    else if (value instanceof Object) this.#texts.set(fieldname, JSON.stringify(value));
+    // A number may have lost digits.
+    else throw refusedPart(fieldname, 'must be text or an object');
   }
 
   async #nextPart(): Promise<Multipart | undefined> {
@@ -181,10 +184,8 @@ export class FormReader<Schema extends z.ZodType> {
       });
     if (code === 'FST_FIELDS_LIMIT' || code === 'FST_PARTS_LIMIT')
       return new Problem('unexpected-part', { detail: 'The form has too many fields.' });
-    if (code === 'FST_PROTO_VIOLATION')
-      return new Problem('unexpected-part', { detail: 'A part of the form has a name that is not known here.' });
     if (code === 'FST_INVALID_JSON_FIELD_ERROR')
-      return new Problem('unexpected-part', { detail: 'A field of the form is declared as JSON and is none.' });
+      return new Problem('unexpected-part', { detail: 'A field of the form is declared as JSON and cannot be read.' });
     return unreadable(error);
   }
 }
@@ -230,7 +231,8 @@ function partsOf(
   return checked.parts({
     isPartAFile: (_name, _type, fileName) => fileName !== undefined,
     preservePath: true,
-    fileHwm: HELD_BY_PARSER,
+    // One chunk waits for the reader: several would be copied into one.
+    fileHwm: 1,
     highWaterMark: HELD_BY_PARSER,
     limits: {
       fileSize: maxBytes,

@@ -76,7 +76,7 @@ describe('a form', () => {
 
   test('gives every byte of a large file, though its chunks are freed behind the reader', async () => {
     const content = randomBytes(3 * KiB * KiB);
-    for (let at = 0; at < 400; at++) content.write('\r\n--X', Math.floor((at * content.length) / 400));
+    for (let at = 0; at < 400; at++) content.write('\r\n--XY', Math.floor((at * content.length) / 400));
     const { files } = await read(pieces(Buffer.concat([file(content), file(content), end]), 64 * KiB));
     assert.deepEqual(
       files.map(({ bytes }) => bytes.equals(content)),
@@ -202,6 +202,20 @@ describe('a form', () => {
     const json = part('Content-Disposition: form-data; name="metadata"\r\nContent-Type: application/json', '{"a":"b"}');
     const { files, fields } = await read(pieces(Buffer.concat([octets, json, end]), 1000));
     assert.deepEqual([files, fields], [[], { projectId: 'p', metadata: '{"a":"b"}' }]);
+    for (const text of ['12345678901234567890', 'null', '{', '{"__proto__":1}', '']) {
+      const other = part('Content-Disposition: form-data; name="metadata"\r\nContent-Type: application/json', text);
+      await assert.rejects(read(pieces(Buffer.concat([other, end]), 1000)), { type: 'unexpected-part' }, text);
+    }
+  });
+
+  test('a name that every object has is refused before the rest is read', async () => {
+    for (const name of ['__proto__', 'constructor']) {
+      async function* body() {
+        yield part(`Content-Disposition: form-data; name="${name}"; filename="a.png"`, 'abc');
+        assert.fail('more was asked for');
+      }
+      await assert.rejects(read(body()), { type: 'unexpected-part' });
+    }
   });
 });
 

@@ -10,7 +10,7 @@ import type { App } from '../../http/openapi.ts';
 import { binary } from '../../http/schema-types.ts';
 import { idempotencyHeader, sendAnswer } from '../../idempotency/idempotency.ts';
 import { ClientGone, Problem } from '../../problems.ts';
-import { free } from '../../storage/chunks.ts';
+import { chunksOf, free } from '../../storage/chunks.ts';
 import { incompleteBody } from '../metered-source.ts';
 import {
   audited,
@@ -111,10 +111,10 @@ export async function* bodyOf(
 ): AsyncGenerator<Buffer> {
   want();
   try {
-    // Ending the loop early must not destroy the socket: the answer is yet to come.
-    for await (const chunk of request.iterator({ destroyOnReturn: false })) {
-      yield chunk as Buffer;
-      release(chunk as Buffer);
+    // Ending the loop early does not destroy the socket: the answer is yet to come.
+    for await (const chunk of chunksOf(request)) {
+      yield chunk;
+      release(chunk);
     }
   } catch (error) {
     throw request.socket.destroyed ? new ClientGone('the client has gone', { cause: error }) : incompleteBody();
