@@ -1,5 +1,5 @@
 /** The memory of what is passed on. */
-import type { Readable, Writable } from 'node:stream';
+import { finished, type Readable, type Writable } from 'node:stream';
 
 /** Bytes; more than a form parser holds back to find its boundary. */
 const SMALL = 4096;
@@ -29,4 +29,44 @@ export function freeing(stream: Readable): Readable {
       return destination;
     },
   });
+}
+
+/**
+ * The chunks of a stream as they came; each is the caller's. The iterator of a stream copies those that wait into one, which
+ * leaves all of them to the collector: with bodies that wait their turn that was a megabyte for each. Ending the loop early
+ * leaves the stream paused, and does not destroy it.
+ * @throws what the stream fails with, also when it ends too early
+ */
+export async function* chunksOf(stream: Readable): AsyncGenerator<Buffer> {
+  let next: Buffer | undefined;
+  let end: { error: Error | null | undefined } | undefined;
+  let wake = () => {};
+  const onData = (chunk: Buffer) => {
+    stream.pause();
+    next = chunk;
+    wake();
+  };
+  const forget = finished(stream, { writable: false }, (error) => {
+    end = { error };
+    wake();
+  });
+  stream.on('data', onData);
+  try {
+    for (;;) {
+      while (!next && !end)
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+          stream.resume();
+        });
+      if (!next) break;
+      const chunk = next;
+      next = undefined;
+      yield chunk;
+    }
+    if (end?.error) throw end.error;
+  } finally {
+    stream.off('data', onData);
+    stream.pause();
+    forget();
+  }
 }

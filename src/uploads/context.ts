@@ -97,7 +97,8 @@ export function throughProcess({ buffers }: Pick<UploadContext, 'buffers'>, limi
 
 /**
  * The body of a client, which is ended when it comes too slowly.
- * @param callerId who has the place and the memory that others may wait for; absent where nothing is held
+ * @param callerId who has the place and the memory that others may wait for; absent where nothing is held, and what comes
+ * is only looked through
  */
 export function meteredBody(
   { config, slowUploads }: Pick<UploadContext, 'config' | 'slowUploads'>,
@@ -109,6 +110,7 @@ export function meteredBody(
     minimumRate: config.MIN_UPLOAD_RATE,
     window: config.BODY_TIMEOUT,
     signal,
+    takesTurns: callerId !== undefined,
     ...(callerId !== undefined && config.MIN_UPLOAD_RATE > 0 && { contention: { callerId, slowClients: slowUploads } }),
   });
 }

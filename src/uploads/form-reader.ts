@@ -4,14 +4,21 @@
  * So what the fields say is known when the form has ended, and not before: whoever takes a file in asks again then.
  *
  * Nothing is taken by halves: a part that is not known, is there twice or cannot be read is a fault of the whole form.
+ *
+ * Forms are parsed by @fastify/multipart, as streams: no part is collected, none is written to a temporary file. What it
+ * gets to see has been checked (form-check.ts).
  */
+import { Readable } from 'node:stream';
+import type { Multipart, MultipartFile, MultipartValue } from '@fastify/multipart';
 import type { FastifyRequest } from 'fastify';
 import type { z } from 'zod';
 import { invalid } from '../http/openapi.ts';
 import { Problem } from '../problems.ts';
-import { type FormPart, MultipartParser } from './multipart-parser.ts';
+import { free } from '../storage/chunks.ts';
+import { FIELD_SIZE, FormCheck, refusedPart, tooLargeForm } from './form-check.ts';
 
-const FIELD_SIZE = 64 * 1024;
+/** Bytes of small chunks that the parser may take before it waits for its reader. */
+const HELD_BY_PARSER = 16 * 1024;
 /** More than any form here knows. */
 const MAX_FIELDS = 8;
 /** RFC 2046 section 5.1.1. */
@@ -56,14 +63,22 @@ export function boundaryOf(request: FastifyRequest): string {
 /** The parts of one form. */
 export class FormReader<Schema extends z.ZodType> {
   readonly #options: FormOptions<Schema>;
-  readonly #parser: MultipartParser;
+  readonly #check: FormCheck;
+  readonly #body: CheckedBody;
+  readonly #parts: AsyncIterator<Multipart>;
   readonly #texts = new Map<string, string>();
-  #files = 0;
+  #seen = 0;
+  #file: MultipartFile['file'] | undefined;
 
-  /** @param body whose every chunk may be used until the next one is asked for */
-  constructor(body: AsyncIterable<Buffer>, boundary: string, options: FormOptions<Schema>) {
+  /**
+   * @param request of a scope that has @fastify/multipart; its own body is not read
+   * @param body whose chunks are not used by others
+   */
+  constructor(request: FastifyRequest, body: AsyncIterable<Buffer>, boundary: string, options: FormOptions<Schema>) {
     this.#options = options;
-    this.#parser = new MultipartParser(limited(body, options.maxBytes), boundary);
+    this.#check = new FormCheck(body, boundary, options.maxBytes);
+    this.#body = new CheckedBody(this.#check, boundary);
+    this.#parts = partsOf(request, this.#body, options);
   }
 
   /**
@@ -72,20 +87,34 @@ export class FormReader<Schema extends z.ZodType> {
    * @throws Problem malformed-multipart, unexpected-part, invalid-parameter, too-large
    */
   async nextFile(): Promise<FormFile | undefined> {
-    for (let part = await this.#parser.next(); part; part = await this.#parser.next()) {
-      const { fileName, contentType } = part;
-      if (fileName === undefined) await this.#readField(part);
-      else {
-        this.#countFile(part.name);
-        return { fileName, ...(contentType !== undefined && { contentType }) };
+    await this.#dropRest();
+    for (let part = await this.#nextPart(); part; part = await this.#nextPart()) {
+      if (part.type === 'field') {
+        this.#takeField(part);
+        continue;
       }
+      const { fieldname, filename, mimetype, file } = part;
+      const { fileField } = this.#options;
+      if (fieldname !== fileField)
+        throw refusedPart(fieldname, `is not known here; name the part of a file ${fileField}`);
+      this.#file = file;
+      return { fileName: filename, contentType: mimetype };
     }
     return undefined;
   }
 
   /** The bytes of the file that came last; each chunk may be used until the next one is asked for. */
-  bytes(): AsyncGenerator<Buffer> {
-    return this.#parser.content();
+  async *bytes(): AsyncGenerator<Buffer> {
+    if (!this.#file) return;
+    try {
+      for await (const chunk of this.#file.iterator({ destroyOnReturn: false })) {
+        yield chunk as Buffer;
+        free(chunk as Buffer);
+      }
+    } catch (error) {
+      throw this.#fault(error);
+    }
+    if (this.#file.truncated) throw tooLargeForm(this.#options.maxBytes);
   }
 
   /** The bytes of the only file. They end when the form has ended well, so that its fields are known then. */
@@ -104,48 +133,115 @@ export class FormReader<Schema extends z.ZodType> {
     return result.data;
   }
 
-  /** Ends the watch over the body; call at the end, however it came. Never throws. */
+  /** Asks for no more of the body; call at the end, however it came. Never throws. */
   close(): void {
-    this.#parser.close();
+    this.#body.destroy();
   }
 
-  #countFile(name: string): void {
-    const { fileField, maxFiles, tooManyFiles } = this.#options;
-    if (name !== fileField) throw refusedPart(name, `is not known here; name the part of a file ${fileField}`);
-    this.#files += 1;
-    if (this.#files <= maxFiles) return;
-    throw new Problem('unexpected-part', {
-      detail: tooManyFiles,
-      errors: [{ parameter: name, detail: `is there more than ${maxFiles === 1 ? 'once' : `${maxFiles} times`}` }],
-    });
+  async #dropRest(): Promise<void> {
+    if (!this.#file || this.#file.readableEnded) return;
+    for await (const _dropped of this.bytes());
   }
 
-  async #readField({ name, contentType }: FormPart): Promise<void> {
-    if (name === this.#options.fileField) throw refusedPart(name, 'must be a file, with a file name');
-    if (name in Object.prototype) throw refusedPart(name, 'is not known here');
-    if (this.#texts.has(name)) throw refusedPart(name, 'is there twice');
-    if (this.#texts.size === MAX_FIELDS)
-      throw new Problem('unexpected-part', { detail: 'The form has too many fields.' });
-    const chunks: Buffer[] = [];
-    let length = 0;
-    for await (const chunk of this.bytes()) {
-      length += chunk.length;
-      if (length > FIELD_SIZE) throw refusedPart(name, `has more than ${FIELD_SIZE} bytes`);
-      chunks.push(Buffer.from(chunk));
+  #takeField({ fieldname, value }: MultipartValue): void {
+    if (fieldname === this.#options.fileField) throw refusedPart(fieldname, 'must be a file, with a file name');
+    if (this.#texts.has(fieldname)) throw refusedPart(fieldname, 'is there twice');
+    // What is declared as JSON comes parsed: some clients send all their fields so, and then a text comes in quotes.
+    if (typeof value === 'string') this.#texts.set(fieldname, value);
+    else if (value instanceof Object) this.#texts.set(fieldname, JSON.stringify(value));
+    // A number may have lost digits.
+    else throw refusedPart(fieldname, 'must be text or an object');
+  }
+
+  async #nextPart(): Promise<Multipart | undefined> {
+    let next: IteratorResult<Multipart, unknown>;
+    try {
+      next = await this.#parts.next();
+    } catch (error) {
+      throw this.#fault(error);
     }
-    const text = decode(name, Buffer.concat(chunks));
-    this.#texts.set(name, contentType === 'application/json' ? unquoted(name, text) : text);
+    if (!next.done) {
+      this.#seen += 1;
+      return next.value;
+    }
+    if (this.#body.errored) throw this.#body.errored;
+    // The parser skips what it cannot read, and says nothing.
+    if (this.#seen !== this.#check.parts) throw unreadable();
+    return undefined;
+  }
+
+  /** What the parser says becomes what the client is told. */
+  #fault(error: unknown): unknown {
+    if (this.#body.errored) return this.#body.errored;
+    const { fileField, maxFiles, tooManyFiles } = this.#options;
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code === 'FST_FILES_LIMIT')
+      return new Problem('unexpected-part', {
+        detail: tooManyFiles,
+        errors: [
+          { parameter: fileField, detail: `is there more than ${maxFiles === 1 ? 'once' : `${maxFiles} times`}` },
+        ],
+      });
+    if (code === 'FST_FIELDS_LIMIT' || code === 'FST_PARTS_LIMIT')
+      return new Problem('unexpected-part', { detail: 'The form has too many fields.' });
+    if (code === 'FST_INVALID_JSON_FIELD_ERROR')
+      return new Problem('unexpected-part', { detail: 'A field of the form is declared as JSON and cannot be read.' });
+    return unreadable(error);
   }
 }
 
-/** The body, as long as it is no larger than a form may be. */
-async function* limited(body: AsyncIterable<Buffer>, maxBytes: number): AsyncGenerator<Buffer> {
-  let length = 0;
-  for await (const chunk of body) {
-    length += chunk.length;
-    if (length > maxBytes) throw tooLargeForm(maxBytes);
-    yield chunk;
+/** The body of a form as @fastify/multipart reads it: in place of the request's own. */
+class CheckedBody extends Readable {
+  readonly headers: { 'content-type': string };
+  readonly #chunks: AsyncIterator<Buffer>;
+
+  constructor(chunks: AsyncIterable<Buffer>, boundary: string) {
+    // Nothing is read ahead.
+    super({ highWaterMark: 0 });
+    this.headers = { 'content-type': `multipart/form-data; boundary="${boundary}"` };
+    this.#chunks = chunks[Symbol.asyncIterator]();
   }
+
+  override _read(): void {
+    this.#chunks.next().then(
+      ({ done, value }) => {
+        if (!this.destroyed) this.push(done ? null : value);
+      },
+      (error) => this.destroy(error),
+    );
+  }
+
+  override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
+    // Not waited for: it may be at a chunk that is yet to come.
+    this.#chunks.return?.().catch(() => {});
+    callback(error);
+  }
+}
+
+function partsOf(
+  request: FastifyRequest,
+  body: CheckedBody,
+  { maxFiles, maxBytes }: Pick<FormOptions<z.ZodType>, 'maxFiles' | 'maxBytes'>,
+): AsyncIterator<Multipart> {
+  const checked: FastifyRequest = Object.create(request, {
+    raw: { value: body },
+    // The type has been checked.
+    isMultipart: { value: () => true },
+  });
+  return checked.parts({
+    isPartAFile: (_name, _type, fileName) => fileName !== undefined,
+    preservePath: true,
+    // One chunk waits for the reader: several would be copied into one.
+    fileHwm: 1,
+    highWaterMark: HELD_BY_PARSER,
+    limits: {
+      fileSize: maxBytes,
+      files: maxFiles,
+      fields: MAX_FIELDS,
+      parts: maxFiles + MAX_FIELDS,
+      fieldSize: FIELD_SIZE,
+    },
+  });
 }
 
 /** @throws Problem when the form says that it is larger than forms may be, before anything is read */
@@ -153,32 +249,6 @@ export function refuseLargeForm(length: number | undefined, maxBytes: number): v
   if (length !== undefined && length > maxBytes) throw tooLargeForm(maxBytes);
 }
 
-function tooLargeForm(maxBytes: number): Problem {
-  return new Problem('too-large', { detail: `The form may have at most ${maxBytes} bytes. Send a smaller file.` });
-}
-
-function decode(name: string, bytes: Buffer): string {
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    throw refusedPart(name, 'is not valid UTF-8');
-  }
-}
-
-/** Some clients declare their fields as JSON; then a text comes in quotes. */
-function unquoted(name: string, text: string): string {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === 'string' ? value : text;
-  } catch {
-    throw refusedPart(name, 'is declared as JSON and is none');
-  }
-}
-
-function refusedPart(name: string, fault: string): Problem {
-  const shown = name.replace(/[^\x20-\x7e]/g, '?').slice(0, 100);
-  return new Problem('unexpected-part', {
-    detail: `The part ${shown} ${fault}.`,
-    errors: [{ parameter: shown, detail: fault }],
-  });
+function unreadable(cause?: unknown): Problem {
+  return new Problem('malformed-multipart', { detail: 'A part of the form cannot be read.', cause });
 }

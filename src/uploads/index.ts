@@ -88,11 +88,11 @@ async function routes(app: App, core: Core): Promise<void> {
   const direct = new DirectUploads(context);
   const resumable = new ResumableUploads(context);
   const shortRequests = new ShortRequests(core.config.REQUESTS_PER_MINUTE);
-  const register = (addRoutes: (scope: App) => void, prefix = '') =>
+  const register = (addRoutes: (scope: App) => void | Promise<void>, prefix = '') =>
     app.register(
       async (scope) => {
         scope.addHook('onRequest', refuseContentRange);
-        addRoutes(scope as App);
+        await addRoutes(scope as App);
       },
       { prefix },
     );

@@ -19,13 +19,15 @@ export interface MeterOptions {
   window: number;
   /** Ends the reading with its reason. */
   signal: AbortSignal;
+  /** What is read is worked on at once, so it waits for a turn of the event loop. */
+  takesTurns: boolean;
   /** Whoever dawdles while others wait for what it holds is ended too. */
   contention?: { callerId: string; slowClients: SlowClients };
 }
 
 export async function* metered(
   source: AsyncIterable<Buffer>,
-  { minimumRate, window, signal, contention }: MeterOptions,
+  { minimumRate, window, signal, takesTurns, contention }: MeterOptions,
 ): AsyncGenerator<Buffer> {
   signal.throwIfAborted();
   const iterator = source[Symbol.asyncIterator]();
@@ -76,7 +78,8 @@ export async function* metered(
       received += result.value.length;
       contended.moved(result.value.length);
       // The client does not wait here: what it has sent meanwhile is read by the next turn.
-      await turns.take(result.value.length);
+      const turn = takesTurns ? turns.take(result.value.length) : undefined;
+      if (turn) await turn;
       yield result.value;
     }
   } finally {

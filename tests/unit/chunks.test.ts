@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { describe, test } from 'node:test';
-import { free, freeing } from '../../src/storage/chunks.ts';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { chunksOf, free, freeing } from '../../src/storage/chunks.ts';
 
 describe('chunks', () => {
   test('one that is all of its memory is freed; one that shares it, or is small, is left as it is', () => {
@@ -67,5 +68,59 @@ describe('chunks', () => {
     assert.ok(source.readableEnded);
     assert.equal(write.mock.callCount(), 0);
     assert.ok(chunks.every((chunk) => chunk.length === 10_000 && chunk.every((byte) => byte === 7)));
+  });
+
+  test('those of a stream that waited are not copied into one, and the stream reads no more meanwhile', async () => {
+    const chunks = Array.from({ length: 20 }, (_, index) => Buffer.allocUnsafeSlow(10_000).fill(index));
+    let pushed = 0;
+    const stream = new Readable({
+      highWaterMark: 25_000,
+      read() {
+        const chunk = chunks[pushed];
+        pushed += 1;
+        // Others than the reader are at work when it comes.
+        setImmediate(() => this.push(chunk ?? null));
+      },
+    });
+    let received = 0;
+    for await (const chunk of chunksOf(stream)) {
+      assert.equal(chunk, chunks[received]);
+      received += 1;
+      for (let turn = 0; turn < 8; turn++) await nextTurn();
+      assert.ok(pushed <= received + 4, `${pushed} were read, ${received} taken`);
+    }
+    assert.equal(received, chunks.length);
+  });
+
+  test('a stream that fails fails its reader, after what came before; one that is left stays paused', async () => {
+    const fault = new Error('gone');
+    const failing = Readable.from(
+      (async function* () {
+        yield Buffer.from('a');
+        throw fault;
+      })(),
+    );
+    const seen: string[] = [];
+    await assert.rejects(
+      async () => {
+        for await (const chunk of chunksOf(failing)) seen.push(chunk.toString());
+      },
+      (error) => error === fault,
+    );
+    assert.deepEqual(seen, ['a']);
+    const left = Readable.from([Buffer.from('b'), Buffer.from('c')]);
+    for await (const chunk of chunksOf(left)) {
+      assert.equal(chunk.toString(), 'b');
+      break;
+    }
+    assert.ok(!left.destroyed && left.isPaused());
+    const cut = new Readable({ read() {} });
+    cut.push('d');
+    setImmediate(() => cut.destroy());
+    await assert.rejects(async () => {
+      for await (const _chunk of chunksOf(cut));
+    }, /Premature close/);
+    const empty = Readable.from([]);
+    for await (const _chunk of chunksOf(empty)) assert.fail();
   });
 });

@@ -1,4 +1,5 @@
 /** Uploads by a form, RFC 7578: one file, or up to ten with an outcome each. */
+import multipart from '@fastify/multipart';
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { type AssetDocument, assetDocument } from '../../assets/asset.ts';
@@ -67,7 +68,7 @@ const batchOutcome = z
   .meta({ id: 'BatchOutcome' });
 type Result = z.input<typeof batchOutcome>['results'][number];
 
-export function formUploadRoutes(app: App, options: UploadRouteOptions): void {
+export async function formUploadRoutes(app: App, options: UploadRouteOptions): Promise<void> {
   const { context, stopping } = options;
   const { largest } = context.policies;
   const formLimit = largest + FORM_OVERHEAD;
@@ -75,6 +76,7 @@ export function formUploadRoutes(app: App, options: UploadRouteOptions): void {
   // Forms are read by the handlers, and what is none is refused by them.
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', (_request, _payload, done) => done(null));
+  await app.register(multipart);
 
   app.post(
     '/v1/assets',
@@ -99,7 +101,7 @@ export function formUploadRoutes(app: App, options: UploadRouteOptions): void {
     (request, reply) =>
       audited(request, context, async () => {
         const signal = requestSignal(reply, stopping);
-        const form = new FormReader(bodyOfForm(context, request, signal), boundaryOf(request), {
+        const form = new FormReader(request, bodyOfForm(context, request, signal), boundaryOf(request), {
           fileField: 'file',
           maxFiles: 1,
           tooManyFiles: 'Only one file is taken here; POST /v1/assets/batch takes ten.',
@@ -145,7 +147,7 @@ export function formUploadRoutes(app: App, options: UploadRouteOptions): void {
     (request, reply) =>
       audited(request, context, async () => {
         const signal = requestSignal(reply, stopping);
-        const form = new FormReader(bodyOfForm(context, request, signal), boundaryOf(request), {
+        const form = new FormReader(request, bodyOfForm(context, request, signal), boundaryOf(request), {
           fileField: 'files',
           maxFiles: BATCH_FILES,
           tooManyFiles: `A batch has at most ${BATCH_FILES} files. Send the rest in another.`,
@@ -269,7 +271,12 @@ async function checkForm(request: FastifyRequest, limit: number): Promise<void> 
 function bodyOfForm(context: UploadContext, request: FastifyRequest, signal: AbortSignal): AsyncIterable<Buffer> {
   return meteredBody(
     context,
-    bodyOf(request.raw, () => wantBody(request)),
+    // Its chunks are freed by the reader of the form, because the parser still has one when it asks for the next.
+    bodyOf(
+      request.raw,
+      () => wantBody(request),
+      () => {},
+    ),
     signal,
   );
 }

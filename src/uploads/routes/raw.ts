@@ -10,7 +10,7 @@ import type { App } from '../../http/openapi.ts';
 import { binary } from '../../http/schema-types.ts';
 import { sendAnswer } from '../../idempotency/requests.ts';
 import { ClientGone, Problem } from '../../problems.ts';
-import { free } from '../../storage/chunks.ts';
+import { chunksOf, free } from '../../storage/chunks.ts';
 import { incompleteBody } from '../metered-source.ts';
 import {
   audited,
@@ -101,14 +101,21 @@ export function rawUploadRoute(app: App, options: UploadRouteOptions): void {
   );
 }
 
-/** The chunks of the body. A client that waits for 100 Continue gets it with the first one asked for. */
-export async function* bodyOf(request: IncomingMessage, want: () => void): AsyncGenerator<Buffer> {
+/**
+ * The chunks of the body. A client that waits for 100 Continue gets it with the first one asked for.
+ * @param release called with each chunk when the next one is asked for
+ */
+export async function* bodyOf(
+  request: IncomingMessage,
+  want: () => void,
+  release: (chunk: Buffer) => void = free,
+): AsyncGenerator<Buffer> {
   want();
   try {
-    // Ending the loop early must not destroy the socket: the answer is yet to come.
-    for await (const chunk of request.iterator({ destroyOnReturn: false })) {
-      yield chunk as Buffer;
-      free(chunk as Buffer);
+    // Ending the loop early does not destroy the socket: the answer is yet to come.
+    for await (const chunk of chunksOf(request)) {
+      yield chunk;
+      release(chunk);
     }
   } catch (error) {
     throw request.socket.destroyed ? new ClientGone('the client has gone', { cause: error }) : incompleteBody();
