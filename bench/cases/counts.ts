@@ -56,7 +56,7 @@ const operations: [name: string, statements: number, requests: number, Operation
   ],
   [
     'resumable upload of 1 KiB in one request',
-    10,
+    11,
     1,
     async (client, begin) => {
       begin();
@@ -65,7 +65,7 @@ const operations: [name: string, statements: number, requests: number, Operation
   ],
   [
     'direct upload of 1 KiB: begin',
-    8,
+    9,
     1,
     async (client, begin) => {
       begin();

@@ -57,7 +57,7 @@ export async function memory(stage: Stage, { rounds, short, say }: CaseOptions):
         rested.add(what, service.meter.rss() / MiB);
       }
       say(
-        `round ${round}: ${what}: idle ${idle.at(-1)?.toFixed(0)} MiB, peak ${peaks.of(what).at(-1)?.toFixed(0)} MiB, then ${rested.of(what).at(-1)?.toFixed(0)} MiB`,
+        `round ${round}: ${what}: idle ${idle.at(-1)?.toFixed(0)} MiB, peak ${peaks.of(what).at(-1)?.toFixed(0)} MiB${short ? '' : `, then ${rested.of(what).at(-1)?.toFixed(0)} MiB`}`,
       );
       await service.stop();
       await empty(service.bucket);

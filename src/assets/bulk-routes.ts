@@ -16,6 +16,7 @@ const BAD_COUNT = `must be 1 to ${MAX_IDS} ids`;
 const bulkChange = z
   .strictObject({
     action: z.enum(['trash', 'restore', 'delete'], { error: 'must be trash, restore or delete' }).meta({
+      id: 'BulkAction',
       description:
         '`delete` does what `DELETE` does: it moves to the trash, or deletes for good with `permanent`. `trash` always moves to the trash',
     }),

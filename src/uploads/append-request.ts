@@ -276,6 +276,7 @@ export class AppendRequest {
       },
     });
     if (!asset) throw uploadNotFound();
+    this.#isTaken = false;
     return { id, offset: asset.size, size: asset.size, asset };
   }
 

@@ -99,6 +99,7 @@ describe('the contract', () => {
       'UploadRequest',
       'PartsRequest',
       'AssetPatch',
+      'BulkChange',
       'QuotaChange',
       'JobRetry',
     ];

@@ -412,7 +412,7 @@ describe('Idempotency-Key', () => {
     assert.equal((await client.raw(png(300, 1), { headers: keyed(known) })).body.id, first.body.id);
     assert.equal((await client.raw(png(300, 2))).status, 201);
     assert.equal((await rowsOf(client)).length, 1);
-    await service.query('update caller_counts set window_ends_at = now() where caller_id = $1', [
+    await service.query("update caller_counts set window_ends_at = now() - interval '1 second' where caller_id = $1", [
       client.headers['x-user-id'],
     ]);
     assert.equal((await client.raw(png(300, 3), { headers: keyed(randomUUID()) })).status, 201);
@@ -427,7 +427,7 @@ describe('Idempotency-Key', () => {
     );
     await service.service.core.idempotency.forgetOld();
     assert.deepEqual(await rowsOf(client), [{ key: 'k2' }]);
-    await service.query('update caller_counts set window_ends_at = now() where caller_id = $1', [
+    await service.query("update caller_counts set window_ends_at = now() - interval '1 second' where caller_id = $1", [
       client.headers['x-user-id'],
     ]);
     await forgetCounts(service.database.database);

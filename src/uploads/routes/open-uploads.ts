@@ -50,10 +50,12 @@ const openUpload = z
 const page = z
   .object({
     data: z.array(openUpload),
-    page: z.object({
-      nextCursor: z.string().optional().meta({ description: 'Present while more uploads follow' }),
-      hasMore: z.boolean(),
-    }),
+    page: z
+      .object({
+        nextCursor: z.string().optional().meta({ description: 'Present while more uploads follow' }),
+        hasMore: z.boolean(),
+      })
+      .meta({ id: 'OpenUploadPageInfo' }),
   })
   .meta({ id: 'OpenUploadPage' });
 

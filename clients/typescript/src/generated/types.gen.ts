@@ -104,10 +104,7 @@ export type AssetPatch = {
 };
 
 export type BulkChange = {
-    /**
-     * `delete` does what `DELETE` does: it moves to the trash, or deletes for good with `permanent`. `trash` always moves to the trash
-     */
-    action: 'trash' | 'restore' | 'delete';
+    action: BulkAction;
     /**
      * With `delete`: for good
      */
@@ -117,6 +114,11 @@ export type BulkChange = {
      */
     ids: Array<string>;
 };
+
+/**
+ * `delete` does what `DELETE` does: it moves to the trash, or deletes for good with `permanent`. `trash` always moves to the trash
+ */
+export type BulkAction = 'trash' | 'restore' | 'delete';
 
 export type Disposition = 'inline' | 'attachment';
 
@@ -270,13 +272,7 @@ export type BatchResult = {
 
 export type OpenUploadPage = {
     data: Array<OpenUpload>;
-    page: {
-        /**
-         * Present while more uploads follow
-         */
-        nextCursor?: string;
-        hasMore: boolean;
-    };
+    page: OpenUploadPageInfo;
 };
 
 export type OpenUpload = {
@@ -310,6 +306,14 @@ export type OpenUpload = {
      * When it ends by itself, unless something is heard of it
      */
     expiresAt: string;
+};
+
+export type OpenUploadPageInfo = {
+    /**
+     * Present while more uploads follow
+     */
+    nextCursor?: string;
+    hasMore: boolean;
 };
 
 export type UploadSession = {
