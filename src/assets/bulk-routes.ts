@@ -40,14 +40,16 @@ const bulkOutcome = z
   .object({
     results: z
       .array(
-        z.object({
-          id: z.string().meta({ override: { type: 'string', format: 'uuid' } }),
-          status: z
-            .number()
-            .int()
-            .meta({ override: { type: 'integer' }, description: '200, or the status of the problem' }),
-          problem: problemDocument.optional().meta({ description: 'There when the asset was not changed' }),
-        }),
+        z
+          .object({
+            id: z.string().meta({ override: { type: 'string', format: 'uuid' } }),
+            status: z
+              .number()
+              .int()
+              .meta({ override: { type: 'integer' }, description: '200, or the status of the problem' }),
+            problem: problemDocument.optional().meta({ description: 'There when the asset was not changed' }),
+          })
+          .meta({ id: 'BulkResult' }),
       )
       .meta({ description: 'One per id, in the order of the request' }),
   })

@@ -435,17 +435,19 @@ export type BulkOutcome = {
     /**
      * One per id, in the order of the request
      */
-    results: Array<{
-        id: string;
-        /**
-         * 200, or the status of the problem
-         */
-        status: number;
-        /**
-         * There when the asset was not changed
-         */
-        problem?: Problem;
-    }>;
+    results: Array<BulkResult>;
+};
+
+export type BulkResult = {
+    id: string;
+    /**
+     * 200, or the status of the problem
+     */
+    status: number;
+    /**
+     * There when the asset was not changed
+     */
+    problem?: Problem;
 };
 
 export type DownloadLink = {
