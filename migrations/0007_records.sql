@@ -29,15 +29,16 @@ ALTER TABLE "idempotency_keys" ADD COLUMN "operation" text;
 -- Statistics are counted by triggers: so no statement can forget them, whoever wrote it, an instance of an earlier version
 -- beside this one included. Once per statement and not per row, so that the deletion of a thousand assets changes a
 -- counter once. In the order of the key, so that two statements never wait for each other.
-CREATE FUNCTION asset_counters(owner text, state text, asset_type text, media_type text, project text, created timestamptz, files bigint, size bigint)
+CREATE FUNCTION asset_counters(owner text, state text, asset_type text, media_type text, project text, created timestamptz, files bigint, size bigint, metadata jsonb)
 RETURNS TABLE (owner_id text, dimension text, value text, files bigint, bytes bigint) LANGUAGE sql STABLE AS $$
-  SELECT owner, counter.dimension, counter.value, asset_counters.files, asset_counters.files * size
+  SELECT owner, counter.dimension, counter.value, asset_counters.files, asset_counters.files * counter.bytes
   FROM (VALUES
-    ('assetType', asset_type),
-    ('day', CASE WHEN created > now() - interval '31 days' THEN to_char(created AT TIME ZONE 'UTC', 'YYYY-MM-DD') END),
-    ('mediaType', media_type),
-    ('project', coalesce(project, ''))
-  ) AS counter (dimension, value)
+    ('assetType', asset_type, size),
+    ('day', CASE WHEN created > now() - interval '31 days' THEN to_char(created AT TIME ZONE 'UTC', 'YYYY-MM-DD') END, size),
+    ('mediaType', media_type, size),
+    ('metadata', CASE WHEN metadata <> '{}' THEN '' END, octet_length(metadata::text)),
+    ('project', coalesce(project, ''), size)
+  ) AS counter (dimension, value, bytes)
   WHERE state IN ('processing', 'ready', 'rejected', 'lost') AND counter.value IS NOT NULL
 $$;
 --> statement-breakpoint
@@ -47,24 +48,24 @@ BEGIN
     INSERT INTO asset_statistics AS counted
     SELECT c.owner_id, c.dimension, c.value, sum(c.files), sum(c.bytes)
     FROM (
-      SELECT owner_id, state, asset_type, media_type, project_id, created_at, 1 AS files, size FROM new_assets
+      SELECT owner_id, state, asset_type, media_type, project_id, created_at, 1 AS files, size, metadata FROM new_assets
       UNION ALL
-      SELECT owner_id, state, asset_type, media_type, project_id, created_at, -1, size FROM old_assets
-    ) AS a, asset_counters(a.owner_id, a.state, a.asset_type, a.media_type, a.project_id, a.created_at, a.files, a.size) AS c
+      SELECT owner_id, state, asset_type, media_type, project_id, created_at, -1, size, metadata FROM old_assets
+    ) AS a, asset_counters(a.owner_id, a.state, a.asset_type, a.media_type, a.project_id, a.created_at, a.files, a.size, a.metadata) AS c
     GROUP BY 1, 2, 3 HAVING sum(c.files) <> 0 OR sum(c.bytes) <> 0 ORDER BY 1, 2, 3
     ON CONFLICT (owner_id, dimension, value) DO UPDATE
     SET files = counted.files + excluded.files, bytes = counted.bytes + excluded.bytes;
   ELSIF TG_OP = 'INSERT' THEN
     INSERT INTO asset_statistics AS counted
     SELECT c.owner_id, c.dimension, c.value, sum(c.files), sum(c.bytes)
-    FROM new_assets AS a, asset_counters(a.owner_id, a.state, a.asset_type, a.media_type, a.project_id, a.created_at, 1, a.size) AS c
+    FROM new_assets AS a, asset_counters(a.owner_id, a.state, a.asset_type, a.media_type, a.project_id, a.created_at, 1, a.size, a.metadata) AS c
     GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
     ON CONFLICT (owner_id, dimension, value) DO UPDATE
     SET files = counted.files + excluded.files, bytes = counted.bytes + excluded.bytes;
   ELSE
     INSERT INTO asset_statistics AS counted
     SELECT c.owner_id, c.dimension, c.value, sum(c.files), sum(c.bytes)
-    FROM old_assets AS a, asset_counters(a.owner_id, a.state, a.asset_type, a.media_type, a.project_id, a.created_at, -1, a.size) AS c
+    FROM old_assets AS a, asset_counters(a.owner_id, a.state, a.asset_type, a.media_type, a.project_id, a.created_at, -1, a.size, a.metadata) AS c
     GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
     ON CONFLICT (owner_id, dimension, value) DO UPDATE
     SET files = counted.files + excluded.files, bytes = counted.bytes + excluded.bytes;
@@ -85,7 +86,7 @@ CREATE TRIGGER assets_counted_on_delete AFTER DELETE ON "assets" REFERENCING OLD
 --> statement-breakpoint
 INSERT INTO "asset_statistics"
 SELECT c.owner_id, c.dimension, c.value, sum(c.files), sum(c.bytes)
-FROM "assets" AS a, asset_counters(a.owner_id, a.state, a.asset_type, a.media_type, a.project_id, a.created_at, 1, a.size) AS c
+FROM "assets" AS a, asset_counters(a.owner_id, a.state, a.asset_type, a.media_type, a.project_id, a.created_at, 1, a.size, a.metadata) AS c
 GROUP BY 1, 2, 3;
 --> statement-breakpoint
 -- The audit trail goes on in partitions by month. What was written so far becomes one of them, as it is.

@@ -19,6 +19,7 @@ const statisticsDocument = z
       description: `At most ${MAX_VALUES}, the first in the order of their names`,
     }),
     hasMoreProjects: z.boolean().meta({ description: 'Whether there are projects beside those told' }),
+    metadataBytes: bytesCount.meta({ description: 'Metadata of all your assets, as JSON' }),
     byDay: z
       .array(group)
       .meta({ description: 'By day of upload in UTC, the last 30 days; days without uploads are left out' }),
@@ -49,6 +50,7 @@ export function usageRoutes(app: App, { usage }: { usage: UsageRepository }): vo
         byMediaType: of('mediaType'),
         byProject: of('project'),
         hasMoreProjects: rowsOf('project').length > MAX_VALUES,
+        metadataBytes: rowsOf('metadata')[0]?.bytes ?? 0,
         byDay: of('day'),
       };
     },

@@ -14,6 +14,7 @@ interface Statistics {
   byAssetType: Group[];
   byMediaType: Group[];
   byProject: Group[];
+  metadataBytes: number;
   byDay: Group[];
   hasMoreProjects: boolean;
 }
@@ -53,8 +54,18 @@ describe('statistics', () => {
       byMediaType: await by('media_type'),
       byProject: await by('project_id'),
       hasMoreProjects: false,
+      metadataBytes: await metadataBytes(owner),
       byDay: await by("to_char(created_at at time zone 'UTC', 'YYYY-MM-DD')"),
     };
+  }
+
+  async function metadataBytes(owner: string): Promise<number> {
+    const [row] = await service.query<{ bytes: string }>(
+      `select coalesce(sum(octet_length(metadata::text)), 0) as bytes from assets
+       where owner_id = $1 and metadata <> '{}' and state in ('processing', 'ready', 'rejected', 'lost')`,
+      [owner],
+    );
+    return Number(row?.bytes);
   }
 
   test('are exact after uploads, moves, trash, restores and deletions at once over two instances', async () => {
@@ -71,7 +82,7 @@ describe('statistics', () => {
         const path = `/v1/assets/${body.id}`;
         // Moves in both directions at once would wait for each other if counters were locked in any order.
         for (const projectId of index % 2 ? ['p1', 'p2', null] : ['p2', 'p1', 'p3'])
-          statuses.add((await client.send('PATCH', path, { projectId })).status);
+          statuses.add((await client.send('PATCH', path, { projectId, metadata: { of: `${projectId}` } })).status);
         if (index % 3 === 1) statuses.add((await client.request('DELETE', path)).status);
         if (index % 6 === 1) statuses.add((await client.request('POST', `${path}/restore`)).status);
         if (index % 5 === 1) statuses.add((await client.request('DELETE', `${path}?permanent=true`)).status);
@@ -79,7 +90,7 @@ describe('statistics', () => {
     );
     assert.deepEqual([...statuses].sort(), [200, 204]);
     const expected = await summed(owner);
-    assert.ok(expected.byProject.length === 2 && expected.byMediaType.length === 2);
+    assert.ok(expected.byProject.length === 2 && expected.byMediaType.length === 2 && expected.metadataBytes > 0);
     assert.deepEqual(await told(clients[0] ?? fresh()), expected);
   });
 

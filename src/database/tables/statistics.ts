@@ -2,8 +2,8 @@ import { sql } from 'drizzle-orm';
 import { bigint, pgTable, primaryKey, text } from 'drizzle-orm/pg-core';
 import { assets } from './assets.ts';
 
-/** By what the assets of an owner are counted. */
-export const dimensions = ['assetType', 'mediaType', 'project', 'day'] as const;
+/** By what the assets of an owner are counted. Of `metadata` the bytes are those of the JSON that is kept with them. */
+export const dimensions = ['assetType', 'mediaType', 'project', 'day', 'metadata'] as const;
 
 /**
  * Counts and bytes of the visible assets of each owner, by each dimension. Nobody writes it but the triggers of the table
@@ -16,7 +16,7 @@ export const assetStatistics = pgTable(
   {
     ownerId: text('owner_id').notNull(),
     dimension: text('dimension', { enum: dimensions }).notNull(),
-    /** Empty for assets without a project. A day is `YYYY-MM-DD` in UTC; see STATISTICS_DAYS. */
+    /** Empty for assets without a project, and for metadata. A day is `YYYY-MM-DD` in UTC; see STATISTICS_DAYS. */
     value: text('value').notNull(),
     files: bigint('files', { mode: 'number' }).notNull(),
     bytes: bigint('bytes', { mode: 'number' }).notNull(),
@@ -29,7 +29,7 @@ export const STATISTICS_DAYS = 30;
 
 /** What one asset adds to the statistics, one row per dimension: the function that the triggers use, and its columns. */
 export const assetCounters = sql`asset_counters(${assets.ownerId}, ${assets.state}, ${assets.assetType}, ${assets.mediaType},
-  ${assets.projectId}, ${assets.createdAt}, 1, ${assets.size}) as counter`;
+  ${assets.projectId}, ${assets.createdAt}, 1, ${assets.size}, ${assets.metadata}) as counter`;
 export const assetCounter = {
   ownerId: sql<string>`counter.owner_id`,
   dimension: sql<string>`counter.dimension`,

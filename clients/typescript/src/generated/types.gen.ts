@@ -498,6 +498,10 @@ export type Statistics = {
      */
     hasMoreProjects: boolean;
     /**
+     * Metadata of all your assets, as JSON
+     */
+    metadataBytes: number;
+    /**
      * By day of upload in UTC, the last 30 days; days without uploads are left out
      */
     byDay: Array<StatisticsGroup>;
