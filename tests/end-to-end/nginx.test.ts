@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import * as tus from 'tus-js-client';
-import { Client } from '../support/client.ts';
+import { Client, SECRET } from '../support/client.ts';
 import { glb, png } from '../support/files.ts';
 import { programPath, programSkip } from '../support/programs.ts';
 import { startService, type TestService } from '../support/service.ts';
@@ -33,7 +33,9 @@ describe('behind nginx', { skip: programSkip('nginx') }, () => {
   let url: string;
   let client: Client;
   before(async () => {
-    service = await startService({ env: { TRUST_PROXY: 'loopback', DEFAULT_QUOTA: '2GiB', REQUESTS_PER_MINUTE: '0' } });
+    service = await startService({
+      env: { AUTH_JWT_SECRET: SECRET, TRUST_PROXY: 'loopback', DEFAULT_QUOTA: '2GiB', REQUESTS_PER_MINUTE: '0' },
+    });
     directory = mkdtempSync(join(tmpdir(), 'stowage-nginx-'));
     const port = await freePort();
     const server = snippet
@@ -52,7 +54,7 @@ describe('behind nginx', { skip: programSkip('nginx') }, () => {
       stdio: 'ignore',
     });
     url = `http://127.0.0.1:${port}`;
-    client = new Client(url);
+    client = await Client.withToken(url);
     await waitUntil(async () => (await fetch(`${url}/livez`)).ok);
   });
   after(async () => {
@@ -77,9 +79,9 @@ describe('behind nginx', { skip: programSkip('nginx') }, () => {
   });
 
   test('header fields of somebody who is no proxy are not believed', async () => {
-    const stranger = await startService({ env: { TRUST_PROXY: '192.0.2.1' } });
+    const stranger = await startService({ env: { AUTH_JWT_SECRET: SECRET, TRUST_PROXY: '192.0.2.1' } });
     try {
-      const direct = new Client(stranger.url);
+      const direct = await Client.withToken(stranger.url);
       const { body } = await direct.raw(png(300));
       const { body: link } = await direct.get(`/v1/assets/${body.id}/download`, { 'x-forwarded-host': 'evil.example' });
       assert.ok(String(link['url']).startsWith(stranger.url), String(link['url']));
