@@ -120,6 +120,7 @@ async function preflightChecks(
 async function drain(service: Service, config: Config): Promise<void> {
   service.startDraining();
   await delay(Math.max(config.DRAIN_DELAY, (await hasConnections(service)) ? LAST_REQUESTS : 0));
+  await service.stopAccepting();
   const closed = service.app.close();
   const finished = await Promise.race([closed.then(() => true), delay(config.DRAIN_TIMEOUT, false, { ref: false })]);
   if (!finished) {

@@ -45,6 +45,8 @@ export interface Service {
   core: OpenCore;
   /** Readiness fails from now on. */
   startDraining(): void;
+  /** No connection is accepted any more; what is under way goes on. */
+  stopAccepting(): Promise<void>;
   writeOpenApi(): Promise<object>;
 }
 
@@ -111,6 +113,7 @@ export async function buildServer(
       draining = true;
       connections.startDraining();
     },
+    stopAccepting: () => connections.stopAccepting(),
     writeOpenApi,
   };
 }
