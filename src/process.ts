@@ -15,6 +15,7 @@ import { examine } from './doctor/check.ts';
 import { databaseChecks } from './doctor/database-checks.ts';
 import { explainStore } from './doctor/s3-checks.ts';
 import { storeChecks } from './doctor/store-checks.ts';
+import { LogThrottle } from './http/log-throttle.ts';
 import { Metrics } from './http/metrics.ts';
 import { prettyLine } from './http/pretty-log.ts';
 import { keepMemoryLowAtRest } from './memory-at-rest.ts';
@@ -138,13 +139,15 @@ function hasConnections({ app }: Service): Promise<boolean> {
 }
 
 function openPool(url: string, config: Config, logger: Logger, connections: number, timeout: number): DatabaseHandle {
+  const throttle = new LogThrottle();
   const pool = openDatabase({
     url,
     connections,
     timeout,
     prepare: config.DATABASE_PREPARE,
     // The error carries the whole client with it.
-    onError: ({ message }) => logger.warn({ reason: message }, 'a connection to the database broke'),
+    onError: ({ message }) =>
+      throttle.log(message, (more) => logger.warn({ reason: message, ...more }, 'a connection to the database broke')),
   });
   closers.push(() => pool.close());
   return pool;

@@ -70,6 +70,8 @@ export async function buildServer(
       bodies.watch(request, response);
       core.answers.watch(response);
     },
+    onRefused: (most) =>
+      core.onError(`connections are refused: there are ${most}, half of the descriptors of this process`, undefined),
   });
   const app = fastify(core, { connections, crossOrigin, refusals });
   // First, for what it adds to the contract.

@@ -12,6 +12,7 @@
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { setImmediate as turn } from 'node:timers/promises';
+import { mostConnections } from './descriptors.ts';
 
 /** Requests of one connection that may wait; whoever sends more without waiting for answers is cut off after these. */
 const MAX_PIPELINED = 100;
@@ -30,6 +31,8 @@ interface Line {
 export interface ConnectionsOptions {
   /** Told of each request before it is handled. */
   onRequest: (request: IncomingMessage, response: ServerResponse) => void;
+  /** A connection was refused, because there are as many as there may be. */
+  onRefused: (most: number) => void;
 }
 
 export class Connections {
@@ -53,6 +56,9 @@ export class Connections {
     server.keepAliveTimeout = keepAliveTimeout;
     // Bodies have lowest rates instead.
     server.requestTimeout = 0;
+    const most = mostConnections();
+    if (Number.isFinite(most)) server.maxConnections = most;
+    server.on('drop', () => this.#options.onRefused(most));
     server.on('connection', () => {
       this.#accepted += 1;
     });

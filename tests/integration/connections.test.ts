@@ -4,11 +4,12 @@ import { after, before, describe, test } from 'node:test';
 import { png } from '../support/files.ts';
 import { startService, type TestService } from '../support/service.ts';
 import { openSocket } from '../support/sockets.ts';
+import { waitUntil } from '../support/wait-until.ts';
 
 describe('answers of one connection', () => {
   let service: TestService;
   before(async () => {
-    service = await startService();
+    service = await startService({ env: { UPLOADS_PER_CALLER: '1' } });
   });
   after(() => service.close());
 
@@ -38,6 +39,21 @@ describe('answers of one connection', () => {
     assert.deepEqual(await statuses(put(), picture, get('/livez'), last), [201, 200, 404]);
     assert.deepEqual(await statuses(get('/v1/quota'), put(), picture, last), [200, 201, 404]);
     assert.equal(await count(), before + 2);
+  });
+
+  test('are worked on one at a time: who sends requests without waiting occupies one place of anything', async () => {
+    const { admission } = service.service.core;
+    const held = openSocket(service.url);
+    held.write(put());
+    await waitUntil(() => admission.active === 1);
+    const closing = get('/v2/nothing', 'Connection: close\r\n');
+    const answers = statuses(put(), picture, put(), picture, put(), picture, closing);
+    await waitUntil(() => admission.waiting > 0);
+    // Requests that came together would be begun together, long before these are answered.
+    for (let index = 0; index < 3; index++) assert.equal((await fetch(`${service.url}/v1/quota`)).status, 200);
+    assert.equal(admission.waiting, 1);
+    held.destroy();
+    assert.deepEqual(await answers, [201, 201, 201, 404]);
   });
 
   test('what is stored is answered first, whatever comes behind it', async () => {
