@@ -12,6 +12,7 @@ import type { Feature } from './feature.ts';
 import { Admission } from './http/admission.ts';
 import { AnswerGuard } from './http/answer-guard.ts';
 import { DownloadPlaces } from './http/download-places.ts';
+import { LogThrottle } from './http/log-throttle.ts';
 import { Metrics } from './http/metrics.ts';
 import { publicUrls, type ToPublicUrl } from './http/public-url.ts';
 import { SlowClients } from './http/slow-clients.ts';
@@ -92,7 +93,10 @@ export interface OpenCore extends Core {
 export function openCore(resources: Resources, features: readonly Feature<Core>[]): OpenCore {
   const { config, database, background, store, logger, metrics = new Metrics() } = resources;
   const stopping = new AbortController();
-  const onError = (message: string, err: unknown) => logger.warn({ err }, message);
+  const throttle = new LogThrottle();
+  // What fails for one fails for many: the database is away, or there are no descriptors left.
+  const onError = (message: string, err: unknown) =>
+    throttle.log(message, (more) => logger.warn({ err, ...more }, message));
   const tasks = new BackgroundTasks(onError);
   const jobs = new JobQueue({
     database: background,

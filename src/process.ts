@@ -15,6 +15,7 @@ import { examine } from './doctor/check.ts';
 import { databaseChecks } from './doctor/database-checks.ts';
 import { explainStore } from './doctor/s3-checks.ts';
 import { storeChecks } from './doctor/store-checks.ts';
+import { LogThrottle } from './http/log-throttle.ts';
 import { Metrics } from './http/metrics.ts';
 import { prettyLine } from './http/pretty-log.ts';
 import { keepMemoryLowAtRest } from './memory-at-rest.ts';
@@ -120,6 +121,7 @@ async function preflightChecks(
 async function drain(service: Service, config: Config): Promise<void> {
   service.startDraining();
   await delay(Math.max(config.DRAIN_DELAY, (await hasConnections(service)) ? LAST_REQUESTS : 0));
+  await service.stopAccepting();
   const closed = service.app.close();
   const finished = await Promise.race([closed.then(() => true), delay(config.DRAIN_TIMEOUT, false, { ref: false })]);
   if (!finished) {
@@ -137,13 +139,15 @@ function hasConnections({ app }: Service): Promise<boolean> {
 }
 
 function openPool(url: string, config: Config, logger: Logger, connections: number, timeout: number): DatabaseHandle {
+  const throttle = new LogThrottle();
   const pool = openDatabase({
     url,
     connections,
     timeout,
     prepare: config.DATABASE_PREPARE,
     // The error carries the whole client with it.
-    onError: ({ message }) => logger.warn({ reason: message }, 'a connection to the database broke'),
+    onError: ({ message }) =>
+      throttle.log(message, (more) => logger.warn({ reason: message, ...more }, 'a connection to the database broke')),
   });
   closers.push(() => pool.close());
   return pool;

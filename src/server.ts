@@ -45,6 +45,8 @@ export interface Service {
   core: OpenCore;
   /** Readiness fails from now on. */
   startDraining(): void;
+  /** No connection is accepted any more; what is under way goes on. */
+  stopAccepting(): Promise<void>;
   writeOpenApi(): Promise<object>;
 }
 
@@ -68,6 +70,8 @@ export async function buildServer(
       bodies.watch(request, response);
       core.answers.watch(response);
     },
+    onRefused: (most) =>
+      core.onError(`connections are refused: there are ${most}, half of the descriptors of this process`, undefined),
   });
   const app = fastify(core, { connections, crossOrigin, refusals });
   // First, for what it adds to the contract.
@@ -111,6 +115,7 @@ export async function buildServer(
       draining = true;
       connections.startDraining();
     },
+    stopAccepting: () => connections.stopAccepting(),
     writeOpenApi,
   };
 }

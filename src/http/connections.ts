@@ -5,13 +5,20 @@
  * requests before them, or not at all when these have closed the connection.
  *
  * While the process drains, each answer says `Connection: close`, so that nobody sends the next request into a connection
- * that is about to close (RFC 9112 section 9.6).
+ * that is about to close (RFC 9112 section 9.6). So the next request comes over a new connection. The kernel resets those
+ * that it has taken for the process and the process not yet from the kernel when the listener closes, so it closes in
+ * a turn of the event loop in which there was none.
  */
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { setImmediate as turn } from 'node:timers/promises';
+import { mostConnections } from './descriptors.ts';
 
 /** Requests of one connection that may wait; whoever sends more without waiting for answers is cut off after these. */
 const MAX_PIPELINED = 100;
+
+/** Where there is never such a turn, how long it is waited for. Milliseconds. */
+const LONGEST_WAIT_FOR_QUIET = 1000;
 
 /** What a connection carries. */
 interface Line {
@@ -24,11 +31,16 @@ interface Line {
 export interface ConnectionsOptions {
   /** Told of each request before it is handled. */
   onRequest: (request: IncomingMessage, response: ServerResponse) => void;
+  /** A connection was refused, because there are as many as there may be. */
+  onRefused: (most: number) => void;
 }
 
 export class Connections {
   readonly #options: ConnectionsOptions;
   readonly #lines = new Map<Socket, Line>();
+  /** More than one where a host name has several addresses. */
+  readonly #servers: Server[] = [];
+  #accepted = 0;
   #draining = false;
 
   constructor(options: ConnectionsOptions) {
@@ -44,6 +56,13 @@ export class Connections {
     server.keepAliveTimeout = keepAliveTimeout;
     // Bodies have lowest rates instead.
     server.requestTimeout = 0;
+    const most = mostConnections();
+    if (Number.isFinite(most)) server.maxConnections = most;
+    server.on('drop', () => this.#options.onRefused(most));
+    server.on('connection', () => {
+      this.#accepted += 1;
+    });
+    this.#servers.push(server);
     return server;
   }
 
@@ -51,6 +70,18 @@ export class Connections {
   startDraining(): void {
     this.#draining = true;
     for (const { current } of this.#lines.values()) if (current) closeAfter(current.response);
+  }
+
+  /** Closes the listeners, and connections that carry nothing. Resolves at once; others go on. */
+  async stopAccepting(): Promise<void> {
+    const since = performance.now();
+    let accepted: number;
+    do {
+      accepted = this.#accepted;
+      // A turn of the event loop takes one connection from each listener that has any.
+      await turn();
+    } while (accepted !== this.#accepted && performance.now() - since < LONGEST_WAIT_FOR_QUIET);
+    for (const server of this.#servers) server.close();
   }
 
   /**

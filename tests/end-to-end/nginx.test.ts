@@ -1,20 +1,25 @@
 /** Behind a real nginx, configured as docs/proxies.md says. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import * as tus from 'tus-js-client';
-import { Client } from '../support/client.ts';
+import { Client, SECRET } from '../support/client.ts';
 import { glb, png } from '../support/files.ts';
+import { createTestDatabase } from '../support/postgres.ts';
+import { launch, type Running } from '../support/processes.ts';
 import { programPath, programSkip } from '../support/programs.ts';
 import { startService, type TestService } from '../support/service.ts';
 import { waitUntil } from '../support/wait-until.ts';
 
 const MiB = 1024 * 1024;
+/** An asset that there is not. */
+const NOBODYS = '019aa1b2-7c3d-7e4f-8a5b-6c7d8e9fa0b1';
 const page = readFileSync(new URL('../../docs/proxies.md', import.meta.url), 'utf8');
 const [, snippet = ''] = /```nginx\n([\s\S]*?)```/.exec(page) ?? [];
 
@@ -26,40 +31,64 @@ async function freePort(): Promise<number> {
   return address && typeof address === 'object' ? address.port : 0;
 }
 
+interface Nginx {
+  url: string;
+  errors(): string;
+  stop(): Promise<void>;
+}
+
+/** As the document configures it, in front of these instances. */
+async function startNginx(hosts: string[]): Promise<Nginx> {
+  const directory = mkdtempSync(join(tmpdir(), 'stowage-nginx-'));
+  const port = await freePort();
+  const server = snippet
+    .replace('listen 8080', `listen 127.0.0.1:${port}`)
+    .replace(/server 127\.0\.0\.1:3000(.*?);/, (_all, how) => hosts.map((host) => `server ${host}${how};`).join(' '));
+  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
+    (name) => `${name}_temp_path ${join(directory, name)};`,
+  );
+  const configuration = join(directory, 'nginx.conf');
+  writeFileSync(
+    configuration,
+    `daemon off; pid ${join(directory, 'pid')}; error_log ${join(directory, 'error.log')};
+     events {} http { access_log off; ${temporary.join(' ')} ${server} }`,
+  );
+  const child = spawn(
+    programPath('nginx'),
+    ['-c', configuration, '-p', directory, '-e', join(directory, 'error.log')],
+    {
+      stdio: 'ignore',
+    },
+  );
+  const url = `http://127.0.0.1:${port}`;
+  await waitUntil(async () => (await fetch(`${url}/livez`)).ok);
+  return {
+    url,
+    errors: () => readFileSync(join(directory, 'error.log'), 'utf8'),
+    stop: async () => {
+      child.kill('SIGQUIT');
+      await once(child, 'exit');
+      rmSync(directory, { recursive: true, force: true });
+    },
+  };
+}
+
 describe('behind nginx', { skip: programSkip('nginx') }, () => {
   let service: TestService;
-  let nginx: ChildProcess;
-  let directory: string;
+  let nginx: Nginx;
   let url: string;
   let client: Client;
   before(async () => {
-    service = await startService({ env: { TRUST_PROXY: 'loopback', DEFAULT_QUOTA: '2GiB', REQUESTS_PER_MINUTE: '0' } });
-    directory = mkdtempSync(join(tmpdir(), 'stowage-nginx-'));
-    const port = await freePort();
-    const server = snippet
-      .replace('listen 8080', `listen 127.0.0.1:${port}`)
-      .replace('127.0.0.1:3000', new URL(service.url).host);
-    const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
-      (name) => `${name}_temp_path ${join(directory, name)};`,
-    );
-    const configuration = join(directory, 'nginx.conf');
-    writeFileSync(
-      configuration,
-      `daemon off; pid ${join(directory, 'pid')}; error_log ${join(directory, 'error.log')};
-       events {} http { access_log off; ${temporary.join(' ')} ${server} }`,
-    );
-    nginx = spawn(programPath('nginx'), ['-c', configuration, '-p', directory, '-e', join(directory, 'error.log')], {
-      stdio: 'ignore',
+    service = await startService({
+      env: { AUTH_JWT_SECRET: SECRET, TRUST_PROXY: 'loopback', DEFAULT_QUOTA: '2GiB', REQUESTS_PER_MINUTE: '0' },
     });
-    url = `http://127.0.0.1:${port}`;
-    client = new Client(url);
-    await waitUntil(async () => (await fetch(`${url}/livez`)).ok);
+    nginx = await startNginx([new URL(service.url).host]);
+    ({ url } = nginx);
+    client = await Client.withToken(url);
   });
   after(async () => {
-    nginx.kill('SIGQUIT');
-    await once(nginx, 'exit');
+    await nginx.stop();
     await service.close();
-    rmSync(directory, { recursive: true, force: true });
   });
 
   test('links and Location lead back through it', async () => {
@@ -77,9 +106,9 @@ describe('behind nginx', { skip: programSkip('nginx') }, () => {
   });
 
   test('header fields of somebody who is no proxy are not believed', async () => {
-    const stranger = await startService({ env: { TRUST_PROXY: '192.0.2.1' } });
+    const stranger = await startService({ env: { AUTH_JWT_SECRET: SECRET, TRUST_PROXY: '192.0.2.1' } });
     try {
-      const direct = new Client(stranger.url);
+      const direct = await Client.withToken(stranger.url);
       const { body } = await direct.raw(png(300));
       const { body: link } = await direct.get(`/v1/assets/${body.id}/download`, { 'x-forwarded-host': 'evil.example' });
       assert.ok(String(link['url']).startsWith(stranger.url), String(link['url']));
@@ -136,5 +165,69 @@ describe('behind nginx', { skip: programSkip('nginx') }, () => {
       }).start();
     });
     assert.ok((await client.content(id)).body.equals(bytes));
+  });
+});
+
+describe('two instances behind nginx', { skip: programSkip('nginx') }, () => {
+  test('are restarted one after the other, and no request fails', async () => {
+    const database = await createTestDatabase();
+    const directory = mkdtempSync(join(tmpdir(), 'stowage-instances-'));
+    const start = async (port: number): Promise<Running> =>
+      launch({
+        PORT: String(port),
+        DATA_DIR: directory,
+        DATABASE_URL: database.url,
+        AUTH_JWT_SECRET: SECRET,
+        TRUST_PROXY: 'loopback',
+        REQUESTS_PER_MINUTE: '0',
+        UPLOADS_PER_HOUR: '0',
+        LOG_LEVEL: 'warn',
+      });
+    const ports = [await freePort(), await freePort()];
+    const instances = new Map<number, Running>();
+    for (const port of ports) instances.set(port, await start(port));
+    const nginx = await startNginx(ports.map((port) => `127.0.0.1:${port}`));
+    try {
+      const client = await Client.withToken(nginx.url);
+      let isOver = false;
+      const outcomes = new Map<string, number>();
+      /** POST is what nginx sends once, whatever happens to it. */
+      const load = async (seed: number) => {
+        for (let index = 0; !isOver; index++) {
+          const outcome = await (index % 4 === 0
+            ? client.upload(png(300, seed))
+            : client.send('POST', '/v1/assets/bulk', { action: 'trash', ids: [NOBODYS] })
+          ).then(
+            ({ status }) => String(status),
+            (error) => String(error.cause ?? error),
+          );
+          outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+          await pause(5);
+        }
+      };
+      const loads = Promise.all(Array.from({ length: 8 }, (_, seed) => load(seed)));
+      for (const port of ports) {
+        const instance = instances.get(port);
+        assert.ok(instance);
+        instance.child.kill('SIGTERM');
+        assert.equal(await instance.exit, 0);
+        instances.set(port, await start(port));
+      }
+      isOver = true;
+      await loads;
+      assert.deepEqual(
+        [...outcomes.keys()].sort(),
+        ['200', '201'],
+        `${JSON.stringify([...outcomes])} ${nginx.errors()}`,
+      );
+    } finally {
+      await nginx.stop();
+      for (const { child, exit } of instances.values()) {
+        child.kill('SIGKILL');
+        await exit;
+      }
+      await database.drop();
+      rmSync(directory, { recursive: true, force: true });
+    }
   });
 });

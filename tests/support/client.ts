@@ -1,4 +1,5 @@
 /** What an application does with the API, in few words. Every answer comes with its status and parsed body. */
+import { SignJWT } from 'jose';
 import type { AssetDocument } from '../../src/assets/asset.ts';
 import type { ProblemDocument } from '../../src/problems.ts';
 
@@ -22,6 +23,9 @@ export interface UploadOptions {
   headers?: Record<string, string>;
 }
 
+/** For services that are not in development mode: their AUTH_JWT_SECRET. */
+export const SECRET = 'a secret of the tests, longer than its digest';
+
 export class Client {
   readonly url: string;
   readonly headers: Record<string, string>;
@@ -30,6 +34,16 @@ export class Client {
   constructor(url: string, user = 'alice') {
     this.url = url;
     this.headers = { 'x-user-id': user };
+  }
+
+  /** @param user subject of a token that is signed by SECRET */
+  static async withToken(url: string, user = 'alice'): Promise<Client> {
+    const client = new Client(url);
+    const token = new SignJWT({ scope: 'admin' }).setProtectedHeader({ alg: 'HS256' }).setSubject(user);
+    const signed = await token.setExpirationTime('2h').sign(Buffer.from(SECRET));
+    delete client.headers['x-user-id'];
+    client.headers['authorization'] = `Bearer ${signed}`;
+    return client;
   }
 
   async request(

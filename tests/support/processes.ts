@@ -19,15 +19,24 @@ export interface Running extends Spawned {
   url: string;
 }
 
-/** The process as `npm start` runs it, or a script of the project. */
-export function spawnService(env: Record<string, string>, script = main, args: string[] = []): Spawned {
+/**
+ * The process as `npm start` runs it, or a script of the project.
+ * @param under a program that becomes it, such as `prlimit`, with its arguments
+ */
+export function spawnService(
+  env: Record<string, string>,
+  script = main,
+  args: string[] = [],
+  under: string[] = [],
+): Spawned {
   // Settings of whoever runs the tests must not reach it.
   const inherited = Object.fromEntries(
     Object.entries(process.env).filter(([name]) =>
       /^(PATH|HOME|TMPDIR|NODE_V8_COVERAGE|NODE_COMPILE_CACHE)$/.test(name),
     ),
   );
-  const child = spawn(process.execPath, [script, ...args], {
+  const [program = '', ...all] = [...under, process.execPath, script, ...args];
+  const child = spawn(program, all, {
     env: { ...inherited, ...env } as NodeJS.ProcessEnv,
     cwd: tmpdir(),
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -42,8 +51,8 @@ export function spawnService(env: Record<string, string>, script = main, args: s
 }
 
 /** Resolves when it listens; rejects when it ends instead. `entry` is another build of the service. */
-export async function launch(env: Record<string, string>, entry = main): Promise<Running> {
-  const service = spawnService({ PORT: '0', ...env }, entry);
+export async function launch(env: Record<string, string>, entry = main, under: string[] = []): Promise<Running> {
+  const service = spawnService({ PORT: '0', ...env }, entry, [], under);
   const ended = service.exit.then((code) => {
     throw new Error(`the service ended with ${code}: ${service.output()}`);
   });
