@@ -1,7 +1,7 @@
 /**
- * Places for uploads or downloads: so many in the process, so many per caller. Who finds none waits, and is served by how
- * many places its caller has already, then in order of arrival; so whoever fills the places and the queue keeps nobody
- * else out. Who waits too long is refused. Nothing is read from the client meanwhile, so waiting costs a socket and no
+ * Places for uploads or downloads: so many in the process, so many per caller, and no caller takes one more when it has more
+ * than are left; so a few callers never fill all places, and whoever has none finds one at once. Who finds none waits, and is
+ * served by how many places its caller has already, then in order of arrival. Who waits too long is refused. Nothing is read from the client meanwhile, so waiting costs a socket and no
  * memory.
  */
 import { Problem } from '../problems.ts';
@@ -70,7 +70,9 @@ export class Admission {
   }
 
   #mayHaveOneMore(callerId: string): boolean {
-    return this.#ofCaller(callerId) < this.#limits.perCaller;
+    const { total, perCaller } = this.#limits;
+    const has = this.#ofCaller(callerId);
+    return has < perCaller && has <= total - this.#active;
   }
 
   #ofCaller(callerId: string): number {
@@ -161,7 +163,7 @@ export class Admission {
   #refusal(callerId: string): Problem {
     const { wait, perCaller, what = 'uploads' } = this.#limits;
     const retryAfter = Math.max(1, wait / 1000);
-    if (!this.#mayHaveOneMore(callerId)) {
+    if (this.#ofCaller(callerId) >= perCaller) {
       return new Problem(`too-many-${what}`, {
         detail: `At most ${perCaller} ${what} of one caller go on at once. Wait for one to end.`,
         retryAfter,

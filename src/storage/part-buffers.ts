@@ -78,7 +78,10 @@ export class PartBuffers {
     this.#onContention = onContention;
   }
 
-  /** The buffers as one caller may take them: at most half of the budget, or one. */
+  /**
+   * The buffers as one caller may take them: one, and more as long as it has no more than is left. So one caller has at
+   * most half of the budget, a few callers leave some of it, and whoever has none finds memory at once.
+   */
   of(callerId: string): CallerBuffers {
     return {
       budget: this.budget,
@@ -147,7 +150,8 @@ export class PartBuffers {
 
   #mayHave(bytes: number, callerId: string | undefined): boolean {
     if (callerId === undefined) return true;
-    return (this.#byCaller.get(callerId) ?? 0) + bytes <= Math.max(this.partSize, this.budget / 2);
+    const has = this.#byCaller.get(callerId) ?? 0;
+    return has === 0 || has + bytes <= this.budget - this.#inUse;
   }
 
   /** Of those that wait for others, and not because of their own bound. */

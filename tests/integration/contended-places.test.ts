@@ -9,8 +9,6 @@ import { openSocket } from '../support/sockets.ts';
 import { waitUntil } from '../support/wait-until.ts';
 
 const MiB = 1024 * 1024;
-const CALLERS = 4;
-const UPLOADS_OF_EACH = 16;
 
 /** A request whose body comes at 1.2 KB a second: above the lowest rate, below the contended one. */
 class SlowUpload {
@@ -61,39 +59,46 @@ async function under(
 }
 
 describe('uploads that dawdle', () => {
-  test('lose places to those who wait, and most go on', () =>
-    under(
-      { env: { UPLOADS_AT_ONCE: '64', UPLOADS_PER_CALLER: '16', REQUESTS_PER_MINUTE: '0', UPLOAD_WAIT: '1m' } },
-      async (service, slow) => {
-        const begin = (user: string) =>
-          new SlowUpload(service.url, 'PUT /v1/assets/raw/a.png').headers(
-            `X-User-Id: ${user}\r\nContent-Length: 900000`,
-          );
-        for (let caller = 0; caller < CALLERS; caller++)
-          for (let index = 0; index < UPLOADS_OF_EACH; index++) slow.push(begin(`slow-${caller}`));
-        await waitUntil(async () => (await metric(service, 'stowage_active_uploads')) === CALLERS * UPLOADS_OF_EACH);
-        // Nobody waits, so nobody is ended for being slow.
-        assert.ok(slow.every(({ status }) => status === 0));
+  const env = { UPLOADS_AT_ONCE: '64', UPLOADS_PER_CALLER: '16', REQUESTS_PER_MINUTE: '0', UPLOAD_WAIT: '1m' };
+  const begin = (service: TestService, user: string, size: number) =>
+    new SlowUpload(service.url, 'PUT /v1/assets/raw/a.png').headers(`X-User-Id: ${user}\r\nContent-Length: ${size}`);
 
-        const bob = new Client(service.url, 'bob');
-        assert.equal((await bob.raw(png(3000))).status, 201);
-        const created = await bob.request('POST', '/v1/resumable', {
-          headers: { 'tus-resumable': '1.0.0', 'upload-length': '3000', 'upload-metadata': 'filename YS5wbmc=' },
-        });
-        const appended = await bob.request('PATCH', created.headers.get('location') ?? '', {
-          headers: {
-            'tus-resumable': '1.0.0',
-            'upload-offset': '0',
-            'content-type': 'application/offset+octet-stream',
-          },
-          body: png(3000),
-        });
-        assert.equal(appended.status, 204);
-        const ended = slow.filter(({ status }) => status !== 0);
-        assert.ok(ended.length >= 1 && ended.length <= slow.length / 2, `${ended.length} were ended`);
-        for (const { received } of ended) assert.match(received, /^HTTP\/1\.1 408 .*request-timeout/s);
-      },
-    ));
+  test('of a few callers leave places and memory for others, who need not wait for any to end', () =>
+    under({ env: { ...env, PART_SIZE: '5MiB', UPLOAD_MEMORY: '80MiB' } }, async (service, slow) => {
+      for (let caller = 0; caller < 4; caller++)
+        for (let index = 0; index < 16; index++) slow.push(begin(service, `slow-${caller}`, 20 * MiB));
+      // Each has the last place that leaves as many as it has.
+      await waitUntil(async () => (await metric(service, 'stowage_active_uploads')) >= 48);
+      for (let index = 0; index < 5; index++)
+        assert.equal((await new Client(service.url, `bob-${index}`).raw(png(3000, index))).status, 201);
+      assert.ok(slow.every(({ status }) => status === 0));
+    }));
+
+  test('lose places to those who wait, and most go on', () =>
+    under({ env }, async (service, slow) => {
+      for (let caller = 0; caller < 64; caller++) slow.push(begin(service, `slow-${caller}`, 900_000));
+      await waitUntil(async () => (await metric(service, 'stowage_active_uploads')) === 64);
+      // Nobody waits, so nobody is ended for being slow.
+      assert.ok(slow.every(({ status }) => status === 0));
+
+      const bob = new Client(service.url, 'bob');
+      assert.equal((await bob.raw(png(3000))).status, 201);
+      const created = await bob.request('POST', '/v1/resumable', {
+        headers: { 'tus-resumable': '1.0.0', 'upload-length': '3000', 'upload-metadata': 'filename YS5wbmc=' },
+      });
+      const appended = await bob.request('PATCH', created.headers.get('location') ?? '', {
+        headers: {
+          'tus-resumable': '1.0.0',
+          'upload-offset': '0',
+          'content-type': 'application/offset+octet-stream',
+        },
+        body: png(3000),
+      });
+      assert.equal(appended.status, 204);
+      const ended = slow.filter(({ status }) => status !== 0);
+      assert.ok(ended.length >= 1 && ended.length <= slow.length / 2, `${ended.length} were ended`);
+      for (const { received } of ended) assert.match(received, /^HTTP\/1\.1 408 .*request-timeout/s);
+    }));
 });
 
 describe('parts that come to the disk store', () => {
