@@ -122,7 +122,9 @@ for (const { store, skip } of storeKinds) {
       assert.deepEqual(await quota(), { used: 0, reserved: 0 });
       if (!service.bucket) return;
       const { keys, openUploads } = await contentsOf(service.bucket);
-      assert.ok(![...keys, ...openUploads].some((key) => key.includes(`/${owner()}/`)));
+      assert.ok(
+        ![...keys, ...openUploads].some((key) => key.includes(`/${service.service.core.objectKeys.nameOf(owner())}/`)),
+      );
     }
 
     for (const [title, bytes, fields] of [

@@ -122,7 +122,9 @@ for (const { store, skip } of storeKinds) {
       assert.deepEqual([body['used'], body['reserved']], [0, 0]);
       if (!one.bucket) return;
       const { keys, openUploads } = await contentsOf(one.bucket);
-      assert.ok(![...keys, ...openUploads].some((key) => key.includes(`/${owner()}/`)));
+      assert.ok(
+        ![...keys, ...openUploads].some((key) => key.includes(`/${service.service.core.objectKeys.nameOf(owner())}/`)),
+      );
     }
 
     test('OPTIONS tells version, extensions and the largest file', async () => {

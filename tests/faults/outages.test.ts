@@ -79,11 +79,11 @@ describe('a service whose Postgres and S3 fail', { skip: s3Skip() }, () => {
     assert.deepEqual(quotas, []);
     const { keys, openUploads } = await contentsOf(bucket);
     assert.deepEqual(
-      keys.filter((key) => key.includes(`/${owner()}/`)),
+      keys.filter((key) => key.includes(`/${service.service.core.objectKeys.nameOf(owner())}/`)),
       [],
     );
     assert.deepEqual(
-      openUploads.filter((key) => key.includes(`/${owner()}/`)),
+      openUploads.filter((key) => key.includes(`/${service.service.core.objectKeys.nameOf(owner())}/`)),
       [],
     );
     await waitUntil(async () => (await metric('stowage_part_buffer_bytes')) === 0);
