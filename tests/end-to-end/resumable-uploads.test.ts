@@ -123,7 +123,7 @@ for (const { store, skip } of storeKinds) {
       if (!one.bucket) return;
       const { keys, openUploads } = await contentsOf(one.bucket);
       assert.ok(
-        ![...keys, ...openUploads].some((key) => key.includes(`/${service.service.core.objectKeys.nameOf(owner())}/`)),
+        ![...keys, ...openUploads].some((key) => key.includes(`/${one.service.core.objectKeys.nameOf(owner())}/`)),
       );
     }
 
