@@ -12,7 +12,7 @@
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { setImmediate as turn } from 'node:timers/promises';
-import { mostConnections } from './descriptors.ts';
+import { mostConnections } from '../descriptors.ts';
 
 /** Requests of one connection that may wait; whoever sends more without waiting for answers is cut off after these. */
 const MAX_PIPELINED = 100;
