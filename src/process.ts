@@ -32,10 +32,10 @@ import { readVersion } from './version.ts';
 const CLOSING_TIME = 15_000;
 
 /**
- * Connections that a balancer keeps open may carry a request at the moment they would be closed. Answered within this time, it
- * closes its connection, so none is closed under a request. Milliseconds.
+ * Once no connection is accepted any more, balancers send their requests over those that they keep open, and each closes with
+ * its answer. Those that nobody has used after this time are closed. Milliseconds.
  */
-const LAST_REQUESTS = 250;
+const LAST_REQUESTS = 400;
 
 /** For what happens after the answer: its statements may take longer, and must not take connections from requests. */
 const BACKGROUND_CONNECTIONS = 4;
@@ -120,8 +120,9 @@ async function preflightChecks(
 /** Lets running requests finish, uploads for as long as configured. */
 async function drain(service: Service, config: Config): Promise<void> {
   service.startDraining();
-  await delay(Math.max(config.DRAIN_DELAY, (await hasConnections(service)) ? LAST_REQUESTS : 0));
+  await delay(config.DRAIN_DELAY);
   await service.stopAccepting();
+  if (await hasConnections(service)) await delay(LAST_REQUESTS);
   const closed = service.app.close();
   const finished = await Promise.race([closed.then(() => true), delay(config.DRAIN_TIMEOUT, false, { ref: false })]);
   if (!finished) {

@@ -10,9 +10,9 @@
  * a turn of the event loop in which there was none.
  */
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
+import { Server as NetServer, type Socket } from 'node:net';
 import { setImmediate as turn } from 'node:timers/promises';
-import { mostConnections } from './descriptors.ts';
+import { mostConnections } from '../descriptors.ts';
 
 /** Requests of one connection that may wait; whoever sends more without waiting for answers is cut off after these. */
 const MAX_PIPELINED = 100;
@@ -72,7 +72,7 @@ export class Connections {
     for (const { current } of this.#lines.values()) if (current) closeAfter(current.response);
   }
 
-  /** Closes the listeners, and connections that carry nothing. Resolves at once; others go on. */
+  /** Closes the listeners. Connections that are open go on, also those that carry nothing: a request may be on its way to us. */
   async stopAccepting(): Promise<void> {
     const since = performance.now();
     let accepted: number;
@@ -81,7 +81,8 @@ export class Connections {
       // A turn of the event loop takes one connection from each listener that has any.
       await turn();
     } while (accepted !== this.#accepted && performance.now() - since < LONGEST_WAIT_FOR_QUIET);
-    for (const server of this.#servers) server.close();
+    // What http adds to it is to close connections that carry nothing.
+    for (const server of this.#servers) NetServer.prototype.close.call(server);
   }
 
   /**

@@ -79,7 +79,10 @@ for (const limit of [64, 128])
         const refused = outcomes.filter((outcome) => outcome !== '' && !outcome.startsWith('HTTP/1.1 201 '));
         for (const outcome of refused)
           assert.match(outcome, /^HTTP\/1\.1 503 .*retry-after: \d+.*problem:overloaded/is);
-        assert.ok(outcomes.some((outcome) => !outcome.startsWith('HTTP/1.1 201 ')));
+        const stored = outcomes.filter((outcome) => outcome.startsWith('HTTP/1.1 201 '));
+        assert.ok(stored.length < SOCKETS);
+        // With 64, the connections to the database alone may be too many.
+        assert.ok(stored.length > 0 || limit === 64);
 
         await waitUntil(async () => (await client.raw(png(500))).status === 201);
         assert.equal((await client.get('/readyz')).status, 200);
@@ -91,6 +94,7 @@ for (const limit of [64, 128])
         for (const [kind, times] of crowded(service.output()))
           for (const [index, time] of times.slice(1).entries())
             assert.ok(time - (times[index] ?? 0) >= LINE_PAUSE, `${kind}: ${times}`);
+        assert.match(service.output(), new RegExp(`connections are refused: there are ${limit / 2},`));
         assert.equal(service.child.exitCode, null);
       } finally {
         service.child.kill('SIGKILL');

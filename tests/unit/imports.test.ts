@@ -17,6 +17,7 @@ const below: string[][] = [
     'backoff.ts',
     'background-tasks.ts',
     'config.ts',
+    'descriptors.ts',
     'memory-at-rest.ts',
     'problems.ts',
     'secrets.ts',
@@ -114,7 +115,7 @@ describe('imports', () => {
     [
       'the file system',
       /^node:fs/,
-      /^(storage\/disk|database|doctor|validation)\/|^(startup|secrets|data-directory|source-stack|version)\.ts$/,
+      /^(storage\/disk|database|doctor|validation)\/|^(startup|secrets|data-directory|descriptors|source-stack|version)\.ts$/,
     ],
   ];
   for (const [what, packages, places] of knownBy)
