@@ -383,7 +383,7 @@ export const settings = {
     'Limits',
     count.refine((n) => n >= 1, 'must be at least 1'),
     '16',
-    'Uploads in progress of one caller.',
+    'Uploads in progress of one caller, who takes no more when fewer places than that are left.',
   ),
   DOWNLOADS_AT_ONCE: setting(
     'Limits',

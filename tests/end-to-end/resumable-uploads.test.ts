@@ -497,6 +497,7 @@ test('fifty slow requests on a pool of ten leave every other route fast', async 
     env: {
       DATABASE_POOL: '10',
       PART_SIZE: '5MiB',
+      UPLOADS_AT_ONCE: '128',
       UPLOADS_PER_CALLER: '64',
       MIN_UPLOAD_RATE: '0',
       REQUESTS_PER_MINUTE: '0',
