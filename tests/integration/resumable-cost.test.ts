@@ -129,11 +129,17 @@ describe('the write-ahead log', () => {
     );
     for (const upload of uploads) await upload.send(MiB);
     const { buffers } = service.service.core;
-    const acquire = buffers.acquire.bind(buffers);
+    const of = buffers.of.bind(buffers);
     let largest = 0;
-    buffers.acquire = (capacity, ...rest) => {
-      largest = Math.max(largest, capacity);
-      return acquire(capacity, ...rest);
+    buffers.of = (callerId) => {
+      const own = of(callerId);
+      return {
+        ...own,
+        acquire: (capacity, ...rest) => {
+          largest = Math.max(largest, capacity);
+          return own.acquire(capacity, ...rest);
+        },
+      };
     };
     await Promise.all(uploads.map((upload) => upload.send(1)));
     assert.equal(largest, 1);
