@@ -88,14 +88,14 @@ describe('jobs', () => {
     const jobs = await waitUntil(async () => {
       await service.query("update pgboss.job set start_after = now() where name = 'delete-object'");
       const found = await jobsOf(client);
-      return found.deadLetters.length > 0 ? found : undefined;
+      // Counted by another statement, a moment apart.
+      return found.deadLetters.length > 0 && deletions(found)?.deadLetters === 1 ? found : undefined;
     });
     assert.ok(jobs);
     const [letter] = jobs.deadLetters;
     assert.equal(letter?.queue, 'delete-object');
     assert.equal(letter.assetId, body.id);
     assert.equal(letter.reason, 'object-store-unavailable');
-    assert.equal(deletions(jobs)?.deadLetters, 1);
     assert.match(await service.service.metrics.registry.metrics(), /stowage_job_dead_letters\S* 1/);
 
     stuck = false;
