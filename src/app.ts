@@ -6,6 +6,8 @@ import type { Core } from './core.ts';
 import type { Feature } from './feature.ts';
 import { idempotency } from './idempotency/index.ts';
 import { policies } from './policies/index.ts';
+import { derivatives } from './derivatives/index.ts';
+import { processing } from './processing/index.ts';
 import { quotas } from './quotas/index.ts';
 import { reconciliation } from './reconciliation/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
@@ -16,6 +18,8 @@ export const features: readonly Feature<Core>[] = [
   uploads,
   policies,
   assets,
+  derivatives,
+  processing,
   quotas,
   usage,
   administration,

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { features } from '../../src/app.ts';
-import { assetReady } from '../../src/assets/events.ts';
+import { assetReady } from '../../src/processing/events.ts';
 import { ConfigError, environmentExample, loadConfig } from '../../src/config.ts';
 import { openCore } from '../../src/core.ts';
 import type { Executor } from '../../src/database/client.ts';

@@ -1,7 +1,7 @@
 /** Greets: whoever asks, and the owner of every asset that is ready. It shows how a feature plugs in. */
 import { eq, sql } from 'drizzle-orm';
 import { z } from 'zod';
-import { assetReady } from '../../src/assets/events.ts';
+import { assetReady } from '../../src/processing/events.ts';
 import { count, setting } from '../../src/config.ts';
 import type { Core } from '../../src/core.ts';
 import { recordEvent, systemActor } from '../../src/database/audit.ts';
