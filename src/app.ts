@@ -6,7 +6,6 @@ import type { Core } from './core.ts';
 import type { Feature } from './feature.ts';
 import { idempotency } from './idempotency/index.ts';
 import { policies } from './policies/index.ts';
-import { derivatives } from './derivatives/index.ts';
 import { processing } from './processing/index.ts';
 import { quotas } from './quotas/index.ts';
 import { reconciliation } from './reconciliation/index.ts';
@@ -18,7 +17,6 @@ export const features: readonly Feature<Core>[] = [
   uploads,
   policies,
   assets,
-  derivatives,
   processing,
   quotas,
   usage,

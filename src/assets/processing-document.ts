@@ -1,6 +1,6 @@
 /** What an asset's record tells of its processing, as clients see it. */
 import { z } from 'zod';
-import { stepNames } from '../database/tables/processing-record.ts';
+import type { stepNames } from '../database/tables/processing-record.ts';
 import { bytesCount, openEnum, timestamp } from '../http/schema-types.ts';
 import type { Asset } from './asset.ts';
 

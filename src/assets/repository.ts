@@ -153,18 +153,19 @@ const findDeleting = compile('find-deleting-assets', (p: Parameter<'ids'>) =>
 
 /** The objects of its derivatives are gone too; what is in the making may be stored yet, and is discarded. */
 const forgetAssets = compile('forget-assets', (p: Parameter<'ids'>) => {
-  const forgotten = build
-    .$with('forgotten')
-    .as(
-      build
-        .delete(assets)
-        .where(and(isAnyOf(assets.id, p('ids')), inState('deleting')))
-        .returning({ id: assets.id }),
-    );
+  const forgotten = build.$with('forgotten').as(
+    build
+      .delete(assets)
+      .where(and(isAnyOf(assets.id, p('ids')), inState('deleting')))
+      .returning({ id: assets.id }),
+  );
   const isOfForgotten = inArray(derivatives.assetId, build.select({ id: forgotten.id }).from(forgotten));
-  const removed = build
-    .$with('removed', {})
-    .as(build.delete(derivatives).where(and(isOfForgotten, ne(derivatives.state, 'making'))).getSQL());
+  const removed = build.$with('removed', {}).as(
+    build
+      .delete(derivatives)
+      .where(and(isOfForgotten, ne(derivatives.state, 'making')))
+      .getSQL(),
+  );
   const left = build.$with('left_over').as(
     build
       .update(derivatives)

@@ -77,7 +77,10 @@ const findNamed = compile('find-derivative', (p: Parameter<'assetId' | 'name'>) 
 );
 const lockNamed = compile('lock-derivative', (p: Parameter<'assetId' | 'name'>) =>
   build
-    .select({ row: sql<string>`${derivatives.id}`.as('row'), isLive: sql<boolean>`coalesce(${derivatives.leaseExpiresAt} > now(), false)`.as('is_live') })
+    .select({
+      row: sql<string>`${derivatives.id}`.as('row'),
+      isLive: sql<boolean>`coalesce(${derivatives.leaseExpiresAt} > now(), false)`.as('is_live'),
+    })
     .from(derivatives)
     .where(and(eq(derivatives.assetId, p('assetId')), eq(derivatives.name, p('name')), isCurrent))
     .for('update'),
@@ -93,7 +96,9 @@ const listOfAsset = compile('list-derivatives', (p: Parameter<'assetId'>) =>
 );
 const insertMaking = compile(
   'insert-derivative',
-  (p: Parameter<'id' | 'assetId' | 'kind' | 'name' | 'objectKey' | 'sourceKey' | 'options' | 'requestedBy' | 'lease'>) => {
+  (
+    p: Parameter<'id' | 'assetId' | 'kind' | 'name' | 'objectKey' | 'sourceKey' | 'options' | 'requestedBy' | 'lease'>,
+  ) => {
     // Locked, so that who deletes the asset waits for this row, and sees it.
     const asset = build.$with('asset').as(
       build
@@ -253,7 +258,11 @@ export class DerivativesRepository {
    */
   async claim(
     { assetId, kind, name, sourceKey, options, requestedBy }: ClaimedName,
-    { again = false, lease = MAKING_LEASE, inTransaction }: {
+    {
+      again = false,
+      lease = MAKING_LEASE,
+      inTransaction,
+    }: {
       again?: boolean;
       lease?: number;
       inTransaction?: (transaction: Executor, derivative: Derivative) => Promise<void>;
@@ -344,10 +353,7 @@ export class DerivativesRepository {
   }
 
   /** Removes the rows of discarded derivatives, once their objects are gone. */
-  async forget(
-    ids: string[],
-    held: (transaction: Executor, ids: string[]) => Promise<string[]>,
-  ): Promise<string[]> {
+  async forget(ids: string[], held: (transaction: Executor, ids: string[]) => Promise<string[]>): Promise<string[]> {
     return this.#handle.transact(async (transaction) => {
       const removed = await held(transaction, ids);
       if (removed.length > 0) await transaction.run(forgetRows, { ids: removed });

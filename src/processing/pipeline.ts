@@ -58,3 +58,6 @@ export function isServable(record: ProcessingRecord | undefined): boolean {
 export function withEnded(record: ProcessingRecord, step: StepName, ended: StepRecord): ProcessingRecord {
   return { ...record, [step]: ended };
 }
+
+/** Where nothing is processed. */
+export const noSteps: StepRules = { scan: () => false, strip: () => false, facts: () => false, derive: () => false };

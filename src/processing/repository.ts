@@ -7,7 +7,7 @@ import { and, eq, sql } from 'drizzle-orm';
 import { type Actor, auditFrom } from '../database/audit.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
 import type { Outbox } from '../database/outbox.ts';
-import { build, compile, jsonObject, now, type Parameter, typed } from '../database/statements.ts';
+import { build, compile, jsonObject, type Parameter, typed } from '../database/statements.ts';
 import { assets, inState } from '../database/tables/assets.ts';
 import type { Facts, ProcessingRecord, Scan, StepName } from '../database/tables/processing-record.ts';
 import { quotas } from '../database/tables/quotas.ts';
@@ -328,7 +328,8 @@ function originalOf({ size, sha256 }: ProcessedAsset) {
 
 function found(row: Row): FoundForStep {
   const { id, ownerId, name, state, assetType, mediaType, size, objectKey, createdAt } = row;
-  if (!id || ownerId === null || name === null || !objectKey || !createdAt) throw new Error('a row without its columns');
+  if (!id || ownerId === null || name === null || !objectKey || !createdAt)
+    throw new Error('a row without its columns');
   if (assetType === null || mediaType === null || size === null) throw new Error(`asset ${id} is incomplete`);
   if (state !== 'processing' && state !== 'ready') throw new Error(`asset ${id} is ${state}`);
   return {

@@ -7,15 +7,15 @@
  * the object must be, so that whoever finds the upload abandoned can finish it.
  */
 import { type Asset, toAsset } from '../assets/asset.ts';
-import type { Facts, Original, ProcessingRecord, Scan } from '../database/tables/processing-record.ts';
-import { assetReady } from '../processing/events.ts';
-import { isServable, nextStep, plan, type StepRules } from '../processing/pipeline.ts';
-import { stepJob } from '../processing/step-jobs.ts';
 import { deleteObjectJob } from '../assets/jobs/delete-object.ts';
 import type { Actor } from '../database/audit.ts';
 import { type DatabaseHandle, type Executor, sqlState } from '../database/client.ts';
 import type { Outbox } from '../database/outbox.ts';
 import { retryStatement } from '../database/retry.ts';
+import type { Facts, Original, ProcessingRecord, Scan } from '../database/tables/processing-record.ts';
+import { assetReady } from '../processing/events.ts';
+import { isServable, nextStep, plan, type StepRules } from '../processing/pipeline.ts';
+import { stepJob } from '../processing/step-jobs.ts';
 import { delayBefore, type Look, lookAgainJob } from './jobs/look-again.ts';
 import * as statements from './statements.ts';
 
