@@ -41,7 +41,7 @@ function picture() {
 }
 
 /** TIFF directories with texts, a maker's note, a place and a preview; Exif 3.0. */
-export function exif(orientation: number, preview = Buffer.alloc(0)): Buffer<ArrayBuffer> {
+export function exif(orientation: number, preview: Buffer = Buffer.alloc(0)): Buffer<ArrayBuffer> {
   const ascii = (text: string) => join(text, '\0');
   const place = join(...[1, 2, 3].flatMap(() => [MARKER.slice(0, 4), big(1)]));
   const exifEntries: Entry[] = [
