@@ -1,7 +1,7 @@
 /** Upload policies over HTTP. */
 import { z } from 'zod';
 import type { App } from '../http/openapi.ts';
-import { assetType, bytesCount } from '../http/schema-types.ts';
+import { assetType, bytesCount, openEnum } from '../http/schema-types.ts';
 import { extensionsOf } from '../validation/media-types.ts';
 import type { UploadPolicies, UploadPolicy } from '../validation/upload-policies.ts';
 
@@ -24,6 +24,11 @@ const policyDocument = z
       description: 'Whether bytes of no known type are accepted under their declared type',
       example: false,
     }),
+    metadata: openEnum(
+      'MetadataPolicy',
+      ['keep', 'strip'],
+      'Whether what a file tells beside what it shows (place, camera, author) is removed before it is served.',
+    ),
     expireAfterDays: z
       .number()
       .int()
@@ -41,12 +46,13 @@ const policiesDocument = z
   .meta({ id: 'UploadPolicies' });
 
 function toDocument(policy: UploadPolicy): z.input<typeof policyDocument> {
-  const { mediaTypes, maxBytes, allowUndetected, expireAfterDays } = policy;
+  const { mediaTypes, maxBytes, allowUndetected, metadata, expireAfterDays } = policy;
   return {
     assetType: policy.assetType,
     types: mediaTypes.map((mediaType) => ({ mediaType, extensions: [...extensionsOf(mediaType)] })),
     maxBytes,
     allowUndetected,
+    metadata,
     ...(expireAfterDays !== undefined && { expireAfterDays }),
   };
 }

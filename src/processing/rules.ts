@@ -3,13 +3,14 @@ import type { Core } from '../core.ts';
 import { makerOf } from './makers.ts';
 import type { PlannedFile, StepRules } from './pipeline.ts';
 import { processingSettings } from './settings.ts';
+import { isStripped } from './strip/policies.ts';
 
 export function stepRules(core: Pick<Core, 'settings' | 'policies'>): StepRules {
   const { DERIVATIVES } = core.settings(processingSettings);
   const hasMaker = ({ mediaType }: PlannedFile) => DERIVATIVES && makerOf(mediaType) !== undefined;
   return {
     scan: () => false,
-    strip: () => false,
+    strip: (file) => isStripped(core.policies, file),
     facts: hasMaker,
     derive: hasMaker,
   };

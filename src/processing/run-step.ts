@@ -25,6 +25,8 @@ export async function runStep(step: Step, assetId: string, context: JobContext, 
   if (!found || nextStep(found.processing) !== step.name) return;
   const { asset } = found;
   const tools = toolboxOf(core);
+  // What a step makes lies beside its working copy, and is stored when the step has ended.
+  await using copies = new AsyncDisposableStack();
   const started = performance.now();
   const outcome = await outcomeOf(step, {
     asset,
@@ -32,7 +34,7 @@ export async function runStep(step: Step, assetId: string, context: JobContext, 
     core,
     tools,
     context,
-    workingCopy: () => workingCopy(asset, core, tools, context.signal),
+    workingCopy: async () => copies.use(await workingCopy(asset, core, tools, context.signal)),
   });
   tools.onStep(step.name, outcome.kind, (performance.now() - started) / 1000);
   const actor = systemActor('processing', context.id);
@@ -79,7 +81,7 @@ function workingCopy(
 
 /** Stores what takes the place of the original, under a key of its own that was written down before. */
 async function store(
-  { path, size, sha256, mediaType }: Replacement,
+  { path, size, sha256, mediaType, original }: Replacement,
   asset: ProcessedAsset,
   { derivatives }: ProcessingRepository,
   { store, buffers }: Core,
@@ -110,5 +112,13 @@ async function store(
     await derivatives.discard([id]);
     throw error;
   }
-  return { kind: 'replaced', derivativeId: id, objectKey, size, sha256, mediaType: type };
+  return {
+    kind: 'replaced',
+    derivativeId: id,
+    objectKey,
+    size,
+    sha256,
+    mediaType: type,
+    ...(original && { original }),
+  };
 }

@@ -18,6 +18,8 @@ export interface UploadPolicy {
   allowUndetected: boolean;
   /** Days after which assets are deleted for good; absent: never. */
   expireAfterDays?: number;
+  /** Whether what a file tells beside what it shows (place, camera, author) is removed before it is served. */
+  metadata: 'keep' | 'strip';
   /** What is made of each file, by name; absent: what is usual for its media type. */
   derivatives?: Record<string, DerivativePolicy>;
 }
@@ -33,6 +35,8 @@ export interface DerivativePolicy {
 const MiB = 1024 * 1024;
 /** Objects are written once and never change, but who may see them may. */
 const CACHE_CONTROL = 'private, max-age=3600, immutable';
+/** Whose files lose their metadata unless their policy says otherwise: pictures of people, with the place they were taken at. */
+const metadataOf = (assetType: string) => (assetType === 'image' ? 'strip' : 'keep');
 
 const defaults: Record<string, { mediaTypes: string[]; maxBytes: number }> = {
   image: {
@@ -95,6 +99,7 @@ const policyFile = z.record(
         .default(CACHE_CONTROL),
       allowUndetected: z.boolean().default(false),
       expireAfterDays: z.number().int().min(1).max(36_500).exactOptional(),
+      metadata: z.enum(['keep', 'strip']).exactOptional(),
       derivatives: z
         .record(derivativeName, derivativePolicy)
         .refine((named) => Object.keys(named).length <= 8, 'must name at most 8 derivatives')
@@ -116,7 +121,13 @@ export class PolicyError extends Error {
 export function loadUploadPolicies(file: string | undefined, maxFileSize: number): UploadPolicies {
   const policies = new Map<string, UploadPolicy>();
   for (const [assetType, policy] of Object.entries(defaults)) {
-    policies.set(assetType, { assetType, ...policy, cacheControl: CACHE_CONTROL, allowUndetected: false });
+    policies.set(assetType, {
+      assetType,
+      ...policy,
+      cacheControl: CACHE_CONTROL,
+      allowUndetected: false,
+      metadata: metadataOf(assetType),
+    });
   }
   for (const [assetType, policy] of Object.entries(file === undefined ? {} : readPolicies(file))) {
     if (policy === null) policies.delete(assetType);
@@ -124,7 +135,7 @@ export function loadUploadPolicies(file: string | undefined, maxFileSize: number
       throw new PolicyError(
         `UPLOAD_POLICIES: ${assetType}.maxBytes is more than MAX_FILE_SIZE allows: raise MAX_FILE_SIZE or lower maxBytes`,
       );
-    } else policies.set(assetType, { assetType, ...policy });
+    } else policies.set(assetType, { assetType, metadata: metadataOf(assetType), ...policy });
   }
   if (policies.size === 0) throw new PolicyError('UPLOAD_POLICIES: no policy is left, so nothing could be uploaded');
   for (const policy of policies.values()) policy.maxBytes = Math.min(policy.maxBytes, maxFileSize);
