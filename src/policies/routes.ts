@@ -1,9 +1,9 @@
 /** Upload policies over HTTP. */
 import { z } from 'zod';
 import type { App } from '../http/openapi.ts';
-import { assetType, bytesCount } from '../http/schema-types.ts';
+import { assetType, bytesCount, openEnum } from '../http/schema-types.ts';
 import { extensionsOf } from '../validation/media-types.ts';
-import type { UploadPolicies, UploadPolicy } from '../validation/upload-policies.ts';
+import { scanPolicies, type UploadPolicies, type UploadPolicy } from '../validation/upload-policies.ts';
 
 const acceptedType = z
   .object({
@@ -30,6 +30,11 @@ const policyDocument = z
       .min(1)
       .optional()
       .meta({ description: 'Days after which assets are deleted for good; absent: never', example: 90 }),
+    scan: openEnum(
+      'ScanPolicy',
+      scanPolicies,
+      'Whether files are scanned for viruses. `best-effort`: where that cannot be done within a day, they are served all the same.',
+    ),
   })
   .meta({ id: 'UploadPolicy' });
 const policiesDocument = z
@@ -41,13 +46,14 @@ const policiesDocument = z
   .meta({ id: 'UploadPolicies' });
 
 function toDocument(policy: UploadPolicy): z.input<typeof policyDocument> {
-  const { mediaTypes, maxBytes, allowUndetected, expireAfterDays } = policy;
+  const { mediaTypes, maxBytes, allowUndetected, expireAfterDays, scan = 'off' } = policy;
   return {
     assetType: policy.assetType,
     types: mediaTypes.map((mediaType) => ({ mediaType, extensions: [...extensionsOf(mediaType)] })),
     maxBytes,
     allowUndetected,
     ...(expireAfterDays !== undefined && { expireAfterDays }),
+    scan,
   };
 }
 

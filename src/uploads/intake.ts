@@ -22,6 +22,7 @@ import type { Asset } from '../assets/asset.ts';
 import { asProblem } from '../http/error-handler.ts';
 import { type ClientGone, Problem, unavailable } from '../problems.ts';
 import { quotaExceeded } from '../quotas/quota-exceeded.ts';
+import { infectedFile } from '../scanning/problems.ts';
 import { OutcomeUnknown, PartWriter } from '../storage/part-writer.ts';
 import { digestMismatch, emptyFile, FileValidation, limitFor, refuseBeyond } from '../validation/file-validation.ts';
 import { HEAD_SIZE } from '../validation/media-types.ts';
@@ -343,9 +344,23 @@ class SingleUpload {
     this.#validation.end();
     this.#sha256 = this.#hash.digest();
     if (!this.isHeld) await this.describe(this.#arrival.described?.() ?? this.#arrival);
+    await this.#scan();
     this.#isSealable = !this.isHeld;
     await this.#writer.finish(this.#sha256);
     this.stored = true;
+  }
+
+  /**
+   * A small file is scanned for viruses before anything of it is stored; what cannot be scanned now is, by a job.
+   * @throws Problem infected
+   */
+  async #scan(): Promise<void> {
+    const { scanner } = this.#context;
+    const { head, length } = this.#writer;
+    if (!scanner || (this.#validation.validated?.policy.scan ?? 'off') === 'off') return;
+    if (length > scanner.inlineLimit || head.length !== length) return;
+    const scanned = await scanner.scanNow(head);
+    if (scanned?.scan.signature !== undefined) throw infectedFile(scanned.scan.signature);
   }
 
   /** Step 5. */

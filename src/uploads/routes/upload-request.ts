@@ -18,6 +18,7 @@ import {
 } from '../../idempotency/idempotency.ts';
 import { operationOf } from '../../idempotency/requests.ts';
 import { ClientGone, Problem, type ProblemType } from '../../problems.ts';
+import { infected } from '../../scanning/problems.ts';
 import { limitFor } from '../../validation/file-validation.ts';
 import { throughProcess, type UploadContext } from '../context.ts';
 import { recordRefusal } from '../ending.ts';
@@ -49,6 +50,7 @@ export const uploadProblems: ProblemType[] = [
   'empty-file',
   'damaged-file',
   'digest-mismatch',
+  infected,
   'too-many-uploads',
   'overloaded',
 ];
