@@ -22,6 +22,8 @@ const catalogue = {
   'request-timeout': { status: 408, title: 'The request was too slow' },
   'request-in-progress': { status: 409, title: 'A request with this Idempotency-Key is still running' },
   'wrong-state': { status: 409, title: 'The state of the asset does not allow this' },
+  'derivative-pending': { status: 409, title: 'The derivative is still being made' },
+  'derivative-unavailable': { status: 404, title: 'The derivative is not there and cannot be made' },
   'offset-mismatch': { status: 409, title: 'The upload offset does not match' },
   'upload-incomplete': { status: 409, title: 'Parts of the file are missing' },
   'link-expired': { status: 410, title: 'The link has expired' },

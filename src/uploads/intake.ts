@@ -37,7 +37,7 @@ import {
 import { endUpload, recordRefusal } from './ending.ts';
 import { incompleteBody } from './metered-source.ts';
 import { type FileDescription, type NewFile, newUpload, objectAttributes } from './new-upload.ts';
-import type { EndedUpload, InTransaction, NewUpload, StoredBytes } from './repository.ts';
+import type { EndedUpload, InTransaction, LearnedOnTheWay, NewUpload, StoredBytes } from './repository.ts';
 
 /** One file on its way in. */
 export interface Arrival extends NewFile {
@@ -201,6 +201,8 @@ class SingleUpload {
   #reserved = 0;
   #leaseRenewedAt = 0;
   #sha256: Buffer | undefined;
+  /** By steps of processing that were done while it came in. */
+  #learned: LearnedOnTheWay = {};
   #renewal: NodeJS.Timeout | undefined;
   /** All is known of it: whoever finds it abandoned may finish it. */
   #isSealable = false;
@@ -360,14 +362,23 @@ class SingleUpload {
     if (!scanner || (this.#validation.validated?.policy.scan ?? 'off') === 'off') return;
     if (length > scanner.inlineLimit || head.length !== length) return;
     const scanned = await scanner.scanNow(head);
-    if (scanned?.scan.signature !== undefined) throw infectedFile(scanned.scan.signature);
+    if (!scanned || scanned.notScanned) return;
+    const { signature, at } = scanned.scan;
+    if (signature !== undefined) throw infectedFile(signature);
+    this.#learned = { scan: scanned.scan, ended: { scan: { state: 'done', at } } };
   }
 
   /** Step 5. */
   async settle(): Promise<Asset> {
     const { actor, inTransaction } = this.#arrival;
     this.#isSettling = true;
-    const asset = await this.#context.uploads.settle(this.record.id, this.#stored(), actor, inTransaction?.settled);
+    const asset = await this.#context.uploads.settle(
+      this.record.id,
+      this.#stored(),
+      actor,
+      inTransaction?.settled,
+      this.#learned,
+    );
     if (asset) return asset;
     throw this.#disown();
   }
