@@ -22,7 +22,6 @@ import type { Asset } from '../assets/asset.ts';
 import { asProblem } from '../http/error-handler.ts';
 import { type ClientGone, Problem, unavailable } from '../problems.ts';
 import { quotaExceeded } from '../quotas/quota-exceeded.ts';
-import { infectedFile } from '../scanning/problems.ts';
 import { OutcomeUnknown, PartWriter } from '../storage/part-writer.ts';
 import { digestMismatch, emptyFile, FileValidation, limitFor, refuseBeyond } from '../validation/file-validation.ts';
 import { HEAD_SIZE } from '../validation/media-types.ts';
@@ -35,6 +34,7 @@ import {
   type UploadContext,
 } from './context.ts';
 import { endUpload, recordRefusal } from './ending.ts';
+import { scanBeforeStoring } from './inline-scan.ts';
 import { incompleteBody } from './metered-source.ts';
 import { type FileDescription, type NewFile, newUpload, objectAttributes } from './new-upload.ts';
 import type { EndedUpload, InTransaction, LearnedOnTheWay, NewUpload, StoredBytes } from './repository.ts';
@@ -346,26 +346,12 @@ class SingleUpload {
     this.#validation.end();
     this.#sha256 = this.#hash.digest();
     if (!this.isHeld) await this.describe(this.#arrival.described?.() ?? this.#arrival);
-    await this.#scan();
+    const { validated } = this.#validation;
+    if (validated)
+      this.#learned = await scanBeforeStoring(this.#context, validated.policy, this.#writer.head, this.#writer.length);
     this.#isSealable = !this.isHeld;
     await this.#writer.finish(this.#sha256);
     this.stored = true;
-  }
-
-  /**
-   * A small file is scanned for viruses before anything of it is stored; what cannot be scanned now is, by a job.
-   * @throws Problem infected
-   */
-  async #scan(): Promise<void> {
-    const { scanner } = this.#context;
-    const { head, length } = this.#writer;
-    if (!scanner || (this.#validation.validated?.policy.scan ?? 'off') === 'off') return;
-    if (length > scanner.inlineLimit || head.length !== length) return;
-    const scanned = await scanner.scanNow(head);
-    if (!scanned || scanned.notScanned) return;
-    const { signature, at } = scanned.scan;
-    if (signature !== undefined) throw infectedFile(signature);
-    this.#learned = { scan: scanned.scan, ended: { scan: { state: 'done', at } } };
   }
 
   /** Step 5. */
