@@ -14,11 +14,12 @@ import { processingSettings } from './settings.ts';
 import type { Step } from './step.ts';
 import { deriveStep } from './steps/derive.ts';
 import { factsStep } from './steps/facts.ts';
+import { scanStep } from './steps/scan.ts';
 import { stripStep } from './steps/strip.ts';
 import { metadataNotRemovable } from './strip/problem.ts';
 import { closeToolbox, toolboxOf } from './toolbox.ts';
 
-const steps: readonly Step[] = [stripStep, factsStep, deriveStep];
+const steps: readonly Step[] = [scanStep, stripStep, factsStep, deriveStep];
 const assetData = z.object({ assetId: z.string() });
 
 export const processing: Feature<Core> = {

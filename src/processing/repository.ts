@@ -138,7 +138,7 @@ export interface FoundForStep {
 /** A step that has ended, and the bytes that it has worked on. */
 export interface EndedStep {
   name: StepName;
-  outcome: Exclude<StepOutcome, { kind: 'replaced' }> | ReplacedOutcome;
+  outcome: Exclude<StepOutcome, { kind: 'replaced' | 'later' }> | ReplacedOutcome;
   objectKey: string;
 }
 export interface ReplacedOutcome {
@@ -196,6 +196,25 @@ export class ProcessingRepository {
       await transaction.run(writeStep, { id, ...change, ...actor });
       await this.#follow(transaction, current, outcome, change);
       return 'recorded';
+    });
+  }
+
+  /** A step that cannot be done now waits, and has another job after some seconds. */
+  async putOff(
+    id: string,
+    name: StepName,
+    { reason, seconds }: { reason: string; seconds: number },
+    fence: (transaction: Executor) => Promise<void>,
+  ): Promise<void> {
+    await this.#handle.transact(async (transaction) => {
+      await fence(transaction);
+      const { rows } = await transaction.run(lockForStep, { id });
+      const current = rows[0] && found(rows[0]);
+      if (!current || nextStep(current.processing) !== name) return;
+      const at = current.processing[name]?.at ?? new Date().toISOString();
+      const processing = withEnded(current.processing, name, { state: 'waiting', reason, at });
+      await transaction.run(writeRecord, { id, processing });
+      await this.#outbox.send(transaction, stepJob(name), { assetId: id }, { startAfter: seconds });
     });
   }
 

@@ -27,6 +27,7 @@ export async function runStep(step: Step, assetId: string, context: JobContext, 
   const tools = toolboxOf(core);
   // What a step makes lies beside its working copy, and is stored when the step has ended.
   await using copies = new AsyncDisposableStack();
+  const putOffAt = found.processing[step.name]?.at;
   const started = performance.now();
   const outcome = await outcomeOf(step, {
     asset,
@@ -35,8 +36,13 @@ export async function runStep(step: Step, assetId: string, context: JobContext, 
     tools,
     context,
     workingCopy: async () => copies.use(await workingCopy(asset, core, tools, context.signal)),
+    ...(putOffAt !== undefined && { waitingSince: new Date(putOffAt) }),
   });
   tools.onStep(step.name, outcome.kind, (performance.now() - started) / 1000);
+  if (outcome.kind === 'later') {
+    await repository.putOff(assetId, step.name, outcome, context.fence);
+    return;
+  }
   const actor = systemActor('processing', context.id);
   if (outcome.kind !== 'replaced') {
     await repository.end(assetId, { name: step.name, outcome, objectKey: asset.objectKey }, actor, context.fence);

@@ -17,6 +17,8 @@ const programs = {
     package: 'chromium-headless-shell',
     paths: ['/usr/bin/chromium-headless-shell', '/usr/bin/chromium'],
   },
+  // Without its recommended freshclam, which would fetch signatures.
+  clamd: { variable: 'TEST_CLAMD', package: 'clamav-daemon', paths: ['/usr/sbin/clamd'] },
 } satisfies Record<string, Program>;
 /** As root, and where /dev/shm is small: in containers. */
 export const CHROMIUM_FLAGS = ['--no-sandbox', '--disable-dev-shm-usage'];
