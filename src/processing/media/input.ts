@@ -8,6 +8,8 @@ export interface MediaFile {
   path: string;
   /** Canonical, as validation found it. */
   mediaType: string;
+  /** Bytes. */
+  size: number;
 }
 
 interface Container {
@@ -76,7 +78,7 @@ const MAX_ALLOCATION = 256 * 1024 * 1024;
 /** Of a frame: 8192 x 4320 and a little. A header that claims more is not believed. */
 const MAX_PIXELS = 40_000_000;
 /** Real films have fewer than ten. */
-const MAX_STREAMS = 64;
+const MAX_STREAMS = 128;
 
 export function isMedia(mediaType: string): boolean {
   return Object.hasOwn(containers, mediaType);
@@ -91,7 +93,7 @@ export function containerOf(mediaType: string): string | undefined {
 }
 
 /** Options of the input for ffprobe, and for ffmpeg before `-i`. @throws RangeError when it is neither sound nor film */
-export function inputOptions({ mediaType }: MediaFile): string[] {
+export function inputOptions({ mediaType }: Pick<MediaFile, 'mediaType'>): string[] {
   const demuxer = Object.hasOwn(containers, mediaType) ? containers[mediaType]?.demuxer : undefined;
   if (demuxer === undefined) throw new RangeError(`${mediaType} is neither sound nor film`);
   return [
@@ -99,6 +101,16 @@ export function inputOptions({ mediaType }: MediaFile): string[] {
     ...['-probesize', String(PROBE_SIZE), '-analyzeduration', String(PROBE_DURATION)],
     ...['-max_streams', String(MAX_STREAMS), '-f', demuxer],
   ];
+}
+
+const MiB = 1024 * 1024;
+
+/**
+ * Seconds of processor that a file may take: by its size, so that nobody keeps a machine busy with a small file.
+ * @param perMiB of an ordinary file of that kind, many times over
+ */
+export function cpuSecondsFor({ size }: MediaFile, base: number, perMiB: number, longest: number): number {
+  return Math.min(longest, Math.ceil(base + (size / MiB) * perMiB));
 }
 
 /** What every command line of ffmpeg begins with, up to the input. @param seek options that say where it is read from */

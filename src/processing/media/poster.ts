@@ -3,8 +3,9 @@
  * white, so a frame counts only when it is bright and not all of one colour. Each attempt is a run of ffmpeg that ends with
  * the first such frame; the first attempt is enough for most films and costs 0.1 to 0.3 s.
  */
-import { asBytes, type Sandbox, ToolError, type ToolLimits } from '../tools/sandbox.ts';
-import { decode, type MediaFile, WITHOUT_METADATA } from './input.ts';
+import { asBytes, type Sandbox, ToolError } from '../tools/sandbox.ts';
+import type { MediaFacts } from './facts.ts';
+import { cpuSecondsFor, decode, type MediaFile, WITHOUT_METADATA } from './input.ts';
 import { jpegSize } from './jpeg.ts';
 import type { MediaOptions } from './probe.ts';
 
@@ -23,7 +24,6 @@ interface Attempt {
   seek: string[];
   /** What a frame must have. */
   wanted: string[];
-  limits: Partial<ToolLimits>;
 }
 
 const isBright = `signalstats,${select('lavfi.signalstats.YAVG', BRIGHT)}`;
@@ -31,21 +31,19 @@ const isVaried = `entropy,${select('lavfi.entropy.normalized_entropy.normal.Y', 
 /** JFIF: the matrix of BT.601, luminance from 0 to 255. */
 const JPEG_COLOURS = 'out_color_matrix=bt601:out_range=full';
 const KEY_FRAMES = ['-skip_frame', 'nokey'];
-const LIMITS = { output: MAX_POSTER, fileSize: 0 };
+/** Seconds of one attempt: at the beginning of a film of 2160 lines they take 2, in the middle of nowhere 20. */
+const CPU = { base: 20, perMiB: 1, longest: 60 };
+const SECONDS = 60;
 
 const attempts: Attempt[] = [
   // The frames from one second on, which come after a key frame that may be far from it.
-  { seek: ['-ss', '1', '-t', '0.5'], wanted: [isBright, isVaried], limits: { seconds: 30, cpuSeconds: 30, ...LIMITS } },
-  {
-    seek: [...KEY_FRAMES, '-t', '900'],
-    wanted: [isBright, isVaried],
-    limits: { seconds: 60, cpuSeconds: 60, ...LIMITS },
-  },
+  { seek: ['-ss', '1', '-t', '0.5'], wanted: [isBright, isVaried] },
+  { seek: [...KEY_FRAMES, '-t', '900'], wanted: [isBright, isVaried] },
   // Encoders may go without a key frame for ten seconds, whatever happens in the picture.
-  { seek: ['-t', '12'], wanted: [isBright, isVaried], limits: { seconds: 60, cpuSeconds: 60, ...LIMITS } },
-  { seek: [...KEY_FRAMES, '-t', '900'], wanted: [isVaried], limits: { seconds: 60, cpuSeconds: 60, ...LIMITS } },
+  { seek: ['-t', '12'], wanted: [isBright, isVaried] },
+  { seek: [...KEY_FRAMES, '-t', '900'], wanted: [isVaried] },
   // A film that is dark or of one colour has a picture that is.
-  { seek: [], wanted: [], limits: { seconds: 30, cpuSeconds: 30, ...LIMITS } },
+  { seek: [], wanted: [] },
 ];
 
 export interface Poster {
@@ -56,25 +54,29 @@ export interface Poster {
 }
 
 /** @throws ToolError when not one frame can be had */
-export async function poster(sandbox: Sandbox, file: MediaFile, { signal }: MediaOptions = {}): Promise<Poster> {
+export async function poster(
+  sandbox: Sandbox,
+  file: MediaFile,
+  facts: Pick<MediaFacts, 'video'>,
+  { signal }: MediaOptions = {},
+): Promise<Poster> {
+  if (!facts.video) throw new ToolError('refused', 'There is no film in the file');
+  const cpuSeconds = cpuSecondsFor(file, CPU.base, CPU.perMiB, CPU.longest);
+  const limits = { seconds: SECONDS, cpuSeconds, output: MAX_POSTER, fileSize: 0 };
   let fault: unknown;
   for (const attempt of attempts)
     try {
+      const args = commandLine(file, attempt);
       const bytes = await sandbox.run(
-        {
-          program: 'ffmpeg',
-          args: commandLine(file, attempt),
-          input: file.path,
-          limits: attempt.limits,
-          ...(signal && { signal }),
-        },
+        { program: 'ffmpeg', args, input: file.path, limits, ...(signal && { signal }) },
         asBytes,
       );
       const size = jpegSize(bytes);
       if (size && Math.max(size.width, size.height) <= POSTER_SIZE) return { bytes, ...size };
     } catch (error) {
       if (!(error instanceof ToolError) || !isOfAttempt(error)) throw error;
-      fault = error;
+      // That a tool took too long or crashed tells more than that it found nothing.
+      if (error.fault !== 'refused') fault = error;
     }
   throw fault ?? new ToolError('refused', 'There is no frame in the film that can be decoded');
 }

@@ -59,7 +59,8 @@ export async function probe(sandbox: Sandbox, file: MediaFile, { signal }: Media
   const [video, audio] = [film && videoOf(film), sound && audioOf(sound)];
   if (!video && !audio) throw new ToolError('refused', 'There is neither sound nor film in the file');
   const duration = durationFrom(format?.duration) ?? (await measure(sandbox, file, { ...(signal && { signal }) }));
-  const [bitRate, container] = [bitRateFrom(format?.bit_rate), containerOf(file.mediaType)];
+  const bitRate = bitRateFrom(format?.bit_rate) ?? bitRateFrom(duration && (file.size * 8) / duration);
+  const container = containerOf(file.mediaType);
   return {
     ...(duration !== undefined && { duration }),
     ...(bitRate !== undefined && { bitRate }),

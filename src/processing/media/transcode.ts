@@ -2,6 +2,7 @@
  * Sound and film in another format. The result is made anew from what is seen and heard: nothing else of the original comes
  * along, no title, no place, no chapters, no subtitles, no further streams.
  */
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Sandbox, ToolError } from '../tools/sandbox.ts';
 import type { MediaFacts } from './facts.ts';
@@ -35,6 +36,8 @@ export interface TranscodeOptions extends MediaOptions {
 
 export interface Transcode {
   path: string;
+  /** Bytes. */
+  size: number;
   /** Of the result. */
   facts: MediaFacts;
 }
@@ -73,7 +76,8 @@ export async function transcode(
   );
   if (made > options.maxDuration) throw new ToolError('refused', `It lasts longer than ${options.maxDuration} seconds`);
   const signal = options.signal && { signal: options.signal };
-  return { path, facts: await probe(sandbox, { path, mediaType }, { ...signal }) };
+  const { size } = await stat(path);
+  return { path, size, facts: await probe(sandbox, { path, mediaType, size }, { ...signal }) };
 }
 
 /** @returns seconds that were made */
@@ -143,7 +147,7 @@ const MAX_FRAME_RATE = 60;
 
 /** Never enlarged; with square pixels; even sizes, as the half-sized colours of H.264 need. ffmpeg has turned it upright before. */
 function filmFilters(height: number, { video }: MediaFacts): string {
-  const even = (size: string) => `max(2,trunc(${size}/2)*2)`;
+  const even = (size: string) => `max(2,trunc((${size})/2)*2)`;
   const isFast = (video?.framesPerSecond ?? 0) > MAX_FRAME_RATE;
   return [
     ...(isFast ? [`fps=${MAX_FRAME_RATE}`] : []),

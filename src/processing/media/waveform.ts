@@ -7,7 +7,7 @@
  */
 import { type Sandbox, ToolError } from '../tools/sandbox.ts';
 import type { MediaFacts } from './facts.ts';
-import { decode, type MediaFile } from './input.ts';
+import { cpuSecondsFor, decode, type MediaFile } from './input.ts';
 import type { MediaOptions } from './probe.ts';
 
 /** https://github.com/bbc/audiowaveform/blob/master/doc/DataFormat.md */
@@ -30,8 +30,9 @@ const FIRST_SAMPLES_PER_POINT = 16;
 /** Sound that is longer has no waveform: at some point nobody sees anything in it. */
 const MAX_HOURS = 12;
 const MAX_SAMPLE_RATE = 192_000;
-/** An hour of MP3 takes 4 s of processor, twelve hours of Opus 90 s. */
-const LIMITS = { seconds: 600, cpuSeconds: 300, fileSize: 0, output: 8 * 1024 ** 3 };
+/** An hour of MP3 (58 MiB) takes 4 s of processor, one of silence in FLAC (40 KiB) 1 s. */
+const CPU = { base: 20, perMiB: 2, longest: 300 };
+const LIMITS = { seconds: 600, fileSize: 0, output: 8 * 1024 ** 3 };
 
 /**
  * @param facts tell the rate at which the sound is read, which is its own: another costs more and flattens peaks
@@ -48,9 +49,10 @@ export async function waveform(
   const seconds = MAX_HOURS * 3600;
   const output = ['-ac', '1', '-ar', String(rate), '-t', String(seconds + 1), '-c:a', 'pcm_s8', '-f', 's8', 'pipe:1'];
   const args = [...decode(file), '-map', '0:a:0', '-vn', '-sn', '-dn', ...output];
+  const limits = { ...LIMITS, cpuSeconds: cpuSecondsFor(file, CPU.base, CPU.perMiB, CPU.longest) };
   const peaks = new Peaks(MAX_POINTS, FIRST_SAMPLES_PER_POINT);
   await sandbox.run(
-    { program: 'ffmpeg', args, input: file.path, limits: LIMITS, ...(signal && { signal }) },
+    { program: 'ffmpeg', args, input: file.path, limits, ...(signal && { signal }) },
     async (stdout) => {
       for await (const chunk of stdout) peaks.add(new Int8Array(chunk.buffer, chunk.byteOffset, chunk.length));
     },
