@@ -110,6 +110,7 @@ describe('imports', () => {
 
   const knownBy: [what: string, packages: RegExp, places: RegExp][] = [
     ['the AWS SDK', /^@(aws-sdk|smithy|aws)\//, /^storage\/s3\//],
+    ['other programs', /^node:child_process$/, /^(processing\/tools|database\/embedded)\//],
     ['the job queue', /^pg-boss$/, /^jobs\/queue\.ts$/],
     ['other programs', /^node:child_process$/, /^(processing\/tools|database\/embedded)\//],
     ['Postgres', /^pg$/, /^(database|doctor)\//],
