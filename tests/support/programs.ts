@@ -17,6 +17,8 @@ const programs = {
     package: 'chromium-headless-shell',
     paths: ['/usr/bin/chromium-headless-shell', '/usr/bin/chromium'],
   },
+  /** With ffprobe. */
+  ffmpeg: { variable: 'TEST_FFMPEG', package: 'ffmpeg', paths: ['/usr/bin/ffmpeg'] },
 } satisfies Record<string, Program>;
 /** As root, and where /dev/shm is small: in containers. */
 export const CHROMIUM_FLAGS = ['--no-sandbox', '--disable-dev-shm-usage'];

@@ -107,6 +107,8 @@ export class Peaks {
 
   end(): { data: number[]; samplesPerPoint: number; samples: number } {
     if (this.#seen > 0) this.#endPoint();
+    // When that made too many of them, one may have been left over.
+    if (this.#seen > 0) this.#endPoint();
     return { data: this.#data, samplesPerPoint: this.#samplesPerPoint, samples: this.#samples };
   }
 
