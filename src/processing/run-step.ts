@@ -69,12 +69,12 @@ function workingCopy(
   signal: AbortSignal,
 ): Promise<WorkingCopy> {
   const fetch = async (path: string, fetching: AbortSignal) => {
-    const body = await store.get(objectKey, { signal: AbortSignal.any([signal, fetching]) });
+    const body = await store.get(objectKey, { signal: fetching });
     if (!body) throw new ObjectStoreUnavailable('the object is not there');
     const file = await open(path, 'wx', 0o600);
     await pipeline(body.stream, file.createWriteStream());
   };
-  return scratch.open(objectKey, fetch, size);
+  return scratch.open(objectKey, fetch, size, { signal });
 }
 
 /** Stores what takes the place of the original, under a key of its own that was written down before. */

@@ -28,7 +28,7 @@ export interface PreviewSize {
   width: number;
   height: number;
   /** WebP when absent. */
-  format?: 'webp' | 'jpeg';
+  format?: Variant['format'] | undefined;
 }
 
 export interface EncodedPicture {
