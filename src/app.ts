@@ -6,6 +6,7 @@ import type { Core } from './core.ts';
 import type { Feature } from './feature.ts';
 import { idempotency } from './idempotency/index.ts';
 import { policies } from './policies/index.ts';
+import { qr } from './qr/index.ts';
 import { quotas } from './quotas/index.ts';
 import { reconciliation } from './reconciliation/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
@@ -20,6 +21,7 @@ export const features: readonly Feature<Core>[] = [
   usage,
   administration,
   reconciliation,
+  qr,
   idempotency,
   audit,
 ];

@@ -45,20 +45,19 @@ const disposition = z
       'Whether browsers show or save the file. `inline` is possible for images, audio and video; everything else is an attachment',
   });
 
-const linkQuery = z.strictObject({
-  expiresIn: z
-    .string()
-    .regex(/^\d{1,6}$/, `must be 1 to ${MAX_LINK}`)
-    .transform(Number)
-    .refine((n) => n >= 1 && n <= MAX_LINK, `must be 1 to ${MAX_LINK}`)
-    .optional()
-    .meta({
-      override: { type: 'integer', minimum: 1, maximum: MAX_LINK },
-      description: 'How long the link is valid, in seconds; at most 7 days',
-      example: 3600,
-    }),
-  disposition,
-});
+export const expiresIn = z
+  .string()
+  .regex(/^\d{1,6}$/, `must be 1 to ${MAX_LINK}`)
+  .transform(Number)
+  .refine((n) => n >= 1 && n <= MAX_LINK, `must be 1 to ${MAX_LINK}`)
+  .optional()
+  .meta({
+    override: { type: 'integer', minimum: 1, maximum: MAX_LINK },
+    description: 'How long the link is valid, in seconds; at most 7 days',
+    example: 3600,
+  });
+
+const linkQuery = z.strictObject({ expiresIn, disposition });
 
 const link = z
   .object({
@@ -245,7 +244,7 @@ export function downloadRoutes(
 }
 
 /** @throws Problem wrong-state unless the asset is ready and out of the trash */
-function servable(asset: Asset): Asset {
+export function servable(asset: Asset): Asset {
   if (asset.trashedAt) throw inTrash();
   if (asset.state !== 'ready')
     throw new Problem('wrong-state', { detail: `The asset is ${asset.state} and cannot be downloaded.` });
