@@ -6,6 +6,7 @@ import type { Core } from './core.ts';
 import type { Feature } from './feature.ts';
 import { idempotency } from './idempotency/index.ts';
 import { policies } from './policies/index.ts';
+import { processing } from './processing/index.ts';
 import { qr } from './qr/index.ts';
 import { quotas } from './quotas/index.ts';
 import { reconciliation } from './reconciliation/index.ts';
@@ -17,6 +18,7 @@ export const features: readonly Feature<Core>[] = [
   uploads,
   policies,
   assets,
+  processing,
   quotas,
   usage,
   administration,
