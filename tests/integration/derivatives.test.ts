@@ -14,7 +14,11 @@ const fixture = (name: string) => new Uint8Array(readFileSync(new URL(`../fixtur
 /** A photograph of 800 x 600 that no other test has, so that its digest is its own. */
 async function photo(width = 800, height = 600): Promise<Uint8Array<ArrayBuffer>> {
   const background = { r: Math.floor(Math.random() * 256), g: Math.floor(Math.random() * 256), b: 100 };
-  return new Uint8Array(await sharp({ create: { width, height, channels: 3, background } }).jpeg().toBuffer());
+  return new Uint8Array(
+    await sharp({ create: { width, height, channels: 3, background } })
+      .jpeg()
+      .toBuffer(),
+  );
 }
 
 for (const { store, skip } of storeKinds)
@@ -115,7 +119,9 @@ for (const { store, skip } of storeKinds)
       const unknown = await client.get(`/v1/assets/${asset.id}/derivatives/poster`);
       assert.deepEqual([unknown.status, unknown.body.type.split('/').at(-1)], [404, 'derivative-unavailable']);
       // A picture by its structure, of which the pixels cannot be read.
-      const cut = await sharp({ create: { width: 64, height: 64, channels: 3, background: 'red' } }).webp().toBuffer();
+      const cut = await sharp({ create: { width: 64, height: 64, channels: 3, background: 'red' } })
+        .webp()
+        .toBuffer();
       cut.fill(0, 30, cut.length);
       const broken = await client.raw(new Uint8Array(cut), { name: 'broken.webp' });
       if (broken.status !== 201) return;
@@ -133,7 +139,10 @@ for (const { store, skip } of storeKinds)
       const unknown = await caller().get(`/v1/assets/${randomUUID()}/derivatives/thumbnail`);
       for (const foreign of [path, `/v1/assets/${id}/derivatives`]) {
         const answer = await caller().get(foreign);
-        assert.deepEqual([answer.status, answer.body.type, answer.body.detail], [404, unknown.body.type, unknown.body.detail]);
+        assert.deepEqual(
+          [answer.status, answer.body.type, answer.body.detail],
+          [404, unknown.body.type, unknown.body.detail],
+        );
       }
       await client.request('DELETE', `/v1/assets/${id}`);
       assert.equal((await client.get(path)).status, 409);
@@ -160,7 +169,9 @@ for (const { store, skip } of storeKinds)
       assert.equal((await keysInStore()).filter(mine).length, 2);
       await client.request('DELETE', `/v1/assets/${id}?permanent=true`);
       await waitUntil(async () => (await keysInStore()).filter(mine).length === 0);
-      await waitUntil(async () => (await service.query('select from derivatives where asset_id = $1', [id])).length === 0);
+      await waitUntil(
+        async () => (await service.query('select from derivatives where asset_id = $1', [id])).length === 0,
+      );
       const { report } = await service.service.reconcile({});
       assert.deepEqual([report.unaccountedObjects, report.lostDerivatives, report.discardedDerivatives], [0, 0, 0]);
     });
@@ -184,8 +195,15 @@ for (const { store, skip } of storeKinds)
       assert.equal(row?.state, 'discarded');
       // Its maker stores it after all; the job that waits for the end of the lease removes it.
       const bytes = Buffer.from('late');
-      const attributes = { contentType: 'image/webp', contentDisposition: 'inline', cacheControl: 'private', metadata: {} };
-      await service.store.put(row.object_key, bytes, attributes, { sha256: createHash('sha256').update(bytes).digest() });
+      const attributes = {
+        contentType: 'image/webp',
+        contentDisposition: 'inline',
+        cacheControl: 'private',
+        metadata: {},
+      };
+      await service.store.put(row.object_key, bytes, attributes, {
+        sha256: createHash('sha256').update(bytes).digest(),
+      });
       await service.query("update pgboss.job set start_after = now() where name = 'discard-derivative'");
       await waitUntil(async () => !(await keysInStore()).includes(row.object_key));
       await waitUntil(async () => (await service.query('select from derivatives where id = $1', [made])).length === 0);
@@ -194,12 +212,20 @@ for (const { store, skip } of storeKinds)
     test('whose object is lost is made again, and an object that no record names is removed', async () => {
       const client = caller();
       const { id } = await stored(client, await photo());
-      const [row] = await service.query<{ object_key: string }>('select object_key from derivatives where asset_id = $1', [id]);
+      const [row] = await service.query<{ object_key: string }>(
+        'select object_key from derivatives where asset_id = $1',
+        [id],
+      );
       assert.ok(row);
       await service.store.delete(row.object_key, {});
       const stray = row.object_key.replace(/[^/]+$/, randomUUID());
       const bytes = Buffer.from('stray');
-      const attributes = { contentType: 'image/webp', contentDisposition: 'inline', cacheControl: 'private', metadata: {} };
+      const attributes = {
+        contentType: 'image/webp',
+        contentDisposition: 'inline',
+        cacheControl: 'private',
+        metadata: {},
+      };
       await service.store.put(stray, bytes, attributes, { sha256: createHash('sha256').update(bytes).digest() });
       await waitUntil(async () => {
         const { report } = await service.service.reconcile({});
@@ -230,7 +256,11 @@ for (const { store, skip } of storeKinds)
         env: { DERIVATIVES: 'true', REQUESTS_PER_MINUTE: '0', ROLE: 'all' },
         policies: {
           image: null,
-          avatar: { mediaTypes: ['image/jpeg'], maxBytes: 1e6, derivatives: { small: { width: 32, height: 32, format: 'jpeg' } } },
+          avatar: {
+            mediaTypes: ['image/jpeg'],
+            maxBytes: 1e6,
+            derivatives: { small: { width: 32, height: 32, format: 'jpeg' } },
+          },
           plain: { mediaTypes: ['image/png'], maxBytes: 1e6, derivatives: {} },
         },
       });

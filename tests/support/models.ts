@@ -103,7 +103,10 @@ export class ModelBuilder {
 
   /** @returns number of the texture */
   picture(bytes: Uint8Array, mimeType: string, sampler?: Json): number {
-    const list = (name: string) => (this.json[name] ??= []) as Json[];
+    const list = (name: string) => {
+      this.json[name] ??= [];
+      return this.json[name] as Json[];
+    };
     const source = list('images').push({ bufferView: this.view(bytes), mimeType }) - 1;
     const at = sampler && list('samplers').push(sampler) - 1;
     return list('textures').push({ source, ...(at !== undefined && { sampler: at }) }) - 1;
@@ -269,10 +272,10 @@ export const models: Record<string, () => Promise<Buffer>> = {
     const ball = builder.mesh(builder.primitive(sphere(0.25, 16), builder.material(plain(0.1, 0.5, 0.3))));
     const top = builder.node({ mesh: wood, scale: [2.1, 0.12, 1.3] }, false);
     const lamp = builder.node({ mesh: ball, translation: [0.4, 0.3, 0] }, false);
-    // Half the square root of two: turned by 90 degrees round Y.
+    // Turned by 90 degrees round Y.
     builder.node({
       children: [...legs, top, lamp],
-      rotation: [0, 0.7071068, 0, 0.7071068],
+      rotation: [0, Math.SQRT1_2, 0, Math.SQRT1_2],
       translation: [5, 1, 2],
       scale: [2, 2, 2],
     });

@@ -6,11 +6,7 @@
 import type { Geometry } from './geometry.ts';
 import type { Vector } from './matrix.ts';
 import { damaged, ModelRefused } from './refusal.ts';
-
-export interface Frame {
-  width: number;
-  height: number;
-}
+import type { Frame } from './tasks.ts';
 
 /** Half the angle of view. A longer lens shows less depth, a shorter one bends what is near. */
 const HALF_ANGLE = (13 * Math.PI) / 180;

@@ -1,9 +1,9 @@
 /**
- * The picture of a model. Its opaque triangles are drawn into a buffer that holds the nearest surface of each pixel, three times
- * as wide and high as the picture; the surfaces are lit; what is transparent is laid over them from the back to the front;
+ * The picture of a model. Its opaque triangles are drawn into a buffer that holds the nearest surface of each pixel, two or three
+ * times as wide and high as the picture; the surfaces are lit; what is transparent is laid over them from the back to the front;
  * and each pixel of the picture is the mean of its light.
  */
-import { boxAround, Camera, type Frame } from './camera.ts';
+import { boxAround, Camera } from './camera.ts';
 import { checkExtensions, type GeometryLimits, readGeometry } from './geometry.ts';
 import { type Glb, withGlb } from './glb.ts';
 import { Ground } from './ground.ts';
@@ -14,21 +14,19 @@ import { Raster } from './raster.ts';
 import { ModelRefused } from './refusal.ts';
 import { readScene } from './scene.ts';
 import { readSurface, SURFACE_SIZE, type Surface } from './surface.ts';
-
-export interface Picture extends Frame {
-  /** RGB as sRGB, one byte each. */
-  pixels: Buffer;
-}
+import type { Frame, Picture } from './tasks.ts';
 
 export const DRAW_LIMITS: GeometryLimits = { triangles: 2_000_000, vertices: 3_000_000 };
-/** Bytes for a sample are 68, so this bounds the buffers to 82 MB. */
-const MAX_SAMPLES = 1_200_000;
+/** Pixels up to which a picture has nine samples of each; a larger one has four. */
+const SMALL = 140_000;
+/** A sample takes 68 bytes: 214 MB. */
+const MAX_SAMPLES = 3_145_728;
 
 /** @throws ModelRefused */
 export function drawModel(path: string, frame: Frame, limits = DRAW_LIMITS): Promise<Picture> {
-  const finest = Math.floor(Math.sqrt(MAX_SAMPLES / (frame.width * frame.height)));
-  if (finest < 1) throw new RangeError(`a picture of a model has at most ${MAX_SAMPLES} pixels`);
-  const samples = Math.min(3, finest);
+  const pixels = frame.width * frame.height;
+  const samples = pixels <= SMALL ? 3 : 2;
+  if (pixels * samples ** 2 > MAX_SAMPLES) throw new RangeError('the picture would have too many pixels');
   const large = { width: frame.width * samples, height: frame.height * samples };
   return withGlb(path, async (glb) => reduce(await drawLarge(glb, large, limits), frame, samples));
 }
@@ -145,7 +143,7 @@ class Canvas {
 
 /** The mean of each square of pixels, as sRGB (IEC 61966-2-1). */
 function reduce(colours: Float32Array, { width, height }: Frame, samples: number): Picture {
-  const pixels = Buffer.alloc(width * height * 3);
+  const pixels = new Uint8Array(width * height * 3);
   const stride = width * samples * 3;
   for (let y = 0; y < height; y++)
     for (let x = 0; x < width; x++)

@@ -16,7 +16,9 @@ export const pictureMaker: Maker = {
     const names = [...wanted.keys()];
     const options = { signal, callerId: asset.ownerId };
     const { previews, thumbHash } = await tools.pictures.previews(file.path, [...wanted.values()], options);
-    const made = previews.map(({ bytes, ...picture }, index) => [names[index] ?? '', { ...picture, content: bytes }] as const);
+    const made = previews.map(
+      ({ bytes, ...picture }, index) => [names[index] ?? '', { ...picture, content: bytes }] as const,
+    );
     return { made: new Map(made), thumbHash };
   },
 };

@@ -79,7 +79,7 @@ async function make(
   } catch (error) {
     context.signal.throwIfAborted();
     if (!(error instanceof ToolError) || error.fault === 'aborted') throw error;
-    return { made: new Map([...claimed.keys()].map((name) => [name, error.fault])) };
+    return { made: new Map([...claimed.keys()].map((name) => [name, error.reason])) };
   }
 }
 
@@ -95,10 +95,7 @@ async function keep(
   const sha256 = await digestOf(open());
   const { signal } = context;
   const options = { buffers: core.buffers, wait: BUFFER_WAIT, size, sha256, signal };
-  await core.store.putStream(objectKey, open,
-    attributesOf(mediaType, asset.cacheControl),
-    options,
-  );
+  await core.store.putStream(objectKey, open, attributesOf(mediaType, asset.cacheControl), options);
   const picture = { ...(width !== undefined && { width }), ...(height !== undefined && { height }) };
   const kept = await derivatives.finish(id, { mediaType, size, sha256, ...picture }, context.fence);
   // The asset has gone, or somebody took this worker for dead.
