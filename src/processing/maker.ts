@@ -48,5 +48,5 @@ export interface WantedDerivative {
   /** Pixels. */
   width: number;
   height: number;
-  format?: DerivativePolicy['format'];
+  format?: NonNullable<DerivativePolicy['format']>;
 }
