@@ -65,7 +65,7 @@ async function outcomeOf(step: Step, work: Parameters<Step['run']>[0]): Promise<
     return await step.run(work);
   } catch (error) {
     work.context.signal.throwIfAborted();
-    if (error instanceof ToolError && error.fault !== 'aborted') return { kind: 'failed', reason: error.fault };
+    if (error instanceof ToolError && error.fault !== 'aborted') return { kind: 'failed', reason: error.reason };
     throw error;
   }
 }

@@ -141,6 +141,8 @@ export type JobRetry = {
     ids?: Array<string>;
 };
 
+export type CodeFormat = 'svg' | 'png';
+
 export type Asset = {
     /**
      * UUIDv7
@@ -3326,3 +3328,186 @@ export type RetryJobsResponses = {
 };
 
 export type RetryJobsResponse = RetryJobsResponses[keyof RetryJobsResponses];
+
+export type GetAssetCodeData = {
+    body?: never;
+    headers?: {
+        /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
+         * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
+         */
+        'if-none-match'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * Media type of the picture
+         */
+        format?: CodeFormat;
+        /**
+         * Pixels on each side, with the quiet zone of 4 modules
+         */
+        size?: number;
+        /**
+         * How long a download link is valid, in seconds; at most 7 days. Codes of pages do not expire
+         */
+        expiresIn?: number;
+    };
+    url: '/v1/assets/{id}/qr';
+};
+
+export type GetAssetCodeErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The address is too long for a QR code
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetAssetCodeError = GetAssetCodeErrors[keyof GetAssetCodeErrors];
+
+export type GetAssetCodeResponses = {
+    /**
+     * The picture
+     */
+    200: Blob | File;
+};
+
+export type GetAssetCodeResponse = GetAssetCodeResponses[keyof GetAssetCodeResponses];
+
+export type GetProjectCodeData = {
+    body?: never;
+    headers?: {
+        /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
+         * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
+         */
+        'if-none-match'?: string;
+    };
+    path: {
+        /**
+         * Label by which the application groups its assets
+         */
+        projectId: string;
+    };
+    query?: {
+        /**
+         * Media type of the picture
+         */
+        format?: CodeFormat;
+        /**
+         * Pixels on each side, with the quiet zone of 4 modules
+         */
+        size?: number;
+    };
+    url: '/v1/projects/{projectId}/qr';
+};
+
+export type GetProjectCodeErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The service does not know the pages of projects
+     */
+    404: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The address is too long for a QR code
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetProjectCodeError = GetProjectCodeErrors[keyof GetProjectCodeErrors];
+
+export type GetProjectCodeResponses = {
+    /**
+     * The picture
+     */
+    200: Blob | File;
+};
+
+export type GetProjectCodeResponse = GetProjectCodeResponses[keyof GetProjectCodeResponses];
