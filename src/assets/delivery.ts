@@ -32,6 +32,8 @@ export interface Delivery {
   headers: Record<string, string>;
   /** Awaited before bytes are sent; not for HEAD, 304 or refusals. */
   beforeBytes?: () => Promise<void>;
+  /** Makes an object that is not there again, where that is possible. @returns its key; it must have the same bytes */
+  onMissing?: () => Promise<string | undefined>;
   /** Told the number of bytes when they were all sent. */
   onSent?: (bytes: number) => void;
 }
@@ -90,10 +92,13 @@ export async function deliver(request: FastifyRequest, reply: FastifyReply, deli
   reply.raw.once('close', () => gone.abort(new ClientGone('the client has gone')));
   await delivery.places.enter(delivery.callerId, reply, gone.signal);
   await delivery.beforeBytes?.();
-  const body = await delivery.store.get(delivery.key, {
-    signal: gone.signal,
-    ...(range.kind === 'range' && { range }),
-  });
+  const open = (key: string) =>
+    delivery.store.get(key, { signal: gone.signal, ...(range.kind === 'range' && { range }) });
+  const madeAgain = async () => {
+    const key = await delivery.onMissing?.();
+    return key === undefined ? undefined : open(key);
+  };
+  const body = (await open(delivery.key)) ?? (await madeAgain());
   if (!body || body.length !== length) {
     body?.stream.destroy();
     request.log.error(
