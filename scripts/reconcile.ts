@@ -21,6 +21,8 @@ const meanings: Record<keyof ReconcileReport, string> = {
   foundAssets: 'lost assets whose bytes are back',
   openUploads: 'multipart uploads left open',
   resumedDeletions: 'deletions that stood still',
+  discardedDerivatives: 'Derivatives that stood still or belong to nobody',
+  lostDerivatives: 'Derivatives without their object',
   driftedQuotas: 'quotas that were wrong',
   quotaDriftBytes: 'by so many bytes',
   driftedStatistics: 'counters of statistics that were wrong',

@@ -6,6 +6,7 @@ import type { Core } from './core.ts';
 import type { Feature } from './feature.ts';
 import { idempotency } from './idempotency/index.ts';
 import { policies } from './policies/index.ts';
+import { processing } from './processing/index.ts';
 import { quotas } from './quotas/index.ts';
 import { reconciliation } from './reconciliation/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
@@ -16,6 +17,7 @@ export const features: readonly Feature<Core>[] = [
   uploads,
   policies,
   assets,
+  processing,
   quotas,
   usage,
   administration,

@@ -15,3 +15,8 @@ export const migrationsFolder = fileURLToPath(new URL('migrations', root));
 export const migrationsJournal = fileURLToPath(new URL('migrations/meta/_journal.json', root));
 /** URL of the folder of the program: `src/` or `dist/`. */
 export const programFolder = new URL('./', import.meta.url).href;
+
+const isBundle = import.meta.url.endsWith('.js');
+/** Modules of src/processing/tools/workers, which run in processes of their own. */
+export const workerFile = (module: string): string =>
+  fileURLToPath(new URL(isBundle ? `workers/${module}.js` : `processing/tools/workers/${module}.ts`, programFolder));

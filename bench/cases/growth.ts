@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { openDatabase } from '../../src/database/client.ts';
+import { noSteps } from '../../src/processing/pipeline.ts';
 import { UploadsRepository } from '../../src/uploads/repository.ts';
 import { noOutbox } from '../no-outbox.ts';
 import { median, type Row, Samples } from '../report.ts';
@@ -74,6 +75,7 @@ function operations(databaseUrl: string) {
     defaultLimit: 2 ** 50,
     lease: 120,
     lookAgain: 60,
+    rules: noSteps,
   });
   return {
     close: () => database.close(),

@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { AssetsRepository } from '../../src/assets/repository.ts';
 import { openDatabase } from '../../src/database/client.ts';
+import { noSteps } from '../../src/processing/pipeline.ts';
 import { QuotasRepository } from '../../src/quotas/repository.ts';
 import { UploadsRepository } from '../../src/uploads/repository.ts';
 import { noOutbox } from '../no-outbox.ts';
@@ -52,6 +53,7 @@ async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
     defaultLimit: 2 ** 50,
     lease: 120,
     lookAgain: 60,
+    rules: noSteps,
   });
   const assets = new AssetsRepository(database, noOutbox);
   const quotas = new QuotasRepository(database, 2 ** 50);

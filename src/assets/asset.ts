@@ -3,7 +3,9 @@ import { createHash } from 'node:crypto';
 import { getTableColumns } from 'drizzle-orm';
 import { z } from 'zod';
 import { type AssetState, assets } from '../database/tables/assets.ts';
+import type { Facts, Original, ProcessingRecord, Scan } from '../database/tables/processing-record.ts';
 import { binaryDigest, bytesCount, openEnum, timestamp } from '../http/schema-types.ts';
+import { processingDocument, toProcessingDocument } from './processing-document.ts';
 
 export interface Asset {
   id: string;
@@ -28,6 +30,12 @@ export interface Asset {
   trashedAt?: Date;
   /** While it is `processing`: bytes that were read back. */
   verifiedBytes?: number;
+  /** What steps of processing have found out, and how far they are. */
+  scan?: Scan;
+  facts?: Facts;
+  original?: Original;
+  thumbHash?: string;
+  processing?: ProcessingRecord;
 }
 
 const { reservedBytes, leaseExpiresAt, storedWhole, ...columns } = getTableColumns(assets);
@@ -63,6 +71,11 @@ export function toAsset(row: AssetRow): Asset {
   if (row.reason !== null) asset.reason = row.reason;
   if (row.trashedAt !== null) asset.trashedAt = row.trashedAt;
   if (row.verifiedBytes !== null) asset.verifiedBytes = row.verifiedBytes;
+  if (row.scan !== null) asset.scan = row.scan;
+  if (row.facts !== null) asset.facts = row.facts;
+  if (row.original !== null) asset.original = row.original;
+  if (row.thumbHash !== null) asset.thumbHash = row.thumbHash;
+  if (row.processing !== null) asset.processing = row.processing;
   return asset;
 }
 
@@ -90,6 +103,7 @@ export const assetDocument = z
       description: 'While the asset is `processing`: how many of its bytes were read back so far',
     }),
     reason: z.string().optional().meta({ description: 'Problem type for which the asset was rejected' }),
+    ...processingDocument,
     metadata: z
       .record(z.string(), z.string())
       .meta({ description: 'Data that the application keeps with the file', example: { album: 'summer' } }),
@@ -115,6 +129,7 @@ export function toDocument(asset: Asset): AssetDocument {
     state,
     ...(state === 'processing' && { verifiedBytes: asset.verifiedBytes ?? 0 }),
     ...(asset.reason !== undefined && { reason: asset.reason }),
+    ...toProcessingDocument(asset),
     metadata,
     createdAt: asset.createdAt.toISOString(),
     updatedAt: asset.updatedAt.toISOString(),
@@ -122,10 +137,27 @@ export function toDocument(asset: Asset): AssetDocument {
   };
 }
 
-/** Entity tag of the record (RFC 9110 section 8.8.3); changes with every change of the record. */
-export function recordTag({ id, version, verifiedBytes }: Asset): string {
-  const progress = verifiedBytes === undefined ? '' : `.${verifiedBytes}`;
-  return `"${createHash('sha256').update(`${id}.${version}${progress}`).digest('base64url').slice(0, 22)}"`;
+/**
+ * Entity tag of the record (RFC 9110 section 8.8.3); changes with every change of the record. What somebody may have
+ * changed is before the point, and what processing has found out since behind it: see `isOfVersion`.
+ */
+export function recordTag(asset: Asset): string {
+  const { id, version, verifiedBytes, processing } = asset;
+  const progress = [verifiedBytes, processing && JSON.stringify(processing)].filter((part) => part !== undefined);
+  const suffix = progress.length === 0 ? '' : `.${shortDigest(progress.join()).slice(0, 8)}`;
+  return `"${shortDigest(`${id}.${version}`)}${suffix}"`;
+}
+
+/**
+ * Whether a tag is of this version of the record, however far its processing was: facts and thumbnails that come by
+ * themselves, a moment after an upload, are no change that a condition on a change of the record guards against.
+ */
+export function isOfVersion(tag: string, asset: Asset): boolean {
+  return tag.startsWith(`"${shortDigest(`${asset.id}.${asset.version}`)}`);
+}
+
+function shortDigest(text: string): string {
+  return createHash('sha256').update(text).digest('base64url').slice(0, 22);
 }
 
 /** Entity tag of the bytes: their digest, or what stands for it, as a key is written once. */

@@ -10,19 +10,22 @@ import type { DownloadPlaces } from '../http/download-places.ts';
 import type { App } from '../http/openapi.ts';
 import type { ToPublicUrl } from '../http/public-url.ts';
 import { assetId, binary, timestamp } from '../http/schema-types.ts';
-import { assetNotFound, Problem } from '../problems.ts';
+import { assetNotFound, Problem, type ProblemType } from '../problems.ts';
 import { DiskObjectStore } from '../storage/disk/disk-object-store.ts';
 import { assetIdOf } from '../storage/object-key.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { type Asset, assetDocument, contentTag, toDocument } from './asset.ts';
 import { contentDisposition } from './content-disposition.ts';
 import { conditionalHeaders, deliver } from './delivery.ts';
+import { derivativeName, nameOfDerivative } from './derivative-names.ts';
 import type { AssetsRepository } from './repository.ts';
 import { inTrash, required } from './routes.ts';
+import type { ServedDerivatives } from './served-derivative.ts';
 import { dispositionOf, isSafeInline } from './serving.ts';
 
 export interface DownloadRoutesOptions {
   assets: AssetsRepository;
+  derivatives: ServedDerivatives;
   store: ObjectStore;
   places: DownloadPlaces;
   /** Seconds that a link lives when the caller names none. */
@@ -58,6 +61,10 @@ const linkQuery = z.strictObject({
       example: 3600,
     }),
   disposition,
+  derivative: derivativeName.optional().meta({
+    description: 'Of a derivative instead of the file itself',
+    example: 'thumbnail',
+  }),
 });
 
 const link = z
@@ -86,12 +93,14 @@ const contentResponseHeaders = z.object({
 /** Their media type is that of the file; generators know bytes by this one. */
 const bytesContent = { 'application/octet-stream': { schema: binary } };
 
+const linkProblems: ProblemType[] = ['not-found', 'wrong-state', 'derivative-pending', 'derivative-unavailable'];
+
 /** Header fields that may make the answer another one than all the bytes. */
 const asksMore = Object.keys(conditionalHeaders.shape);
 
 export function downloadRoutes(
   app: App,
-  { assets, store, places, linkLife, keyPrefix, onSent, toPublicUrl }: DownloadRoutesOptions,
+  { assets, derivatives, store, places, linkLife, keyPrefix, onSent, toPublicUrl }: DownloadRoutesOptions,
 ): void {
   app.get(
     '/v1/assets/:id/download',
@@ -106,7 +115,7 @@ export function downloadRoutes(
         querystring: linkQuery,
         response: { 200: link },
       },
-      config: { success: { status: 200, description: 'The link' }, problems: ['not-found', 'wrong-state'] },
+      config: { success: { status: 200, description: 'The link' }, problems: linkProblems },
     },
     async (request, reply) => {
       const { url, expiresAt, asset } = await issueLink(request);
@@ -133,7 +142,7 @@ export function downloadRoutes(
           description: 'At Location',
           headers: z.object({ Location: z.string().meta({ override: { type: 'string', format: 'uri' } }) }),
         },
-        problems: ['not-found', 'wrong-state'],
+        problems: linkProblems,
       },
     },
     async (request, reply) => {
@@ -214,14 +223,27 @@ export function downloadRoutes(
   ): Promise<{ url: string; expiresAt: Date; asset: Asset }> {
     const { params, query } = request;
     const expiresIn = Math.min(query.expiresIn ?? linkLife, await store.longestLink());
-    const detail = { expiresIn, ...(query.disposition !== undefined && { disposition: query.disposition }) };
+    const { derivative: wanted } = query;
+    const detail = {
+      expiresIn,
+      ...(query.disposition !== undefined && { disposition: query.disposition }),
+      ...(wanted !== undefined && { derivative: wanted }),
+    };
+    // Before the audit row, so that there is none of a link that was not made.
+    const derivative =
+      wanted === undefined
+        ? undefined
+        : await derivatives.find(servable(await required(assets.find(request.caller.id, params.id))), wanted);
     const asset = await findForDownload(request, params.id, 'asset.link-issued', detail);
     const expiresAt = new Date(Date.now() + expiresIn * 1000);
-    const signed = await store.presignGet(asset.objectKey, {
+    const served = derivative
+      ? { ...derivative, name: nameOfDerivative(asset, derivative), cacheControl: asset.cacheControl }
+      : asset;
+    const signed = await store.presignGet(served.objectKey, {
       expiresIn,
-      contentType: asset.mediaType,
-      contentDisposition: dispositionFor(asset, query.disposition),
-      cacheControl: asset.cacheControl,
+      contentType: served.mediaType,
+      contentDisposition: dispositionFor(served, query.disposition),
+      cacheControl: served.cacheControl,
     });
     return { url: toPublicUrl(request, signed), expiresAt, asset };
   }
@@ -245,14 +267,14 @@ export function downloadRoutes(
 }
 
 /** @throws Problem wrong-state unless the asset is ready and out of the trash */
-function servable(asset: Asset): Asset {
+export function servable(asset: Asset): Asset {
   if (asset.trashedAt) throw inTrash();
   if (asset.state !== 'ready')
     throw new Problem('wrong-state', { detail: `The asset is ${asset.state} and cannot be downloaded.` });
   return asset;
 }
 
-function dispositionFor(asset: Asset, wanted: 'inline' | 'attachment' | undefined): string {
+function dispositionFor(asset: Pick<Asset, 'name' | 'mediaType'>, wanted: 'inline' | 'attachment' | undefined): string {
   const type =
     wanted === 'inline' && !isSafeInline(asset.mediaType) ? 'attachment' : (wanted ?? dispositionOf(asset.mediaType));
   return contentDisposition(type, asset.name);

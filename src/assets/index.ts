@@ -8,17 +8,20 @@ import type { Feature } from '../feature.ts';
 import { defineBatchJob, defineJob, HOUR, MINUTE, nothing } from '../jobs/job.ts';
 import { assetActions } from './audit.ts';
 import { bulkRoutes } from './bulk-routes.ts';
+import { derivativeRoutes } from './derivative-routes.ts';
 import { downloadRoutes } from './downloads.ts';
 import { deleteObjectJob, deleteObjects } from './jobs/delete-object.ts';
 import { purgeAssets } from './jobs/purge-assets.ts';
 import { AssetsRepository } from './repository.ts';
 import { assetRoutes } from './routes.ts';
+import { ServedDerivatives } from './served-derivative.ts';
 
 export const assets: Feature<Core> = {
   name: 'assets',
   tags: [
     { name: 'Assets', description: 'List, read, change and delete the records of stored files' },
     { name: 'Downloads', description: 'Download links and bytes' },
+    { name: 'Derivatives', description: 'Thumbnails, posters, waveforms, transcodes' },
   ],
   auditActions: assetActions,
   routes: (app, core) => {
@@ -26,8 +29,10 @@ export const assets: Feature<Core> = {
     const repository = new AssetsRepository(database, outbox);
     assetRoutes(app, { assets: repository });
     bulkRoutes(app, { assets: repository });
+    derivativeRoutes(app, core, repository);
     downloadRoutes(app, {
       assets: repository,
+      derivatives: new ServedDerivatives(core),
       store,
       places: downloads,
       linkLife: config.LINK_TTL / 1000,

@@ -3,7 +3,7 @@
  * state is one statement, guarded by the state it starts from, with its audit row inside.
  */
 
-import { and, eq, exists, isNotNull, isNull, sql } from 'drizzle-orm';
+import { and, eq, exists, inArray, isNotNull, isNull, ne, sql } from 'drizzle-orm';
 import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
 import type { Database, DatabaseHandle, Executor } from '../database/client.ts';
 import type { Outbox } from '../database/outbox.ts';
@@ -21,6 +21,8 @@ import {
 } from '../database/statements.ts';
 import { assets, inState, isVisible } from '../database/tables/assets.ts';
 import { auditRows } from '../database/tables/audit.ts';
+import { derivatives } from '../database/tables/derivatives.ts';
+import { discardDerivativeJob, MAKING_LEASE } from '../processing/derivatives.ts';
 import type { Remains } from '../storage/erase.ts';
 import { type Asset, type AssetRow, assetColumns, toAsset } from './asset.ts';
 import { type BulkAction, bulkChanges, findChangedBy } from './bulk.ts';
@@ -136,14 +138,43 @@ const restoreAsset = compile('restore-asset', (p: Parameter<'id' | 'ownerId' | '
 
 const findDeleting = compile('find-deleting-assets', (p: Parameter<'ids'>) =>
   build
-    .select({ id: assets.id, objectKey: assets.objectKey, storedWhole: assets.storedWhole })
+    .select({
+      id: assets.id,
+      objectKey: assets.objectKey,
+      storedWhole: assets.storedWhole,
+      others: sql<string[] | null>`(${build
+        .select({ keys: sql`array_agg(${derivatives.objectKey})` })
+        .from(derivatives)
+        .where(eq(derivatives.assetId, assets.id))})`.as('others'),
+    })
     .from(assets)
     .where(and(isAnyOf(assets.id, p('ids')), inState('deleting'))),
 );
 
-const forgetAssets = compile('forget-assets', (p: Parameter<'ids'>) =>
-  build.delete(assets).where(and(isAnyOf(assets.id, p('ids')), inState('deleting'))),
-);
+/** The objects of its derivatives are gone too; what is in the making may be stored yet, and is discarded. */
+const forgetAssets = compile('forget-assets', (p: Parameter<'ids'>) => {
+  const forgotten = build.$with('forgotten').as(
+    build
+      .delete(assets)
+      .where(and(isAnyOf(assets.id, p('ids')), inState('deleting')))
+      .returning({ id: assets.id }),
+  );
+  const isOfForgotten = inArray(derivatives.assetId, build.select({ id: forgotten.id }).from(forgotten));
+  const removed = build.$with('removed', {}).as(
+    build
+      .delete(derivatives)
+      .where(and(isOfForgotten, ne(derivatives.state, 'making')))
+      .getSQL(),
+  );
+  const left = build.$with('left_over').as(
+    build
+      .update(derivatives)
+      .set({ state: 'discarded', updatedAt: now })
+      .where(and(isOfForgotten, eq(derivatives.state, 'making')))
+      .returning({ id: derivatives.id }),
+  );
+  return build.with(forgotten, removed, left).select({ id: left.id }).from(left);
+});
 
 /** An asset of which only the bytes, and the record that names them, are left. */
 export interface DeletedAsset extends Remains {
@@ -384,7 +415,12 @@ export class AssetsRepository {
   /** Where the bytes of those records are that are to be removed. */
   async findDeleting(ids: string[]): Promise<DeletedAsset[]> {
     const { rows } = await this.#database.run(findDeleting, { ids });
-    return rows.map(({ id, objectKey, storedWhole }) => ({ id, key: objectKey, storedWhole: storedWhole === true }));
+    return rows.map(({ id, objectKey, storedWhole, others }) => ({
+      id,
+      key: objectKey,
+      storedWhole: storedWhole === true,
+      others: others ?? [],
+    }));
   }
 
   /**
@@ -395,7 +431,10 @@ export class AssetsRepository {
   async forget(ids: string[], held: (transaction: Executor, ids: string[]) => Promise<string[]>): Promise<string[]> {
     return this.#handle.transact(async (transaction) => {
       const removed = await held(transaction, ids);
-      if (removed.length > 0) await transaction.run(forgetAssets, { ids: removed });
+      if (removed.length === 0) return removed;
+      const { rows } = await transaction.run(forgetAssets, { ids: removed });
+      const jobs = rows.map(({ id: derivativeId }) => ({ derivativeId }));
+      await this.#outbox.sendAll(transaction, discardDerivativeJob, jobs, { startAfter: MAKING_LEASE });
       return removed;
     });
   }

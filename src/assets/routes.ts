@@ -11,7 +11,7 @@ import { answering, answeringIfNamed, sendAnswer } from '../idempotency/requests
 import { assetNotFound, Problem } from '../problems.ts';
 import { checkFileName } from '../validation/file-name.ts';
 import { extensionFits } from '../validation/media-types.ts';
-import { type Asset, assetDocument, recordTag, toDocument } from './asset.ts';
+import { type Asset, assetDocument, isOfVersion, recordTag, toDocument } from './asset.ts';
 import type { ListQuery } from './list.ts';
 import { conditionsOf, evaluateConditions, type RecordConditions, recordConditions } from './preconditions.ts';
 import type { AssetsRepository } from './repository.ts';
@@ -356,11 +356,18 @@ async function changeUnder<Changed>(options: ConditionalChange<Changed>): Promis
   for (let current = isConditional || readFirst ? await read() : undefined; ; current = await read()) {
     if (current) {
       check?.(current);
-      if (evaluateConditions(conditions, recordTag(current)) !== 'proceed') throw preconditionFailed(current);
+      if (evaluateConditions(ofVersion(conditions, current), recordTag(current)) !== 'proceed')
+        throw preconditionFailed(current);
     }
     const changed = await change(isConditional ? current?.version : undefined, current);
     if (changed) return changed;
   }
+}
+
+/** Tags of this version stand for the tag that it has now. */
+function ofVersion({ ifMatch, ifNoneMatch }: RecordConditions, asset: Asset): RecordConditions {
+  const present = (tag: string) => (isOfVersion(tag, asset) ? recordTag(asset) : tag);
+  return { ifMatch: Array.isArray(ifMatch) ? ifMatch.map(present) : ifMatch, ifNoneMatch };
 }
 
 function preconditionFailed(asset: Asset): Problem {

@@ -39,7 +39,12 @@ export interface Outbox {
   ): Promise<void>;
 
   /** Enqueues many jobs by one statement. */
-  sendAll<Data extends object>(transaction: Executor, job: JobReference<Data>, data: Data[]): Promise<void>;
+  sendAll<Data extends object>(
+    transaction: Executor,
+    job: JobReference<Data>,
+    data: Data[],
+    options?: SendOptions,
+  ): Promise<void>;
 
   /** Lets the worker of this process, if it has one, look for such jobs now; call after the commit. */
   wake(job: JobReference<object>): void;

@@ -116,11 +116,16 @@ export class JobQueue implements Outbox {
     await this.#boss.send(name, data, { db: transaction, ...(startAfter > 0 && { startAfter }) });
   }
 
-  async sendAll<Data extends object>(transaction: Executor, { name }: JobReference<Data>, data: Data[]): Promise<void> {
+  async sendAll<Data extends object>(
+    transaction: Executor,
+    { name }: JobReference<Data>,
+    data: Data[],
+    { startAfter = 0 }: SendOptions = {},
+  ): Promise<void> {
     if (data.length === 0) return;
     await this.#boss.insert(
       name,
-      data.map((each) => ({ data: each })),
+      data.map((each) => ({ data: each, ...(startAfter > 0 && { startAfter }) })),
       { db: transaction },
     );
   }

@@ -8,6 +8,7 @@
  *     are back becomes `ready` again.
  *   - open multipart uploads without an upload in progress, older than the grace time: aborted
  *   - deletions that stand still: sent again
+ *   - derivatives that stand still or belong to nobody: discarded; those without their object: made again
  *   - quotas that are not the sum of their records: recomputed under the lock of their row, while uploads run
  *   - statistics that are not: what is missing is added, while uploads run
  *
@@ -17,6 +18,7 @@ import { NIL, v7 as uuidv7 } from 'uuid';
 import { systemActor } from '../database/audit.ts';
 import type { DatabaseHandle } from '../database/client.ts';
 import { exclusively } from '../database/exclusively.ts';
+import type { DerivativesRepository } from '../processing/derivatives.ts';
 import { assetIdOf } from '../storage/object-key.ts';
 import type { ListedObject, ObjectStore } from '../storage/object-store.ts';
 import { objectMatches } from '../storage/verify.ts';
@@ -32,6 +34,9 @@ const SHARE_DELETED = 0.01;
 export interface ReconcilerOptions {
   database: DatabaseHandle;
   records: ReconciliationRepository;
+  derivatives: DerivativesRepository;
+  /** Has the derivatives of an asset made again. */
+  remake: (assetId: string) => Promise<unknown>;
   store: ObjectStore;
   keyPrefix: string;
   /** Milliseconds within which what looks wrong may be on its way to be right. */
@@ -62,6 +67,10 @@ export interface ReconcileReport {
   foundAssets: number;
   openUploads: number;
   resumedDeletions: number;
+  /** Derivatives that stood still, or whose asset is not there. */
+  discardedDerivatives: number;
+  /** Without their object; they are made again. */
+  lostDerivatives: number;
   driftedQuotas: number;
   quotaDriftBytes: number;
   driftedStatistics: number;
@@ -92,6 +101,8 @@ class Run {
     foundAssets: 0,
     openUploads: 0,
     resumedDeletions: 0,
+    discardedDerivatives: 0,
+    lostDerivatives: 0,
     driftedQuotas: 0,
     quotaDriftBytes: 0,
     driftedStatistics: 0,
@@ -122,6 +133,7 @@ class Run {
       await this.#markFound();
       await this.#abortUploads();
       this.report.resumedDeletions = await records.resumeDeletions(this.#cutoff, this.#dry);
+      await this.#tendDerivatives();
       await this.#correctQuotas();
       await this.#correctStatistics();
       this.report.lostAssets = await records.countLost();
@@ -204,7 +216,7 @@ class Run {
   async #isStillUnaccounted({ key }: ListedObject): Promise<boolean> {
     const { store, records, keyPrefix } = this.#options;
     const id = assetIdOf(keyPrefix, key);
-    if (id === undefined || (await records.withRecord([id])).size > 0) return false;
+    if (id === undefined || (await records.hasRecord(id, key))) return false;
     const head = await store.head(key, { signal: this.#signal });
     return head !== undefined && head.lastModified < this.#cutoff;
   }
@@ -250,16 +262,30 @@ class Run {
         const assetId = assetIdOf(keyPrefix, upload.key);
         return assetId !== undefined && upload.initiated < this.#cutoff ? [{ ...upload, assetId }] : [];
       });
-      const live = await records.withRecord(
-        old.map(({ assetId }) => assetId),
-        'uploading',
-      );
+      const live = await records.uploading(old.map(({ assetId }) => assetId));
       for (const { key, uploadId, assetId } of old) {
         this.#signal.throwIfAborted();
         if (live.has(assetId)) continue;
         this.report.openUploads += 1;
         if (!this.#dry) await store.abortMultipartUpload(key, uploadId, { signal: this.#signal });
       }
+    }
+  }
+
+  /** What stands still, or belongs to nobody, is discarded; what has lost its object is made again. */
+  async #tendDerivatives(): Promise<void> {
+    const { records, derivatives, remake, store } = this.#options;
+    const ofNobody = await records.derivativesOfNobody(this.#cutoff);
+    if (!this.#dry) await derivatives.discard(ofNobody);
+    this.report.discardedDerivatives = ofNobody.length + (await derivatives.resume(this.#cutoff, this.#dry));
+    for (const { id, assetId, objectKey, size, kind } of await records.missingDerivatives(this.#id, this.#startedAt)) {
+      this.#signal.throwIfAborted();
+      const head = await store.head(objectKey, { signal: this.#signal });
+      if (head?.size === size) continue;
+      this.report.lostDerivatives += 1;
+      if (this.#dry) continue;
+      await derivatives.discard([id]);
+      if (kind === 'derivative') await remake(assetId);
     }
   }
 

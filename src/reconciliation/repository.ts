@@ -20,6 +20,7 @@ import {
   type Values,
 } from '../database/statements.ts';
 import { assets, inState } from '../database/tables/assets.ts';
+import { derivatives } from '../database/tables/derivatives.ts';
 import { jobs } from '../database/tables/jobs.ts';
 import { reconcileObjects as objects, reconcileRuns as runs } from '../database/tables/reconciliation.ts';
 import type { ListedObject } from '../storage/object-store.ts';
@@ -93,7 +94,21 @@ const insertObjects = compile(
   seldom,
 );
 
-const hasNoRecord = notExists(build.select({ id: assets.id }).from(assets).where(eq(assets.id, objects.assetId)));
+/** No asset has it as its own, and no derivative: an asset that is there does not speak for whatever lies beside its object. */
+const hasNoRecord = and(
+  notExists(
+    build
+      .select({ id: assets.id })
+      .from(assets)
+      .where(and(eq(assets.id, objects.assetId), eq(assets.objectKey, objects.key))),
+  ),
+  notExists(
+    build
+      .select({ id: derivatives.id })
+      .from(derivatives)
+      .where(and(eq(derivatives.assetId, objects.assetId), eq(derivatives.objectKey, objects.key))),
+  ),
+);
 
 const findUnaccounted = compile(
   'find-unaccounted-objects',
@@ -138,13 +153,70 @@ const countUnaccounted = compile(
   seldom,
 );
 
-const withRecord = compile(
-  'find-records-by-id',
-  (p: Parameter<'ids'>) =>
-    build
-      .select({ id: assets.id })
+const keyHasRecord = compile(
+  'find-record-of-key',
+  (p: Parameter<'assetId' | 'key'>) => {
+    const original = build
+      .select({ key: assets.objectKey })
       .from(assets)
-      .where(isAnyOf(assets.id, p('ids'))),
+      .where(and(eq(assets.id, p('assetId')), eq(assets.objectKey, p('key'))));
+    const derived = build
+      .select({ key: derivatives.objectKey })
+      .from(derivatives)
+      .where(and(eq(derivatives.assetId, p('assetId')), eq(derivatives.objectKey, p('key'))));
+    return original.unionAll(derived);
+  },
+  seldom,
+);
+/** Ready derivatives that the listing of a run does not hold with their size, with the assets that they are made again for. */
+const findMissingDerivatives = compile(
+  'find-derivatives-without-object',
+  (p: Parameter<'runId' | 'before'>) =>
+    build
+      .select({
+        id: derivatives.id,
+        assetId: derivatives.assetId,
+        objectKey: derivatives.objectKey,
+        size: derivatives.size,
+        kind: derivatives.kind,
+      })
+      .from(derivatives)
+      .where(
+        and(
+          eq(derivatives.state, 'ready'),
+          lt(derivatives.updatedAt, p('before')),
+          notExists(
+            build
+              .select({ key: objects.key })
+              .from(objects)
+              .where(
+                and(
+                  eq(objects.runId, p('runId')),
+                  eq(objects.key, derivatives.objectKey),
+                  eq(objects.size, derivatives.size),
+                ),
+              ),
+          ),
+        ),
+      )
+      .limit(MAX_RESUMED),
+  seldom,
+);
+/** What was made of assets that are not there any more: an earlier version of the service does not know of it. */
+const findDerivativesOfNobody = compile(
+  'find-derivatives-of-nobody',
+  (p: Parameter<'cutoff'>) =>
+    build
+      .select({ id: derivatives.id })
+      .from(derivatives)
+      .where(
+        and(
+          lt(derivatives.updatedAt, p('cutoff')),
+          ne(derivatives.state, 'discarded'),
+          notExists(build.select({ id: assets.id }).from(assets).where(eq(assets.id, derivatives.assetId))),
+        ),
+      )
+      .limit(MAX_RESUMED),
   seldom,
 );
 const uploading = compile(
@@ -297,10 +369,25 @@ export class ReconciliationRepository {
     return counted;
   }
 
-  /** Of these ids, those that have a record, in whatever state; or an upload in progress. */
-  async withRecord(ids: string[], state?: 'uploading'): Promise<Set<string>> {
-    const rows = await this.#run(state ? uploading : withRecord, { ids });
+  /** Of these ids, those of uploads in progress. */
+  async uploading(ids: string[]): Promise<Set<string>> {
+    const rows = await this.#run(uploading, { ids });
     return new Set(rows.map(({ id }) => id));
+  }
+
+  /** Whether an asset, in whatever state, or a derivative names this object. */
+  async hasRecord(assetId: string, key: string): Promise<boolean> {
+    return (await this.#run(keyHasRecord, { assetId, key })).length > 0;
+  }
+
+  /** Derivatives whose object the listing does not hold, of those that were there before it began. */
+  async missingDerivatives(runId: string, before: Date) {
+    return this.#run(findMissingDerivatives, { runId, before });
+  }
+
+  /** Derivatives of assets that are not there, which nobody has touched since `cutoff`. */
+  async derivativesOfNobody(cutoff: Date): Promise<string[]> {
+    return (await this.#run(findDerivativesOfNobody, { cutoff })).map(({ id }) => id);
   }
 
   /** Ready assets that the listing does not hold with their size, of those that were there before it began. */

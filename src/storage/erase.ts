@@ -6,8 +6,10 @@ import { type CallOptions, type ObjectStore, ObjectStoreUnavailable } from './ob
 export interface Remains {
   /** Of the original. */
   key: string;
-  /** There can be nothing but the original: nothing else is looked for. */
+  /** There can be nothing but the original and `others`: nothing else is looked for. */
   storedWhole: boolean;
+  /** Keys of objects beside it that are known. */
+  others?: readonly string[];
 }
 
 /** Assets that are looked at, one by one, at the same time. */
@@ -36,7 +38,8 @@ export async function eraseAll(
   const faults = new Map<string, unknown>();
   /** Keys of objects, with the original that each belongs to. */
   const owners = new Map<string, string>();
-  for (const { key, storedWhole } of remains) if (storedWhole) owners.set(key, key);
+  for (const { key, storedWhole, others = [] } of remains)
+    if (storedWhole) for (const each of [key, ...others]) owners.set(each, key);
   const others = remains.filter(({ storedWhole }) => !storedWhole);
   await inParallel(others, AT_ONCE, async ({ key }) => {
     try {
@@ -48,6 +51,33 @@ export async function eraseAll(
   });
   for (const key of await store.deleteAll([...owners.keys()], options))
     faults.set(owners.get(key) ?? key, new ObjectStoreUnavailable('an object was not deleted'));
+  return faults;
+}
+
+/**
+ * Removes single objects, and nothing beside them. What is not there is success.
+ * @param isWhole it was stored, so there is no unfinished upload to look for
+ * @returns the keys of which something may be left, each with what it failed of
+ */
+export async function eraseObjects(
+  store: ObjectStore,
+  objects: readonly { key: string; isWhole: boolean }[],
+  options: CallOptions,
+): Promise<Map<string, unknown>> {
+  const faults = new Map<string, unknown>();
+  const inDoubt = objects.filter(({ isWhole }) => !isWhole);
+  await inParallel(inDoubt, AT_ONCE, async ({ key }) => {
+    try {
+      for (const uploadId of await store.listMultipartUploads(key, options))
+        await store.abortMultipartUpload(key, uploadId, options);
+    } catch (error) {
+      options.signal?.throwIfAborted();
+      faults.set(key, error);
+    }
+  });
+  const keys = objects.map(({ key }) => key).filter((key) => !faults.has(key));
+  for (const key of await store.deleteAll(keys, options))
+    faults.set(key, new ObjectStoreUnavailable('an object was not deleted'));
   return faults;
 }
 

@@ -54,3 +54,12 @@ export function assetIdOf(prefix: string, key: string): string | undefined {
     key.slice(prefix.length),
   )?.[1];
 }
+
+/**
+ * The key of an object beside another of the same asset. Fresh when the id is, and it tells nothing.
+ * @param key of the original, or of what has taken its place
+ * @param id a UUID
+ */
+export function keyBeside(key: string, id: string): string {
+  return `${key.slice(0, key.lastIndexOf('/') + 1)}${id}`;
+}

@@ -2,6 +2,7 @@
 import { LEASE_RENEWALS } from '../config.ts';
 import type { Core } from '../core.ts';
 import type { DatabaseHandle } from '../database/client.ts';
+import { stepRules } from '../processing/rules.ts';
 import { QuotasRepository } from '../quotas/repository.ts';
 import { MAX_PARTS } from '../storage/object-store.ts';
 import { metered } from './metered-source.ts';
@@ -46,15 +47,17 @@ export function uploadContext(core: Core): UploadContext {
 
 /** The records of uploads, on one of the pools. */
 export function uploadsRepository(
-  { config, outbox }: Pick<Core, 'config' | 'outbox'>,
+  core: Pick<Core, 'config' | 'outbox' | 'policies' | 'settings'>,
   database: DatabaseHandle,
 ): UploadsRepository {
+  const { config, outbox } = core;
   return new UploadsRepository({
     database,
     outbox,
     defaultLimit: config.DEFAULT_QUOTA,
     lease: leaseOf({ config }),
     lookAgain: config.UPLOAD_LOOK_AGAIN / 1000,
+    rules: stepRules(core),
   });
 }
 

@@ -7,6 +7,7 @@ import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
 import type { App } from '../http/openapi.ts';
 import { defineJob, HOUR, MINUTE, nothing } from '../jobs/job.ts';
+import { processingRepository } from '../processing/run-step.ts';
 import { DiskObjectStore } from '../storage/disk/disk-object-store.ts';
 import { uploadActions } from './audit.ts';
 import { uploadContext, uploadsRepository } from './context.ts';
@@ -41,7 +42,15 @@ export const uploads: Feature<Core> = {
       limit: 6 * HOUR,
       concurrency: 2,
       run: (data, context, core: Core) =>
-        verifyAsset({ uploads: uploadsRepository(core, core.background), store: core.store }, data, context),
+        verifyAsset(
+          {
+            uploads: uploadsRepository(core, core.background),
+            processing: processingRepository(core),
+            store: core.store,
+          },
+          data,
+          context,
+        ),
     }),
     defineJob({
       ...lookAgainJob,

@@ -7,14 +7,16 @@
  * the object must be, so that whoever finds the upload abandoned can finish it.
  */
 import { type Asset, toAsset } from '../assets/asset.ts';
-import { assetReady } from '../assets/events.ts';
 import { deleteObjectJob } from '../assets/jobs/delete-object.ts';
 import type { Actor } from '../database/audit.ts';
 import { type DatabaseHandle, type Executor, sqlState } from '../database/client.ts';
 import type { Outbox } from '../database/outbox.ts';
 import { retryStatement } from '../database/retry.ts';
+import type { Facts, Original, ProcessingRecord, Scan } from '../database/tables/processing-record.ts';
+import { assetReady } from '../processing/events.ts';
+import { isServable, nextStep, plan, type StepRules } from '../processing/pipeline.ts';
+import { stepJob } from '../processing/step-jobs.ts';
 import { delayBefore, type Look, lookAgainJob } from './jobs/look-again.ts';
-import { verifyAssetJob } from './jobs/verify-asset.ts';
 import * as statements from './statements.ts';
 
 const UNIQUE_VIOLATION = '23505';
@@ -51,6 +53,18 @@ export type SettledBytes = Omit<StoredBytes, 'sha256'> & { sha256?: Buffer | und
 /** Something that belongs into the same transaction, such as the answer to a request that may be repeated. */
 export type InTransaction<Subject> = (transaction: Executor, subject: Subject) => Promise<void>;
 
+/** What was done to a file, and found out of it, before it is an asset. */
+export interface LearnedOnTheWay {
+  /** Steps that need not be done again. */
+  ended?: ProcessingRecord;
+  /** Its bytes are to be read back before it is served. */
+  needsVerification?: boolean;
+  scan?: Scan;
+  facts?: Facts;
+  original?: Original;
+  thumbHash?: string;
+}
+
 /** An upload whose lease has ended. */
 export interface AbandonedUpload {
   id: string;
@@ -77,6 +91,8 @@ export interface UploadsRepositoryOptions {
   lease: number;
   /** Seconds before the first look under the key of an upload that ended in doubt. */
   lookAgain: number;
+  /** Which steps of processing apply to which files. */
+  rules: StepRules;
 }
 
 export class UploadsRepository {
@@ -147,9 +163,11 @@ export class UploadsRepository {
   }
 
   /**
-   * Makes the upload an asset: the reservation becomes use, an audit row is written. One that is `processing` gets the job
-   * that reads it back; who listens for assets that are ready is told of one that is `ready`. If it is an asset already,
-   * because an earlier answer was lost or the reaper finished the upload, that is the answer.
+   * Makes the upload an asset: the reservation becomes use, an audit row is written, and the first step of its processing
+   * that is still to be done gets its job. The asset is `ready` where no such step holds it back; then who listens for
+   * assets that are ready is told. If it is an asset already, because an earlier answer was lost or the reaper finished the
+   * upload, that is the answer.
+   * @param learned what was found out while it came in, and whether its bytes are still to be read back
    * @returns undefined when the upload was ended by somebody else
    */
   async settle(
@@ -157,18 +175,26 @@ export class UploadsRepository {
     { sha256 = undefined, ...stored }: SettledBytes,
     actor: Actor,
     inTransaction?: InTransaction<Asset>,
-    state: 'ready' | 'processing' = 'ready',
+    { ended = {}, needsVerification = false, scan, facts, original, thumbHash }: LearnedOnTheWay = {},
   ): Promise<Asset | undefined> {
-    const { outbox } = this.#options;
-    const isHeard = state === 'processing' || outbox.hasSubscribers(assetReady);
-    const values = { id, state, sha256: sha256 ?? null, ...stored, ...actor };
+    const { outbox, rules } = this.#options;
+    const processing = plan(rules, stored, ended, needsVerification);
+    const next = nextStep(processing);
+    const state = isServable(processing) ? 'ready' : 'processing';
+    const tellsReady = state === 'ready' && outbox.hasSubscribers(assetReady);
+    const values = {
+      ...{ id, state, sha256: sha256 ?? null, ...stored, ...actor },
+      ...{ scan: scan ?? null, facts: facts ?? null, original: original ?? null, thumbHash: thumbHash ?? null },
+      processing: processing ?? null,
+    };
     return retryStatement(PATIENCE_AFTER, async () => {
-      const settled = await this.#run(isHeard || inTransaction !== undefined, async (executor) => {
+      const isMore = next !== undefined || tellsReady || inTransaction !== undefined;
+      const settled = await this.#run(isMore, async (executor) => {
         const { rows } = await executor.run(statements.settleUpload, values);
         const asset = rows[0] && toAsset(rows[0]);
         if (!asset) return undefined;
-        if (state === 'processing') await outbox.send(executor, verifyAssetJob, { assetId: id });
-        else if (isHeard) await outbox.publish(executor, assetReady, { assetId: id, ownerId: asset.ownerId });
+        if (next) await outbox.send(executor, stepJob(next), { assetId: id });
+        if (tellsReady) await outbox.publish(executor, assetReady, { assetId: id, ownerId: asset.ownerId });
         await inTransaction?.(executor, asset);
         return asset;
       });
@@ -187,31 +213,6 @@ export class UploadsRepository {
   /** How many bytes of it were read back; where that cannot be written, nobody need know. */
   async noteVerified(id: string, bytes: number): Promise<void> {
     await this.#database.run(statements.noteVerified, { id, bytes }).catch(() => {});
-  }
-
-  /** Ends the processing of an asset. One that was deleted meanwhile stays so. */
-  async endProcessing(
-    id: string,
-    outcome: { state: 'ready'; sha256: Buffer } | { state: 'rejected'; reason: string },
-    actor: Actor,
-    fence: (transaction: Executor) => Promise<void>,
-  ): Promise<void> {
-    const isReady = outcome.state === 'ready';
-    const values = {
-      id,
-      state: outcome.state,
-      action: isReady ? 'asset.verified' : 'asset.rejected',
-      reason: isReady ? null : outcome.reason,
-      sha256: isReady ? outcome.sha256 : null,
-      ...actor,
-    };
-    const { database, outbox } = this.#options;
-    await database.transact(async (transaction) => {
-      await fence(transaction);
-      const { rows } = await transaction.run(statements.endProcessing, values);
-      const [row] = rows;
-      if (row && isReady) await outbox.publish(transaction, assetReady, { assetId: id, ownerId: row.ownerId });
-    });
   }
 
   /** Ends an upload that never touched the object store: no record, no reservation; one audit row. */

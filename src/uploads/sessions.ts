@@ -69,7 +69,7 @@ export function settleSession(
   actor: Actor,
   { verified, inTransaction }: { verified: boolean; inTransaction?: InTransaction<Asset> | undefined },
 ): Promise<Asset | undefined> {
-  return uploads.settle(id, stored, actor, inTransaction, verified ? 'ready' : 'processing');
+  return uploads.settle(id, stored, actor, inTransaction, { needsVerification: !verified });
 }
 
 /** Ends the session where its bytes are refused for good. Never throws. @returns whether that is so */

@@ -56,6 +56,11 @@ export const beginUpload = compile(
         reservedBytes: typed(p('size'), assets.reservedBytes).as('reserved_bytes'),
         leaseExpiresAt: inSeconds(p('lease')).as('lease_expires_at'),
         verifiedBytes: sql`null::bigint`.as('verified_bytes'),
+        scan: sql`null::jsonb`.as('scan'),
+        facts: sql`null::jsonb`.as('facts'),
+        original: sql`null::jsonb`.as('original'),
+        thumbHash: sql`null`.as('thumb_hash'),
+        processing: sql`null::jsonb`.as('processing'),
       })
       .from(reserved);
     return build.with(reserved).insert(assets).select(record);
@@ -156,7 +161,23 @@ type LockedUpload = ReturnType<typeof lockedUpload>;
 
 export const settleUpload = compile(
   'settle-upload',
-  (p: Parameter<'id' | 'state' | 'size' | 'sha256' | 'mediaType' | 'assetType' | 'cacheControl' | Actor>) => {
+  (
+    p: Parameter<
+      | 'id'
+      | 'state'
+      | 'size'
+      | 'sha256'
+      | 'mediaType'
+      | 'assetType'
+      | 'cacheControl'
+      | 'scan'
+      | 'facts'
+      | 'original'
+      | 'thumbHash'
+      | 'processing'
+      | Actor
+    >,
+  ) => {
     const upload = lockedUpload(p);
     const settled = build.$with('settled').as(
       build
@@ -168,6 +189,11 @@ export const settleUpload = compile(
           mediaType: typed(p('mediaType'), assets.mediaType),
           assetType: typed(p('assetType'), assets.assetType),
           cacheControl: typed(p('cacheControl'), assets.cacheControl),
+          scan: typed(p('scan'), assets.scan),
+          facts: typed(p('facts'), assets.facts),
+          original: typed(p('original'), assets.original),
+          thumbHash: typed(p('thumbHash'), assets.thumbHash),
+          processing: typed(p('processing'), assets.processing),
           reservedBytes: 0,
           leaseExpiresAt: null,
           updatedAt: now,
@@ -213,29 +239,6 @@ export const noteVerified = compile('note-verified', (p: Parameter<'id' | 'bytes
     .update(assets)
     .set({ verifiedBytes: typed(p('bytes'), assets.verifiedBytes) })
     .where(and(eq(assets.id, p('id')), inState('processing'))),
-);
-
-export const endProcessing = compile(
-  'end-processing',
-  (p: Parameter<'id' | 'state' | 'reason' | 'sha256' | 'action' | Actor>) => {
-    const verified = build.$with('verified').as(
-      build
-        .update(assets)
-        .set({
-          state: typed(p('state'), assets.state),
-          reason: typed(p('reason'), assets.reason),
-          sha256: sql`coalesce(${typed(p('sha256'), assets.sha256)}, ${assets.sha256})`,
-          verifiedBytes: null,
-          version: sql`${assets.version} + 1`,
-          updatedAt: now,
-        })
-        .where(and(eq(assets.id, p('id')), inState('processing')))
-        .returning({ id: assets.id, ownerId: assets.ownerId }),
-    );
-    const detail = jsonObject({ reason: typed(p('reason'), assets.reason) });
-    const audit = auditFrom(p, verified, { action: p('action'), detail });
-    return build.with(verified, audit).select({ ownerId: verified.ownerId }).from(verified);
-  },
 );
 
 /** What was reserved for the upload is free again. */

@@ -18,6 +18,16 @@ export interface UploadPolicy {
   allowUndetected: boolean;
   /** Days after which assets are deleted for good; absent: never. */
   expireAfterDays?: number;
+  /** What is made of each file, by name; absent: what is usual for its media type. */
+  derivatives?: Record<string, DerivativePolicy>;
+}
+
+/** A picture that fits into a box; what is absent is as the settings say. */
+export interface DerivativePolicy {
+  /** Pixels. */
+  width?: number;
+  height?: number;
+  format?: 'webp' | 'jpeg' | 'png' | 'avif';
 }
 
 const MiB = 1024 * 1024;
@@ -62,6 +72,17 @@ const mediaType = z.string().transform((text, context) => {
   return z.NEVER;
 });
 
+const pixels = z.number().int().min(16).max(2048);
+const derivativePolicy = z.strictObject({
+  width: pixels.exactOptional(),
+  height: pixels.exactOptional(),
+  format: z.enum(['webp', 'jpeg', 'png', 'avif']).exactOptional(),
+});
+/** Names of derivatives stand in addresses. */
+const derivativeName = z
+  .string()
+  .regex(/^[a-z][a-z0-9-]{0,31}$/, 'names of derivatives are lower-case letters, digits and hyphens');
+
 const policyFile = z.record(
   z.string().regex(/^[a-z][a-z0-9-]{0,63}$/, 'policy names are lower-case letters, digits and hyphens'),
   z
@@ -74,6 +95,10 @@ const policyFile = z.record(
         .default(CACHE_CONTROL),
       allowUndetected: z.boolean().default(false),
       expireAfterDays: z.number().int().min(1).max(36_500).exactOptional(),
+      derivatives: z
+        .record(derivativeName, derivativePolicy)
+        .refine((named) => Object.keys(named).length <= 8, 'must name at most 8 derivatives')
+        .exactOptional(),
     })
     .nullable(),
 );

@@ -5,6 +5,7 @@ import { after, before, describe, test } from 'node:test';
 import { purgeAssets } from '../../src/assets/jobs/purge-assets.ts';
 import { AssetsRepository } from '../../src/assets/repository.ts';
 import { JobQueue } from '../../src/jobs/queue.ts';
+import { noSteps } from '../../src/processing/pipeline.ts';
 import { ObjectKeys } from '../../src/storage/object-key.ts';
 import { UploadsRepository } from '../../src/uploads/repository.ts';
 import { loadUploadPolicies } from '../../src/validation/upload-policies.ts';
@@ -147,6 +148,7 @@ for (const { store, skip } of storeKinds) {
         defaultLimit: 1_000_000,
         lease: 60,
         lookAgain: 60,
+        rules: noSteps,
       });
       const { id } = await abandoned(undefined, '1 hour');
       assert.ok(!(await uploads.abandoned(1000)).some((upload) => upload.id === id));

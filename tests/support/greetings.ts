@@ -1,7 +1,6 @@
 /** Greets: whoever asks, and the owner of every asset that is ready. It shows how a feature plugs in. */
 import { eq, sql } from 'drizzle-orm';
 import { z } from 'zod';
-import { assetReady } from '../../src/assets/events.ts';
 import { count, setting } from '../../src/config.ts';
 import type { Core } from '../../src/core.ts';
 import { recordEvent, systemActor } from '../../src/database/audit.ts';
@@ -10,6 +9,7 @@ import { auditEvents } from '../../src/database/tables/audit.ts';
 import { type Feature, subscribe } from '../../src/feature.ts';
 import { defineJob } from '../../src/jobs/job.ts';
 import { defineProblem, Problem } from '../../src/problems.ts';
+import { assetReady } from '../../src/processing/events.ts';
 
 const settings = { GREETING_LENGTH: setting('Greetings', count, '20', 'Characters that a greeting may have.') };
 const tooLong = defineProblem('greeting-too-long', { status: 422, title: 'The greeting is too long' });

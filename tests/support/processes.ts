@@ -37,7 +37,8 @@ export function spawnService(
   );
   const [program = '', ...all] = [...under, process.execPath, script, ...args];
   const child = spawn(program, all, {
-    env: { ...inherited, ...env } as NodeJS.ProcessEnv,
+    // Where a test is not about it, nothing is made of the files.
+    env: { DERIVATIVES: 'false', ...inherited, ...env } as NodeJS.ProcessEnv,
     cwd: tmpdir(),
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -94,6 +94,8 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
     {
       PORT: '0',
       ...patience,
+      // Where a test is not about it, nothing is made of the files.
+      DERIVATIVES: 'false',
       ...place,
       ...(options.policies && { UPLOAD_POLICIES: policyFile }),
       ...options.env,

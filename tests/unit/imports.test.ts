@@ -110,12 +110,14 @@ describe('imports', () => {
 
   const knownBy: [what: string, packages: RegExp, places: RegExp][] = [
     ['the AWS SDK', /^@(aws-sdk|smithy|aws)\//, /^storage\/s3\//],
+    ['other programs', /^node:child_process$/, /^(processing\/tools|database\/embedded)\//],
     ['the job queue', /^pg-boss$/, /^jobs\/queue\.ts$/],
+    ['other programs', /^node:child_process$/, /^(processing\/tools|database\/embedded)\//],
     ['Postgres', /^pg$/, /^(database|doctor)\//],
     [
       'the file system',
       /^node:fs/,
-      /^(storage\/disk|database|doctor|validation)\/|^(startup|secrets|data-directory|descriptors|source-stack|version)\.ts$/,
+      /^(storage\/disk|database|doctor|validation|processing)\/|^(startup|secrets|data-directory|descriptors|source-stack|version)\.ts$/,
     ],
   ];
   for (const [what, packages, places] of knownBy)

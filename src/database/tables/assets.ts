@@ -1,6 +1,7 @@
 import { type SQL, sql } from 'drizzle-orm';
 import { bigint, boolean, check, index, integer, jsonb, pgTable, text, uuid } from 'drizzle-orm/pg-core';
 import { bytea, moment } from './columns.ts';
+import type { Facts, Original, ProcessingRecord, Scan } from './processing-record.ts';
 
 /** `ready` alone is served. `uploading` and `deleting` are never shown: such an upload is no asset yet, or none any more. */
 export const assetStates = ['uploading', 'processing', 'ready', 'rejected', 'lost', 'deleting'] as const;
@@ -45,6 +46,12 @@ export const assets = pgTable(
     leaseExpiresAt: moment('lease_expires_at'),
     /** While it is `processing`: bytes that were read back. */
     verifiedBytes: bigint('verified_bytes', { mode: 'number' }),
+    /** What steps of processing have found out, and how far they are; see processing/record.ts. */
+    scan: jsonb('scan').$type<Scan>(),
+    facts: jsonb('facts').$type<Facts>(),
+    original: jsonb('original').$type<Original>(),
+    thumbHash: text('thumb_hash'),
+    processing: jsonb('processing').$type<ProcessingRecord>(),
   },
   () => [
     check('assets_state', sql`state in (${literals(assetStates)})`),

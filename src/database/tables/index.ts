@@ -4,6 +4,7 @@
  */
 export { assets } from './assets.ts';
 export { auditEvents } from './audit.ts';
+export { derivatives } from './derivatives.ts';
 export { idempotencyKeys } from './idempotency.ts';
 export { callerCounts, uploadCounts } from './limits.ts';
 export { quotas } from './quotas.ts';

@@ -1,16 +1,21 @@
 /** Runs the reconciler on what the service shares; the command `npm run reconcile` does the same. */
 import type { Core } from '../../core.ts';
+import { processingRepository } from '../../processing/run-step.ts';
 import { type ReconcileOutcome, type ReconcileReport, type ReconcileRequest, reconcile } from '../reconciler.ts';
 import { ReconciliationRepository } from '../repository.ts';
 
 /** Compares the object store with the records, now. */
 export function reconcileStore(
-  { background, outbox, store, config, log }: Core,
+  core: Core,
   request: ReconcileRequest,
 ): Promise<{ outcome: ReconcileOutcome; report: ReconcileReport }> {
+  const { background, outbox, store, config, log } = core;
+  const processing = processingRepository(core);
   const options = {
     database: background,
     records: new ReconciliationRepository(background, outbox),
+    derivatives: processing.derivatives,
+    remake: (assetId: string) => processing.redo(assetId, 'derive'),
     store,
     keyPrefix: config.S3_KEY_PREFIX,
     grace: config.RECONCILE_GRACE,

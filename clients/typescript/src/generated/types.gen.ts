@@ -132,7 +132,7 @@ export type QuotaChange = {
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'facts' | 'derive' | 'discard-derivative' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -176,6 +176,14 @@ export type Asset = {
      * Problem type for which the asset was rejected
      */
     reason?: string;
+    scan?: Scan;
+    facts?: Facts;
+    original?: OriginalFile;
+    /**
+     * A placeholder for the picture, in base64, as the thumbhash library decodes it
+     */
+    thumbHash?: string;
+    processing?: Processing;
     /**
      * Data that the application keeps with the file
      */
@@ -194,6 +202,127 @@ export type Asset = {
  * Only `ready` assets can be downloaded. One of `processing`, `ready`, `rejected`, `lost`; more may be added.
  */
 export type AssetState = string;
+
+export type Scan = {
+    verdict: ScanVerdict;
+    /**
+     * Scanner and signatures
+     */
+    engine?: string;
+    /**
+     * What was found
+     */
+    signature?: string;
+    at: string;
+};
+
+/**
+ * What the virus scanner said. `not-scanned` is not clean. One of `clean`, `infected`, `not-scanned`, `off`; more may be added.
+ */
+export type ScanVerdict = string;
+
+/**
+ * What the file holds; which of them there are depends on its media type
+ */
+export type Facts = {
+    /**
+     * Pixels, as it is shown: after orientation
+     */
+    width?: number;
+    /**
+     * Pixels, as it is shown
+     */
+    height?: number;
+    /**
+     * EXIF orientation, 1 to 8, as it was sent
+     */
+    orientation?: number;
+    /**
+     * Of a moving picture
+     */
+    frames?: number;
+    hasAlpha?: boolean;
+    /**
+     * Seconds
+     */
+    duration?: number;
+    /**
+     * Bits per second
+     */
+    bitRate?: number;
+    videoCodec?: string;
+    audioCodec?: string;
+    channels?: number;
+    /**
+     * Hertz
+     */
+    sampleRate?: number;
+    framesPerSecond?: number;
+    /**
+     * Of a document
+     */
+    pages?: number;
+    /**
+     * Of a model
+     */
+    triangles?: number;
+    materials?: number;
+    animations?: number;
+    boundingBox?: BoundingBox;
+};
+
+/**
+ * Around the model, in its own units
+ */
+export type BoundingBox = {
+    /**
+     * x, y, z
+     */
+    min: Array<number>;
+    /**
+     * x, y, z
+     */
+    max: Array<number>;
+};
+
+/**
+ * What was sent, where that is not what is served
+ */
+export type OriginalFile = {
+    /**
+     * Bytes
+     */
+    size: number;
+    /**
+     * Hexadecimal
+     */
+    sha256: string;
+};
+
+/**
+ * How far each step is that this file goes through
+ */
+export type Processing = {
+    verify?: ProcessingStep;
+    scan?: ProcessingStep;
+    strip?: ProcessingStep;
+    facts?: ProcessingStep;
+    derive?: ProcessingStep;
+};
+
+export type ProcessingStep = {
+    state: StepState;
+    /**
+     * Why, in one word; more may be added
+     */
+    reason?: string;
+    at?: string;
+};
+
+/**
+ * How far this step is. One of `waiting`, `done`, `failed`, `skipped`; more may be added.
+ */
+export type StepState = string;
 
 export type Problem = {
     /**
@@ -449,6 +578,51 @@ export type BulkResult = {
      */
     problem?: Problem;
 };
+
+export type Derivatives = {
+    data: Array<Derivative>;
+};
+
+export type Derivative = {
+    /**
+     * Name of a derivative
+     */
+    name: string;
+    state: DerivativeState;
+    /**
+     * Why it failed, in one word
+     */
+    reason?: string;
+    kind?: DerivativeKind;
+    mediaType?: string;
+    /**
+     * Bytes
+     */
+    size?: number;
+    /**
+     * Hexadecimal
+     */
+    sha256?: string;
+    /**
+     * Pixels
+     */
+    width?: number;
+    /**
+     * Pixels
+     */
+    height?: number;
+    createdAt?: string;
+};
+
+/**
+ * Only what is `ready` can be fetched. One of `making`, `ready`, `failed`; more may be added.
+ */
+export type DerivativeState = string;
+
+/**
+ * How it came about. One of `derivative`, `transcode`; more may be added.
+ */
+export type DerivativeKind = string;
 
 export type DownloadLink = {
     /**
@@ -2299,6 +2473,155 @@ export type BulkChangeAssetsResponses = {
 
 export type BulkChangeAssetsResponse = BulkChangeAssetsResponses[keyof BulkChangeAssetsResponses];
 
+export type ListDerivativesData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/assets/{id}/derivatives';
+};
+
+export type ListDerivativesErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListDerivativesError = ListDerivativesErrors[keyof ListDerivativesErrors];
+
+export type ListDerivativesResponses = {
+    /**
+     * The derivatives, by name
+     */
+    200: Derivatives;
+};
+
+export type ListDerivativesResponse = ListDerivativesResponses[keyof ListDerivativesResponses];
+
+export type DownloadDerivativeData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+    };
+    path: {
+        id: string;
+        /**
+         * Name of a derivative
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/v1/assets/{id}/derivatives/{name}';
+};
+
+export type DownloadDerivativeErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * There is no such resource, or: The derivative is not there and cannot be made
+     */
+    404: Problem;
+    /**
+     * The state of the asset does not allow this, or: The derivative is still being made
+     */
+    409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many requests, or: Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type DownloadDerivativeError = DownloadDerivativeErrors[keyof DownloadDerivativeErrors];
+
+export type DownloadDerivativeResponses = {
+    /**
+     * The bytes
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type DownloadDerivativeResponse = DownloadDerivativeResponses[keyof DownloadDerivativeResponses];
+
 export type CreateDownloadLinkData = {
     body?: never;
     path: {
@@ -2313,6 +2636,10 @@ export type CreateDownloadLinkData = {
          * Whether browsers show or save the file. `inline` is possible for images, audio and video; everything else is an attachment
          */
         disposition?: Disposition;
+        /**
+         * Of a derivative instead of the file itself
+         */
+        derivative?: string;
     };
     url: '/v1/assets/{id}/download';
 };
@@ -2327,11 +2654,11 @@ export type CreateDownloadLinkErrors = {
      */
     401: Problem;
     /**
-     * There is no such resource
+     * There is no such resource, or: The derivative is not there and cannot be made
      */
     404: Problem;
     /**
-     * The state of the asset does not allow this
+     * The state of the asset does not allow this, or: The derivative is still being made
      */
     409: Problem;
     /**
@@ -2385,6 +2712,10 @@ export type RedirectToDownloadData = {
          * Whether browsers show or save the file. `inline` is possible for images, audio and video; everything else is an attachment
          */
         disposition?: Disposition;
+        /**
+         * Of a derivative instead of the file itself
+         */
+        derivative?: string;
     };
     url: '/v1/assets/{id}/download/redirect';
 };
@@ -2399,11 +2730,11 @@ export type RedirectToDownloadErrors = {
      */
     401: Problem;
     /**
-     * There is no such resource
+     * There is no such resource, or: The derivative is not there and cannot be made
      */
     404: Problem;
     /**
-     * The state of the asset does not allow this
+     * The state of the asset does not allow this, or: The derivative is still being made
      */
     409: Problem;
     /**

@@ -1,0 +1,144 @@
+/** What was made of an asset, over HTTP: thumbnails, posters, waveforms, transcodes. */
+import { z } from 'zod';
+import type { Core } from '../core.ts';
+import { actorOf } from '../http/authentication.ts';
+import { formatDigest } from '../http/digest-fields.ts';
+import type { App } from '../http/openapi.ts';
+import { assetId, binary, bytesCount, openEnum, timestamp } from '../http/schema-types.ts';
+import { assetNotFound } from '../problems.ts';
+import type { Derivative } from '../processing/derivatives.ts';
+import { contentDisposition } from './content-disposition.ts';
+import { conditionalHeaders, deliver } from './delivery.ts';
+import { derivativeName, nameOfDerivative } from './derivative-names.ts';
+import { servable } from './downloads.ts';
+import type { AssetsRepository } from './repository.ts';
+import { required } from './routes.ts';
+import { ServedDerivatives } from './served-derivative.ts';
+import { dispositionOf } from './serving.ts';
+
+const tags = ['Derivatives'];
+
+const document = z
+  .object({
+    name: derivativeName,
+    state: openEnum('DerivativeState', ['making', 'ready', 'failed'], 'Only what is `ready` can be fetched.'),
+    reason: z.string().optional().meta({ description: 'Why it failed, in one word', example: 'timed-out' }),
+    kind: openEnum('DerivativeKind', ['derivative', 'transcode'], 'How it came about.').optional(),
+    mediaType: z.string().optional().meta({ example: 'image/webp' }),
+    size: bytesCount.optional(),
+    sha256: z.string().optional().meta({ description: 'Hexadecimal' }),
+    width: z.number().int().min(0).optional().meta({ description: 'Pixels' }),
+    height: z.number().int().min(0).optional().meta({ description: 'Pixels' }),
+    createdAt: timestamp.optional(),
+  })
+  .meta({ id: 'Derivative' });
+const documents = z.object({ data: z.array(document) }).meta({ id: 'Derivatives' });
+
+export function toDerivativeDocument(made: Derivative | { name: string; state: 'making' }): z.input<typeof document> {
+  if (!('id' in made)) return made;
+  const { name, state, reason, kind, mediaType, size, sha256, width, height, createdAt } = made;
+  return {
+    name,
+    state,
+    ...(reason !== null && { reason }),
+    ...((kind === 'derivative' || kind === 'transcode') && { kind }),
+    ...(mediaType !== null && { mediaType }),
+    ...(size !== null && { size }),
+    ...(sha256 && { sha256: sha256.toString('hex') }),
+    ...(width !== null && { width }),
+    ...(height !== null && { height }),
+    createdAt: createdAt.toISOString(),
+  };
+}
+
+export function derivativeRoutes(app: App, core: Core, assets: AssetsRepository): void {
+  const { store, downloads: places, metrics } = core;
+  const derivatives = new ServedDerivatives(core);
+
+  app.get(
+    '/v1/assets/:id/derivatives',
+    {
+      schema: {
+        operationId: 'listDerivatives',
+        tags,
+        summary: 'List what was made of an asset: thumbnail, poster, waveform, transcodes',
+        params: z.object({ id: assetId }),
+        response: { 200: documents },
+      },
+      config: { success: { status: 200, description: 'The derivatives, by name' }, problems: ['not-found'] },
+    },
+    async (request, reply) => {
+      const asset = await required(assets.find(request.caller.id, request.params.id));
+      reply.header('cache-control', 'private, no-cache');
+      return { data: (await derivatives.list(asset)).map(toDerivativeDocument) };
+    },
+  );
+
+  app.route({
+    method: ['GET', 'HEAD'],
+    url: '/v1/assets/:id/derivatives/:name',
+    schema: {
+      operationId: 'downloadDerivative',
+      tags,
+      summary: 'Get the bytes of a derivative',
+      description:
+        'Honours one Range and all conditional header fields. While it is being made, the answer is 409 with `Retry-After`. For a link that needs no token ask `createDownloadLink` with `derivative`.',
+      params: z.object({ id: assetId, name: derivativeName }),
+      headers: conditionalHeaders,
+    },
+    config: {
+      success: {
+        status: 200,
+        description: 'The bytes',
+        content: { 'application/octet-stream': { schema: binary } },
+        others: {
+          '206': { description: 'The range', content: { 'application/octet-stream': { schema: binary } } },
+          '304': { description: 'The client has these bytes already' },
+        },
+      },
+      problems: [
+        'not-found',
+        'wrong-state',
+        'derivative-pending',
+        'derivative-unavailable',
+        'precondition-failed',
+        'range-not-satisfiable',
+        'too-many-downloads',
+        'overloaded',
+      ],
+    },
+    handler: async (request, reply) => {
+      const { caller, params } = request;
+      const asset = servable(await required(assets.find(caller.id, params.id)));
+      const derivative = await derivatives.find(asset, params.name);
+      const disposition = contentDisposition(dispositionOf(derivative.mediaType), nameOfDerivative(asset, derivative));
+      return deliver(request, reply, {
+        store,
+        places,
+        callerId: caller.id,
+        key: derivative.objectKey,
+        size: derivative.size,
+        entityTag: `"${derivative.sha256?.toString('hex') ?? derivative.id}"`,
+        lastModified: derivative.createdAt,
+        headers: {
+          'content-type': derivative.mediaType,
+          'content-disposition': disposition,
+          'cache-control': asset.cacheControl,
+          ...(derivative.sha256 && { 'repr-digest': formatDigest(derivative.sha256) }),
+        },
+        beforeBytes: async () => {
+          const detail = { derivative: params.name };
+          const found = await assets.findForDownload(
+            caller.id,
+            params.id,
+            'asset.downloaded',
+            actorOf(request),
+            detail,
+          );
+          if (!found) throw assetNotFound();
+        },
+        onSent: (bytes) => metrics.sent(bytes),
+      });
+    },
+  });
+}

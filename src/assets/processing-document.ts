@@ -1,0 +1,95 @@
+/** What an asset's record tells of its processing, as clients see it. */
+import { z } from 'zod';
+import type { stepNames } from '../database/tables/processing-record.ts';
+import { bytesCount, openEnum, timestamp } from '../http/schema-types.ts';
+import type { Asset } from './asset.ts';
+
+const reason = z.string().optional().meta({ description: 'Why, in one word; more may be added', example: 'timed-out' });
+const pixels = z.number().int().min(0).optional();
+const whole = z.number().int().min(0).optional();
+const rational = z.number().min(0).optional();
+
+const scan = z
+  .object({
+    verdict: openEnum(
+      'ScanVerdict',
+      ['clean', 'infected', 'not-scanned', 'off'],
+      'What the virus scanner said. `not-scanned` is not clean.',
+    ),
+    engine: z.string().optional().meta({ description: 'Scanner and signatures', example: 'ClamAV 1.4.3/27800' }),
+    signature: z.string().optional().meta({ description: 'What was found', example: 'Eicar-Test-Signature' }),
+    at: timestamp,
+  })
+  .meta({ id: 'Scan' });
+
+const corner = z.array(z.number()).meta({ description: 'x, y, z' });
+const facts = z
+  .object({
+    width: pixels.meta({ description: 'Pixels, as it is shown: after orientation', example: 4032 }),
+    height: pixels.meta({ description: 'Pixels, as it is shown', example: 3024 }),
+    orientation: whole.meta({ description: 'EXIF orientation, 1 to 8, as it was sent' }),
+    frames: whole.meta({ description: 'Of a moving picture' }),
+    hasAlpha: z.boolean().optional(),
+    duration: rational.meta({ description: 'Seconds', example: 183.4 }),
+    bitRate: whole.meta({ description: 'Bits per second', example: 128000 }),
+    videoCodec: z.string().optional().meta({ example: 'h264' }),
+    audioCodec: z.string().optional().meta({ example: 'aac' }),
+    channels: whole.meta({ example: 2 }),
+    sampleRate: whole.meta({ description: 'Hertz', example: 44100 }),
+    framesPerSecond: rational.meta({ example: 29.97 }),
+    pages: whole.meta({ description: 'Of a document' }),
+    triangles: whole.meta({ description: 'Of a model' }),
+    materials: whole,
+    animations: whole,
+    boundingBox: z
+      .object({ min: corner, max: corner })
+      .optional()
+      .meta({ id: 'BoundingBox', description: 'Around the model, in its own units' }),
+  })
+  .meta({ id: 'Facts', description: 'What the file holds; which of them there are depends on its media type' });
+
+const original = z
+  .object({
+    size: bytesCount,
+    sha256: z.string().meta({ description: 'Hexadecimal', example: '9f86d081884c7d659a2feaa0c55ad015…' }),
+  })
+  .meta({ id: 'OriginalFile', description: 'What was sent, where that is not what is served' });
+
+const step = z
+  .object({
+    state: openEnum('StepState', ['waiting', 'done', 'failed', 'skipped'], 'How far this step is.'),
+    reason,
+    at: timestamp.optional(),
+  })
+  .meta({ id: 'ProcessingStep' });
+const steps = z
+  .object({
+    verify: step.optional(),
+    scan: step.optional(),
+    strip: step.optional(),
+    facts: step.optional(),
+    derive: step.optional(),
+  } satisfies Record<(typeof stepNames)[number], unknown>)
+  .meta({ id: 'Processing', description: 'How far each step is that this file goes through' });
+
+/** Members of the document of an asset. */
+export const processingDocument = {
+  scan: scan.optional(),
+  facts: facts.optional(),
+  original: original.optional(),
+  thumbHash: z.string().optional().meta({
+    description: 'A placeholder for the picture, in base64, as the thumbhash library decodes it',
+    example: '3OcRJYB4d3h/iIeHeEh3eIhw+j3A',
+  }),
+  processing: steps.optional(),
+};
+
+export function toProcessingDocument({ scan, facts, original, thumbHash, processing }: Asset) {
+  return {
+    ...(scan && { scan }),
+    ...(facts && { facts }),
+    ...(original && { original }),
+    ...(thumbHash !== undefined && { thumbHash }),
+    ...(processing && { processing }),
+  };
+}

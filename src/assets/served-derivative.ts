@@ -1,0 +1,74 @@
+/** Finds what is served of an asset beside its own bytes, or says why it is not there. */
+import type { Core } from '../core.ts';
+import { Problem, RETRY_SOON } from '../problems.ts';
+import { type Derivative, DerivativesRepository, isReady, type ReadyDerivative } from '../processing/derivatives.ts';
+import { ProcessingRepository } from '../processing/repository.ts';
+import { wantedDerivatives } from '../processing/wanted.ts';
+import type { Asset } from './asset.ts';
+
+export class ServedDerivatives {
+  readonly #core: Core;
+  readonly #derivatives: DerivativesRepository;
+
+  constructor(core: Core) {
+    this.#core = core;
+    this.#derivatives = new DerivativesRepository(core.database, core.outbox);
+  }
+
+  /** What there is, and what is to be: of the bytes that the asset has now. */
+  async list(asset: Asset): Promise<(Derivative | { name: string; state: 'making' })[]> {
+    const there = (await this.#derivatives.list(asset.id)).filter(({ sourceKey }) => sourceKey === asset.objectKey);
+    const names = new Set(there.map(({ name }) => name));
+    const isComing = asset.processing?.derive?.state === 'waiting';
+    const coming = isComing ? [...this.#wanted(asset)].filter((name) => !names.has(name)) : [];
+    return [...there, ...coming.map((name) => ({ name, state: 'making' as const }))];
+  }
+
+  /**
+   * @param asset one that is served
+   * @throws Problem derivative-pending, derivative-unavailable
+   */
+  async find(asset: Asset, name: string): Promise<ReadyDerivative> {
+    const found = await this.#derivatives.find(asset.id, name);
+    const isOfBytes = found?.sourceKey === asset.objectKey && found.kind !== 'replacement';
+    if (isOfBytes && isReady(found)) return found;
+    if (isOfBytes && found.state === 'failed') throw unavailableFor(name, found.reason ?? 'failed');
+    if (isOfBytes && found.kind === 'transcode') throw pending(name);
+    if (!this.#wanted(asset).has(name)) throw unavailableFor(name, 'unknown');
+    const step = asset.processing?.derive;
+    if (step?.state === 'failed') throw unavailableFor(name, step.reason ?? 'failed');
+    // Stored before there were derivatives, or lost since: it is made now.
+    if (step?.state !== 'waiting' && !(isOfBytes && isAlive(found))) await this.#makeAgain(asset.id);
+    throw pending(name);
+  }
+
+  #wanted(asset: Asset): Set<string> {
+    const policy = this.#core.policies.named(asset.assetType);
+    return new Set(wantedDerivatives(this.#core, policy, asset.mediaType).keys());
+  }
+
+  async #makeAgain(assetId: string): Promise<void> {
+    const { database, outbox, config } = this.#core;
+    await new ProcessingRepository(database, outbox, config.DEFAULT_QUOTA).redo(assetId, 'derive');
+  }
+}
+
+/** It is made at this moment. */
+function isAlive({ state, leaseExpiresAt }: Derivative): boolean {
+  return state === 'making' && leaseExpiresAt !== null && leaseExpiresAt.getTime() > Date.now();
+}
+
+function pending(name: string): Problem {
+  return new Problem('derivative-pending', {
+    detail: `The ${name} of this asset is being made. Ask again in a moment.`,
+    retryAfter: RETRY_SOON,
+  });
+}
+
+function unavailableFor(name: string, reason: string): Problem {
+  const detail =
+    reason === 'unknown'
+      ? `There is no ${name} of this asset. \`GET /v1/assets/{id}/derivatives\` lists what there is.`
+      : `The ${name} of this asset cannot be made: ${reason}.`;
+  return new Problem('derivative-unavailable', { detail });
+}

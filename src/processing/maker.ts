@@ -1,0 +1,52 @@
+/** What knows a kind of file: reads its facts and makes its derivatives. makers.ts has the list of them. */
+import type { Facts } from '../database/tables/processing-record.ts';
+import type { DerivativePolicy } from '../validation/upload-policies.ts';
+import type { ProcessedAsset, WorkingCopy } from './step.ts';
+import type { Toolbox } from './toolbox.ts';
+
+/** A derivative that lies in the directory of the working copy. */
+export interface MadeFile {
+  path: string;
+  mediaType: string;
+  /** Pixels. */
+  width?: number;
+  height?: number;
+}
+
+export interface MakerWork {
+  readonly asset: ProcessedAsset;
+  readonly file: WorkingCopy;
+  readonly tools: Toolbox;
+  readonly signal: AbortSignal;
+}
+
+export interface FoundFacts {
+  facts: Facts;
+  /** Base64 of some 25 bytes: a placeholder that is there before anything is loaded. */
+  thumbHash?: string;
+}
+
+/** By name; a text is the reason for which one could not be made, a word such as `encrypted` or `unsupported`. */
+export interface MadeDerivatives {
+  made: ReadonlyMap<string, MadeFile | string>;
+  thumbHash?: string;
+}
+
+/** May throw ToolError, which becomes the reason for all that was asked for. */
+export interface Maker {
+  accepts(mediaType: string): boolean;
+  /** @returns undefined when files of this type tell nothing */
+  readFacts(work: MakerWork): Promise<FoundFacts | undefined>;
+  /** What is made where the policy names nothing, with sizes where they are not those of the settings. */
+  defaults(mediaType: string): Readonly<Record<string, DerivativePolicy>>;
+  /** @param wanted by name, with complete sizes */
+  make(wanted: ReadonlyMap<string, WantedDerivative>, work: MakerWork): Promise<MadeDerivatives>;
+}
+
+/** The picture fits into width x height. */
+export interface WantedDerivative {
+  /** Pixels. */
+  width: number;
+  height: number;
+  format?: DerivativePolicy['format'];
+}

@@ -1,0 +1,348 @@
+/**
+ * What steps read and write of an asset. A step ends by one transaction: its outcome is recorded, the asset changes its
+ * state where nothing more holds it back, and the job of the next step is enqueued; all of it only while the asset still
+ * has the bytes that the step has worked on, and still waits for this step.
+ */
+import { and, eq, sql } from 'drizzle-orm';
+import { type Actor, auditFrom } from '../database/audit.ts';
+import type { DatabaseHandle, Executor } from '../database/client.ts';
+import type { Outbox } from '../database/outbox.ts';
+import { build, compile, jsonObject, type Parameter, typed } from '../database/statements.ts';
+import { assets, inState } from '../database/tables/assets.ts';
+import type { Facts, ProcessingRecord, Scan, StepName } from '../database/tables/processing-record.ts';
+import { quotas } from '../database/tables/quotas.ts';
+import { DerivativesRepository } from './derivatives.ts';
+import { assetReady } from './events.ts';
+import { isServable, nextStep, withEnded } from './pipeline.ts';
+import type { ProcessedAsset, StepOutcome } from './step.ts';
+import { stepJob } from './step-jobs.ts';
+
+const processed = {
+  id: assets.id,
+  ownerId: assets.ownerId,
+  name: assets.name,
+  state: assets.state,
+  assetType: assets.assetType,
+  mediaType: assets.mediaType,
+  size: assets.size,
+  sha256: assets.sha256,
+  objectKey: assets.objectKey,
+  cacheControl: assets.cacheControl,
+  scan: assets.scan,
+  facts: assets.facts,
+  original: assets.original,
+  thumbHash: assets.thumbHash,
+  processing: assets.processing,
+  createdAt: assets.createdAt,
+};
+type Row = { [Name in keyof typeof processed]: (typeof processed)[Name]['_']['data'] | null };
+
+const findForStep = compile('find-asset-for-step', (p: Parameter<'id'>) =>
+  build
+    .select(processed)
+    .from(assets)
+    .where(and(eq(assets.id, p('id')), inState('processing', 'ready'))),
+);
+const lockForStep = compile('lock-asset-for-step', (p: Parameter<'id'>) =>
+  build
+    .select(processed)
+    .from(assets)
+    .where(and(eq(assets.id, p('id')), inState('processing', 'ready')))
+    .for('update'),
+);
+const writeStep = compile(
+  'write-step',
+  (
+    p: Parameter<
+      | 'id'
+      | 'state'
+      | 'reason'
+      | 'processing'
+      | 'scan'
+      | 'facts'
+      | 'thumbHash'
+      | 'original'
+      | 'size'
+      | 'sha256'
+      | 'mediaType'
+      | 'objectKey'
+      | 'isChange'
+      | 'action'
+      | keyof Actor
+    >,
+  ) => {
+    // What is only found out is no change that somebody could overwrite: see `recordTag`.
+    const isChange = sql`${p('isChange')}::boolean`;
+    const changed = build.$with('changed').as(
+      build
+        .update(assets)
+        .set({
+          state: typed(p('state'), assets.state),
+          reason: typed(p('reason'), assets.reason),
+          processing: typed(p('processing'), assets.processing),
+          scan: typed(p('scan'), assets.scan),
+          facts: typed(p('facts'), assets.facts),
+          thumbHash: typed(p('thumbHash'), assets.thumbHash),
+          original: typed(p('original'), assets.original),
+          size: typed(p('size'), assets.size),
+          sha256: typed(p('sha256'), assets.sha256),
+          mediaType: typed(p('mediaType'), assets.mediaType),
+          objectKey: typed(p('objectKey'), assets.objectKey),
+          verifiedBytes: null,
+          version: sql`${assets.version} + case when ${isChange} then 1 else 0 end`,
+          updatedAt: sql`case when ${isChange} then now() else ${assets.updatedAt} end`,
+        })
+        .where(eq(assets.id, p('id')))
+        .returning({ id: assets.id, ownerId: assets.ownerId, reason: assets.reason }),
+    );
+    const audited = build.$with('audited').as(
+      build
+        .select({ id: changed.id, ownerId: changed.ownerId, reason: changed.reason })
+        .from(changed)
+        .where(sql`${p('action')}::text is not null`),
+    );
+    const detail = jsonObject({ reason: audited.reason });
+    const audit = auditFrom(p, audited, { action: p('action'), detail });
+    return build.with(changed, audited, audit).select({ id: changed.id }).from(changed);
+  },
+);
+/** A smaller file frees quota; a larger one needs room. */
+const changeUse = compile('change-quota-use', (p: Parameter<'ownerId' | 'more' | 'defaultLimit'>) => {
+  const more = sql`${p('more')}::bigint`;
+  return build
+    .update(quotas)
+    .set({ usedBytes: sql`${quotas.usedBytes} + ${more}` })
+    .where(
+      and(
+        eq(quotas.ownerId, p('ownerId')),
+        sql`(${more} <= 0 or ${quotas.usedBytes} + ${quotas.reservedBytes} + ${more} <= coalesce(${quotas.limitBytes}, ${p('defaultLimit')}::bigint))`,
+      ),
+    )
+    .returning({ ownerId: quotas.ownerId });
+});
+const writeRecord = compile('write-processing-record', (p: Parameter<'id' | 'processing'>) =>
+  build
+    .update(assets)
+    .set({ processing: typed(p('processing'), assets.processing) })
+    .where(eq(assets.id, p('id')))
+    .returning({ id: assets.id }),
+);
+
+/** An asset, and how far its processing is. */
+export interface FoundForStep {
+  asset: ProcessedAsset;
+  scan?: Scan;
+  processing: ProcessingRecord;
+}
+
+/** A step that has ended, and the bytes that it has worked on. */
+export interface EndedStep {
+  name: StepName;
+  outcome: Exclude<StepOutcome, { kind: 'replaced' }> | ReplacedOutcome;
+  objectKey: string;
+}
+export interface ReplacedOutcome {
+  kind: 'replaced';
+  /** Of the row that was claimed for it. */
+  derivativeId: string;
+  objectKey: string;
+  size: number;
+  sha256: Buffer;
+  mediaType: string;
+}
+
+/** `recorded`; `void`: the asset has gone, has other bytes, or does not wait for this step; `no-room`: the larger file does not fit the quota. */
+export type Recorded = 'recorded' | 'void' | 'no-room';
+
+export class ProcessingRepository {
+  readonly #handle: DatabaseHandle;
+  readonly #outbox: Outbox;
+  readonly #defaultLimit: number;
+  readonly derivatives: DerivativesRepository;
+
+  /** @param defaultLimit bytes, of owners for whom no limit was set */
+  constructor(handle: DatabaseHandle, outbox: Outbox, defaultLimit: number) {
+    this.#handle = handle;
+    this.#outbox = outbox;
+    this.#defaultLimit = defaultLimit;
+    this.derivatives = new DerivativesRepository(handle, outbox);
+  }
+
+  /** An asset that is processing or ready. */
+  async find(id: string): Promise<FoundForStep | undefined> {
+    const { rows } = await this.#handle.database.run(findForStep, { id });
+    return rows[0] && found(rows[0]);
+  }
+
+  /**
+   * Writes down how a step has ended, and what follows.
+   * @param fence called first in the transaction; see JobContext
+   */
+  async end(
+    id: string,
+    { name, outcome, objectKey }: EndedStep,
+    actor: Actor,
+    fence: (transaction: Executor) => Promise<void>,
+  ): Promise<Recorded> {
+    return this.#handle.transact(async (transaction) => {
+      await fence(transaction);
+      const { rows } = await transaction.run(lockForStep, { id });
+      const current = rows[0] && found(rows[0]);
+      if (!current || current.asset.objectKey !== objectKey || nextStep(current.processing) !== name) return 'void';
+      const change = changeOf(current, name, outcome);
+      const more = change.size - current.asset.size;
+      if (more !== 0 && !(await this.#use(transaction, current.asset.ownerId, more))) return 'no-room';
+      await transaction.run(writeStep, { id, ...change, ...actor });
+      await this.#follow(transaction, current, outcome, change);
+      return 'recorded';
+    });
+  }
+
+  /**
+   * Has a step done again, or for the first time: facts and derivatives of what was stored before there were any.
+   * @returns false when there is no such asset, or it waits for the step already
+   */
+  async redo(id: string, name: Exclude<StepName, 'verify'>): Promise<boolean> {
+    return this.#handle.transact(async (transaction) => {
+      const { rows } = await transaction.run(lockForStep, { id });
+      const current = rows[0] && found(rows[0]);
+      if (!current || current.processing[name]?.state === 'waiting') return false;
+      const processing = withEnded(current.processing, name, { state: 'waiting' });
+      await transaction.run(writeRecord, { id, processing });
+      if (nextStep(processing) === name) await this.#outbox.send(transaction, stepJob(name), { assetId: id });
+      return true;
+    });
+  }
+
+  async #use(transaction: Executor, ownerId: string, more: number): Promise<boolean> {
+    const { rows } = await transaction.run(changeUse, { ownerId, more, defaultLimit: this.#defaultLimit });
+    return rows.length > 0;
+  }
+
+  async #follow(
+    transaction: Executor,
+    { asset }: FoundForStep,
+    outcome: EndedStep['outcome'],
+    { state, processing }: Change,
+  ): Promise<void> {
+    const { id, ownerId, objectKey } = asset;
+    if (outcome.kind === 'replaced') await this.derivatives.exchange(outcome.derivativeId, objectKey, transaction);
+    if (state === 'rejected') {
+      if (outcome.kind === 'rejected' && outcome.removesBytes)
+        await this.derivatives.discardObject(id, objectKey, transaction);
+      const made = await this.derivatives.list(id);
+      await this.derivatives.discard(
+        made.map((each) => each.id),
+        transaction,
+      );
+      return;
+    }
+    const next = nextStep(processing);
+    if (next) await this.#outbox.send(transaction, stepJob(next), { assetId: id });
+    if (state === 'ready' && asset.state === 'processing')
+      await this.#outbox.publish(transaction, assetReady, { assetId: id, ownerId });
+  }
+}
+
+interface Change {
+  state: 'processing' | 'ready' | 'rejected';
+  reason: string | null;
+  processing: ProcessingRecord;
+  scan: Scan | null;
+  facts: Facts | null;
+  thumbHash: string | null;
+  original: ProcessedAsset['original'] | null;
+  size: number;
+  sha256: Buffer | null;
+  mediaType: string;
+  objectKey: string;
+  isChange: boolean;
+  action: 'asset.verified' | 'asset.processed' | 'asset.rejected' | null;
+}
+
+/** What the record becomes. */
+function changeOf({ asset, scan, processing }: FoundForStep, step: StepName, outcome: EndedStep['outcome']): Change {
+  const at = new Date().toISOString();
+  const ended = { state: endedState(outcome), at, ...('reason' in outcome && { reason: outcome.reason }) };
+  const record = withEnded(processing, step, ended);
+  const isReady = asset.state === 'ready' || isServable(record);
+  const change: Change = {
+    state: isReady ? 'ready' : 'processing',
+    reason: null,
+    processing: record,
+    scan: ('scan' in outcome && outcome.scan) || scan || null,
+    facts: asset.facts ?? null,
+    thumbHash: asset.thumbHash ?? null,
+    original: asset.original ?? null,
+    size: asset.size,
+    sha256: asset.sha256 ?? null,
+    mediaType: asset.mediaType,
+    objectKey: asset.objectKey,
+    isChange: isReady !== (asset.state === 'ready'),
+    action: isReady && asset.state !== 'ready' ? (step === 'verify' ? 'asset.verified' : 'asset.processed') : null,
+  };
+  if (outcome.kind === 'done') {
+    if (outcome.facts) change.facts = outcome.facts;
+    if (outcome.thumbHash !== undefined) change.thumbHash = outcome.thumbHash;
+    if (outcome.sha256) change.sha256 = outcome.sha256;
+  }
+  if (outcome.kind === 'rejected') return rejected(change, asset, outcome);
+  if (outcome.kind === 'replaced') return replaced(change, asset, outcome);
+  return change;
+}
+
+function endedState(outcome: EndedStep['outcome']): 'done' | 'failed' | 'skipped' {
+  if (outcome.kind === 'failed' || outcome.kind === 'skipped') return outcome.kind;
+  return 'done';
+}
+
+/** Never served. Where its bytes go, it counts no more than an empty file, and `original` tells what was sent. */
+function rejected(change: Change, asset: ProcessedAsset, outcome: StepOutcome & { kind: 'rejected' }): Change {
+  const { reason, removesBytes } = outcome;
+  const processing = Object.fromEntries(
+    Object.entries(change.processing).map(([name, step]) => [
+      name,
+      step.state === 'waiting' ? { state: 'skipped', reason } : step,
+    ]),
+  );
+  return {
+    ...change,
+    state: 'rejected',
+    reason,
+    processing,
+    isChange: true,
+    action: 'asset.rejected',
+    ...(removesBytes && { size: 0, original: asset.original ?? originalOf(asset) ?? null }),
+  };
+}
+
+function replaced(change: Change, asset: ProcessedAsset, outcome: ReplacedOutcome): Change {
+  const { size, sha256, mediaType, objectKey } = outcome;
+  const original = asset.original ?? originalOf(asset) ?? null;
+  return { ...change, size, sha256, mediaType, objectKey, original, isChange: true };
+}
+
+function originalOf({ size, sha256 }: ProcessedAsset) {
+  return sha256 && { size, sha256: sha256.toString('hex') };
+}
+
+function found(row: Row): FoundForStep {
+  const { id, ownerId, name, state, assetType, mediaType, size, objectKey, createdAt } = row;
+  if (!id || ownerId === null || name === null || !objectKey || !createdAt)
+    throw new Error('a row without its columns');
+  if (assetType === null || mediaType === null || size === null) throw new Error(`asset ${id} is incomplete`);
+  if (state !== 'processing' && state !== 'ready') throw new Error(`asset ${id} is ${state}`);
+  return {
+    asset: {
+      ...{ id, ownerId, name, state, assetType, mediaType, size, objectKey, createdAt },
+      cacheControl: row.cacheControl ?? 'private',
+      ...(row.sha256 && { sha256: row.sha256 }),
+      ...(row.facts && { facts: row.facts }),
+      ...(row.original && { original: row.original }),
+      ...(row.thumbHash !== null && { thumbHash: row.thumbHash }),
+    },
+    // Before there were other steps, an asset that was processing was being verified.
+    processing: row.processing ?? (state === 'processing' ? { verify: { state: 'waiting' } } : {}),
+    ...(row.scan && { scan: row.scan }),
+  };
+}

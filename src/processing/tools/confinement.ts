@@ -1,0 +1,151 @@
+/**
+ * How a program that reads bytes that nobody trusts is started: with limits, and in rooms of its own where the machine allows that.
+ *
+ * - `bubblewrap`: it sees the programs of the system, what it is given to read, and one directory to write to; no network, no other
+ *   processes, no capabilities. It dies with the service. This needs namespaces of users, which a default container has not.
+ * - `limits`: the limits of setrlimit(2) alone, by `prlimit` of util-linux.
+ * - `time`: neither is there, as on macOS. The service kills what takes too long, and nothing bounds its memory.
+ *
+ * Memory is bounded by RLIMIT_DATA, not by RLIMIT_AS: V8 reserves gigabytes of addresses that it never touches, and RLIMIT_DATA
+ * counts only private pages that may be written (setrlimit(2), since Linux 4.7).
+ */
+import { execFile } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { promisify } from 'node:util';
+
+export type Level = 'bubblewrap' | 'limits' | 'time';
+
+export interface ProcessLimits {
+  /** Seconds of processor time. */
+  cpuSeconds: number;
+  /** Bytes of private writable memory of each process. */
+  memory: number;
+  /** Bytes of the largest file that it may write. */
+  fileSize: number;
+}
+
+export interface Access {
+  /** Files and directories beside the system's own that it may read. */
+  readable: readonly string[];
+  /** The only directory to which it may write. */
+  writable?: string | undefined;
+}
+
+/** Files and sockets that it may have open. */
+const OPEN_FILES = 64;
+/**
+ * Processes and threads. Counted for each namespace of users (since Linux 5.14), so it is set in one only: elsewhere the
+ * processes of the service's own account would count.
+ */
+const PROCESSES = 256;
+const PROBE_TIME = 5000;
+/** What programs of the system need to run: libraries, alternatives (Debian's libblas), fonts for PDF. */
+const SYSTEM = [
+  '/usr',
+  '/lib',
+  '/lib64',
+  '/bin',
+  '/etc/ld.so.cache',
+  '/etc/alternatives',
+  '/etc/fonts',
+  '/var/cache/fontconfig',
+];
+
+/** What a confined program has for an environment: no credentials. */
+export const ENVIRONMENT = { PATH: '/usr/local/bin:/usr/bin:/bin', LC_ALL: 'C' } as const;
+
+export class Confinement {
+  readonly level: Level;
+  readonly #bwrap: string | undefined;
+  readonly #prlimit: string | undefined;
+  readonly #setpriv: string | undefined;
+
+  /** @param helpers where they are; one that is absent is not used */
+  constructor(helpers: { bwrap?: string | undefined; prlimit?: string | undefined; setpriv?: string | undefined }) {
+    this.#bwrap = helpers.bwrap;
+    this.#prlimit = helpers.prlimit;
+    this.#setpriv = helpers.setpriv;
+    this.level = this.#prlimit === undefined ? 'time' : this.#bwrap === undefined ? 'limits' : 'bubblewrap';
+  }
+
+  /** The command that runs `command` under these limits. */
+  wrap(command: readonly string[], limits: ProcessLimits, access: Access): string[] {
+    if (this.#prlimit === undefined) return [...command];
+    const isolated = this.#bwrap !== undefined;
+    const limited = [
+      // Dies with the service, also when that was killed.
+      ...(this.#setpriv === undefined ? [] : [this.#setpriv, '--pdeathsig', 'KILL', '--no-new-privs']),
+      this.#prlimit,
+      `--data=${limits.memory}`,
+      // At the first bound the program gets SIGXCPU, which tells it apart from a program that somebody killed.
+      `--cpu=${limits.cpuSeconds}:${limits.cpuSeconds + 1}`,
+      `--fsize=${limits.fileSize}`,
+      `--nofile=${OPEN_FILES}`,
+      '--core=0',
+      ...(isolated ? [`--nproc=${PROCESSES}`] : []),
+      '--',
+      ...command,
+    ];
+    return this.#bwrap === undefined ? limited : [this.#bwrap, ...rooms(access), '--', ...limited];
+  }
+}
+
+function rooms({ readable, writable }: Access): string[] {
+  return [
+    ...['--unshare-all', '--die-with-parent', '--cap-drop', 'ALL'],
+    ...SYSTEM.flatMap((path) => ['--ro-bind-try', path, path]),
+    ...['--proc', '/proc', '--dev', '/dev'],
+    ...readable.flatMap((path) => ['--ro-bind', path, path]),
+    ...(writable === undefined ? [] : ['--bind', writable, writable]),
+    // Both are file systems in memory, of which no limit counts anything.
+    ...['--remount-ro', '/dev', '--remount-ro', '/', '--chdir', writable ?? '/'],
+  ];
+}
+
+let here: Promise<Confinement> | undefined;
+
+/** What this machine allows, tried out once. */
+export function confinementHere(): Promise<Confinement> {
+  here ??= probe();
+  return here;
+}
+
+async function probe(): Promise<Confinement> {
+  const [bwrap, prlimit, setpriv] = ['bwrap', 'prlimit', 'setpriv'].map(locate);
+  const found = {
+    bwrap,
+    prlimit,
+    setpriv:
+      setpriv !== undefined && (await works([setpriv, '--pdeathsig', 'KILL', '--no-new-privs', 'true']))
+        ? setpriv
+        : undefined,
+  };
+  const confinement = new Confinement(found);
+  const limits = { cpuSeconds: 10, memory: 2 ** 30, fileSize: 2 ** 20 };
+  const isolates =
+    confinement.level === 'bubblewrap' && (await works(confinement.wrap(['true'], limits, { readable: [] })));
+  return isolates ? confinement : new Confinement({ ...found, bwrap: undefined });
+}
+
+async function works([program = '', ...args]: readonly string[]): Promise<boolean> {
+  return promisify(execFile)(program, args, { timeout: PROBE_TIME, env: ENVIRONMENT }).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** Where a program is, along PATH. */
+export function locate(program: string): string | undefined {
+  const folders = (process.env['PATH'] ?? ENVIRONMENT.PATH).split(delimiter);
+  return folders.map((folder) => join(folder, program)).find(isProgram);
+}
+
+function isProgram(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return path.startsWith('/');
+  } catch {
+    return false;
+  }
+}

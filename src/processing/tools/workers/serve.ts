@@ -1,0 +1,45 @@
+/**
+ * The child's side of child-pool.ts. A worker module calls `serve(handler)` once and does nothing else when it is loaded. The child
+ * has no credentials and no network, may write to its own directory only, and is killed without notice.
+ */
+import { isOutOfMemory } from '../tool-error.ts';
+
+/** What the child is told of its task. */
+export interface TaskMessage {
+  input: unknown;
+  /** Where it writes what is too large for an answer; only plain files are taken from there. */
+  directory: string;
+}
+
+/** With the processor time of the child so far. */
+export type TaskAnswer =
+  | { ready: true }
+  | { value: unknown; cpuSeconds: number }
+  | { refused: string; outOfMemory: boolean; cpuSeconds: number };
+
+/**
+ * Answers each task with what the handler makes of it. What it throws is the reason for the record: say what is wrong with
+ * the file in a sentence, and name no path.
+ */
+export function serve<Input>(handler: (input: Input, directory: string) => Promise<unknown>): void {
+  const answer = (message: TaskAnswer) => process.send?.(message);
+  process.on('message', ({ input, directory }: TaskMessage) => {
+    handler(input as Input, directory).then(
+      (value) => answer({ value, cpuSeconds: cpuSeconds() }),
+      (error: unknown) => answer(refusal(error)),
+    );
+  });
+  // The service is gone. Native code in other threads would hold up an orderly end.
+  process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'));
+  answer({ ready: true });
+}
+
+function refusal(error: unknown): TaskAnswer {
+  const refused = error instanceof Error ? error.message : String(error);
+  return { refused, outOfMemory: isOutOfMemory(refused), cpuSeconds: cpuSeconds() };
+}
+
+function cpuSeconds(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
+}

@@ -1,0 +1,28 @@
+/** Which derivatives an asset has by its policy, or by default. */
+import type { Core } from '../core.ts';
+import type { UploadPolicy } from '../validation/upload-policies.ts';
+import type { WantedDerivative } from './maker.ts';
+import { makerOf } from './makers.ts';
+import { processingSettings } from './settings.ts';
+
+/** @returns by name; empty when there are none */
+export function wantedDerivatives(
+  core: Pick<Core, 'settings'>,
+  policy: UploadPolicy | undefined,
+  mediaType: string,
+): ReadonlyMap<string, WantedDerivative> {
+  const { DERIVATIVES, THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT } = core.settings(processingSettings);
+  const maker = makerOf(mediaType);
+  if (!DERIVATIVES || !maker) return new Map();
+  const named = policy?.derivatives ?? maker.defaults(mediaType);
+  return new Map(
+    Object.entries(named).map(([name, { width, height, format }]) => [
+      name,
+      {
+        width: width ?? THUMBNAIL_WIDTH,
+        height: height ?? THUMBNAIL_HEIGHT,
+        ...(format !== undefined && { format }),
+      },
+    ]),
+  );
+}
