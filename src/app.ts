@@ -12,12 +12,14 @@ import { reconciliation } from './reconciliation/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
 import { uploads } from './uploads/index.ts';
 import { usage } from './usage/index.ts';
+import { variants } from './variants/index.ts';
 
 export const features: readonly Feature<Core>[] = [
   uploads,
   policies,
   assets,
   processing,
+  variants,
   quotas,
   usage,
   administration,

@@ -84,13 +84,14 @@ export async function rotateKeys(
   { atOnce }: { atOnce: boolean },
   now = Math.floor(Date.now() / 1000),
 ): Promise<Date> {
-  const since = atOnce ? now : now + LEAD;
+  // At once means from the beginning: clocks differ, and there is no other key.
+  const since = atOnce ? 0 : now + LEAD;
   await transact(async (transaction) => {
     const keys = await readSigningKeys(transaction, WHAT);
-    const [newest] = keys;
-    if (newest && newest.since >= since) throw new Error('a new key was made a moment ago: wait until it signs');
+    if (!atOnce && keys.some((key) => key.since > now))
+      throw new Error('a new key was made a moment ago: wait until it signs');
     await dropSigningKeys(transaction, WHAT, atOnce ? keys : keys.filter((key) => hasEnded(key, keys, now)));
     await addSigningKey(transaction, WHAT, { since, value: randomBytes(32) });
   });
-  return new Date(since * 1000);
+  return new Date((atOnce ? now : since) * 1000);
 }

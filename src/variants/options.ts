@@ -95,19 +95,4 @@ export function stepFor<const Steps extends readonly number[]>(steps: Steps, wan
   return steps.find((step) => step >= wanted) ?? steps.at(-1) ?? first;
 }
 
-/** Media types of the originals of which there are variants: pictures made of pixels. */
-export const PICTURE_TYPES = [
-  'image/jpeg',
-  'image/png',
-  'image/webp',
-  'image/gif',
-  'image/avif',
-  'image/heic',
-  'image/heif',
-] as const;
-
-export function isPicture(mediaType: string): boolean {
-  return oneOf(PICTURE_TYPES, mediaType) !== undefined;
-}
-
 export const mediaTypeOf = (format: Format): string => `image/${format}`;
