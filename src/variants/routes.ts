@@ -239,8 +239,14 @@ export class VariantRoutes {
         params: z.object({ assetId: z.string(), revision: z.string(), variant: z.string() }),
         // Nothing is refused here: an address that is not as it was signed is unknown, whatever is wrong with it.
         querystring: z.object({
-          exp: z.unknown().meta({ override: { type: 'integer' }, description: 'When it ends, seconds since 1970' }),
-          sig: z.unknown().meta({ override: { type: 'string' }, description: 'The signature' }),
+          exp: z
+            .unknown()
+            .optional()
+            .meta({ override: { type: 'integer' }, description: 'When it ends, seconds since 1970' }),
+          sig: z
+            .unknown()
+            .optional()
+            .meta({ override: { type: 'string' }, description: 'The signature' }),
         }),
         headers: conditionalHeaders,
       },
