@@ -14,6 +14,7 @@ import { scanning } from './scanning/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
 import { uploads } from './uploads/index.ts';
 import { usage } from './usage/index.ts';
+import { variants } from './variants/index.ts';
 
 export const features: readonly Feature<Core>[] = [
   uploads,
@@ -21,6 +22,7 @@ export const features: readonly Feature<Core>[] = [
   policies,
   assets,
   processing,
+  variants,
   quotas,
   usage,
   administration,

@@ -70,8 +70,9 @@ async function outcomeOf(step: Step, work: Parameters<Step['run']>[0]): Promise<
   }
 }
 
-function workingCopy(
-  { objectKey, size }: ProcessedAsset,
+/** A file that holds the bytes of the asset, fetched once for all that work on it on this machine. */
+export function workingCopy(
+  { objectKey, size }: Pick<ProcessedAsset, 'objectKey' | 'size'>,
   { store }: Core,
   { scratch }: Toolbox,
   signal: AbortSignal,
