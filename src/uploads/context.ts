@@ -2,6 +2,8 @@
 import { LEASE_RENEWALS } from '../config.ts';
 import type { Core } from '../core.ts';
 import type { DatabaseHandle } from '../database/client.ts';
+import { factsOnArrival, type ReadFactsOnArrival } from '../processing/facts-on-arrival.ts';
+import type { StepRules } from '../processing/pipeline.ts';
 import { stepRules } from '../processing/rules.ts';
 import { QuotasRepository } from '../quotas/repository.ts';
 import { type Scanner, scannerOf } from '../scanning/scanner.ts';
@@ -31,8 +33,12 @@ export interface UploadContext extends Pick<Core, Shared> {
   uploads: UploadsRepository;
   sessions: UploadSessionsRepository;
   quotas: QuotasRepository;
+  /** Which steps of processing apply to which files. */
+  rules: StepRules;
   /** Absent where CLAMD is not set. */
   scanner?: Scanner | undefined;
+  /** Absent where no facts are read. */
+  readFacts?: ReadFactsOnArrival | undefined;
   onOutcome(outcome: UploadOutcome, bytes: number): void;
 }
 
@@ -44,7 +50,9 @@ export function uploadContext(core: Core): UploadContext {
     uploads: uploadsRepository(core, database),
     sessions: new UploadSessionsRepository(database),
     quotas: new QuotasRepository(database, config.DEFAULT_QUOTA),
+    rules: stepRules(core),
     scanner: scannerOf(core),
+    readFacts: factsOnArrival(core),
     onOutcome: (outcome, bytes) => core.metrics.upload(outcome, bytes),
   };
 }
