@@ -358,15 +358,15 @@ class SingleUpload {
     this.#sha256 = this.#hash.digest();
     this.#sent = { size: this.#writer.length, sha256: this.#sha256 };
     if (!this.isHeld) await this.describe(this.#arrival.described?.() ?? this.#arrival);
-    this.#strip();
+    await this.#strip();
     this.#isSealable = !this.isHeld;
     await this.#writer.finish(this.#sha256);
     this.stored = true;
   }
 
-  #strip(): void {
+  async #strip(): Promise<void> {
     const assetTypeMayFollow = this.isHeld && this.#arrival.assetType === undefined;
-    const stripped = stripArrival(this.#writer, this.#context.policies, this.#validated, assetTypeMayFollow);
+    const stripped = await stripArrival(this.#writer, this.#context.policies, this.#validated, assetTypeMayFollow);
     if (stripped?.isChanged) this.#sha256 = createHash('sha256').update(this.#writer.head).digest();
     this.#ended = { ...this.#ended, ...stripped?.ended };
   }

@@ -132,7 +132,7 @@ export type QuotaChange = {
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'facts' | 'derive' | 'discard-derivative' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'strip' | 'facts' | 'derive' | 'discard-derivative' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -546,6 +546,7 @@ export type UploadPolicy = {
      * Whether bytes of no known type are accepted under their declared type
      */
     allowUndetected: boolean;
+    metadata: MetadataPolicy;
     /**
      * Days after which assets are deleted for good; absent: never
      */
@@ -559,6 +560,11 @@ export type AcceptedType = {
      */
     extensions: Array<string>;
 };
+
+/**
+ * Whether what a file tells beside what it shows (place, camera, author) is removed before it is served. One of `keep`, `strip`; more may be added.
+ */
+export type MetadataPolicy = string;
 
 export type BulkOutcome = {
     /**
@@ -888,7 +894,7 @@ export type UploadAssetErrors = {
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request, or: The metadata of the file cannot be removed
      */
     422: Problem;
     /**
@@ -971,7 +977,7 @@ export type UploadAssetsErrors = {
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request, or: The metadata of the file cannot be removed
      */
     422: Problem;
     /**
@@ -1084,7 +1090,7 @@ export type UploadRawAssetErrors = {
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request, or: The metadata of the file cannot be removed
      */
     422: Problem;
     /**
@@ -1212,7 +1218,7 @@ export type CreateResumableUploadErrors = {
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request, or: The metadata of the file cannot be removed
      */
     422: Problem;
     /**
@@ -1471,7 +1477,7 @@ export type ContinueResumableUploadErrors = {
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The metadata of the file cannot be removed
      */
     422: Problem;
     /**
