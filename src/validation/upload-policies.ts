@@ -29,7 +29,7 @@ export interface DerivativePolicy {
   /** Pixels. */
   width?: number;
   height?: number;
-  format?: 'webp' | 'jpeg' | 'png' | 'avif';
+  format?: 'webp' | 'jpeg';
 }
 
 const MiB = 1024 * 1024;
@@ -80,7 +80,7 @@ const pixels = z.number().int().min(16).max(2048);
 const derivativePolicy = z.strictObject({
   width: pixels.exactOptional(),
   height: pixels.exactOptional(),
-  format: z.enum(['webp', 'jpeg', 'png', 'avif']).exactOptional(),
+  format: z.enum(['webp', 'jpeg']).exactOptional(),
 });
 /** Names of derivatives stand in addresses. */
 const derivativeName = z
