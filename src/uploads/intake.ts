@@ -362,7 +362,7 @@ class SingleUpload {
     const { validated } = this.#validation;
     if (validated)
       this.#learned = await scanBeforeStoring(this.#context, validated.policy, this.#writer.head, this.#writer.length);
-    this.#strip();
+    await this.#strip();
     this.#isSealable = !this.isHeld;
     const facts = await this.#beginFacts();
     await this.#writer.finish(this.#sha256);
@@ -385,9 +385,9 @@ class SingleUpload {
     return readFacts({ objectKey, mediaType, ownerId, bytes: this.#writer.head, signal });
   }
 
-  #strip(): void {
+  async #strip(): Promise<void> {
     const assetTypeMayFollow = this.isHeld && this.#arrival.assetType === undefined;
-    const stripped = stripArrival(this.#writer, this.#context.policies, this.#validated, assetTypeMayFollow);
+    const stripped = await stripArrival(this.#writer, this.#context.policies, this.#validated, assetTypeMayFollow);
     if (stripped?.isChanged) this.#sha256 = createHash('sha256').update(this.#writer.head).digest();
     this.#learned = { ...this.#learned, ended: { ...this.#learned.ended, ...stripped?.ended } };
   }
