@@ -32,7 +32,7 @@ export interface DerivativePolicy {
   /** Pixels. */
   width?: number;
   height?: number;
-  format?: 'webp' | 'jpeg' | 'png' | 'avif';
+  format?: 'webp' | 'jpeg';
 }
 
 export const scanPolicies = ['required', 'best-effort', 'off'] as const;
@@ -84,7 +84,7 @@ const pixels = z.number().int().min(16).max(2048);
 const derivativePolicy = z.strictObject({
   width: pixels.exactOptional(),
   height: pixels.exactOptional(),
-  format: z.enum(['webp', 'jpeg', 'png', 'avif']).exactOptional(),
+  format: z.enum(['webp', 'jpeg']).exactOptional(),
 });
 /** Names of derivatives stand in addresses. */
 const derivativeName = z

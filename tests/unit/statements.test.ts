@@ -141,6 +141,11 @@ describe('a row', () => {
       updatedAt: '2026-11-21 18:25:43+02',
       trashedAt: null,
       verifiedBytes: null,
+      scan: null,
+      facts: { width: 4 },
+      original: null,
+      thumbHash: 'aGFzaA==',
+      processing: { derive: { state: 'waiting' } },
     };
     assert.deepEqual(Object.keys(sent), Object.keys(assetColumns));
     assert.deepEqual(statement.decode(Object.values(sent)), {

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
+import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { ObjectAttributes } from '../../storage/object-store.ts';
 import type { Derivative, DerivativesRepository } from '../derivatives.ts';
@@ -85,29 +86,25 @@ async function make(
 async function keep(
   derivatives: DerivativesRepository,
   { id, objectKey }: Derivative,
-  { path, mediaType, width, height }: MadeFile,
+  { content, mediaType, width, height }: MadeFile,
   { asset, core, context }: StepWork,
 ): Promise<void> {
-  const { size } = await stat(path);
+  const { size } = typeof content === 'string' ? await stat(content) : { size: content.length };
   if (size === 0 || size > MAX_DERIVATIVE) return derivatives.fail(id, size === 0 ? 'refused' : 'output-too-large');
-  const sha256 = await digestOf(path);
+  const open = () => (typeof content === 'string' ? createReadStream(content) : Readable.from([content]));
+  const sha256 = await digestOf(open());
   const { signal } = context;
   const options = { buffers: core.buffers, wait: BUFFER_WAIT, size, sha256, signal };
-  await core.store.putStream(
-    objectKey,
-    () => createReadStream(path),
-    attributesOf(mediaType, asset.cacheControl),
-    options,
-  );
+  await core.store.putStream(objectKey, open, attributesOf(mediaType, asset.cacheControl), options);
   const picture = { ...(width !== undefined && { width }), ...(height !== undefined && { height }) };
   const kept = await derivatives.finish(id, { mediaType, size, sha256, ...picture }, context.fence);
   // The asset has gone, or somebody took this worker for dead.
   if (!kept) await derivatives.discard([id]);
 }
 
-async function digestOf(path: string): Promise<Buffer> {
+async function digestOf(stream: Readable): Promise<Buffer> {
   const hash = createHash('sha256');
-  await pipeline(createReadStream(path), hash);
+  await pipeline(stream, hash);
   return hash.digest();
 }
 
