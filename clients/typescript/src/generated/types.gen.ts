@@ -132,7 +132,7 @@ export type QuotaChange = {
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'facts' | 'derive' | 'discard-derivative' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'scan' | 'facts' | 'derive' | 'discard-derivative' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -217,7 +217,7 @@ export type Scan = {
 };
 
 /**
- * What the virus scanner said. `not-scanned` is not clean. One of `clean`, `infected`, `not-scanned`, `off`; more may be added.
+ * What the virus scanner said. `not-scanned` is not clean; `off`: nobody asked it. One of `clean`, `infected`, `not-scanned`, `off`; more may be added.
  */
 export type ScanVerdict = string;
 
@@ -345,6 +345,10 @@ export type Problem = {
      * Each fault of the input
      */
     errors?: Array<ProblemError>;
+    /**
+     * What the virus scanner found, by its name; only where the type is `infected`
+     */
+    signature?: string;
     /**
      * Name this id when you ask for help
      */
@@ -550,6 +554,7 @@ export type UploadPolicy = {
      * Days after which assets are deleted for good; absent: never
      */
     expireAfterDays?: number;
+    scan: ScanPolicy;
 };
 
 export type AcceptedType = {
@@ -559,6 +564,11 @@ export type AcceptedType = {
      */
     extensions: Array<string>;
 };
+
+/**
+ * Whether files are scanned for viruses. `best-effort`: where that cannot be done within a day, they are served all the same. One of `required`, `best-effort`, `off`; more may be added.
+ */
+export type ScanPolicy = string;
 
 export type BulkOutcome = {
     /**
@@ -888,7 +898,7 @@ export type UploadAssetErrors = {
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request, or: The file is infected
      */
     422: Problem;
     /**
@@ -971,7 +981,7 @@ export type UploadAssetsErrors = {
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request, or: The file is infected
      */
     422: Problem;
     /**
@@ -1084,7 +1094,7 @@ export type UploadRawAssetErrors = {
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request, or: The file is infected
      */
     422: Problem;
     /**
@@ -1212,7 +1222,7 @@ export type CreateResumableUploadErrors = {
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request, or: The file is infected
      */
     422: Problem;
     /**
@@ -1471,7 +1481,7 @@ export type ContinueResumableUploadErrors = {
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The file is infected
      */
     422: Problem;
     /**
