@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { type Config, ConfigError, loadConfig, settings, settingsIn } from './config.ts';
 import { type Feature, settingsOf } from './feature.ts';
+import { requireStrippable } from './processing/strip/policies.ts';
 import { scanSettings } from './scanning/settings.ts';
 import { misspelled } from './unknown-variables.ts';
 import { loadUploadPolicies, PolicyError, type UploadPolicies } from './validation/upload-policies.ts';
@@ -24,7 +25,8 @@ export function readConfiguration(features: readonly Feature<never>[]): Startup 
     for (const [given, meant] of misspelled(Object.keys(process.env), Object.keys({ ...settings, ...more })))
       process.stderr.write(`Warning: ${given} is no setting of Stowage and has no effect. Did you mean ${meant}?\n`);
     const hasScanner = settingsIn(config, scanSettings).CLAMD !== undefined;
-    return { config, policies: loadUploadPolicies(config.UPLOAD_POLICIES, config.MAX_FILE_SIZE, hasScanner) };
+    const policies = loadUploadPolicies(config.UPLOAD_POLICIES, config.MAX_FILE_SIZE, hasScanner);
+    return { config, policies: requireStrippable(policies) };
   } catch (error) {
     if (!(error instanceof ConfigError || error instanceof PolicyError)) throw error;
     process.stderr.write(`${error.message}\n`);

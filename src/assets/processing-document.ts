@@ -38,7 +38,14 @@ const facts = z
     sampleRate: whole.meta({ description: 'Hertz', example: 44100 }),
     framesPerSecond: rational.meta({ example: 29.97 }),
     pages: whole.meta({ description: 'Of a document' }),
+    pageWidth: rational.meta({
+      description: 'Of the first page as it is shown, in points (1/72 inch)',
+      example: 595.28,
+    }),
+    pageHeight: rational.meta({ description: 'Of the first page as it is shown, in points', example: 841.89 }),
     triangles: whole.meta({ description: 'Of a model' }),
+    meshes: whole,
+    nodes: whole,
     materials: whole,
     animations: whole,
     boundingBox: z

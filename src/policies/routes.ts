@@ -24,6 +24,11 @@ const policyDocument = z
       description: 'Whether bytes of no known type are accepted under their declared type',
       example: false,
     }),
+    metadata: openEnum(
+      'MetadataPolicy',
+      ['keep', 'strip'],
+      'Whether what a file tells beside what it shows (place, camera, author) is removed before it is served.',
+    ),
     expireAfterDays: z
       .number()
       .int()
@@ -46,12 +51,13 @@ const policiesDocument = z
   .meta({ id: 'UploadPolicies' });
 
 function toDocument(policy: UploadPolicy): z.input<typeof policyDocument> {
-  const { mediaTypes, maxBytes, allowUndetected, expireAfterDays, scan = 'off' } = policy;
+  const { mediaTypes, maxBytes, allowUndetected, metadata, expireAfterDays, scan = 'off' } = policy;
   return {
     assetType: policy.assetType,
     types: mediaTypes.map((mediaType) => ({ mediaType, extensions: [...extensionsOf(mediaType)] })),
     maxBytes,
     allowUndetected,
+    metadata,
     ...(expireAfterDays !== undefined && { expireAfterDays }),
     scan,
   };

@@ -9,7 +9,7 @@ import type { DatabaseHandle, Executor } from '../database/client.ts';
 import type { Outbox } from '../database/outbox.ts';
 import { build, compile, jsonObject, type Parameter, typed } from '../database/statements.ts';
 import { assets, inState } from '../database/tables/assets.ts';
-import type { Facts, ProcessingRecord, Scan, StepName } from '../database/tables/processing-record.ts';
+import type { Facts, Original, ProcessingRecord, Scan, StepName } from '../database/tables/processing-record.ts';
 import { quotas } from '../database/tables/quotas.ts';
 import { DerivativesRepository } from './derivatives.ts';
 import { assetReady } from './events.ts';
@@ -149,6 +149,7 @@ export interface ReplacedOutcome {
   size: number;
   sha256: Buffer;
   mediaType: string;
+  original?: Original;
 }
 
 /** `recorded`; `void`: the asset has gone, has other bytes, or does not wait for this step; `no-room`: the larger file does not fit the quota. */
@@ -333,7 +334,7 @@ function rejected(change: Change, asset: ProcessedAsset, outcome: StepOutcome & 
 
 function replaced(change: Change, asset: ProcessedAsset, outcome: ReplacedOutcome): Change {
   const { size, sha256, mediaType, objectKey } = outcome;
-  const original = asset.original ?? originalOf(asset) ?? null;
+  const original = asset.original ?? outcome.original ?? originalOf(asset) ?? null;
   return { ...change, size, sha256, mediaType, objectKey, original, isChange: true };
 }
 

@@ -4,6 +4,7 @@ import { scanSettings } from '../scanning/settings.ts';
 import { makerOf } from './makers.ts';
 import type { PlannedFile, StepRules } from './pipeline.ts';
 import { processingSettings } from './settings.ts';
+import { isStripped } from './strip/policies.ts';
 
 export function stepRules(core: Pick<Core, 'settings' | 'policies'>): StepRules {
   const { DERIVATIVES } = core.settings(processingSettings);
@@ -12,7 +13,7 @@ export function stepRules(core: Pick<Core, 'settings' | 'policies'>): StepRules 
   return {
     // A policy that is gone since an upload began had its files scanned, as far as anybody knows.
     scan: ({ assetType }) => CLAMD !== undefined && core.policies.named(assetType)?.scan !== 'off',
-    strip: () => false,
+    strip: (file) => isStripped(core.policies, file),
     facts: hasMaker,
     derive: hasMaker,
   };

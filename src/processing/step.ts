@@ -27,7 +27,10 @@ export interface ProcessedAsset {
   createdAt: Date;
 }
 
-/** A file that holds the bytes of the asset; of this step alone is the directory for what it makes. */
+/**
+ * A file that holds the bytes of the asset; of this step alone is the directory for what it makes. Both go when what the
+ * step has made is stored, unless it says before that it needs them no more.
+ */
 export interface WorkingCopy extends AsyncDisposable {
   readonly path: string;
   readonly directory: string;
@@ -53,6 +56,8 @@ export interface Replacement {
   sha256: Buffer;
   /** Where it is another one. */
   mediaType?: string;
+  /** What was sent, when the step knows it better than the record. */
+  original?: Original;
 }
 
 /**

@@ -18,6 +18,8 @@ export interface UploadPolicy {
   allowUndetected: boolean;
   /** Days after which assets are deleted for good; absent: never. */
   expireAfterDays?: number;
+  /** Whether what a file tells beside what it shows (place, camera, author) is removed before it is served. */
+  metadata: 'keep' | 'strip';
   /**
    * Whether its files are scanned for viruses, absent: off. `best-effort`: where that cannot be done, they are served all the
    * same.
@@ -41,6 +43,8 @@ export type ScanPolicy = (typeof scanPolicies)[number];
 const MiB = 1024 * 1024;
 /** Objects are written once and never change, but who may see them may. */
 const CACHE_CONTROL = 'private, max-age=3600, immutable';
+/** Whose files lose their metadata unless their policy says otherwise: pictures of people, with the place they were taken at. */
+const metadataOf = (assetType: string) => (assetType === 'image' ? 'strip' : 'keep');
 
 const defaults: Record<string, { mediaTypes: string[]; maxBytes: number }> = {
   image: {
@@ -103,6 +107,7 @@ const policyFile = z.record(
         .default(CACHE_CONTROL),
       allowUndetected: z.boolean().default(false),
       expireAfterDays: z.number().int().min(1).max(36_500).exactOptional(),
+      metadata: z.enum(['keep', 'strip']).exactOptional(),
       scan: z.enum(scanPolicies, { error: 'must be required, best-effort or off' }).exactOptional(),
       derivatives: z
         .record(derivativeName, derivativePolicy)
@@ -131,6 +136,7 @@ export function loadUploadPolicies(file: string | undefined, maxFileSize: number
       ...policy,
       cacheControl: CACHE_CONTROL,
       allowUndetected: false,
+      metadata: metadataOf(assetType),
       scan: hasScanner ? 'required' : 'off',
     });
   }
@@ -144,7 +150,10 @@ export function loadUploadPolicies(file: string | undefined, maxFileSize: number
       throw new PolicyError(
         `UPLOAD_POLICIES: ${assetType}.scan is required, but there is no scanner: set CLAMD, or let the policy say best-effort or off`,
       );
-    } else policies.set(assetType, { assetType, ...policy, scan: hasScanner ? (policy.scan ?? 'required') : 'off' });
+    } else {
+      const scan = hasScanner ? (policy.scan ?? 'required') : 'off';
+      policies.set(assetType, { assetType, metadata: metadataOf(assetType), ...policy, scan });
+    }
   }
   if (policies.size === 0) throw new PolicyError('UPLOAD_POLICIES: no policy is left, so nothing could be uploaded');
   for (const policy of policies.values()) policy.maxBytes = Math.min(policy.maxBytes, maxFileSize);

@@ -56,7 +56,12 @@ export interface Facts {
   sampleRate?: number;
   framesPerSecond?: number;
   pages?: number;
+  /** Of the first page, as it is shown: points, 1/72 inch. */
+  pageWidth?: number;
+  pageHeight?: number;
   triangles?: number;
+  meshes?: number;
+  nodes?: number;
   materials?: number;
   animations?: number;
   /** Corners of the box around the model, in its own units: x, y, z. */
