@@ -10,6 +10,7 @@ import { processing } from './processing/index.ts';
 import { quotas } from './quotas/index.ts';
 import { reconciliation } from './reconciliation/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
+import { transcodes } from './transcodes/index.ts';
 import { uploads } from './uploads/index.ts';
 import { usage } from './usage/index.ts';
 
@@ -18,6 +19,7 @@ export const features: readonly Feature<Core>[] = [
   policies,
   assets,
   processing,
+  transcodes,
   quotas,
   usage,
   administration,

@@ -62,7 +62,8 @@ async function outcomeOf(step: Step, work: Parameters<Step['run']>[0]): Promise<
   }
 }
 
-function workingCopy(
+/** A file with the bytes of an asset, fetched once for all who work on them here. */
+export function workingCopy(
   { objectKey, size }: ProcessedAsset,
   { store }: Core,
   { scratch }: Toolbox,
