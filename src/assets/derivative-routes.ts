@@ -34,6 +34,8 @@ const document = z
   .meta({ id: 'Derivative' });
 const documents = z.object({ data: z.array(document) }).meta({ id: 'Derivatives' });
 
+export type DerivativeDocument = z.input<typeof document>;
+
 export function toDerivativeDocument(made: Derivative | { name: string; state: 'making' }): z.input<typeof document> {
   if (!('id' in made)) return made;
   const { name, state, reason, kind, mediaType, size, sha256, width, height, createdAt } = made;

@@ -26,6 +26,7 @@ const exposed = [
   'Content-Range',
   'ETag',
   'Idempotency-Replayed',
+  'Preference-Applied',
   'Last-Modified',
   'Link',
   'Location',

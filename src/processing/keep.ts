@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
+import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { Core } from '../core.ts';
 import type { JobContext } from '../jobs/job.ts';
@@ -24,16 +25,17 @@ export interface KeepOptions {
 /** A file that is empty or too large fails, for that reason; what nobody wants any more by then is discarded. */
 export async function keepDerivative(
   { id, objectKey }: Pick<Derivative, 'id' | 'objectKey'>,
-  { path, mediaType, width, height }: MadeFile,
+  { content, mediaType, width, height }: MadeFile,
   { derivatives, core, cacheControl, maxBytes, context }: KeepOptions,
 ): Promise<void> {
-  const { size } = await stat(path);
+  const { size } = typeof content === 'string' ? await stat(content) : { size: content.length };
   if (size === 0 || size > maxBytes) return derivatives.fail(id, size === 0 ? 'refused' : 'output-too-large');
-  const sha256 = await digestOf(path);
+  const open = () => (typeof content === 'string' ? createReadStream(content) : Readable.from([content]));
+  const sha256 = await digestOf(open());
   const { signal, fence } = context;
   await core.store.putStream(
     objectKey,
-    () => createReadStream(path),
+    open,
     { contentType: mediaType, contentDisposition: 'inline', cacheControl, metadata: {} },
     { buffers: core.buffers, wait: BUFFER_WAIT, size, sha256, signal },
   );
@@ -43,8 +45,8 @@ export async function keepDerivative(
   if (!kept) await derivatives.discard([id]);
 }
 
-async function digestOf(path: string): Promise<Buffer> {
+async function digestOf(stream: Readable): Promise<Buffer> {
   const hash = createHash('sha256');
-  await pipeline(createReadStream(path), hash);
+  await pipeline(stream, hash);
   return hash.digest();
 }

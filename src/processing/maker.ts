@@ -4,9 +4,9 @@ import type { DerivativePolicy } from '../validation/upload-policies.ts';
 import type { ProcessedAsset, WorkingCopy } from './step.ts';
 import type { Toolbox } from './toolbox.ts';
 
-/** A derivative that lies in the directory of the working copy. */
 export interface MadeFile {
-  path: string;
+  /** Path of a file in the directory of the working copy, or the bytes of a small one. */
+  content: string | Buffer;
   mediaType: string;
   /** Pixels. */
   width?: number;
@@ -48,5 +48,5 @@ export interface WantedDerivative {
   /** Pixels. */
   width: number;
   height: number;
-  format?: DerivativePolicy['format'];
+  format?: NonNullable<DerivativePolicy['format']>;
 }

@@ -2,6 +2,7 @@
 import { Counter, Histogram } from '@prometheus-io/client';
 import type { Core } from '../core.ts';
 import type { Gauge } from '../http/metrics.ts';
+import { Pictures } from './pictures/pictures.ts';
 import { processingSettings } from './settings.ts';
 import { ChildPool } from './tools/child-pool.ts';
 import { openSandbox, type Sandbox } from './tools/sandbox.ts';
@@ -18,6 +19,7 @@ export interface Toolbox {
   readonly sandbox: Promise<Sandbox>;
   /** Processes for libraries that read bytes that nobody trusts. */
   readonly pool: ChildPool;
+  readonly pictures: Pictures;
   /** Files that tools read. */
   readonly scratch: Scratch;
   readonly gauges: readonly Gauge[];
@@ -43,6 +45,7 @@ export async function closeToolbox(core: Core): Promise<void> {
 
 class OpenToolbox implements Toolbox {
   readonly pool: ChildPool;
+  readonly pictures: Pictures;
   readonly scratch: Scratch;
   readonly gauges: readonly Gauge[];
   readonly #steps: Histogram<'step' | 'outcome'>;
@@ -74,6 +77,7 @@ class OpenToolbox implements Toolbox {
       scratch: this.scratch.directory,
       observer: { died: (tool, reason) => this.#killed.inc({ tool, reason }) },
     });
+    this.pictures = new Pictures(this.pool);
     this.gauges = [
       { name: 'stowage_tools_running', help: 'Processes that read files', read: () => this.pool.size },
       { name: 'stowage_tools_waiting', help: 'Tasks that wait for such a process', read: () => this.pool.waiting },

@@ -112,7 +112,7 @@ async function make(
   const picture = { ...(width !== undefined && { width }), ...(height !== undefined && { height }) };
   await keepDerivative(
     row,
-    { path: made.path, mediaType, ...picture },
+    { content: made.path, mediaType, ...picture },
     { derivatives, core, cacheControl: asset.cacheControl, maxBytes: MAX_TRANSCODE, context },
   );
 }

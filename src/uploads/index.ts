@@ -22,6 +22,7 @@ import { directUploadRoutes } from './routes/direct.ts';
 import { diskPartRoute } from './routes/disk-parts.ts';
 import { formUploadRoutes } from './routes/form.ts';
 import { openUploadRoutes } from './routes/open-uploads.ts';
+import { honourPreferWait } from './routes/prefer-wait.ts';
 import { rawUploadRoute } from './routes/raw.ts';
 import { RESUMABLE_PATH, resumableUploadRoutes } from './routes/resumable.ts';
 import { refuseContentRange } from './routes/upload-request.ts';
@@ -92,6 +93,7 @@ export const uploads: Feature<Core> = {
 /** Raw, resumable and disk parts parse no body, so each has a scope of its own. */
 async function routes(app: App, core: Core): Promise<void> {
   const { store, stopping, uploadLimit, idempotency, toPublicUrl } = core;
+  honourPreferWait(app, core);
   const context = uploadContext(core);
   const options = { context, intake: new Intake(context), uploadLimit, idempotency, stopping };
   const direct = new DirectUploads(context);

@@ -38,7 +38,7 @@ export interface DerivativePolicy {
   /** Pixels. */
   width?: number;
   height?: number;
-  format?: 'webp' | 'jpeg' | 'png' | 'avif';
+  format?: 'webp' | 'jpeg';
 }
 
 const MiB = 1024 * 1024;
@@ -87,7 +87,7 @@ const pixels = z.number().int().min(16).max(2048);
 const derivativePolicy = z.strictObject({
   width: pixels.exactOptional(),
   height: pixels.exactOptional(),
-  format: z.enum(['webp', 'jpeg', 'png', 'avif']).exactOptional(),
+  format: z.enum(['webp', 'jpeg']).exactOptional(),
 });
 export const transcodeFormats = ['mp3', 'aac', 'opus', 'flac', 'wav', 'mp4'] as const;
 const transcodePolicy = z.strictObject({

@@ -27,11 +27,12 @@ after(async () => {
 async function processed(name: string, bytes: Buffer): Promise<AnyBody> {
   const { status, body } = await alice.upload(Buffer.from(bytes), { name });
   assert.equal(status, 201, JSON.stringify(body));
-  return waitUntil(async () => {
-    const asset = (await alice.get(`/v1/assets/${body.id}`)).body;
-    const { derive } = asset.processing ?? {};
-    return derive && derive.state !== 'waiting' ? asset : undefined;
+  let asset = body;
+  await waitUntil(async () => {
+    asset = (await alice.get(`/v1/assets/${body.id}`)).body;
+    return asset.processing?.derive && asset.processing.derive.state !== 'waiting';
   });
+  return asset;
 }
 
 async function bytesOf(id: string, derivative: string): Promise<{ type: string | null; bytes: Buffer }> {

@@ -1,6 +1,4 @@
 /** Facts, posters and waveforms of films and sound. */
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { MadeDerivatives, MadeFile, Maker, MakerWork, WantedDerivative } from '../maker.ts';
 import { Pictures } from '../pictures/pictures.ts';
 import { ToolError } from '../tools/tool-error.ts';
@@ -63,20 +61,13 @@ async function orReason(names: string[], make: () => Promise<MadeDerivatives>): 
 }
 
 async function soundOf(names: string[], facts: MediaFacts, work: MakerWork): Promise<MadeDerivatives> {
-  const { tools, signal, file } = work;
-  const found = await waveform(await tools.sandbox, fileOf(work), facts, { signal });
-  const made = new Map<string, MadeFile>();
-  for (const name of names) {
-    const path = join(file.directory, name);
-    if (name === 'waveform') {
-      await writeFile(path, JSON.stringify(found));
-      made.set(name, { path, mediaType: 'application/json' });
-    } else {
-      await writeFile(path, waveformPicture(found));
-      made.set(name, { path, mediaType: 'image/svg+xml', width: PICTURE_WIDTH, height: PICTURE_HEIGHT });
-    }
-  }
-  return { made };
+  const found = await waveform(await work.tools.sandbox, fileOf(work), facts, { signal: work.signal });
+  const drawn = (): MadeFile => ({
+    ...{ content: Buffer.from(waveformPicture(found)), mediaType: 'image/svg+xml' },
+    ...{ width: PICTURE_WIDTH, height: PICTURE_HEIGHT },
+  });
+  const told = (): MadeFile => ({ content: Buffer.from(JSON.stringify(found)), mediaType: 'application/json' });
+  return { made: new Map(names.map((name) => [name, name === 'waveform' ? told() : drawn()])) };
 }
 
 /** All pictures are made of the poster, which is a picture of one frame; so is the placeholder. */
@@ -85,23 +76,18 @@ async function picturesOf(
   facts: MediaFacts,
   work: MakerWork,
 ): Promise<MadeDerivatives> {
-  const { tools, signal, file, asset } = work;
+  const { tools, signal, asset } = work;
   const { bytes, width, height } = await poster(await tools.sandbox, fileOf(work), facts, { signal });
   const isAsItIs = ([name, size]: [string, WantedDerivative]) =>
     name === 'poster' && (size.format ?? 'jpeg') === 'jpeg' && size.width >= width && size.height >= height;
   const others = [...wanted].filter((each) => !isAsItIs(each));
   const sizes = others.map(([name, size]) => (name === 'poster' ? { format: 'jpeg' as const, ...size } : size));
-  const { previews, thumbHash } = await new Pictures(tools.pool).previews(bytes, sizes, {
-    ...{ signal, callerId: asset.ownerId },
-  });
+  const options = { signal, callerId: asset.ownerId };
+  const { previews, thumbHash } = await new Pictures(tools.pool).previews(bytes, sizes, options);
   const made = new Map<string, MadeFile>();
-  const keep = async (name: string, { bytes: picture, ...rest }: { bytes: Buffer } & Omit<MadeFile, 'path'>) => {
-    const path = join(file.directory, name);
-    await writeFile(path, picture);
-    made.set(name, { path, ...rest });
-  };
-  for (const [index, picture] of previews.entries()) await keep(others[index]?.[0] ?? '', picture);
+  for (const [index, { bytes: content, ...picture }] of previews.entries())
+    made.set(others[index]?.[0] ?? '', { content, ...picture });
   for (const [name] of [...wanted].filter(isAsItIs))
-    await keep(name, { bytes, mediaType: 'image/jpeg', width, height });
+    made.set(name, { content: bytes, mediaType: 'image/jpeg', width, height });
   return { made, thumbHash };
 }

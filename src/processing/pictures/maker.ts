@@ -1,32 +1,24 @@
-/** Facts and previews of pictures. */
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import type { MadeFile, Maker, MakerWork } from '../maker.ts';
+/** Facts, previews and the placeholder of pictures. */
+import type { Maker } from '../maker.ts';
 import { Pictures } from './pictures.ts';
 
 export const pictureMaker: Maker = {
-  accepts: Pictures.canRead,
-  readFacts: async (work) => {
-    const { format: _, ...facts } = await new Pictures(work.tools.pool).facts(work.file.path, optionsOf(work));
+  accepts: (mediaType) => Pictures.canRead(mediaType),
+
+  readFacts: async ({ asset, file, tools, signal }) => {
+    const { format, ...facts } = await tools.pictures.facts(file.path, { signal, callerId: asset.ownerId });
     return { facts };
   },
+
   defaults: () => ({ thumbnail: {} }),
-  make: async (wanted, work) => {
+
+  make: async (wanted, { asset, file, tools, signal }) => {
     const names = [...wanted.keys()];
-    const { previews, thumbHash } = await new Pictures(work.tools.pool).previews(
-      work.file.path,
-      [...wanted.values()],
-      optionsOf(work),
+    const options = { signal, callerId: asset.ownerId };
+    const { previews, thumbHash } = await tools.pictures.previews(file.path, [...wanted.values()], options);
+    const made = previews.map(
+      ({ bytes, ...picture }, index) => [names[index] ?? '', { ...picture, content: bytes }] as const,
     );
-    const made = new Map<string, MadeFile>();
-    for (const [index, { bytes, ...picture }] of previews.entries()) {
-      const name = names[index] ?? '';
-      const path = join(work.file.directory, name);
-      await writeFile(path, bytes);
-      made.set(name, { path, ...picture });
-    }
-    return { made, thumbHash };
+    return { made: new Map(made), thumbHash };
   },
 };
-
-const optionsOf = ({ asset, signal }: MakerWork) => ({ callerId: asset.ownerId, signal });
