@@ -14,7 +14,7 @@ const scan = z
     verdict: openEnum(
       'ScanVerdict',
       ['clean', 'infected', 'not-scanned', 'off'],
-      'What the virus scanner said. `not-scanned` is not clean.',
+      'What the virus scanner said. `not-scanned` is not clean; `off`: nobody asked it.',
     ),
     engine: z.string().optional().meta({ description: 'Scanner and signatures', example: 'ClamAV 1.4.3/27800' }),
     signature: z.string().optional().meta({ description: 'What was found', example: 'Eicar-Test-Signature' }),
@@ -91,9 +91,11 @@ export const processingDocument = {
   processing: steps.optional(),
 };
 
-export function toProcessingDocument({ scan, facts, original, thumbHash, processing }: Asset) {
+export function toProcessingDocument({ scan, facts, original, thumbHash, processing, createdAt }: Asset) {
+  const isScanned = scan !== undefined || processing?.scan?.state === 'waiting';
   return {
     ...(scan && { scan }),
+    ...(!isScanned && { scan: { verdict: 'off' as const, at: createdAt.toISOString() } }),
     ...(facts && { facts }),
     ...(original && { original }),
     ...(thumbHash !== undefined && { thumbHash }),

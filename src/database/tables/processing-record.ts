@@ -5,7 +5,7 @@ export const stepNames = ['verify', 'scan', 'strip', 'facts', 'derive'] as const
 export type StepName = (typeof stepNames)[number];
 
 /**
- * `waiting`: it has a job. `done`; `failed`: it could not be done, for `reason`, and is not tried again by itself;
+ * `waiting`: it has a job; where it was put off, `reason` says why, and `at` when for the first time. `done`; `failed`: it could not be done, for `reason`, and is not tried again by itself;
  * `skipped`: there was nothing to do, for `reason`.
  */
 export interface StepRecord {
