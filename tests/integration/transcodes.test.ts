@@ -173,7 +173,7 @@ describe('a transcode', { skip: programSkip('ffmpeg') }, () => {
     folder.make('hour.mp3', ...lavfi('sine=d=3600'), '-b:a', '32k', '-ar', '22050');
     const id = await uploaded(folder.read('hour.mp3'), 'hour.mp3');
     assert.equal((await ask(id, { format: 'aac' })).status, 202);
-    await waitUntil(async () => (await look(id, 'aac-128k')).state === 'running');
+    await waitUntil(async () => ((await look(id, 'aac-128k')).state as string) === 'running');
     await alice.request('DELETE', `/v1/assets/${id}?permanent=true`);
     await waitUntil(async () => (await alice.get(`/v1/assets/${id}`)).status === 404);
     const active = async () => {
