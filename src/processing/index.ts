@@ -15,15 +15,19 @@ import { processingSettings } from './settings.ts';
 import type { Step } from './step.ts';
 import { deriveStep } from './steps/derive.ts';
 import { factsStep } from './steps/facts.ts';
+import { scanStep } from './steps/scan.ts';
+import { stripStep } from './steps/strip.ts';
+import { metadataNotRemovable } from './strip/problem.ts';
 import { closeToolbox, toolboxOf } from './toolbox.ts';
 import { toolAbilities, toolChecks } from './tools/available.ts';
 
-const steps: readonly Step[] = [factsStep, deriveStep];
+const steps: readonly Step[] = [scanStep, stripStep, factsStep, deriveStep];
 const assetData = z.object({ assetId: z.string() });
 
 export const processing: Feature<Core> = {
   name: 'processing',
   settings: processingSettings,
+  problems: [metadataNotRemovable],
   auditActions: ['asset.processed'],
   jobs: [
     ...steps.map((step) =>
