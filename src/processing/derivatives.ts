@@ -321,8 +321,8 @@ export class DerivativesRepository {
   }
 
   /** Says that the maker lives. @returns false when the claim was lost */
-  async renew(id: string, progress?: number): Promise<boolean> {
-    const values = { id, lease: MAKING_LEASE, progress: progress ?? null };
+  async renew(id: string, progress?: number, lease = MAKING_LEASE): Promise<boolean> {
+    const values = { id, lease, progress: progress ?? null };
     return (await this.#handle.database.run(renewMaking, values)).rows.length > 0;
   }
 

@@ -9,7 +9,7 @@ import type { DatabaseHandle, Executor } from '../database/client.ts';
 import type { Outbox } from '../database/outbox.ts';
 import { build, compile, jsonObject, type Parameter, typed } from '../database/statements.ts';
 import { assets, inState } from '../database/tables/assets.ts';
-import type { Facts, ProcessingRecord, Scan, StepName } from '../database/tables/processing-record.ts';
+import type { Facts, Original, ProcessingRecord, Scan, StepName } from '../database/tables/processing-record.ts';
 import { quotas } from '../database/tables/quotas.ts';
 import { DerivativesRepository } from './derivatives.ts';
 import { assetReady } from './events.ts';
@@ -138,7 +138,7 @@ export interface FoundForStep {
 /** A step that has ended, and the bytes that it has worked on. */
 export interface EndedStep {
   name: StepName;
-  outcome: Exclude<StepOutcome, { kind: 'replaced' }> | ReplacedOutcome;
+  outcome: Exclude<StepOutcome, { kind: 'replaced' | 'later' }> | ReplacedOutcome;
   objectKey: string;
 }
 export interface ReplacedOutcome {
@@ -149,6 +149,7 @@ export interface ReplacedOutcome {
   size: number;
   sha256: Buffer;
   mediaType: string;
+  original?: Original;
 }
 
 /** `recorded`; `void`: the asset has gone, has other bytes, or does not wait for this step; `no-room`: the larger file does not fit the quota. */
@@ -195,6 +196,25 @@ export class ProcessingRepository {
       await transaction.run(writeStep, { id, ...change, ...actor });
       await this.#follow(transaction, current, outcome, change);
       return 'recorded';
+    });
+  }
+
+  /** A step that cannot be done now waits, and has another job after some seconds. */
+  async putOff(
+    id: string,
+    name: StepName,
+    { reason, seconds }: { reason: string; seconds: number },
+    fence: (transaction: Executor) => Promise<void>,
+  ): Promise<void> {
+    await this.#handle.transact(async (transaction) => {
+      await fence(transaction);
+      const { rows } = await transaction.run(lockForStep, { id });
+      const current = rows[0] && found(rows[0]);
+      if (!current || nextStep(current.processing) !== name) return;
+      const at = current.processing[name]?.at ?? new Date().toISOString();
+      const processing = withEnded(current.processing, name, { state: 'waiting', reason, at });
+      await transaction.run(writeRecord, { id, processing });
+      await this.#outbox.send(transaction, stepJob(name), { assetId: id }, { startAfter: seconds });
     });
   }
 
@@ -318,7 +338,7 @@ function rejected(change: Change, asset: ProcessedAsset, outcome: StepOutcome & 
 
 function replaced(change: Change, asset: ProcessedAsset, outcome: ReplacedOutcome): Change {
   const { size, sha256, mediaType, objectKey } = outcome;
-  const original = asset.original ?? originalOf(asset) ?? null;
+  const original = asset.original ?? outcome.original ?? originalOf(asset) ?? null;
   return { ...change, size, sha256, mediaType, objectKey, original, isChange: true };
 }
 

@@ -17,6 +17,8 @@ const programs = {
     package: 'chromium-headless-shell',
     paths: ['/usr/bin/chromium-headless-shell', '/usr/bin/chromium'],
   },
+  // Without its recommended freshclam, which would fetch signatures.
+  clamd: { variable: 'TEST_CLAMD', package: 'clamav-daemon', paths: ['/usr/sbin/clamd'] },
   /** With ffprobe. */
   ffmpeg: { variable: 'TEST_FFMPEG', package: 'ffmpeg', paths: ['/usr/bin/ffmpeg'] },
 } satisfies Record<string, Program>;

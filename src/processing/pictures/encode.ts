@@ -4,14 +4,15 @@ import sharp, { type OutputInfo, type Sharp } from 'sharp';
 import { rgbaToThumbHash } from 'thumbhash';
 import { isLosslessWebp } from './chunks.ts';
 import { type OpenedPicture, openPicture } from './decode.ts';
-import type {
-  EncodedPicture,
-  PictureSource,
-  PreviewSize,
-  Previews,
-  ReencodedPicture,
-  Reencoding,
-  Variant,
+import {
+  type EncodedPicture,
+  type PictureSource,
+  type PreviewSize,
+  type Previews,
+  type ReencodedPicture,
+  type Reencoding,
+  TOO_LARGE,
+  type Variant,
 } from './tasks.ts';
 
 type Format = Variant['format'];
@@ -103,7 +104,7 @@ function shrink(image: Sharp, width: number, height: number): Sharp {
 
 async function encode(image: Sharp, format: Format, quality: number): Promise<EncodedPicture> {
   const { data, info } = await toFormat(image, format, quality).toBuffer({ resolveWithObject: true });
-  if (data.length > MAX_BYTES) throw new Error('the picture would be larger than 4 MiB');
+  if (data.length > MAX_BYTES) throw new Error(TOO_LARGE);
   return { width: info.width, height: info.height, mediaType: `image/${format}`, bytes: data };
 }
 
