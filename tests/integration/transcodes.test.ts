@@ -172,7 +172,7 @@ describe('a transcode', { skip: programSkip('ffmpeg') }, () => {
     );
   });
   test('that is running ends with its asset', async () => {
-    folder.make('hour.mp3', ...lavfi('sine=d=3600'), '-b:a', '32k', '-ar', '22050');
+    folder.make('hour.mp3', ...lavfi('sine=d=900'), '-b:a', '32k', '-ar', '22050');
     const id = await uploaded(folder.read('hour.mp3'), 'hour.mp3');
     assert.equal((await ask(id, { format: 'aac' })).status, 202);
     await waitUntil(async () => (await look(id, 'aac-128k')).state === 'running');
