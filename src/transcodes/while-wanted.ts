@@ -3,8 +3,8 @@ import type { DerivativesRepository } from '../processing/derivatives.ts';
 
 /** Milliseconds between looks at what there is to tell. */
 const TICK = 1000;
-/** Ticks after which it is told that the maker lives, though nothing has changed: a quarter of the lease. */
-const SILENT_TICKS = 15;
+/** Ticks after which it is asked whether anybody still waits, though there is nothing to tell. */
+const SILENT_TICKS = 3;
 
 /**
  * Does the work, tells at most once a second how far it is, and that whoever does it lives. The work is aborted when nobody

@@ -22,7 +22,7 @@ before(async () => {
     env: { ROLE: 'api', DATABASE_URL: 'postgres://127.0.0.1/not-asked', TRANSCODES_PER_OWNER: '3' },
   });
   // Long enough that its tool is seen before it has ended.
-  folder.make('sound.mp3', ...lavfi('sine=d=300'), '-b:a', '32k', '-ar', '22050');
+  folder.make('sound.mp3', ...lavfi('sine=d=120'), '-b:a', '32k', '-ar', '22050');
   sound = Buffer.from(folder.read('sound.mp3'));
 });
 after(async () => {
