@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.ts';
 import { type Client, type ClientMeta, formDataBodySerializer, type Options as Options2, type RequestResult, type TDataShape } from './client/index.ts';
-import type { BulkChangeAssetsData, BulkChangeAssetsErrors, BulkChangeAssetsResponses, CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, DownloadDerivativeData, DownloadDerivativeErrors, DownloadDerivativeResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, GetAssetData, GetAssetErrors, GetAssetResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetUploadData, GetUploadErrors, GetUploadResponses, ListAssetsData, ListAssetsErrors, ListAssetsResponses, ListDerivativesData, ListDerivativesErrors, ListDerivativesResponses, ListUploadPoliciesData, ListUploadPoliciesErrors, ListUploadPoliciesResponses, ListUploadsData, ListUploadsErrors, ListUploadsResponses, RedirectToDownloadData, RedirectToDownloadErrors, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
+import type { BulkChangeAssetsData, BulkChangeAssetsErrors, BulkChangeAssetsResponses, CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, CreateVariantLinkData, CreateVariantLinkErrors, CreateVariantLinkResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, DownloadDerivativeData, DownloadDerivativeErrors, DownloadDerivativeResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, FollowVariantLinkData, FollowVariantLinkErrors, FollowVariantLinkResponses, GetAssetData, GetAssetErrors, GetAssetResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetUploadData, GetUploadErrors, GetUploadResponses, GetVariantData, GetVariantErrors, GetVariantResponses, ListAssetsData, ListAssetsErrors, ListAssetsResponses, ListDerivativesData, ListDerivativesErrors, ListDerivativesResponses, ListUploadPoliciesData, ListUploadPoliciesErrors, ListUploadPoliciesResponses, ListUploadsData, ListUploadsErrors, ListUploadsResponses, RedirectToDownloadData, RedirectToDownloadErrors, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -348,6 +348,35 @@ export const downloadAsset = <ThrowOnError extends boolean = false>(options: Opt
  * Where `createDownloadLink` leads when the service stores on its own disk. Do not build these URLs yourself.
  */
 export const followLink = <ThrowOnError extends boolean = false>(options: Options<FollowLinkData, ThrowOnError>): RequestResult<FollowLinkResponses, FollowLinkErrors, ThrowOnError> => (options.client ?? client).get<FollowLinkResponses, FollowLinkErrors, ThrowOnError>({ url: '/v1/links/{token}', ...options });
+
+/**
+ * Get a picture in another size or format
+ *
+ * Made when it is asked for first, and kept. Upright, in sRGB, without metadata; of a moving picture the first frame. For pages use addresses that are signed by `createVariantLink`: browsers and CDNs may keep what those lead to.
+ */
+export const getVariant = <ThrowOnError extends boolean = false>(options: Options<GetVariantData, ThrowOnError>): RequestResult<GetVariantResponses, GetVariantErrors, ThrowOnError> => (options.client ?? client).get<GetVariantResponses, GetVariantErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/assets/{id}/image',
+    ...options
+});
+
+/**
+ * Sign the address of a variant, or of a whole ladder of sizes
+ *
+ * The address needs no token, and its answer never changes. It ends when it expires, or the asset is deleted or in the trash. Sizes are rounded up to the ladder. With `srcset=true` one address for each width of the ladder up to `width` is signed.
+ */
+export const createVariantLink = <ThrowOnError extends boolean = false>(options: Options<CreateVariantLinkData, ThrowOnError>): RequestResult<CreateVariantLinkResponses, CreateVariantLinkErrors, ThrowOnError> => (options.client ?? client).get<CreateVariantLinkResponses, CreateVariantLinkErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/assets/{id}/variants/link',
+    ...options
+});
+
+/**
+ * Follow the signed address of a variant
+ *
+ * Where `createVariantLink` leads. There is one spelling of each address; do not build them yourself.
+ */
+export const followVariantLink = <ThrowOnError extends boolean = false>(options: Options<FollowVariantLinkData, ThrowOnError>): RequestResult<FollowVariantLinkResponses, FollowVariantLinkErrors, ThrowOnError> => (options.client ?? client).get<FollowVariantLinkResponses, FollowVariantLinkErrors, ThrowOnError>({ url: '/v1/variants/{assetId}/{revision}/{variant}', ...options });
 
 /**
  * Get your quota

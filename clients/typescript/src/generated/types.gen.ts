@@ -122,6 +122,14 @@ export type BulkAction = 'trash' | 'restore' | 'delete';
 
 export type Disposition = 'inline' | 'attachment';
 
+export type VariantFit = 'inside' | 'cover' | 'contain';
+
+export type VariantPosition = 'centre' | 'top' | 'right' | 'bottom' | 'left' | 'attention';
+
+export type VariantFormatOrAuto = 'webp' | 'avif' | 'jpeg' | 'png' | 'auto';
+
+export type VariantFormat = 'webp' | 'avif' | 'jpeg' | 'png';
+
 export type QuotaChange = {
     /**
      * In bytes; the default applies when absent
@@ -631,6 +639,39 @@ export type DownloadLink = {
     url: string;
     expiresAt: string;
     asset: Asset;
+};
+
+export type VariantLink = {
+    /**
+     * Whoever has this address can see the picture, without a token
+     */
+    url: string;
+    expiresAt: string;
+    /**
+     * The one spelling of what was asked for
+     */
+    variant: string;
+    mediaType: string;
+    /**
+     * For the attribute `srcset` of an `<img>`, with `srcset=true`
+     */
+    srcset?: string;
+    /**
+     * The same as a list, from the smallest, with `srcset=true`
+     */
+    steps?: Array<VariantStep>;
+};
+
+export type VariantStep = {
+    /**
+     * Whoever has this address can see the picture, without a token
+     */
+    url: string;
+    variant: string;
+    /**
+     * Pixels
+     */
+    width: number;
 };
 
 export type Quota = {
@@ -2933,6 +2974,303 @@ export type FollowLinkResponses = {
 };
 
 export type FollowLinkResponse = FollowLinkResponses[keyof FollowLinkResponses];
+
+export type GetVariantData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+        /**
+         * Chooses the format with `format=auto`
+         */
+        accept?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * Pixels; without a width and a height, 2048 at most each way
+         */
+        width?: number;
+        /**
+         * Pixels
+         */
+        height?: number;
+        /**
+         * `inside`: the whole picture, as large as the box allows and never larger than the original. `cover`: exactly the box, what does not fit is cut off. `contain`: exactly the box with the whole picture in it; the margins are transparent, or white in a JPEG. `cover` and `contain` need a width and a height, and enlarge a small original
+         */
+        fit?: VariantFit;
+        /**
+         * What `cover` keeps; `attention` is the part that draws the eye
+         */
+        position?: VariantPosition;
+        /**
+         * Of what is lossy; the next of 40, 55, 70, 80, 90 that is not lower, and 90 at most
+         */
+        quality?: number;
+        /**
+         * `auto` chooses by the header field Accept (RFC 9110 section 12.5.1)
+         */
+        format?: VariantFormatOrAuto;
+    };
+    url: '/v1/assets/{id}/image';
+};
+
+export type GetVariantErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * There is no such resource, or: The derivative is not there and cannot be made
+     */
+    404: Problem;
+    /**
+     * The client takes none of the formats there are
+     */
+    406: Problem;
+    /**
+     * The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many requests, or: Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type GetVariantError = GetVariantErrors[keyof GetVariantErrors];
+
+export type GetVariantResponses = {
+    /**
+     * The picture
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type GetVariantResponse = GetVariantResponses[keyof GetVariantResponses];
+
+export type CreateVariantLinkData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * Pixels; the next of 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048 that is not smaller
+         */
+        width?: number;
+        /**
+         * Pixels; the next of 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048 that is not smaller
+         */
+        height?: number;
+        /**
+         * `inside`: the whole picture, as large as the box allows and never larger than the original. `cover`: exactly the box, what does not fit is cut off. `contain`: exactly the box with the whole picture in it; the margins are transparent, or white in a JPEG. `cover` and `contain` need a width and a height, and enlarge a small original
+         */
+        fit?: VariantFit;
+        /**
+         * What `cover` keeps; `attention` is the part that draws the eye
+         */
+        position?: VariantPosition;
+        /**
+         * Of what is lossy; the next of 40, 55, 70, 80, 90 that is not lower, and 90 at most
+         */
+        quality?: number;
+        format?: VariantFormat;
+        /**
+         * How long the link is valid, in seconds; at most 7 days
+         */
+        expiresIn?: number;
+        /**
+         * Signs one address for each width of the ladder up to `width`, 2048 when absent
+         */
+        srcset?: boolean;
+    };
+    url: '/v1/assets/{id}/variants/link';
+};
+
+export type CreateVariantLinkErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * There is no such resource, or: The derivative is not there and cannot be made
+     */
+    404: Problem;
+    /**
+     * The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type CreateVariantLinkError = CreateVariantLinkErrors[keyof CreateVariantLinkErrors];
+
+export type CreateVariantLinkResponses = {
+    /**
+     * The address
+     */
+    200: VariantLink;
+};
+
+export type CreateVariantLinkResponse = CreateVariantLinkResponses[keyof CreateVariantLinkResponses];
+
+export type FollowVariantLinkData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+    };
+    path: {
+        assetId: string;
+        revision: string;
+        variant: string;
+    };
+    query?: {
+        /**
+         * When it ends, seconds since 1970
+         */
+        exp?: number;
+        /**
+         * The signature
+         */
+        sig?: string;
+    };
+    url: '/v1/variants/{assetId}/{revision}/{variant}';
+};
+
+export type FollowVariantLinkErrors = {
+    /**
+     * There is no such resource, or: The derivative is not there and cannot be made
+     */
+    404: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type FollowVariantLinkError = FollowVariantLinkErrors[keyof FollowVariantLinkErrors];
+
+export type FollowVariantLinkResponses = {
+    /**
+     * The picture
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type FollowVariantLinkResponse = FollowVariantLinkResponses[keyof FollowVariantLinkResponses];
 
 export type GetQuotaData = {
     body?: never;
