@@ -7,8 +7,10 @@ import type { Feature } from './feature.ts';
 import { idempotency } from './idempotency/index.ts';
 import { policies } from './policies/index.ts';
 import { processing } from './processing/index.ts';
+import { qr } from './qr/index.ts';
 import { quotas } from './quotas/index.ts';
 import { reconciliation } from './reconciliation/index.ts';
+import { scanning } from './scanning/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
 import { uploads } from './uploads/index.ts';
 import { usage } from './usage/index.ts';
@@ -16,6 +18,7 @@ import { variants } from './variants/index.ts';
 
 export const features: readonly Feature<Core>[] = [
   uploads,
+  scanning,
   policies,
   assets,
   processing,
@@ -24,6 +27,7 @@ export const features: readonly Feature<Core>[] = [
   usage,
   administration,
   reconciliation,
+  qr,
   idempotency,
   audit,
 ];

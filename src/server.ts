@@ -16,7 +16,7 @@ import { Connections } from './http/connections.ts';
 import { admitLocalOnly, CrossOrigin } from './http/cross-origin.ts';
 import { documentation } from './http/documentation.ts';
 import { answerParserError, answerTimeout, installErrorHandler } from './http/error-handler.ts';
-import { healthRoutes } from './http/health.ts';
+import { type Ability, healthRoutes } from './http/health.ts';
 import { answerUnknown, KnownPaths } from './http/known-paths.ts';
 import { metricsRoute } from './http/metrics.ts';
 import { type App, useZod } from './http/openapi.ts';
@@ -47,6 +47,8 @@ export interface Service {
   startDraining(): void;
   /** No connection is accepted any more; what is under way goes on. */
   stopAccepting(): Promise<void>;
+  /** Of all features. */
+  abilities(): Promise<readonly Ability[]>;
   writeOpenApi(): Promise<object>;
 }
 
@@ -98,6 +100,7 @@ export async function buildServer(
 
   if (config.ROLE !== 'worker')
     for (const feature of features) await app.register(async (scope) => feature.routes?.(scope as App, core));
+  const abilities = async () => (await Promise.all(features.map((feature) => feature.abilities?.(core) ?? []))).flat();
   healthRoutes(app, {
     version,
     draining: () => draining,
@@ -105,6 +108,7 @@ export async function buildServer(
       database: () => ping(database.database),
       objectStore: (signal) => store.check({ signal }),
     },
+    abilities,
   });
   metricsRoute(app, metrics, config.METRICS_TOKEN);
   const writeOpenApi = documentation(app, { write, version, tags: features.flatMap(({ tags = [] }) => tags) });
@@ -116,6 +120,7 @@ export async function buildServer(
       connections.startDraining();
     },
     stopAccepting: () => connections.stopAccepting(),
+    abilities,
     writeOpenApi,
   };
 }

@@ -1,9 +1,9 @@
 /** Upload policies over HTTP. */
 import { z } from 'zod';
 import type { App } from '../http/openapi.ts';
-import { assetType, bytesCount } from '../http/schema-types.ts';
+import { assetType, bytesCount, openEnum } from '../http/schema-types.ts';
 import { extensionsOf } from '../validation/media-types.ts';
-import type { UploadPolicies, UploadPolicy } from '../validation/upload-policies.ts';
+import { scanPolicies, type UploadPolicies, type UploadPolicy } from '../validation/upload-policies.ts';
 
 const acceptedType = z
   .object({
@@ -24,12 +24,22 @@ const policyDocument = z
       description: 'Whether bytes of no known type are accepted under their declared type',
       example: false,
     }),
+    metadata: openEnum(
+      'MetadataPolicy',
+      ['keep', 'strip'],
+      'Whether what a file tells beside what it shows (place, camera, author) is removed before it is served.',
+    ),
     expireAfterDays: z
       .number()
       .int()
       .min(1)
       .optional()
       .meta({ description: 'Days after which assets are deleted for good; absent: never', example: 90 }),
+    scan: openEnum(
+      'ScanPolicy',
+      scanPolicies,
+      'Whether files are scanned for viruses. `best-effort`: where that cannot be done within a day, they are served all the same.',
+    ),
   })
   .meta({ id: 'UploadPolicy' });
 const policiesDocument = z
@@ -41,13 +51,15 @@ const policiesDocument = z
   .meta({ id: 'UploadPolicies' });
 
 function toDocument(policy: UploadPolicy): z.input<typeof policyDocument> {
-  const { mediaTypes, maxBytes, allowUndetected, expireAfterDays } = policy;
+  const { mediaTypes, maxBytes, allowUndetected, metadata, expireAfterDays, scan = 'off' } = policy;
   return {
     assetType: policy.assetType,
     types: mediaTypes.map((mediaType) => ({ mediaType, extensions: [...extensionsOf(mediaType)] })),
     maxBytes,
     allowUndetected,
+    metadata,
     ...(expireAfterDays !== undefined && { expireAfterDays }),
+    scan,
   };
 }
 

@@ -178,6 +178,13 @@ const discardRows = compile('discard-derivatives', (p: Parameter<'ids'>) =>
     .where(and(isAnyOf(derivatives.id, p('ids')), isCurrent))
     .returning({ id: derivatives.id }),
 );
+const discardAll = compile('discard-derivatives-of-asset', (p: Parameter<'assetId'>) =>
+  build
+    .update(derivatives)
+    .set({ state: 'discarded', leaseExpiresAt: null, updatedAt: now })
+    .where(and(eq(derivatives.assetId, p('assetId')), isCurrent))
+    .returning({ id: derivatives.id }),
+);
 const exchangeKey = compile('exchange-derivative', (p: Parameter<'id' | 'objectKey'>) =>
   build
     .update(derivatives)
@@ -331,6 +338,12 @@ export class DerivativesRepository {
     if (ids.length === 0) return;
     if (!transaction) return this.#handle.transact((own) => this.discard(ids, own));
     const { rows } = await transaction.run(discardRows, { ids });
+    await this.#send(transaction, rows);
+  }
+
+  /** All of an asset, variants too. */
+  async discardAll(assetId: string, transaction: Executor): Promise<void> {
+    const { rows } = await transaction.run(discardAll, { assetId });
     await this.#send(transaction, rows);
   }
 

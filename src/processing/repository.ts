@@ -9,7 +9,7 @@ import type { DatabaseHandle, Executor } from '../database/client.ts';
 import type { Outbox } from '../database/outbox.ts';
 import { build, compile, jsonObject, type Parameter, typed } from '../database/statements.ts';
 import { assets, inState } from '../database/tables/assets.ts';
-import type { Facts, ProcessingRecord, Scan, StepName } from '../database/tables/processing-record.ts';
+import type { Facts, Original, ProcessingRecord, Scan, StepName } from '../database/tables/processing-record.ts';
 import { quotas } from '../database/tables/quotas.ts';
 import { DerivativesRepository } from './derivatives.ts';
 import { assetReady } from './events.ts';
@@ -138,7 +138,7 @@ export interface FoundForStep {
 /** A step that has ended, and the bytes that it has worked on. */
 export interface EndedStep {
   name: StepName;
-  outcome: Exclude<StepOutcome, { kind: 'replaced' }> | ReplacedOutcome;
+  outcome: Exclude<StepOutcome, { kind: 'replaced' | 'later' }> | ReplacedOutcome;
   objectKey: string;
 }
 export interface ReplacedOutcome {
@@ -149,6 +149,7 @@ export interface ReplacedOutcome {
   size: number;
   sha256: Buffer;
   mediaType: string;
+  original?: Original;
 }
 
 /** `recorded`; `void`: the asset has gone, has other bytes, or does not wait for this step; `no-room`: the larger file does not fit the quota. */
@@ -198,6 +199,25 @@ export class ProcessingRepository {
     });
   }
 
+  /** A step that cannot be done now waits, and has another job after some seconds. */
+  async putOff(
+    id: string,
+    name: StepName,
+    { reason, seconds }: { reason: string; seconds: number },
+    fence: (transaction: Executor) => Promise<void>,
+  ): Promise<void> {
+    await this.#handle.transact(async (transaction) => {
+      await fence(transaction);
+      const { rows } = await transaction.run(lockForStep, { id });
+      const current = rows[0] && found(rows[0]);
+      if (!current || nextStep(current.processing) !== name) return;
+      const at = current.processing[name]?.at ?? new Date().toISOString();
+      const processing = withEnded(current.processing, name, { state: 'waiting', reason, at });
+      await transaction.run(writeRecord, { id, processing });
+      await this.#outbox.send(transaction, stepJob(name), { assetId: id }, { startAfter: seconds });
+    });
+  }
+
   /**
    * Has a step done again, or for the first time: facts and derivatives of what was stored before there were any.
    * @returns false when there is no such asset, or it waits for the step already
@@ -230,11 +250,7 @@ export class ProcessingRepository {
     if (state === 'rejected') {
       if (outcome.kind === 'rejected' && outcome.removesBytes)
         await this.derivatives.discardObject(id, objectKey, transaction);
-      const made = await this.derivatives.list(id);
-      await this.derivatives.discard(
-        made.map((each) => each.id),
-        transaction,
-      );
+      await this.derivatives.discardAll(id, transaction);
       return;
     }
     const next = nextStep(processing);
@@ -318,7 +334,7 @@ function rejected(change: Change, asset: ProcessedAsset, outcome: StepOutcome & 
 
 function replaced(change: Change, asset: ProcessedAsset, outcome: ReplacedOutcome): Change {
   const { size, sha256, mediaType, objectKey } = outcome;
-  const original = asset.original ?? originalOf(asset) ?? null;
+  const original = asset.original ?? outcome.original ?? originalOf(asset) ?? null;
   return { ...change, size, sha256, mediaType, objectKey, original, isChange: true };
 }
 

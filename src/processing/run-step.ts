@@ -25,6 +25,9 @@ export async function runStep(step: Step, assetId: string, context: JobContext, 
   if (!found || nextStep(found.processing) !== step.name) return;
   const { asset } = found;
   const tools = toolboxOf(core);
+  // What a step makes lies beside its working copy, and is stored when the step has ended.
+  await using copies = new AsyncDisposableStack();
+  const putOffAt = found.processing[step.name]?.at;
   const started = performance.now();
   const outcome = await outcomeOf(step, {
     asset,
@@ -32,9 +35,14 @@ export async function runStep(step: Step, assetId: string, context: JobContext, 
     core,
     tools,
     context,
-    workingCopy: () => workingCopy(asset, core, tools, context.signal),
+    workingCopy: async () => copies.use(await workingCopy(asset, core, tools, context.signal)),
+    ...(putOffAt !== undefined && { waitingSince: new Date(putOffAt) }),
   });
   tools.onStep(step.name, outcome.kind, (performance.now() - started) / 1000);
+  if (outcome.kind === 'later') {
+    await repository.putOff(assetId, step.name, outcome, context.fence);
+    return;
+  }
   const actor = systemActor('processing', context.id);
   if (outcome.kind !== 'replaced') {
     await repository.end(assetId, { name: step.name, outcome, objectKey: asset.objectKey }, actor, context.fence);
@@ -57,7 +65,7 @@ async function outcomeOf(step: Step, work: Parameters<Step['run']>[0]): Promise<
     return await step.run(work);
   } catch (error) {
     work.context.signal.throwIfAborted();
-    if (error instanceof ToolError && error.fault !== 'aborted') return { kind: 'failed', reason: error.fault };
+    if (error instanceof ToolError && error.fault !== 'aborted') return { kind: 'failed', reason: error.reason };
     throw error;
   }
 }
@@ -70,17 +78,17 @@ export function workingCopy(
   signal: AbortSignal,
 ): Promise<WorkingCopy> {
   const fetch = async (path: string, fetching: AbortSignal) => {
-    const body = await store.get(objectKey, { signal: AbortSignal.any([signal, fetching]) });
+    const body = await store.get(objectKey, { signal: fetching });
     if (!body) throw new ObjectStoreUnavailable('the object is not there');
     const file = await open(path, 'wx', 0o600);
     await pipeline(body.stream, file.createWriteStream());
   };
-  return scratch.open(objectKey, fetch, size);
+  return scratch.open(objectKey, fetch, size, { signal });
 }
 
 /** Stores what takes the place of the original, under a key of its own that was written down before. */
 async function store(
-  { path, size, sha256, mediaType }: Replacement,
+  { path, size, sha256, mediaType, original }: Replacement,
   asset: ProcessedAsset,
   { derivatives }: ProcessingRepository,
   { store, buffers }: Core,
@@ -111,5 +119,13 @@ async function store(
     await derivatives.discard([id]);
     throw error;
   }
-  return { kind: 'replaced', derivativeId: id, objectKey, size, sha256, mediaType: type };
+  return {
+    kind: 'replaced',
+    derivativeId: id,
+    objectKey,
+    size,
+    sha256,
+    mediaType: type,
+    ...(original && { original }),
+  };
 }

@@ -169,6 +169,23 @@ export class PartWriter {
     return this.#sent === 0 && !this.#unread ? this.#part : Buffer.alloc(0);
   }
 
+  /** Whether all bytes so far are in the first buffer. */
+  get isInMemory(): boolean {
+    return this.#sent === 0 && !this.#unread && this.#omitted === 0;
+  }
+
+  /**
+   * Lets a function change the object while it is in memory. What it leaves is the object from then on.
+   * @param change gets the bytes, and returns how many are left, from the first on; undefined when it has changed nothing
+   * @returns whether something was changed
+   */
+  rewrite(change: (bytes: Buffer) => number | undefined): boolean {
+    if (!this.isInMemory) throw new Error('the object is not in memory');
+    const left = change(this.#part);
+    if (left !== undefined) this.#filled = left;
+    return left !== undefined;
+  }
+
   /**
    * What is in no part yet, from this byte of the object on. Valid until the next `write`.
    * @throws RangeError when it is not in memory

@@ -4,6 +4,7 @@ import type { Core } from '../core.ts';
 import type { DatabaseHandle } from '../database/client.ts';
 import { stepRules } from '../processing/rules.ts';
 import { QuotasRepository } from '../quotas/repository.ts';
+import { type Scanner, scannerOf } from '../scanning/scanner.ts';
 import { MAX_PARTS } from '../storage/object-store.ts';
 import { metered } from './metered-source.ts';
 import { UploadsRepository } from './repository.ts';
@@ -30,6 +31,8 @@ export interface UploadContext extends Pick<Core, Shared> {
   uploads: UploadsRepository;
   sessions: UploadSessionsRepository;
   quotas: QuotasRepository;
+  /** Absent where CLAMD is not set. */
+  scanner?: Scanner | undefined;
   onOutcome(outcome: UploadOutcome, bytes: number): void;
 }
 
@@ -41,6 +44,7 @@ export function uploadContext(core: Core): UploadContext {
     uploads: uploadsRepository(core, database),
     sessions: new UploadSessionsRepository(database),
     quotas: new QuotasRepository(database, config.DEFAULT_QUOTA),
+    scanner: scannerOf(core),
     onOutcome: (outcome, bytes) => core.metrics.upload(outcome, bytes),
   };
 }

@@ -4,7 +4,8 @@
  *   1. a place among the running uploads, and a first part buffer
  *   2. the bytes: counted, hashed, copied into part buffers; at 64 KiB (or the end) their type is validated
  *   3. quota is reserved before anything is sent to the store; the record `uploading` is the witness of what is sent
- *   4. size, type, structure and digest are validated before the object is made whole, and the record is sealed with them
+ *   4. size, type, structure and digest are validated before the object is made whole; what fits one buffer loses its
+ *      metadata, where its policy says so; and the record is sealed with what is stored
  *   5. one statement turns the record into a `ready` asset and the reservation into use
  *
  * A form may describe a file after its bytes. Then what it says counts from step 4 on; a file among several is held after
@@ -23,7 +24,14 @@ import { asProblem } from '../http/error-handler.ts';
 import { type ClientGone, Problem, unavailable } from '../problems.ts';
 import { quotaExceeded } from '../quotas/quota-exceeded.ts';
 import { OutcomeUnknown, PartWriter } from '../storage/part-writer.ts';
-import { digestMismatch, emptyFile, FileValidation, limitFor, refuseBeyond } from '../validation/file-validation.ts';
+import {
+  digestMismatch,
+  emptyFile,
+  FileValidation,
+  limitFor,
+  refuseBeyond,
+  type ValidatedType,
+} from '../validation/file-validation.ts';
 import { HEAD_SIZE } from '../validation/media-types.ts';
 import {
   leaseRenewalOf,
@@ -34,9 +42,11 @@ import {
   type UploadContext,
 } from './context.ts';
 import { endUpload, recordRefusal } from './ending.ts';
+import { scanBeforeStoring } from './inline-scan.ts';
 import { incompleteBody } from './metered-source.ts';
 import { type FileDescription, type NewFile, newUpload, objectAttributes } from './new-upload.ts';
-import type { EndedUpload, InTransaction, NewUpload, StoredBytes } from './repository.ts';
+import type { EndedUpload, InTransaction, LearnedOnTheWay, NewUpload, StoredBytes } from './repository.ts';
+import { stripArrival } from './strip-arrival.ts';
 
 /** One file on its way in. */
 export interface Arrival extends NewFile {
@@ -199,7 +209,11 @@ class SingleUpload {
   #limit: number;
   #reserved = 0;
   #leaseRenewedAt = 0;
+  /** Of what was sent, and of what is stored. */
+  #sent: { size: number; sha256: Buffer } | undefined;
   #sha256: Buffer | undefined;
+  /** By steps of processing that were done while it came in. */
+  #learned: LearnedOnTheWay = {};
   #renewal: NodeJS.Timeout | undefined;
   /** All is known of it: whoever finds it abandoned may finish it. */
   #isSealable = false;
@@ -241,7 +255,7 @@ class SingleUpload {
   }
 
   get received(): number {
-    return this.#writer.length;
+    return this.#sent?.size ?? this.#writer.length;
   }
 
   /** Whether somebody may see it as an asset already. */
@@ -270,8 +284,8 @@ class SingleUpload {
 
   /** What the client has said by now. @throws Problem when the bytes are not what is said */
   async describe({ projectId, assetType, metadata, sha256 }: FileDescription): Promise<void> {
-    if (this.#arrival.assetType === undefined) this.#validation.choose(assetType, this.#writer.length);
-    if (sha256 && this.#sha256 && !sha256.equals(this.#sha256)) throw digestMismatch(this.#sha256);
+    if (this.#arrival.assetType === undefined) this.#validation.choose(assetType, this.received);
+    if (sha256 && this.#sent && !sha256.equals(this.#sent.sha256)) throw digestMismatch(this.#sent.sha256);
     if (projectId === this.record.projectId && isDeepStrictEqual(metadata, this.record.metadata)) return;
     this.record = { ...this.record, ...(projectId !== undefined && { projectId }), metadata };
     if (this.begun && !(await this.#context.uploads.describe(this.record))) throw this.#disown();
@@ -342,17 +356,35 @@ class SingleUpload {
     if (!this.#validation.validated) await this.#validateHead(Buffer.alloc(0));
     this.#validation.end();
     this.#sha256 = this.#hash.digest();
+    this.#sent = { size: this.#writer.length, sha256: this.#sha256 };
     if (!this.isHeld) await this.describe(this.#arrival.described?.() ?? this.#arrival);
+    const { validated } = this.#validation;
+    if (validated)
+      this.#learned = await scanBeforeStoring(this.#context, validated.policy, this.#writer.head, this.#writer.length);
+    this.#strip();
     this.#isSealable = !this.isHeld;
     await this.#writer.finish(this.#sha256);
     this.stored = true;
+  }
+
+  #strip(): void {
+    const assetTypeMayFollow = this.isHeld && this.#arrival.assetType === undefined;
+    const stripped = stripArrival(this.#writer, this.#context.policies, this.#validated, assetTypeMayFollow);
+    if (stripped?.isChanged) this.#sha256 = createHash('sha256').update(this.#writer.head).digest();
+    this.#learned = { ...this.#learned, ended: { ...this.#learned.ended, ...stripped?.ended } };
   }
 
   /** Step 5. */
   async settle(): Promise<Asset> {
     const { actor, inTransaction } = this.#arrival;
     this.#isSettling = true;
-    const asset = await this.#context.uploads.settle(this.record.id, this.#stored(), actor, inTransaction?.settled);
+    const asset = await this.#context.uploads.settle(
+      this.record.id,
+      this.#stored(),
+      actor,
+      inTransaction?.settled,
+      this.#learned,
+    );
     if (asset) return asset;
     throw this.#disown();
   }
@@ -402,11 +434,21 @@ class SingleUpload {
     return quotaExceeded(this.#context.quotas, this.#arrival.ownerId, bytes);
   }
 
-  #stored() {
+  get #validated(): ValidatedType {
     const { validated } = this.#validation;
     if (!validated) throw new Error('the type has not been validated');
-    const { mediaType, policy } = validated;
+    return validated;
+  }
+
+  #stored() {
+    const { mediaType, policy } = this.#validated;
     const { assetType, cacheControl } = policy;
-    return { size: this.#writer.length, sha256: this.#sha256, mediaType, assetType, cacheControl };
+    return { size: this.#writer.length, sha256: this.#sha256, mediaType, assetType, cacheControl, ...this.#original };
+  }
+
+  /** What was sent, where that is not what is stored. */
+  get #original(): Pick<StoredBytes, 'original'> {
+    if (!this.#sent || this.#sent.sha256 === this.#sha256) return {};
+    return { original: { size: this.#sent.size, sha256: this.#sent.sha256.toString('hex') } };
   }
 }

@@ -45,6 +45,8 @@ export interface StoredBytes {
   mediaType: string;
   assetType: string;
   cacheControl: string;
+  /** What was sent, where that is not what is stored. */
+  original?: Original | undefined;
 }
 
 /** The same of bytes that never passed through the service, so that the digest is known only if somebody named it. */
@@ -61,7 +63,6 @@ export interface LearnedOnTheWay {
   needsVerification?: boolean;
   scan?: Scan;
   facts?: Facts;
-  original?: Original;
   thumbHash?: string;
 }
 
@@ -172,10 +173,10 @@ export class UploadsRepository {
    */
   async settle(
     id: string,
-    { sha256 = undefined, ...stored }: SettledBytes,
+    { sha256 = undefined, original = undefined, ...stored }: SettledBytes,
     actor: Actor,
     inTransaction?: InTransaction<Asset>,
-    { ended = {}, needsVerification = false, scan, facts, original, thumbHash }: LearnedOnTheWay = {},
+    { ended = {}, needsVerification = false, scan, facts, thumbHash }: LearnedOnTheWay = {},
   ): Promise<Asset | undefined> {
     const { outbox, rules } = this.#options;
     const processing = plan(rules, stored, ended, needsVerification);
@@ -304,5 +305,6 @@ function sealOf(seal: StoredBytes | undefined) {
     mediaType: seal?.mediaType ?? null,
     assetType: seal?.assetType ?? null,
     cacheControl: seal?.cacheControl ?? null,
+    original: seal?.original ?? null,
   };
 }

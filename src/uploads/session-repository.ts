@@ -236,6 +236,8 @@ const agreedPolicies = z.array(
     maxBytes: z.number(),
     cacheControl: z.string(),
     allowUndetected: z.boolean(),
+    // Written by a version that knew none, it is asked of the policy of today.
+    metadata: z.enum(['keep', 'strip']).default('keep'),
   }),
 );
 

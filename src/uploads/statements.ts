@@ -8,7 +8,7 @@ import { quotas } from '../database/tables/quotas.ts';
 import { reserve } from '../quotas/repository.ts';
 
 type Actor = 'callerId' | 'requestId';
-type Seal = 'storedSize' | 'sha256' | 'mediaType' | 'assetType' | 'cacheControl';
+type Seal = 'storedSize' | 'sha256' | 'mediaType' | 'assetType' | 'cacheControl' | 'original';
 
 const isUploading = inState('uploading');
 
@@ -58,7 +58,7 @@ export const beginUpload = compile(
         verifiedBytes: sql`null::bigint`.as('verified_bytes'),
         scan: sql`null::jsonb`.as('scan'),
         facts: sql`null::jsonb`.as('facts'),
-        original: sql`null::jsonb`.as('original'),
+        original: typed(p('original'), assets.original).as('original'),
         thumbHash: sql`null`.as('thumb_hash'),
         processing: sql`null::jsonb`.as('processing'),
       })
@@ -78,6 +78,7 @@ export const sealUpload = compile('seal-upload', (p: Parameter<'id' | 'total' | 
     mediaType: typed(p('mediaType'), assets.mediaType),
     assetType: typed(p('assetType'), assets.assetType),
     cacheControl: typed(p('cacheControl'), assets.cacheControl),
+    original: typed(p('original'), assets.original),
   }),
 );
 
@@ -191,7 +192,8 @@ export const settleUpload = compile(
           cacheControl: typed(p('cacheControl'), assets.cacheControl),
           scan: typed(p('scan'), assets.scan),
           facts: typed(p('facts'), assets.facts),
-          original: typed(p('original'), assets.original),
+          // Whoever finishes an abandoned upload knows what was sealed.
+          original: sql`coalesce(${typed(p('original'), assets.original)}, ${assets.original})`,
           thumbHash: typed(p('thumbHash'), assets.thumbHash),
           processing: typed(p('processing'), assets.processing),
           reservedBytes: 0,

@@ -18,6 +18,13 @@ export interface UploadPolicy {
   allowUndetected: boolean;
   /** Days after which assets are deleted for good; absent: never. */
   expireAfterDays?: number;
+  /** Whether what a file tells beside what it shows (place, camera, author) is removed before it is served. */
+  metadata: 'keep' | 'strip';
+  /**
+   * Whether its files are scanned for viruses, absent: off. `best-effort`: where that cannot be done, they are served all the
+   * same.
+   */
+  scan?: ScanPolicy;
   /** What is made of each file, by name; absent: what is usual for its media type. */
   derivatives?: Record<string, DerivativePolicy>;
 }
@@ -30,9 +37,14 @@ export interface DerivativePolicy {
   format?: 'webp' | 'jpeg';
 }
 
+export const scanPolicies = ['required', 'best-effort', 'off'] as const;
+export type ScanPolicy = (typeof scanPolicies)[number];
+
 const MiB = 1024 * 1024;
 /** Objects are written once and never change, but who may see them may. */
 const CACHE_CONTROL = 'private, max-age=3600, immutable';
+/** Whose files lose their metadata unless their policy says otherwise: pictures of people, with the place they were taken at. */
+const metadataOf = (assetType: string) => (assetType === 'image' ? 'strip' : 'keep');
 
 const defaults: Record<string, { mediaTypes: string[]; maxBytes: number }> = {
   image: {
@@ -95,6 +107,8 @@ const policyFile = z.record(
         .default(CACHE_CONTROL),
       allowUndetected: z.boolean().default(false),
       expireAfterDays: z.number().int().min(1).max(36_500).exactOptional(),
+      metadata: z.enum(['keep', 'strip']).exactOptional(),
+      scan: z.enum(scanPolicies, { error: 'must be required, best-effort or off' }).exactOptional(),
       derivatives: z
         .record(derivativeName, derivativePolicy)
         .refine((named) => Object.keys(named).length <= 8, 'must name at most 8 derivatives')
@@ -111,12 +125,20 @@ export class PolicyError extends Error {
 /**
  * @param file path of a JSON file, or undefined for the defaults alone
  * @param maxFileSize caps the default policies; a policy of the file above it is a contradiction
+ * @param hasScanner then every policy that does not say otherwise has its files scanned
  * @throws PolicyError that lists every fault of the file
  */
-export function loadUploadPolicies(file: string | undefined, maxFileSize: number): UploadPolicies {
+export function loadUploadPolicies(file: string | undefined, maxFileSize: number, hasScanner = false): UploadPolicies {
   const policies = new Map<string, UploadPolicy>();
   for (const [assetType, policy] of Object.entries(defaults)) {
-    policies.set(assetType, { assetType, ...policy, cacheControl: CACHE_CONTROL, allowUndetected: false });
+    policies.set(assetType, {
+      assetType,
+      ...policy,
+      cacheControl: CACHE_CONTROL,
+      allowUndetected: false,
+      metadata: metadataOf(assetType),
+      scan: hasScanner ? 'required' : 'off',
+    });
   }
   for (const [assetType, policy] of Object.entries(file === undefined ? {} : readPolicies(file))) {
     if (policy === null) policies.delete(assetType);
@@ -124,7 +146,14 @@ export function loadUploadPolicies(file: string | undefined, maxFileSize: number
       throw new PolicyError(
         `UPLOAD_POLICIES: ${assetType}.maxBytes is more than MAX_FILE_SIZE allows: raise MAX_FILE_SIZE or lower maxBytes`,
       );
-    } else policies.set(assetType, { assetType, ...policy });
+    } else if (policy.scan === 'required' && !hasScanner) {
+      throw new PolicyError(
+        `UPLOAD_POLICIES: ${assetType}.scan is required, but there is no scanner: set CLAMD, or let the policy say best-effort or off`,
+      );
+    } else {
+      const scan = hasScanner ? (policy.scan ?? 'required') : 'off';
+      policies.set(assetType, { assetType, metadata: metadataOf(assetType), ...policy, scan });
+    }
   }
   if (policies.size === 0) throw new PolicyError('UPLOAD_POLICIES: no policy is left, so nothing could be uploaded');
   for (const policy of policies.values()) policy.maxBytes = Math.min(policy.maxBytes, maxFileSize);

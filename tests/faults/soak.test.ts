@@ -191,7 +191,7 @@ describe('a soak under faults', { skip: s3Skip(), timeout: LIMIT }, () => {
       const seed = Math.floor(this.#random() * 1e9);
       // A server in memory gives the room of deleted objects back late: ten minutes of this must fit into it.
       const isLarge = kind >= 0.9;
-      const bytes = isLarge ? glb((6 + (seed % 3)) * MiB, seed) : png(100 + Math.floor(this.#random() * 200_000), seed);
+      const bytes = isLarge ? glb((6 + (seed % 3)) * MiB, seed) : png(130 + Math.floor(this.#random() * 200_000), seed);
       const name = isLarge ? 'm.glb' : 'p.png';
       const sha256 = createHash('sha256').update(bytes).digest('hex');
       const response = await this.#insist('PUT', `/v1/assets/raw/${name}`, {

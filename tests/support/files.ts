@@ -1,5 +1,5 @@
 /** Small sound files made in code, and large ones that cost no disk. */
-import { crc32, deflateSync } from 'node:zlib';
+import { crc32 } from 'node:zlib';
 
 function pngChunk(type: string, data: Buffer): Buffer {
   const length = Buffer.alloc(4);
@@ -11,23 +11,39 @@ function pngChunk(type: string, data: Buffer): Buffer {
 }
 
 /**
- * A sound PNG of exactly `size` bytes (at least 120), filled up by an ancillary chunk; the filling follows from `seed`,
- * so that two seeds give two digests.
+ * A sound PNG of exactly `size` bytes (at least 130) that holds nothing but its picture: it is filled up by empty blocks of
+ * compressed data (RFC 1951, 3.2.4). Its pixels follow from `seed`, so that two seeds give two digests.
  */
 export function png(size = 200, seed = 0): Buffer<ArrayBuffer> {
   const header = Buffer.alloc(13);
   header.writeUInt32BE(2, 0);
   header.writeUInt32BE(2, 4);
   header.set([8, 2, 0, 0, 0], 8);
-  const pixels = deflateSync(Buffer.alloc(2 * (1 + 2 * 3), seed % 256));
+  const rows = Buffer.alloc(2 * (1 + 2 * 3));
+  rows.writeUInt32BE(seed >>> 0, 1);
+  const sum = Buffer.alloc(4);
+  sum.writeUInt32BE(adler32(rows));
+  const pixels = Buffer.concat([Buffer.from([1, rows.length, 0, 0xff - rows.length, 0xff]), rows, sum]);
   const signature = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
-  const parts = [signature, pngChunk('IHDR', header), pngChunk('IDAT', pixels)];
-  const end = pngChunk('IEND', Buffer.alloc(0));
-  const missing = size - Buffer.concat([...parts, end]).length - 12;
-  if (missing < 4) throw new RangeError('a PNG of this size cannot be made');
-  const filling = Buffer.alloc(missing, 'stowage ');
-  filling.writeUInt32BE(seed, 0);
-  return Buffer.from(Buffer.concat([...parts.slice(0, 2), pngChunk('stOw', filling), ...parts.slice(2), end]));
+  const [begin, end] = [pngChunk('IHDR', header), pngChunk('IEND', Buffer.alloc(0))];
+  const missing = size - signature.length - begin.length - end.length - 12 - 2 - pixels.length;
+  // An empty block has five bytes, a further chunk twelve.
+  const chunks = [0, 1, 2, 3, 4].find((count) => missing >= 12 * count && (missing - 12 * count) % 5 === 0);
+  if (chunks === undefined) throw new RangeError('a PNG of this size cannot be made');
+  const empty = Buffer.alloc(missing - 12 * chunks, Buffer.from([0, 0, 0, 0xff, 0xff]));
+  const data = Buffer.concat([Buffer.from([0x78, 0x01]), empty, pixels]);
+  const more = Array.from({ length: chunks }, (_, index) => pngChunk('IDAT', data.subarray(index, index + 1)));
+  return Buffer.from(Buffer.concat([signature, begin, ...more, pngChunk('IDAT', data.subarray(chunks)), end]));
+}
+
+/** RFC 1950, section 9. */
+function adler32(bytes: Buffer): number {
+  let [a, b] = [1, 0];
+  for (const byte of bytes) {
+    a = (a + byte) % 65_521;
+    b = (b + a) % 65_521;
+  }
+  return b * 65_536 + a;
 }
 
 /** The smallest PDF that is one. */

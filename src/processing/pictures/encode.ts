@@ -17,7 +17,8 @@ import {
 
 type Format = Variant['format'];
 
-const PREVIEW_QUALITY = 80;
+/** Which look alike, by format; of PNG it says nothing. */
+const PREVIEW_QUALITY: Record<Format, number> = { webp: 80, jpeg: 80, avif: 55, png: 100 };
 /** Of what is neither the original nor a transcode. Bytes. */
 const MAX_BYTES = 4 * 2 ** 20;
 /** The hash is made of a picture no larger than this. Pixels. */
@@ -43,7 +44,7 @@ export async function previews(source: PictureSource, sizes: readonly PreviewSiz
   const decoded = () => sharp(data, { raw: { width, height, channels } });
   const encoded: EncodedPicture[] = [];
   for (const { format = 'webp', ...size } of sizes)
-    encoded.push(await encode(shrink(decoded(), size.width, size.height), format, PREVIEW_QUALITY));
+    encoded.push(await encode(shrink(decoded(), size.width, size.height), format, PREVIEW_QUALITY[format]));
   return { facts, previews: encoded, thumbHash: await thumbHash(decoded()) };
 }
 

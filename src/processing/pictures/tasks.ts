@@ -28,7 +28,7 @@ export interface PreviewSize {
   width: number;
   height: number;
   /** WebP when absent. */
-  format?: 'webp' | 'jpeg';
+  format?: Variant['format'] | undefined;
 }
 
 /** Why there is none: it would be larger than anything may be that is neither the original nor a transcode. */

@@ -79,7 +79,7 @@ async function make(
   } catch (error) {
     context.signal.throwIfAborted();
     if (!(error instanceof ToolError) || error.fault === 'aborted') throw error;
-    return { made: new Map([...claimed.keys()].map((name) => [name, error.fault])) };
+    return { made: new Map([...claimed.keys()].map((name) => [name, error.reason])) };
   }
 }
 

@@ -18,6 +18,8 @@ import {
 } from '../../idempotency/idempotency.ts';
 import { operationOf } from '../../idempotency/requests.ts';
 import { ClientGone, Problem, type ProblemType } from '../../problems.ts';
+import { metadataNotRemovable } from '../../processing/strip/problem.ts';
+import { infected } from '../../scanning/problems.ts';
 import { limitFor } from '../../validation/file-validation.ts';
 import { throughProcess, type UploadContext } from '../context.ts';
 import { recordRefusal } from '../ending.ts';
@@ -49,6 +51,8 @@ export const uploadProblems: ProblemType[] = [
   'empty-file',
   'damaged-file',
   'digest-mismatch',
+  metadataNotRemovable,
+  infected,
   'too-many-uploads',
   'overloaded',
 ];
@@ -232,8 +236,14 @@ async function fateOf(uploads: UploadsRepository, id: string): Promise<Fate> {
 async function requireSameBytes({ source }: Arrival, { body }: Answer): Promise<void> {
   const hash = createHash('sha256');
   for await (const chunk of source) hash.update(chunk);
-  const stored = body instanceof Object && 'sha256' in body ? body.sha256 : undefined;
-  if (stored !== undefined && stored !== hash.digest('hex')) throw keyOfAnotherFile();
+  const sent = sentDigestOf(body);
+  if (sent !== undefined && sent !== hash.digest('hex')) throw keyOfAnotherFile();
+}
+
+/** What is stored may be another file than what was sent. */
+function sentDigestOf(body: unknown): unknown {
+  const { sha256, original }: { sha256?: unknown; original?: unknown } = body instanceof Object ? body : {};
+  return original instanceof Object && 'sha256' in original ? original.sha256 : sha256;
 }
 
 /** And only if the same is said of it; what is said before the file is compared when the key is claimed. */

@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.ts';
 import { type Client, type ClientMeta, formDataBodySerializer, type Options as Options2, type RequestResult, type TDataShape } from './client/index.ts';
-import type { BulkChangeAssetsData, BulkChangeAssetsErrors, BulkChangeAssetsResponses, CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, CreateVariantLinkData, CreateVariantLinkErrors, CreateVariantLinkResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, DownloadDerivativeData, DownloadDerivativeErrors, DownloadDerivativeResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, FollowVariantLinkData, FollowVariantLinkErrors, FollowVariantLinkResponses, GetAssetData, GetAssetErrors, GetAssetResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetUploadData, GetUploadErrors, GetUploadResponses, GetVariantData, GetVariantErrors, GetVariantResponses, ListAssetsData, ListAssetsErrors, ListAssetsResponses, ListDerivativesData, ListDerivativesErrors, ListDerivativesResponses, ListUploadPoliciesData, ListUploadPoliciesErrors, ListUploadPoliciesResponses, ListUploadsData, ListUploadsErrors, ListUploadsResponses, RedirectToDownloadData, RedirectToDownloadErrors, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
+import type { BulkChangeAssetsData, BulkChangeAssetsErrors, BulkChangeAssetsResponses, CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, CreateVariantLinkData, CreateVariantLinkErrors, CreateVariantLinkResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, DownloadDerivativeData, DownloadDerivativeErrors, DownloadDerivativeResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, FollowVariantLinkData, FollowVariantLinkErrors, FollowVariantLinkResponses, GetAssetCodeData, GetAssetCodeErrors, GetAssetCodeResponses, GetAssetData, GetAssetErrors, GetAssetResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetProjectCodeData, GetProjectCodeErrors, GetProjectCodeResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetUploadData, GetUploadErrors, GetUploadResponses, GetVariantData, GetVariantErrors, GetVariantResponses, ListAssetsData, ListAssetsErrors, ListAssetsResponses, ListDerivativesData, ListDerivativesErrors, ListDerivativesResponses, ListUploadPoliciesData, ListUploadPoliciesErrors, ListUploadPoliciesResponses, ListUploadsData, ListUploadsErrors, ListUploadsResponses, RedirectToDownloadData, RedirectToDownloadErrors, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -440,4 +440,26 @@ export const retryJobs = <ThrowOnError extends boolean = false>(options: Options
         'Content-Type': 'application/json',
         ...options.headers
     }
+});
+
+/**
+ * Get the QR code of an asset
+ *
+ * The code of the page that the setting `APP_URL_TEMPLATE` names. Without this setting it is the code of a download link: whoever reads it can download the bytes, until `expiresIn` seconds from now, so do not print it.
+ */
+export const getAssetCode = <ThrowOnError extends boolean = false>(options: Options<GetAssetCodeData, ThrowOnError>): RequestResult<GetAssetCodeResponses, GetAssetCodeErrors, ThrowOnError> => (options.client ?? client).get<GetAssetCodeResponses, GetAssetCodeErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/assets/{id}/qr',
+    ...options
+});
+
+/**
+ * Get the QR code of a project
+ *
+ * The code of the page that the setting `PROJECT_URL_TEMPLATE` names. Projects are labels, so there is one for every valid id.
+ */
+export const getProjectCode = <ThrowOnError extends boolean = false>(options: Options<GetProjectCodeData, ThrowOnError>): RequestResult<GetProjectCodeResponses, GetProjectCodeErrors, ThrowOnError> => (options.client ?? client).get<GetProjectCodeResponses, GetProjectCodeErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/projects/{projectId}/qr',
+    ...options
 });

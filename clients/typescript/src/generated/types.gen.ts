@@ -140,7 +140,7 @@ export type QuotaChange = {
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'facts' | 'derive' | 'discard-derivative' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'scan' | 'strip' | 'facts' | 'derive' | 'discard-derivative' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -148,6 +148,8 @@ export type JobRetry = {
      */
     ids?: Array<string>;
 };
+
+export type CodeFormat = 'svg' | 'png';
 
 export type Asset = {
     /**
@@ -225,7 +227,7 @@ export type Scan = {
 };
 
 /**
- * What the virus scanner said. `not-scanned` is not clean. One of `clean`, `infected`, `not-scanned`, `off`; more may be added.
+ * What the virus scanner said. `not-scanned` is not clean; `off`: nobody asked it. One of `clean`, `infected`, `not-scanned`, `off`; more may be added.
  */
 export type ScanVerdict = string;
 
@@ -271,9 +273,19 @@ export type Facts = {
      */
     pages?: number;
     /**
+     * Of the first page as it is shown, in points (1/72 inch)
+     */
+    pageWidth?: number;
+    /**
+     * Of the first page as it is shown, in points
+     */
+    pageHeight?: number;
+    /**
      * Of a model
      */
     triangles?: number;
+    meshes?: number;
+    nodes?: number;
     materials?: number;
     animations?: number;
     boundingBox?: BoundingBox;
@@ -353,6 +365,10 @@ export type Problem = {
      * Each fault of the input
      */
     errors?: Array<ProblemError>;
+    /**
+     * What the virus scanner found, by its name; only where the type is `infected`
+     */
+    signature?: string;
     /**
      * Name this id when you ask for help
      */
@@ -554,10 +570,12 @@ export type UploadPolicy = {
      * Whether bytes of no known type are accepted under their declared type
      */
     allowUndetected: boolean;
+    metadata: MetadataPolicy;
     /**
      * Days after which assets are deleted for good; absent: never
      */
     expireAfterDays?: number;
+    scan: ScanPolicy;
 };
 
 export type AcceptedType = {
@@ -567,6 +585,16 @@ export type AcceptedType = {
      */
     extensions: Array<string>;
 };
+
+/**
+ * Whether what a file tells beside what it shows (place, camera, author) is removed before it is served. One of `keep`, `strip`; more may be added.
+ */
+export type MetadataPolicy = string;
+
+/**
+ * Whether files are scanned for viruses. `best-effort`: where that cannot be done within a day, they are served all the same. One of `required`, `best-effort`, `off`; more may be added.
+ */
+export type ScanPolicy = string;
 
 export type BulkOutcome = {
     /**
@@ -929,7 +957,7 @@ export type UploadAssetErrors = {
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request, or: The file is infected, or: The metadata of the file cannot be removed
      */
     422: Problem;
     /**
@@ -1012,7 +1040,7 @@ export type UploadAssetsErrors = {
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request, or: The file is infected, or: The metadata of the file cannot be removed
      */
     422: Problem;
     /**
@@ -1125,7 +1153,7 @@ export type UploadRawAssetErrors = {
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request, or: The file is infected, or: The metadata of the file cannot be removed
      */
     422: Problem;
     /**
@@ -1253,7 +1281,7 @@ export type CreateResumableUploadErrors = {
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request, or: The file is infected, or: The metadata of the file cannot be removed
      */
     422: Problem;
     /**
@@ -1512,7 +1540,7 @@ export type ContinueResumableUploadErrors = {
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The file is infected, or: The metadata of the file cannot be removed
      */
     422: Problem;
     /**
@@ -3664,3 +3692,186 @@ export type RetryJobsResponses = {
 };
 
 export type RetryJobsResponse = RetryJobsResponses[keyof RetryJobsResponses];
+
+export type GetAssetCodeData = {
+    body?: never;
+    headers?: {
+        /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
+         * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
+         */
+        'if-none-match'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * Media type of the picture
+         */
+        format?: CodeFormat;
+        /**
+         * Pixels on each side, with the quiet zone of 4 modules
+         */
+        size?: number;
+        /**
+         * How long a download link is valid, in seconds; at most 7 days. Codes of pages do not expire
+         */
+        expiresIn?: number;
+    };
+    url: '/v1/assets/{id}/qr';
+};
+
+export type GetAssetCodeErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The address is too long for a QR code
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetAssetCodeError = GetAssetCodeErrors[keyof GetAssetCodeErrors];
+
+export type GetAssetCodeResponses = {
+    /**
+     * The picture
+     */
+    200: Blob | File;
+};
+
+export type GetAssetCodeResponse = GetAssetCodeResponses[keyof GetAssetCodeResponses];
+
+export type GetProjectCodeData = {
+    body?: never;
+    headers?: {
+        /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
+         * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
+         */
+        'if-none-match'?: string;
+    };
+    path: {
+        /**
+         * Label by which the application groups its assets
+         */
+        projectId: string;
+    };
+    query?: {
+        /**
+         * Media type of the picture
+         */
+        format?: CodeFormat;
+        /**
+         * Pixels on each side, with the quiet zone of 4 modules
+         */
+        size?: number;
+    };
+    url: '/v1/projects/{projectId}/qr';
+};
+
+export type GetProjectCodeErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The service does not know the pages of projects
+     */
+    404: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The address is too long for a QR code
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetProjectCodeError = GetProjectCodeErrors[keyof GetProjectCodeErrors];
+
+export type GetProjectCodeResponses = {
+    /**
+     * The picture
+     */
+    200: Blob | File;
+};
+
+export type GetProjectCodeResponse = GetProjectCodeResponses[keyof GetProjectCodeResponses];

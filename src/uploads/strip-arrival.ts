@@ -1,0 +1,39 @@
+/**
+ * Metadata of files on their way in: a file that lies in memory as a whole loses it before it is stored, so that no store
+ * ever has it. What is larger waits for the step `strip`.
+ */
+import type { ProcessingRecord } from '../database/tables/processing-record.ts';
+import { notRemovable } from '../processing/strip/problem.ts';
+import { canStrip, stripInPlace, Unstrippable } from '../processing/strip/strip.ts';
+import type { PartWriter } from '../storage/part-writer.ts';
+import type { ValidatedType } from '../validation/file-validation.ts';
+import type { UploadPolicies } from '../validation/upload-policies.ts';
+
+export interface StrippedArrival {
+  /** Whether something was taken out. */
+  isChanged: boolean;
+  /** That the step need not be done again. */
+  ended: ProcessingRecord;
+}
+
+/**
+ * @param assetTypeMayFollow another policy may still be chosen; then all that may be must agree
+ * @returns undefined when nothing was decided: the step will do it, where the policy wants it
+ * @throws Problem metadata-not-removable
+ */
+export function stripArrival(
+  writer: PartWriter,
+  policies: UploadPolicies,
+  { mediaType, policy }: ValidatedType,
+  assetTypeMayFollow: boolean,
+): StrippedArrival | undefined {
+  const possible = assetTypeMayFollow ? policies.all.filter((each) => each.mediaTypes.includes(mediaType)) : [policy];
+  if (!canStrip(mediaType) || possible.some(({ metadata }) => metadata === 'keep') || !writer.isInMemory)
+    return undefined;
+  try {
+    const isChanged = writer.rewrite((bytes) => stripInPlace(bytes, mediaType));
+    return { isChanged, ended: { strip: { state: 'done', at: new Date().toISOString() } } };
+  } catch (error) {
+    throw error instanceof Unstrippable ? notRemovable(error) : error;
+  }
+}
