@@ -7,6 +7,7 @@ import { MAX_PARTS } from '../storage/object-store.ts';
 import { metered } from './metered-source.ts';
 import { UploadsRepository } from './repository.ts';
 import { UploadSessionsRepository } from './session-repository.ts';
+import { ShortTurns } from './short-turns.ts';
 
 /** A disk gains nothing from more, and memory is saved. */
 const DISK_PARTS_IN_FLIGHT = 2;
@@ -29,6 +30,7 @@ export interface UploadContext extends Pick<Core, Shared> {
   uploads: UploadsRepository;
   sessions: UploadSessionsRepository;
   quotas: QuotasRepository;
+  shortTurns: ShortTurns;
   onOutcome(outcome: UploadOutcome, bytes: number): void;
 }
 
@@ -40,6 +42,7 @@ export function uploadContext(core: Core): UploadContext {
     uploads: uploadsRepository(core, database),
     sessions: new UploadSessionsRepository(database),
     quotas: new QuotasRepository(database, config.DEFAULT_QUOTA),
+    shortTurns: new ShortTurns(),
     onOutcome: (outcome, bytes) => core.metrics.upload(outcome, bytes),
   };
 }
