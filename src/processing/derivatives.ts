@@ -360,7 +360,7 @@ export class DerivativesRepository {
     await this.#send(transaction, [{ id }]);
   }
 
-  async findDiscarded(ids: readonly string[]): Promise<id: string; objectKey: string; size: number | null []> {
+  async findDiscarded(ids: readonly string[]): Promise<{ id: string; objectKey: string; size: number | null }[]> {
     return (await this.#handle.database.run(findDiscarded, { ids })).rows;
   }
 

@@ -11,6 +11,7 @@ import { MAX_PARTS } from '../storage/object-store.ts';
 import { metered } from './metered-source.ts';
 import { UploadsRepository } from './repository.ts';
 import { UploadSessionsRepository } from './session-repository.ts';
+import { ShortTurns } from './short-turns.ts';
 
 /** A disk gains nothing from more, and memory is saved. */
 const DISK_PARTS_IN_FLIGHT = 2;
@@ -39,6 +40,7 @@ export interface UploadContext extends Pick<Core, Shared> {
   scanner?: Scanner | undefined;
   /** Absent where no facts are read. */
   readFacts?: ReadFactsOnArrival | undefined;
+  shortTurns: ShortTurns;
   onOutcome(outcome: UploadOutcome, bytes: number): void;
 }
 
@@ -53,6 +55,7 @@ export function uploadContext(core: Core): UploadContext {
     rules: stepRules(core),
     scanner: scannerOf(core),
     readFacts: factsOnArrival(core),
+    shortTurns: new ShortTurns(),
     onOutcome: (outcome, bytes) => core.metrics.upload(outcome, bytes),
   };
 }
