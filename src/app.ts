@@ -13,6 +13,7 @@ import { reconciliation } from './reconciliation/index.ts';
 import { rescans } from './rescans/index.ts';
 import { scanning } from './scanning/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
+import { transcodes } from './transcodes/index.ts';
 import { uploads } from './uploads/index.ts';
 import { usage } from './usage/index.ts';
 import { variants } from './variants/index.ts';
@@ -25,6 +26,7 @@ export const features: readonly Feature<Core>[] = [
   assets,
   processing,
   variants,
+  transcodes,
   quotas,
   usage,
   administration,

@@ -9,20 +9,24 @@ import { ToolError } from '../tools/tool-error.ts';
 import { popplerFacts, popplerPage } from './poppler.ts';
 import type { PagePicture, PdfFacts, PdfTask } from './tasks.ts';
 
-/** Seconds for PDFium. */
-const LIMIT = 15;
+/**
+ * Seconds until a program is killed. No page of an honest document needs a tenth of it, but every engine has files that hold it:
+ * 16 million operators in 0.7 MB take 12 s, a form that draws itself takes PDFium forever.
+ */
+const LIMIT = 12;
 const QUALITY = 82;
 
-export const documentMaker: Maker = {
+/** @param seconds for each thing that is asked of a program */
+export const documentMakerWithin = (seconds: number): Maker => ({
   accepts: (mediaType) => mediaType === 'application/pdf',
 
   readFacts: async (work) => {
     const { tools, file, signal } = work;
     const sandbox = await tools.sandbox;
     const facts = sandbox.has('pdfinfo')
-      ? await popplerFacts(sandbox, file.path, signal)
-      : await ask<PdfFacts>(work, { kind: 'facts', path: file.path });
-    return { facts: { ...facts } };
+      ? await popplerFacts(sandbox, file.path, { seconds, signal })
+      : await ask<PdfFacts>(work, { kind: 'facts', path: file.path }, seconds);
+    return { facts: rounded(facts) };
   },
 
   defaults: () => ({ thumbnail: {} }),
@@ -32,30 +36,42 @@ export const documentMaker: Maker = {
     const options = { signal: work.signal, callerId: work.asset.ownerId };
     for (const [name, { format = 'webp', ...size }] of wanted) {
       if (name !== 'thumbnail') continue;
-      const page = await drawPage(work, Math.max(size.width, size.height));
+      const page = await drawPage(work, Math.max(size.width, size.height), seconds);
       const look = { ...size, fit: 'inside' as const, quality: QUALITY, format };
       const { bytes, ...picture } = await work.tools.pictures.variant(page, look, options);
       made.set(name, { ...picture, content: bytes });
     }
     return { made };
   },
-};
+});
+
+export const documentMaker = documentMakerWithin(LIMIT);
 
 /** @param side pixels of its longer side */
-async function drawPage(work: MakerWork, side: number): Promise<PictureSource> {
+async function drawPage(work: MakerWork, side: number, seconds: number): Promise<PictureSource> {
   const { tools, file, signal } = work;
   const sandbox = await tools.sandbox;
   if (!sandbox.has('pdftoppm')) {
-    const page = await ask<PagePicture>(work, { kind: 'page', path: file.path, side });
+    const page = await ask<PagePicture>(work, { kind: 'page', path: file.path, side }, seconds);
     return { ...page, channels: 4 };
   }
-  const path = await popplerPage(sandbox, file, side, signal);
+  const path = await popplerPage(sandbox, file, side, { seconds, signal });
   await access(path).catch(() => {
     throw new ToolError('refused', 'pdftoppm wrote no picture');
   });
   return path;
 }
 
-function ask<T>({ tools, asset, signal }: MakerWork, input: PdfTask): Promise<T> {
-  return tools.pool.run<T>({ module: 'pdf', input }, { seconds: LIMIT, signal, callerId: asset.ownerId });
+function ask<T>({ tools, asset, signal }: MakerWork, input: PdfTask, seconds: number): Promise<T> {
+  return tools.pool.run<T>({ module: 'pdf', input }, { seconds, signal, callerId: asset.ownerId });
+}
+
+/** Points, of which hundredths are enough. */
+function rounded({ pages, pageWidth, pageHeight }: PdfFacts): PdfFacts {
+  const hundredths = (points: number) => Math.round(points * 100) / 100;
+  return {
+    pages,
+    ...(pageWidth !== undefined && { pageWidth: hundredths(pageWidth) }),
+    ...(pageHeight !== undefined && { pageHeight: hundredths(pageHeight) }),
+  };
 }

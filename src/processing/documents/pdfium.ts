@@ -21,7 +21,7 @@ class Unreadable extends Error {
   }
 }
 
-/** Made by the first task, and anew after one that went wrong: its memory may be damaged. */
+/** Made by the first task. */
 let engine: Promise<WrappedPdfiumModule> | undefined;
 
 async function start(): Promise<WrappedPdfiumModule> {
@@ -96,8 +96,9 @@ async function withDocument<T>(path: string, use: (pdfium: WrappedPdfiumModule, 
   try {
     return open(await engine, bytes, use);
   } catch (error) {
-    if (!(error instanceof Unreadable)) engine = undefined;
-    throw error;
+    if (error instanceof Unreadable) throw error;
+    // It calls abort() when it gets no memory. What it holds stays taken, so the process is replaced, as after any lack of memory.
+    throw new Error('PDFium gave up, as it does when it is out of memory');
   }
 }
 

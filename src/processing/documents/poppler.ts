@@ -1,23 +1,27 @@
 /** PDFs by the programs of poppler, which run in the sandbox. */
 import { join } from 'node:path';
-import { asText, type Program, type Sandbox, ToolError, type ToolLimits } from '../tools/sandbox.ts';
+import { asText, type Sandbox, ToolError, type ToolLimits } from '../tools/sandbox.ts';
 import type { PdfFacts } from './tasks.ts';
 
-/**
- * No page needs a hundredth of it, but every engine has a file that holds it for as long as it may: 16 million operators in 0.7 MB take
- * 12 s, a form that draws itself takes for ever.
- */
-const limits: Partial<ToolLimits> = {
-  seconds: 12,
-  cpuSeconds: 10,
+export interface PopplerOptions {
+  seconds: number;
+  signal: AbortSignal;
+}
+
+const limitsOf = (seconds: number): Partial<ToolLimits> => ({
+  seconds,
+  cpuSeconds: seconds,
   memory: 512 * 1024 * 1024,
   fileSize: 64 * 1024 * 1024,
   output: 1024 * 1024,
-};
+});
 
-export async function popplerFacts(sandbox: Sandbox, path: string, signal: AbortSignal): Promise<PdfFacts> {
+export async function popplerFacts(sandbox: Sandbox, path: string, options: PopplerOptions): Promise<PdfFacts> {
   const text = await refusing(() =>
-    sandbox.run({ program: 'pdfinfo', args: [path], input: path, limits, signal }, asText),
+    sandbox.run(
+      { program: 'pdfinfo', args: [path], input: path, limits: limitsOf(options.seconds), signal: options.signal },
+      asText,
+    ),
   );
   const pages = Number(lastOf(text, /^Pages: +(\d+)$/gm)?.[1]);
   if (!Number.isSafeInteger(pages)) throw new ToolError('refused', 'pdfinfo tells no number of pages');
@@ -42,10 +46,11 @@ export async function popplerPage(
   sandbox: Sandbox,
   { path, directory }: { path: string; directory: string },
   side: number,
-  signal: AbortSignal,
+  { seconds, signal }: PopplerOptions,
 ): Promise<string> {
   const args = ['-f', '1', '-l', '1', '-singlefile', '-scale-to', String(side), '-png', path, join(directory, 'page')];
-  const run = { program: 'pdftoppm' as Program, args, input: path, outputDirectory: directory, limits, signal };
+  const limits = limitsOf(seconds);
+  const run = { program: 'pdftoppm', args, input: path, outputDirectory: directory, limits, signal } as const;
   await refusing(() => sandbox.run(run, asText));
   return join(directory, 'page.png');
 }

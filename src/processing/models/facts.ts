@@ -53,8 +53,12 @@ function boxOf(gltf: Gltf, instances: Instance[]): { min: Vector; max: Vector } 
   const [x1 = 0, y1 = 0, z1 = 0] = high;
   // A matrix may hold numbers that lead nowhere; JSON has no word for what comes of them.
   if (![x0, y0, z0, x1, y1, z1].every(Number.isFinite)) return undefined;
-  return { min: [x0, y0, z0], max: [x1, y1, z1] };
+  return { min: rounded([x0, y0, z0]), max: rounded([x1, y1, z1]) };
 }
+
+/** The file has numbers of single precision; what comes behind it is noise of the calculation. */
+const rounded = ([x, y, z]: Vector): Vector => [digits(x), digits(y), digits(z)];
+const digits = (value: number) => Number(value.toPrecision(7));
 
 /** What normalized integers are divided by (section 3.6.2.2). */
 const ranges = new Map([

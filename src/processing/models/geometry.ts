@@ -76,10 +76,16 @@ async function readTriangles(
 ): Promise<Uint32Array> {
   const corners =
     primitive.indices === undefined
-      ? Uint32Array.from({ length: vertices }, (_, corner) => corner)
+      ? inOrder(vertices)
       : await readIntegers(glb, primitive.indices, 1, limits.triangles * 3);
   for (const corner of corners) if (corner >= vertices) throw damaged(`there is no vertex ${corner}`);
   return trianglesOf(primitive.mode, corners);
+}
+
+function inOrder(vertices: number): Uint32Array {
+  const corners = new Uint32Array(vertices);
+  for (let corner = 0; corner < vertices; corner++) corners[corner] = corner;
+  return corners;
 }
 
 /** Primitives often share their vertices, so those of a node are kept until the next node. */

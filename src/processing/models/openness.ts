@@ -5,7 +5,8 @@
 import type { Camera } from './camera.ts';
 import { NORMAL, SURFACE_SIZE } from './surface.ts';
 
-const SAMPLES = 10;
+/** Of each sample of a pixel, of which there are four or nine. */
+const SAMPLES = 5;
 /** Share of the model's size within which things darken each other. */
 const REACH = 0.16;
 const STRENGTH = 1.5;
@@ -43,15 +44,15 @@ export class Openness {
     const normal = pixel * SURFACE_SIZE + NORMAL;
     const [nx, ny, nz] = [surfaces[normal] ?? 0, surfaces[normal + 1] ?? 0, surfaces[normal + 2] ?? 0];
     const pixels = this.#camera.pixelsAt(near) * this.#reach;
-    // Neighbouring pixels look in other directions, and are averaged afterwards.
-    const turn = (((x * 7 + y * 13) % 9) / 9) * Math.PI * 2;
+    // The samples of a pixel look in other directions each, and are averaged afterwards.
+    const turn = (((x % 3) * 3 + (y % 3)) / 9) * Math.PI * 2;
     let closed = 0;
     for (let i = 0; i < SAMPLES; i++) {
       const angle = turn + i * 2.399963;
       const length = pixels * Math.sqrt((i + 0.5) / SAMPLES);
       if (!this.#placeOf(Math.round(x + length * Math.cos(angle)), Math.round(y + length * Math.sin(angle)))) continue;
       const [dx, dy, dz] = [(this.#place[0] ?? 0) - px, (this.#place[1] ?? 0) - py, (this.#place[2] ?? 0) - pz];
-      const distance = Math.hypot(dx, dy, dz) || 1;
+      const distance = Math.sqrt(dx * dx + dy * dy + dz * dz) || 1;
       const above = (dx * nx + dy * ny + dz * nz) / distance - BIAS;
       if (above > 0) closed += above * Math.max(0, 1 - distance / (this.#reach * 1.6));
     }
@@ -64,9 +65,11 @@ export class Openness {
     if (x < 0 || y < 0 || x >= width || y >= height) return false;
     const near = nearness[y * width + x] ?? 0;
     if (near === 0) return false;
-    const ray = this.#camera.rayThrough(x + 0.5, y + 0.5);
+    const [rayX, rayY, rayZ] = this.#camera.rayThrough(x + 0.5, y + 0.5);
     const { eye } = this.#camera;
-    for (let k = 0; k < 3; k++) this.#place[k] = (eye[k] ?? 0) + (ray[k] ?? 0) / near;
+    this.#place[0] = eye[0] + rayX / near;
+    this.#place[1] = eye[1] + rayY / near;
+    this.#place[2] = eye[2] + rayZ / near;
     return true;
   }
 }

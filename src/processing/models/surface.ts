@@ -130,7 +130,7 @@ export class Surface {
       y = this.#between(normals, 3, 1, b0, b1, b2) * this.#turned;
       z = this.#between(normals, 3, 2, b0, b1, b2) * this.#turned;
     }
-    const length = Math.hypot(x, y, z) || 1;
+    const length = Math.sqrt(x * x + y * y + z * z) || 1;
     this.seen[NORMAL] = x / length;
     this.seen[NORMAL + 1] = y / length;
     this.seen[NORMAL + 2] = z / length;
