@@ -5,15 +5,17 @@
  *   service.js          the service and all packages that it uses
  *   main.js             the entry: turns the compile cache on and loads service.js
  *   compile.js          fills the compile cache
+ *   workers/            what runs in processes of its own, because it reads bytes that nobody trusts
  *
  * With `--whole` it is complete without any package, as the image needs it. That takes half as long again:
  *
+ *   node_modules/       packages of workers that are more than JavaScript
  *   reference-page.js   the page of /docs, 4 MB, loaded when somebody asks for it; else it is loaded from its package
  *   migrate.js, doctor.js, reconcile.js, setup-bucket.js   the commands of these names, each with what it uses
  */
-import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { isBuiltin } from 'node:module';
-import { basename, join } from 'node:path';
+import { basename, dirname, join, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { build, type Plugin } from 'esbuild';
@@ -23,6 +25,10 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const REFERENCE_PAGE = '@scalar/fastify-api-reference';
 /** pg asks for it when somebody uses `pg.native`, which nobody does. */
 const NEVER_INSTALLED = 'pg-native';
+
+const WORKERS = 'src/processing/tools/workers';
+/** Packages that hold libraries or WebAssembly in files beside their modules. */
+const NOT_BUNDLED = ['sharp', 'libheif-js', '@embedpdf/pdfium'];
 
 /** What operators run beside the service. */
 const commands = ['migrate', 'doctor', 'reconcile', 'setup-bucket'].map((name) => [name, `scripts/${name}.ts`]);
@@ -44,6 +50,7 @@ export async function buildService(directory: string, { whole }: { whole: boolea
       main: 'src/main.js',
       service: 'src/process.ts',
       compile: 'scripts/compile.ts',
+      ...workers(),
       ...(whole && { 'reference-page': REFERENCE_PAGE, ...Object.fromEntries(commands) }),
     },
     outdir: directory,
@@ -54,7 +61,7 @@ export async function buildService(directory: string, { whole }: { whole: boolea
     format: 'esm',
     // AWS publishes its packages in both forms. Of ES modules, what nobody uses is left out: 3 MiB of memory.
     mainFields: ['module', 'main'],
-    external: whole ? [NEVER_INSTALLED] : [NEVER_INSTALLED, REFERENCE_PAGE],
+    external: [NEVER_INSTALLED, ...NOT_BUNDLED, ...(whole ? [] : [REFERENCE_PAGE])],
     plugins: [separateFiles(whole ? { ...files, [REFERENCE_PAGE]: 'reference-page' } : files)],
     banner: { js: require },
     metafile: true,
@@ -66,13 +73,31 @@ export async function buildService(directory: string, { whole }: { whole: boolea
     sourcemap: true,
     sourcesContent: false,
   });
-  mkdirSync(directory, { recursive: true });
   for (const { path, contents } of outputFiles) replace(path, contents);
-  const written = new Set(outputFiles.map(({ path }) => basename(path)));
+  const written = new Set(outputFiles.map(({ path }) => relative(directory, path).split(sep)[0]));
   for (const name of readdirSync(directory)) if (!written.has(name)) rmSync(join(directory, name), { recursive: true });
+  if (whole) for (const name of NOT_BUNDLED) copyPackage(name, join(directory, 'node_modules'));
   const imports = Object.values(metafile.outputs).flatMap((output) => output.imports);
   const packages = imports.filter(({ path, external }) => external && !path.startsWith('.') && !isBuiltin(path));
   return [...new Set(packages.map(({ path }) => path))];
+}
+
+function workers(): Record<string, string> {
+  const modules = readdirSync(join(root, WORKERS)).filter((file) => file !== 'serve.ts');
+  return Object.fromEntries(modules.map((file) => [`workers/${basename(file, '.ts')}`, `${WORKERS}/${file}`]));
+}
+
+/** With the packages that it needs, as far as they are installed: of those for several systems, one is. */
+function copyPackage(name: string, directory: string): void {
+  const source = join(root, 'node_modules', name);
+  const target = join(directory, name);
+  if (!existsSync(source) || existsSync(target)) return;
+  cpSync(source, target, { recursive: true, filter: (path) => !path.endsWith('.map') });
+  const manifest: unknown = JSON.parse(readFileSync(join(source, 'package.json'), 'utf8'));
+  for (const field of ['dependencies', 'optionalDependencies']) {
+    const needed: unknown = manifest instanceof Object ? Reflect.get(manifest, field) : undefined;
+    for (const other of Object.keys(needed ?? {})) copyPackage(other, directory);
+  }
 }
 
 function separateFiles(names: Record<string, string>): Plugin {
@@ -89,6 +114,7 @@ function separateFiles(names: Record<string, string>): Plugin {
 
 /** A service that runs from this directory may read the file at any time: it never finds half of one. */
 function replace(path: string, contents: Uint8Array): void {
+  mkdirSync(dirname(path), { recursive: true });
   const written = `${path}.${process.pid}`;
   writeFileSync(written, contents);
   renameSync(written, path);

@@ -7,21 +7,29 @@ import type { Feature } from './feature.ts';
 import { idempotency } from './idempotency/index.ts';
 import { policies } from './policies/index.ts';
 import { processing } from './processing/index.ts';
+import { qr } from './qr/index.ts';
 import { quotas } from './quotas/index.ts';
 import { reconciliation } from './reconciliation/index.ts';
+import { scanning } from './scanning/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
+import { transcodes } from './transcodes/index.ts';
 import { uploads } from './uploads/index.ts';
 import { usage } from './usage/index.ts';
+import { variants } from './variants/index.ts';
 
 export const features: readonly Feature<Core>[] = [
   uploads,
+  scanning,
   policies,
   assets,
   processing,
+  variants,
+  transcodes,
   quotas,
   usage,
   administration,
   reconciliation,
+  qr,
   idempotency,
   audit,
 ];

@@ -9,6 +9,7 @@ import type { AuditAction } from './database/audit.ts';
 import type { Executor } from './database/client.ts';
 import type { EventReference } from './database/outbox.ts';
 import type { Check } from './doctor/check.ts';
+import type { Ability } from './http/health.ts';
 import type { Gauge } from './http/metrics.ts';
 import type { App, Tag } from './http/openapi.ts';
 import type { Job } from './jobs/job.ts';
@@ -32,6 +33,8 @@ export interface Feature<Core = unknown> {
   gauges?(core: Core): readonly Gauge[];
   /** What `npm run doctor` tries out. */
   checks?(core: Core): readonly Check[];
+  /** What it can do only where programs are installed; told by `/health` and at the start. */
+  abilities?(core: Core): Promise<readonly Ability[]>;
   /** Ends what it holds; called once, after the last request and before the job queue stops. */
   close?(core: Core): void | Promise<void>;
 }

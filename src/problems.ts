@@ -20,6 +20,7 @@ const catalogue = {
   'not-found': { status: 404, title: 'There is no such resource' },
   'derivative-unavailable': { status: 404, title: 'The derivative is not there and cannot be made' },
   'method-not-allowed': { status: 405, title: 'The resource does not have this method' },
+  'not-acceptable': { status: 406, title: 'The client takes none of the formats there are' },
   'request-timeout': { status: 408, title: 'The request was too slow' },
   'request-in-progress': { status: 409, title: 'A request with this Idempotency-Key is still running' },
   'wrong-state': { status: 409, title: 'The state of the asset does not allow this' },
@@ -105,6 +106,8 @@ export interface ProblemOptions {
   /** Whole seconds; becomes Retry-After (RFC 9110 section 10.2.3). */
   retryAfter?: number;
   headers?: Record<string, string>;
+  /** Of what was found in an infected file; a member of the document (RFC 9457 section 3.2). */
+  signature?: string;
   cause?: unknown;
 }
 
@@ -132,13 +135,14 @@ export class Problem extends Error {
   }
 
   toDocument(requestId: string): ProblemDocument {
-    const { detail, errors } = this.options;
+    const { detail, errors, signature } = this.options;
     return {
       type: problemUri(this.type),
       title: problemTitle(this.type),
       status: this.status,
       ...(detail !== undefined && { detail }),
       ...(errors && errors.length > 0 && { errors }),
+      ...(signature !== undefined && { signature }),
       requestId,
     };
   }
@@ -203,6 +207,10 @@ export const problemDocument = z
       )
       .optional()
       .meta({ description: 'Each fault of the input' }),
+    signature: z
+      .string()
+      .optional()
+      .meta({ description: 'What the virus scanner found, by its name; only where the type is `infected`' }),
     requestId: z.string().meta({ description: 'Name this id when you ask for help' }),
   })
   .meta({ id: 'Problem' });

@@ -15,6 +15,7 @@ import { examine } from './doctor/check.ts';
 import { databaseChecks } from './doctor/database-checks.ts';
 import { explainStore } from './doctor/s3-checks.ts';
 import { storeChecks } from './doctor/store-checks.ts';
+import type { Ability } from './http/health.ts';
 import { LogThrottle } from './http/log-throttle.ts';
 import { Metrics } from './http/metrics.ts';
 import { prettyLine } from './http/pretty-log.ts';
@@ -88,8 +89,12 @@ async function start(): Promise<void> {
   const port = typeof address === 'object' && address ? address.port : config.PORT;
   if (config.PUBLIC_URL === undefined) base = `http://${hostForUrl(config.HOST)}:${port}`;
   logger.info({ host: config.HOST, port }, 'listening');
+  const missing = (await service.abilities()).filter(({ works }) => !works);
+  if (missing.length > 0) logger.warn({ missing }, 'some programs are missing; npm run doctor tells more');
   if (config.LOG_LEVEL === 'silent') return;
-  process.stderr.write(fault === undefined ? welcome(base, config) : `\n  Stowage is not ready yet: ${fault}.\n\n`);
+  process.stderr.write(
+    fault === undefined ? welcome(base, config, missing) : `\n  Stowage is not ready yet: ${fault}.\n\n`,
+  );
 }
 
 /**
@@ -172,8 +177,10 @@ function hostForUrl(host: string): string {
   return name.includes(':') ? `[${name}]` : name;
 }
 
-function welcome(base: string, config: Config): string {
-  if (config.ROLE === 'worker') return '\n  Stowage is ready: this process runs jobs and serves no requests.\n\n';
+function welcome(base: string, config: Config, missing: readonly Ability[]): string {
+  const lost = missing.map(({ name, lost, remedy }) => `\n  Missing: ${name}. So ${lost}. Remedy: ${remedy}.`);
+  if (config.ROLE === 'worker')
+    return `\n  Stowage is ready: this process runs jobs and serves no requests.\n${lost.join('')}\n`;
   const token = config.developmentMode ? '' : " -H 'authorization: Bearer TOKEN'";
   return `
   Stowage is ready.
@@ -181,7 +188,7 @@ function welcome(base: string, config: Config): string {
     API        ${base}/v1/assets
     Reference  ${base}/docs
     Try        curl${token} -F file=@photo.jpg ${base}/v1/assets
-${config.developmentMode ? '\n  Development mode: no keys are configured, so every caller on this machine is trusted.\n' : ''}
+${config.developmentMode ? '\n  Development mode: no keys are configured, so every caller on this machine is trusted.\n' : ''}${lost.join('')}
 `;
 }
 

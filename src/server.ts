@@ -16,12 +16,13 @@ import { Connections } from './http/connections.ts';
 import { admitLocalOnly, CrossOrigin } from './http/cross-origin.ts';
 import { documentation } from './http/documentation.ts';
 import { answerParserError, answerTimeout, installErrorHandler } from './http/error-handler.ts';
-import { healthRoutes } from './http/health.ts';
+import { type Ability, healthRoutes } from './http/health.ts';
 import { answerUnknown, KnownPaths } from './http/known-paths.ts';
 import { metricsRoute } from './http/metrics.ts';
 import { type App, useZod } from './http/openapi.ts';
 import { limitRequests } from './http/rate-limit.ts';
 import { RefusalLimit } from './http/refusal-limit.ts';
+import { RefusalPace } from './http/refusal-pace.ts';
 import { logRequests, requestIdOf } from './http/request-log.ts';
 import { checkRequests } from './http/well-formed.ts';
 import { honourIdempotencyKeys } from './idempotency/requests.ts';
@@ -47,6 +48,8 @@ export interface Service {
   startDraining(): void;
   /** No connection is accepted any more; what is under way goes on. */
   stopAccepting(): Promise<void>;
+  /** Of all features. */
+  abilities(): Promise<readonly Ability[]>;
   writeOpenApi(): Promise<object>;
 }
 
@@ -60,6 +63,7 @@ export async function buildServer(
   let draining = false;
   const crossOrigin = new CrossOrigin(config.CORS_ORIGINS);
   const refusals = new RefusalLimit(config.REFUSALS_PER_MINUTE);
+  const pace = new RefusalPace();
   const bodies = new BodyRate({
     minimumRate: config.MIN_UPLOAD_RATE,
     grace: config.BODY_TIMEOUT,
@@ -78,7 +82,7 @@ export async function buildServer(
   honourIdempotencyKeys(app, core.idempotency);
   const write = useZod(app, checkAnswers);
   const paths = new KnownPaths(app);
-  installErrorHandler(app);
+  installErrorHandler(app, pace);
   logRequests(app, metrics);
   crossOrigin.install(app, paths);
   await app.register(helmet, {
@@ -98,6 +102,7 @@ export async function buildServer(
 
   if (config.ROLE !== 'worker')
     for (const feature of features) await app.register(async (scope) => feature.routes?.(scope as App, core));
+  const abilities = async () => (await Promise.all(features.map((feature) => feature.abilities?.(core) ?? []))).flat();
   healthRoutes(app, {
     version,
     draining: () => draining,
@@ -105,6 +110,7 @@ export async function buildServer(
       database: () => ping(database.database),
       objectStore: (signal) => store.check({ signal }),
     },
+    abilities,
   });
   metricsRoute(app, metrics, config.METRICS_TOKEN);
   const writeOpenApi = documentation(app, { write, version, tags: features.flatMap(({ tags = [] }) => tags) });
@@ -114,8 +120,10 @@ export async function buildServer(
     startDraining: () => {
       draining = true;
       connections.startDraining();
+      pace.end();
     },
     stopAccepting: () => connections.stopAccepting(),
+    abilities,
     writeOpenApi,
   };
 }

@@ -1,8 +1,9 @@
 /** What comes before anything is opened: a faulty configuration ends the process at once, with all its faults. */
 import { existsSync } from 'node:fs';
-import { type Config, ConfigError, loadConfig, settings } from './config.ts';
+import { type Config, ConfigError, loadConfig, settings, settingsIn } from './config.ts';
 import { type Feature, settingsOf } from './feature.ts';
 import { requireStrippable } from './processing/strip/policies.ts';
+import { scanSettings } from './scanning/settings.ts';
 import { misspelled } from './unknown-variables.ts';
 import { loadUploadPolicies, PolicyError, type UploadPolicies } from './validation/upload-policies.ts';
 
@@ -23,7 +24,9 @@ export function readConfiguration(features: readonly Feature<never>[]): Startup 
     const config = loadConfig(process.env, more);
     for (const [given, meant] of misspelled(Object.keys(process.env), Object.keys({ ...settings, ...more })))
       process.stderr.write(`Warning: ${given} is no setting of Stowage and has no effect. Did you mean ${meant}?\n`);
-    return { config, policies: requireStrippable(loadUploadPolicies(config.UPLOAD_POLICIES, config.MAX_FILE_SIZE)) };
+    const hasScanner = settingsIn(config, scanSettings).CLAMD !== undefined;
+    const policies = loadUploadPolicies(config.UPLOAD_POLICIES, config.MAX_FILE_SIZE, hasScanner);
+    return { config, policies: requireStrippable(policies) };
   } catch (error) {
     if (!(error instanceof ConfigError || error instanceof PolicyError)) throw error;
     process.stderr.write(`${error.message}\n`);

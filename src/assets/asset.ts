@@ -147,8 +147,10 @@ export function toDocument(asset: Asset): AssetDocument {
  * changed is before the point, and what processing has found out since behind it: see `isOfVersion`.
  */
 export function recordTag(asset: Asset): string {
-  const { id, version, verifiedBytes, processing } = asset;
-  const progress = [verifiedBytes, processing && JSON.stringify(processing)].filter((part) => part !== undefined);
+  const { id, version, verifiedBytes, scan, processing } = asset;
+  const progress = [verifiedBytes, scan?.at, processing && JSON.stringify(processing)].filter(
+    (part) => part !== undefined,
+  );
   const suffix = progress.length === 0 ? '' : `.${shortDigest(progress.join()).slice(0, 8)}`;
   return `"${shortDigest(`${id}.${version}`)}${suffix}"`;
 }

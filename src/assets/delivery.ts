@@ -30,8 +30,12 @@ export interface Delivery {
   lastModified: Date;
   /** Content-Type, Content-Disposition, Cache-Control and whatever else belongs to the bytes. */
   headers: Record<string, string>;
+  /** Aborted when the client has gone; made here when absent. */
+  signal?: AbortSignal;
   /** Awaited before bytes are sent; not for HEAD, 304 or refusals. */
   beforeBytes?: () => Promise<void>;
+  /** Makes an object that is not there again, where that is possible. @returns its key; it must have the same bytes */
+  onMissing?: () => Promise<string | undefined>;
   /** Told the number of bytes when they were all sent. */
   onSent?: (bytes: number) => void;
 }
@@ -86,14 +90,15 @@ export async function deliver(request: FastifyRequest, reply: FastifyReply, deli
     reply.code(206).header('content-range', `bytes ${range.first}-${range.last}/${delivery.size}`);
   if (request.method === 'HEAD') return reply.send();
 
-  const gone = new AbortController();
-  reply.raw.once('close', () => gone.abort(new ClientGone('the client has gone')));
-  await delivery.places.enter(delivery.callerId, reply, gone.signal);
+  const { signal = signalOf(reply) } = delivery;
+  await delivery.places.enter(delivery.callerId, reply, signal);
   await delivery.beforeBytes?.();
-  const body = await delivery.store.get(delivery.key, {
-    signal: gone.signal,
-    ...(range.kind === 'range' && { range }),
-  });
+  const open = (key: string) => delivery.store.get(key, { signal, ...(range.kind === 'range' && { range }) });
+  const madeAgain = async () => {
+    const key = await delivery.onMissing?.();
+    return key === undefined ? undefined : open(key);
+  };
+  const body = (await open(delivery.key)) ?? (await madeAgain());
   if (!body || body.length !== length) {
     body?.stream.destroy();
     request.log.error(
@@ -105,6 +110,13 @@ export async function deliver(request: FastifyRequest, reply: FastifyReply, deli
   watch(body.stream, reply);
   reply.raw.once('finish', () => delivery.onSent?.(length));
   return reply.send(freeing(body.stream));
+}
+
+/** Aborted when the connection of the answer is closed. */
+export function signalOf({ raw }: FastifyReply): AbortSignal {
+  const gone = new AbortController();
+  raw.once('close', () => gone.abort(new ClientGone('the client has gone')));
+  return gone.signal;
 }
 
 /** Gives up a store that sends nothing while it is waited for: when the client has all that came. */

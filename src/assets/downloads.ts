@@ -48,18 +48,20 @@ const disposition = z
       'Whether browsers show or save the file. `inline` is possible for images, audio and video; everything else is an attachment',
   });
 
+export const expiresIn = z
+  .string()
+  .regex(/^\d{1,6}$/, `must be 1 to ${MAX_LINK}`)
+  .transform(Number)
+  .refine((n) => n >= 1 && n <= MAX_LINK, `must be 1 to ${MAX_LINK}`)
+  .optional()
+  .meta({
+    override: { type: 'integer', minimum: 1, maximum: MAX_LINK },
+    description: 'How long the link is valid, in seconds; at most 7 days',
+    example: 3600,
+  });
+
 const linkQuery = z.strictObject({
-  expiresIn: z
-    .string()
-    .regex(/^\d{1,6}$/, `must be 1 to ${MAX_LINK}`)
-    .transform(Number)
-    .refine((n) => n >= 1 && n <= MAX_LINK, `must be 1 to ${MAX_LINK}`)
-    .optional()
-    .meta({
-      override: { type: 'integer', minimum: 1, maximum: MAX_LINK },
-      description: 'How long the link is valid, in seconds; at most 7 days',
-      example: 3600,
-    }),
+  expiresIn,
   disposition,
   derivative: derivativeName.optional().meta({
     description: 'Of a derivative instead of the file itself',

@@ -14,7 +14,7 @@ const scan = z
     verdict: openEnum(
       'ScanVerdict',
       ['clean', 'infected', 'not-scanned', 'off'],
-      'What the virus scanner said. `not-scanned` is not clean.',
+      'What the virus scanner said. `not-scanned` is not clean; `off`: nobody asked it.',
     ),
     engine: z.string().optional().meta({ description: 'Scanner and signatures', example: 'ClamAV 1.4.3/27800' }),
     signature: z.string().optional().meta({ description: 'What was found', example: 'Eicar-Test-Signature' }),
@@ -38,7 +38,14 @@ const facts = z
     sampleRate: whole.meta({ description: 'Hertz', example: 44100 }),
     framesPerSecond: rational.meta({ example: 29.97 }),
     pages: whole.meta({ description: 'Of a document' }),
+    pageWidth: rational.meta({
+      description: 'Of the first page as it is shown, in points (1/72 inch)',
+      example: 595.28,
+    }),
+    pageHeight: rational.meta({ description: 'Of the first page as it is shown, in points', example: 841.89 }),
     triangles: whole.meta({ description: 'Of a model' }),
+    meshes: whole,
+    nodes: whole,
     materials: whole,
     animations: whole,
     boundingBox: z
@@ -84,9 +91,11 @@ export const processingDocument = {
   processing: steps.optional(),
 };
 
-export function toProcessingDocument({ scan, facts, original, thumbHash, processing }: Asset) {
+export function toProcessingDocument({ scan, facts, original, thumbHash, processing, createdAt }: Asset) {
+  const isScanned = scan !== undefined || processing?.scan?.state === 'waiting';
   return {
     ...(scan && { scan }),
+    ...(!isScanned && { scan: { verdict: 'off' as const, at: createdAt.toISOString() } }),
     ...(facts && { facts }),
     ...(original && { original }),
     ...(thumbHash !== undefined && { thumbHash }),

@@ -27,7 +27,9 @@ export interface AdmissionLimits {
 
 export interface AdmissionOptions extends AdmissionLimits {
   /** What the places are for, as refusals say it. */
-  what?: 'uploads' | 'downloads';
+  what?: 'uploads' | 'downloads' | 'variants';
+  /** How many may wait; so many for each place when absent. */
+  queue?: number;
   /** Those who have a place and may lose it to others. */
   slowClients?: SlowClients;
 }
@@ -118,7 +120,8 @@ export class Admission {
 
   /** When the queue is full, whoever has most in it gives up its last turn; that may be the one who comes. */
   #makeRoom(callerId: string): void {
-    if (this.#waiters.size < this.#limits.total * QUEUE_FACTOR) return;
+    const { total, queue = total * QUEUE_FACTOR } = this.#limits;
+    if (this.#waiters.size < queue) return;
     const byCaller = Map.groupBy(this.#waiters, (waiter) => waiter.callerId);
     const [longest] = [...byCaller.values()].sort((a, b) => b.length - a.length);
     if (!longest || longest.length <= (byCaller.get(callerId)?.length ?? 0) + 1) throw this.#refusal(callerId);
@@ -163,7 +166,8 @@ export class Admission {
   #refusal(callerId: string): Problem {
     const { wait, perCaller, what = 'uploads' } = this.#limits;
     const retryAfter = Math.max(1, wait / 1000);
-    if (this.#ofCaller(callerId) >= perCaller) {
+    // Variants are counted for the owner of the picture, who need not be the one that asks.
+    if (what !== 'variants' && this.#ofCaller(callerId) >= perCaller) {
       return new Problem(`too-many-${what}`, {
         detail: `At most ${perCaller} ${what} of one caller go on at once. Wait for one to end.`,
         retryAfter,

@@ -1,6 +1,6 @@
 /**
  * Probes. `/livez` says that the process runs; `/readyz` that it can serve, and it turns first when the process drains;
- * `/health` gives details as `application/health+json`. Checks are cheap, never write, have a deadline, and are cached:
+ * `/health` gives details as `application/health+json`, and tells what is missing for want of a program. Checks are cheap, never write, have a deadline, and are cached:
  * any number of load balancers asks the database and the object store once in a while.
  */
 import type { FastifyInstance } from 'fastify';
@@ -11,8 +11,21 @@ const CACHE_TIME = 10_000;
 const CACHE_TIME_FAILING = 1000;
 const CHECK_DEADLINE = 3000;
 
+/** Something that the service does where a program is installed, and does without where not. */
+export interface Ability {
+  /** Of the program. */
+  name: string;
+  works: boolean;
+  /** What is missing without it. */
+  lost: string;
+  /** How to get it. */
+  remedy: string;
+}
+
 export interface HealthOptions {
   checks: Record<string, (signal: AbortSignal) => Promise<unknown>>;
+  /** Cheap to ask for. */
+  abilities: () => Promise<readonly Ability[]>;
   draining: () => boolean;
   version: string;
 }
@@ -50,6 +63,9 @@ export function healthRoutes(app: FastifyInstance, options: HealthOptions): void
           status: healthy ? 'pass' : 'fail',
           version: options.version,
           ...(options.draining() && { notes: ['draining'] }),
+          features: (await options.abilities()).map(({ name, works, lost, remedy }) =>
+            works ? { name, status: 'pass' } : { name, status: 'warn', output: lost, remedy },
+          ),
           checks: Object.fromEntries(
             Object.entries(checks).map(([name, { status, milliseconds, time }]) => [
               `${name}:responseTime`,

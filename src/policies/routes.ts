@@ -3,7 +3,7 @@ import { z } from 'zod';
 import type { App } from '../http/openapi.ts';
 import { assetType, bytesCount, openEnum } from '../http/schema-types.ts';
 import { extensionsOf } from '../validation/media-types.ts';
-import type { UploadPolicies, UploadPolicy } from '../validation/upload-policies.ts';
+import { scanPolicies, type UploadPolicies, type UploadPolicy } from '../validation/upload-policies.ts';
 
 const acceptedType = z
   .object({
@@ -35,6 +35,11 @@ const policyDocument = z
       .min(1)
       .optional()
       .meta({ description: 'Days after which assets are deleted for good; absent: never', example: 90 }),
+    scan: openEnum(
+      'ScanPolicy',
+      scanPolicies,
+      'Whether files are scanned for viruses. `best-effort`: where that cannot be done within a day, they are served all the same.',
+    ),
   })
   .meta({ id: 'UploadPolicy' });
 const policiesDocument = z
@@ -46,7 +51,7 @@ const policiesDocument = z
   .meta({ id: 'UploadPolicies' });
 
 function toDocument(policy: UploadPolicy): z.input<typeof policyDocument> {
-  const { mediaTypes, maxBytes, allowUndetected, metadata, expireAfterDays } = policy;
+  const { mediaTypes, maxBytes, allowUndetected, metadata, expireAfterDays, scan = 'off' } = policy;
   return {
     assetType: policy.assetType,
     types: mediaTypes.map((mediaType) => ({ mediaType, extensions: [...extensionsOf(mediaType)] })),
@@ -54,6 +59,7 @@ function toDocument(policy: UploadPolicy): z.input<typeof policyDocument> {
     allowUndetected,
     metadata,
     ...(expireAfterDays !== undefined && { expireAfterDays }),
+    scan,
   };
 }
 

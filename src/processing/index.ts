@@ -9,16 +9,19 @@ import type { Feature } from '../feature.ts';
 import { defineBatchJob, defineJob, HOUR, MINUTE } from '../jobs/job.ts';
 import { DerivativesRepository, discardDerivativeJob } from './derivatives.ts';
 import { discardObjects } from './discard.ts';
+import { pictureCheck } from './pictures/check.ts';
 import { runStep } from './run-step.ts';
 import { processingSettings } from './settings.ts';
 import type { Step } from './step.ts';
 import { deriveStep } from './steps/derive.ts';
 import { factsStep } from './steps/facts.ts';
+import { scanStep } from './steps/scan.ts';
 import { stripStep } from './steps/strip.ts';
 import { metadataNotRemovable } from './strip/problem.ts';
 import { closeToolbox, toolboxOf } from './toolbox.ts';
+import { toolAbilities, toolChecks } from './tools/available.ts';
 
-const steps: readonly Step[] = [stripStep, factsStep, deriveStep];
+const steps: readonly Step[] = [scanStep, stripStep, factsStep, deriveStep];
 const assetData = z.object({ assetId: z.string() });
 
 export const processing: Feature<Core> = {
@@ -51,6 +54,8 @@ export const processing: Feature<Core> = {
     }),
   ],
   gauges: (core) => toolboxOf(core).gauges,
+  checks: () => [...toolChecks(), pictureCheck],
+  abilities: toolAbilities,
   close: closeToolbox,
 };
 

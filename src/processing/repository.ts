@@ -138,7 +138,7 @@ export interface FoundForStep {
 /** A step that has ended, and the bytes that it has worked on. */
 export interface EndedStep {
   name: StepName;
-  outcome: Exclude<StepOutcome, { kind: 'replaced' }> | ReplacedOutcome;
+  outcome: Exclude<StepOutcome, { kind: 'replaced' | 'later' }> | ReplacedOutcome;
   objectKey: string;
 }
 export interface ReplacedOutcome {
@@ -199,6 +199,25 @@ export class ProcessingRepository {
     });
   }
 
+  /** A step that cannot be done now waits, and has another job after some seconds. */
+  async putOff(
+    id: string,
+    name: StepName,
+    { reason, seconds }: { reason: string; seconds: number },
+    fence: (transaction: Executor) => Promise<void>,
+  ): Promise<void> {
+    await this.#handle.transact(async (transaction) => {
+      await fence(transaction);
+      const { rows } = await transaction.run(lockForStep, { id });
+      const current = rows[0] && found(rows[0]);
+      if (!current || nextStep(current.processing) !== name) return;
+      const at = current.processing[name]?.at ?? new Date().toISOString();
+      const processing = withEnded(current.processing, name, { state: 'waiting', reason, at });
+      await transaction.run(writeRecord, { id, processing });
+      await this.#outbox.send(transaction, stepJob(name), { assetId: id }, { startAfter: seconds });
+    });
+  }
+
   /**
    * Has a step done again, or for the first time: facts and derivatives of what was stored before there were any.
    * @returns false when there is no such asset, or it waits for the step already
@@ -229,13 +248,9 @@ export class ProcessingRepository {
     const { id, ownerId, objectKey } = asset;
     if (outcome.kind === 'replaced') await this.derivatives.exchange(outcome.derivativeId, objectKey, transaction);
     if (state === 'rejected') {
+      await this.derivatives.discardOf(id, transaction);
       if (outcome.kind === 'rejected' && outcome.removesBytes)
         await this.derivatives.discardObject(id, objectKey, transaction);
-      const made = await this.derivatives.list(id);
-      await this.derivatives.discard(
-        made.map((each) => each.id),
-        transaction,
-      );
       return;
     }
     const next = nextStep(processing);

@@ -1,5 +1,6 @@
 /** Which steps apply to which files, by the policies and the settings of this process. */
 import type { Core } from '../core.ts';
+import { scanSettings } from '../scanning/settings.ts';
 import { makerOf } from './makers.ts';
 import type { PlannedFile, StepRules } from './pipeline.ts';
 import { processingSettings } from './settings.ts';
@@ -7,9 +8,11 @@ import { isStripped } from './strip/policies.ts';
 
 export function stepRules(core: Pick<Core, 'settings' | 'policies'>): StepRules {
   const { DERIVATIVES } = core.settings(processingSettings);
+  const { CLAMD } = core.settings(scanSettings);
   const hasMaker = ({ mediaType }: PlannedFile) => DERIVATIVES && makerOf(mediaType) !== undefined;
   return {
-    scan: () => false,
+    // A policy that is gone since an upload began had its files scanned, as far as anybody knows.
+    scan: ({ assetType }) => CLAMD !== undefined && core.policies.named(assetType)?.scan !== 'off',
     strip: (file) => isStripped(core.policies, file),
     facts: hasMaker,
     derive: hasMaker,

@@ -27,6 +27,7 @@ export async function runStep(step: Step, assetId: string, context: JobContext, 
   const tools = toolboxOf(core);
   // What a step makes lies beside its working copy, and is stored when the step has ended.
   await using copies = new AsyncDisposableStack();
+  const putOffAt = found.processing[step.name]?.at;
   const started = performance.now();
   const outcome = await outcomeOf(step, {
     asset,
@@ -35,8 +36,13 @@ export async function runStep(step: Step, assetId: string, context: JobContext, 
     tools,
     context,
     workingCopy: async () => copies.use(await workingCopy(asset, core, tools, context.signal)),
+    ...(putOffAt !== undefined && { waitingSince: new Date(putOffAt) }),
   });
   tools.onStep(step.name, outcome.kind, (performance.now() - started) / 1000);
+  if (outcome.kind === 'later') {
+    await repository.putOff(assetId, step.name, outcome, context.fence);
+    return;
+  }
   const actor = systemActor('processing', context.id);
   if (outcome.kind !== 'replaced') {
     await repository.end(assetId, { name: step.name, outcome, objectKey: asset.objectKey }, actor, context.fence);
@@ -59,24 +65,25 @@ async function outcomeOf(step: Step, work: Parameters<Step['run']>[0]): Promise<
     return await step.run(work);
   } catch (error) {
     work.context.signal.throwIfAborted();
-    if (error instanceof ToolError && error.fault !== 'aborted') return { kind: 'failed', reason: error.fault };
+    if (error instanceof ToolError && error.fault !== 'aborted') return { kind: 'failed', reason: error.reason };
     throw error;
   }
 }
 
-function workingCopy(
-  { objectKey, size }: ProcessedAsset,
+/** A file that holds the bytes of the asset, fetched once for all that work on it on this machine. */
+export function workingCopy(
+  { objectKey, size }: Pick<ProcessedAsset, 'objectKey' | 'size'>,
   { store }: Core,
   { scratch }: Toolbox,
   signal: AbortSignal,
 ): Promise<WorkingCopy> {
   const fetch = async (path: string, fetching: AbortSignal) => {
-    const body = await store.get(objectKey, { signal: AbortSignal.any([signal, fetching]) });
+    const body = await store.get(objectKey, { signal: fetching });
     if (!body) throw new ObjectStoreUnavailable('the object is not there');
     const file = await open(path, 'wx', 0o600);
     await pipeline(body.stream, file.createWriteStream());
   };
-  return scratch.open(objectKey, fetch, size);
+  return scratch.open(objectKey, fetch, size, { signal });
 }
 
 /** Stores what takes the place of the original, under a key of its own that was written down before. */

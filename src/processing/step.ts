@@ -43,6 +43,8 @@ export interface StepWork {
   readonly core: Core;
   readonly tools: Toolbox;
   readonly context: JobContext;
+  /** When the step was put off for the first time; see the outcome `later`. */
+  readonly waitingSince?: Date;
   /** Fetches the bytes, once for all steps of this file that run on this machine. */
   workingCopy(): Promise<WorkingCopy>;
 }
@@ -61,12 +63,14 @@ export interface Replacement {
 /**
  * `done` with what was found out; `skipped` and `failed` for a reason, and the asset goes on; `rejected`: it is never
  * served, and `removesBytes` says that its bytes go too (and its quota is free); `replaced`: other bytes are served from now on.
+ * `later`: it is put off for so many seconds, for a reason that the record tells.
  */
 export type StepOutcome =
   | { kind: 'done'; facts?: Facts; thumbHash?: string; scan?: Scan; sha256?: Buffer }
   | { kind: 'skipped' | 'failed'; reason: string }
   | { kind: 'rejected'; reason: string; removesBytes: boolean; scan?: Scan }
-  | { kind: 'replaced'; by: Replacement };
+  | { kind: 'replaced'; by: Replacement }
+  | { kind: 'later'; reason: string; seconds: number };
 
 export interface Step {
   readonly name: Exclude<StepName, 'verify'>;

@@ -14,13 +14,14 @@ export function wantedDerivatives(
   const { DERIVATIVES, THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT } = core.settings(processingSettings);
   const maker = makerOf(mediaType);
   if (!DERIVATIVES || !maker) return new Map();
-  const named = policy?.derivatives ?? maker.defaults(mediaType);
+  const usual = maker.defaults(mediaType);
+  const named = policy?.derivatives ?? usual;
   return new Map(
     Object.entries(named).map(([name, { width, height, format }]) => [
       name,
       {
-        width: width ?? THUMBNAIL_WIDTH,
-        height: height ?? THUMBNAIL_HEIGHT,
+        width: width ?? usual[name]?.width ?? THUMBNAIL_WIDTH,
+        height: height ?? usual[name]?.height ?? THUMBNAIL_HEIGHT,
         ...(format !== undefined && { format }),
       },
     ]),

@@ -78,6 +78,7 @@ export async function recordRefusal(
       ownerId,
       detail: {
         reason: problem.type,
+        ...(problem.options.signature !== undefined && { signature: problem.options.signature }),
         ...(name?.isWellFormed() && !name.includes('\0') && { name: name.slice(0, 255) }),
       },
     });

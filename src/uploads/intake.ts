@@ -20,9 +20,9 @@
 import { createHash } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import type { Asset } from '../assets/asset.ts';
-import type { ProcessingRecord } from '../database/tables/processing-record.ts';
 import { asProblem } from '../http/error-handler.ts';
 import { type ClientGone, Problem, unavailable } from '../problems.ts';
+import { nextStep, plan } from '../processing/pipeline.ts';
 import { quotaExceeded } from '../quotas/quota-exceeded.ts';
 import { OutcomeUnknown, PartWriter } from '../storage/part-writer.ts';
 import {
@@ -43,9 +43,10 @@ import {
   type UploadContext,
 } from './context.ts';
 import { endUpload, recordRefusal } from './ending.ts';
+import { scanBeforeStoring } from './inline-scan.ts';
 import { incompleteBody } from './metered-source.ts';
 import { type FileDescription, type NewFile, newUpload, objectAttributes } from './new-upload.ts';
-import type { EndedUpload, InTransaction, NewUpload, StoredBytes } from './repository.ts';
+import type { EndedUpload, InTransaction, LearnedOnTheWay, NewUpload, StoredBytes } from './repository.ts';
 import { stripArrival } from './strip-arrival.ts';
 
 /** One file on its way in. */
@@ -212,8 +213,8 @@ class SingleUpload {
   /** Of what was sent, and of what is stored. */
   #sent: { size: number; sha256: Buffer } | undefined;
   #sha256: Buffer | undefined;
-  /** Steps that were done on the way. */
-  #ended: ProcessingRecord = {};
+  /** By steps of processing that were done while it came in. */
+  #learned: LearnedOnTheWay = {};
   #renewal: NodeJS.Timeout | undefined;
   /** All is known of it: whoever finds it abandoned may finish it. */
   #isSealable = false;
@@ -358,26 +359,50 @@ class SingleUpload {
     this.#sha256 = this.#hash.digest();
     this.#sent = { size: this.#writer.length, sha256: this.#sha256 };
     if (!this.isHeld) await this.describe(this.#arrival.described?.() ?? this.#arrival);
+    const { validated } = this.#validation;
+    if (validated)
+      this.#learned = await scanBeforeStoring(this.#context, validated.policy, this.#writer.head, this.#writer.length);
     await this.#strip();
     this.#isSealable = !this.isHeld;
+    const facts = await this.#beginFacts();
     await this.#writer.finish(this.#sha256);
     this.stored = true;
+    const found = await facts?.result;
+    if (found) this.#learned = { ...this.#learned, ...found, ended: { ...this.#learned.ended, ...found.ended } };
+  }
+
+  /** Facts are read while the file is stored. Of what was not scanned, though it must be, none are. */
+  async #beginFacts() {
+    const { rules, readFacts } = this.#context;
+    const { validated } = this.#validation;
+    if (!readFacts || !validated || !this.#writer.isInMemory) return undefined;
+    const { mediaType, policy } = validated;
+    const file = { mediaType, assetType: policy.assetType, size: this.#writer.length };
+    const before = nextStep(plan(rules, file, this.#learned.ended ?? {}, false));
+    if (before !== 'facts') return undefined;
+    const { signal, ownerId } = this.#arrival;
+    const { objectKey } = this.record;
+    return readFacts({ objectKey, mediaType, ownerId, bytes: this.#writer.head, signal });
   }
 
   async #strip(): Promise<void> {
     const assetTypeMayFollow = this.isHeld && this.#arrival.assetType === undefined;
     const stripped = await stripArrival(this.#writer, this.#context.policies, this.#validated, assetTypeMayFollow);
     if (stripped?.isChanged) this.#sha256 = createHash('sha256').update(this.#writer.head).digest();
-    this.#ended = { ...this.#ended, ...stripped?.ended };
+    this.#learned = { ...this.#learned, ended: { ...this.#learned.ended, ...stripped?.ended } };
   }
 
   /** Step 5. */
   async settle(): Promise<Asset> {
     const { actor, inTransaction } = this.#arrival;
     this.#isSettling = true;
-    const learned = { ended: this.#ended };
-    const { uploads } = this.#context;
-    const asset = await uploads.settle(this.record.id, this.#stored(), actor, inTransaction?.settled, learned);
+    const asset = await this.#context.uploads.settle(
+      this.record.id,
+      this.#stored(),
+      actor,
+      inTransaction?.settled,
+      this.#learned,
+    );
     if (asset) return asset;
     throw this.#disown();
   }

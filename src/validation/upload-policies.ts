@@ -20,8 +20,24 @@ export interface UploadPolicy {
   expireAfterDays?: number;
   /** Whether what a file tells beside what it shows (place, camera, author) is removed before it is served. */
   metadata: 'keep' | 'strip';
+  /**
+   * Whether its files are scanned for viruses, absent: off. `best-effort`: where that cannot be done, they are served all the
+   * same.
+   */
+  scan?: ScanPolicy;
   /** What is made of each file, by name; absent: what is usual for its media type. */
   derivatives?: Record<string, DerivativePolicy>;
+  /** What its sound and films may be turned into; absent: all of it, within the usual bounds. */
+  transcodes?: TranscodePolicy;
+}
+
+export interface TranscodePolicy {
+  /** Absent: all. */
+  formats?: string[];
+  /** Seconds of the longest that is transcoded. */
+  maxDuration?: number;
+  /** Transcodes that an asset may have; 0: none is made. */
+  maxCount?: number;
 }
 
 /** A picture that fits into a box; what is absent is as the settings say. */
@@ -31,6 +47,9 @@ export interface DerivativePolicy {
   height?: number;
   format?: 'webp' | 'jpeg';
 }
+
+export const scanPolicies = ['required', 'best-effort', 'off'] as const;
+export type ScanPolicy = (typeof scanPolicies)[number];
 
 const MiB = 1024 * 1024;
 /** Objects are written once and never change, but who may see them may. */
@@ -82,6 +101,17 @@ const derivativePolicy = z.strictObject({
   height: pixels.exactOptional(),
   format: z.enum(['webp', 'jpeg']).exactOptional(),
 });
+export const transcodeFormats = ['mp3', 'aac', 'opus', 'flac', 'wav', 'mp4'] as const;
+const transcodePolicy = z.strictObject({
+  formats: z.array(z.enum(transcodeFormats)).min(1).exactOptional(),
+  maxDuration: z
+    .number()
+    .int()
+    .min(1)
+    .max(12 * 3600, 'must be at most 12 hours')
+    .exactOptional(),
+  maxCount: z.number().int().min(0).max(50).exactOptional(),
+});
 /** Names of derivatives stand in addresses. */
 const derivativeName = z
   .string()
@@ -100,10 +130,12 @@ const policyFile = z.record(
       allowUndetected: z.boolean().default(false),
       expireAfterDays: z.number().int().min(1).max(36_500).exactOptional(),
       metadata: z.enum(['keep', 'strip']).exactOptional(),
+      scan: z.enum(scanPolicies, { error: 'must be required, best-effort or off' }).exactOptional(),
       derivatives: z
         .record(derivativeName, derivativePolicy)
         .refine((named) => Object.keys(named).length <= 8, 'must name at most 8 derivatives')
         .exactOptional(),
+      transcodes: transcodePolicy.exactOptional(),
     })
     .nullable(),
 );
@@ -116,9 +148,10 @@ export class PolicyError extends Error {
 /**
  * @param file path of a JSON file, or undefined for the defaults alone
  * @param maxFileSize caps the default policies; a policy of the file above it is a contradiction
+ * @param hasScanner then every policy that does not say otherwise has its files scanned
  * @throws PolicyError that lists every fault of the file
  */
-export function loadUploadPolicies(file: string | undefined, maxFileSize: number): UploadPolicies {
+export function loadUploadPolicies(file: string | undefined, maxFileSize: number, hasScanner = false): UploadPolicies {
   const policies = new Map<string, UploadPolicy>();
   for (const [assetType, policy] of Object.entries(defaults)) {
     policies.set(assetType, {
@@ -127,6 +160,7 @@ export function loadUploadPolicies(file: string | undefined, maxFileSize: number
       cacheControl: CACHE_CONTROL,
       allowUndetected: false,
       metadata: metadataOf(assetType),
+      scan: hasScanner ? 'required' : 'off',
     });
   }
   for (const [assetType, policy] of Object.entries(file === undefined ? {} : readPolicies(file))) {
@@ -135,7 +169,14 @@ export function loadUploadPolicies(file: string | undefined, maxFileSize: number
       throw new PolicyError(
         `UPLOAD_POLICIES: ${assetType}.maxBytes is more than MAX_FILE_SIZE allows: raise MAX_FILE_SIZE or lower maxBytes`,
       );
-    } else policies.set(assetType, { assetType, metadata: metadataOf(assetType), ...policy });
+    } else if (policy.scan === 'required' && !hasScanner) {
+      throw new PolicyError(
+        `UPLOAD_POLICIES: ${assetType}.scan is required, but there is no scanner: set CLAMD, or let the policy say best-effort or off`,
+      );
+    } else {
+      const scan = hasScanner ? (policy.scan ?? 'required') : 'off';
+      policies.set(assetType, { assetType, metadata: metadataOf(assetType), ...policy, scan });
+    }
   }
   if (policies.size === 0) throw new PolicyError('UPLOAD_POLICIES: no policy is left, so nothing could be uploaded');
   for (const policy of policies.values()) policy.maxBytes = Math.min(policy.maxBytes, maxFileSize);

@@ -16,6 +16,14 @@ export interface Checked {
   client: S3Client;
 }
 
+interface DerivativeRow {
+  id: string;
+  asset_id: string;
+  state: string;
+  object_key: string;
+  size: string | null;
+}
+
 interface Row {
   id: string;
   owner_id: string;
@@ -36,11 +44,12 @@ export async function check({ journal, databaseUrl, bucket, client }: Checked): 
   await database.connect();
   try {
     const rows = (await database.query<Row>('select * from assets')).rows;
+    const derivatives = (await database.query<DerivativeRow>('select * from derivatives')).rows;
     const objects = await listObjects(client, bucket);
     const uploads = (await client.send(new ListMultipartUploadsCommand({ Bucket: bucket }))).Uploads ?? [];
     return [
       ...(await acknowledged(expected, rows, client, bucket)),
-      ...recordsAndBytes(rows, objects),
+      ...recordsAndBytes(rows, derivatives, objects),
       ...uploads.map(({ Key }) => `promise 2: a multipart upload is open: ${Key}`),
       ...(await quotas(database, rows)),
       ...(await audit(database, expected, rows)),
@@ -73,9 +82,17 @@ async function acknowledged(
   return faults;
 }
 
-function recordsAndBytes(rows: Row[], objects: Map<string, number>): string[] {
+function recordsAndBytes(rows: Row[], derivatives: DerivativeRow[], objects: Map<string, number>): string[] {
   const faults: string[] = [];
-  const keys = new Set(rows.map((row) => row.object_key));
+  const keys = new Set([...rows, ...derivatives].map((row) => row.object_key));
+  const ids = new Set(rows.map(({ id }) => id));
+  for (const { id, asset_id, state, object_key, size } of derivatives) {
+    if (state === 'ready' && objects.get(object_key) !== Number(size))
+      faults.push(`promise 2: a ready derivative without its bytes: ${id}`);
+    if (state === 'making' || state === 'discarded')
+      faults.push(`promise 5: a derivative was left in state ${state}: ${id}`);
+    if (!ids.has(asset_id)) faults.push(`promise 5: a derivative was left of nobody: ${id}`);
+  }
   for (const row of rows) {
     if (row.state === 'ready' && objects.get(row.object_key) !== Number(row.size))
       faults.push(`promise 2: a ready record without its bytes: ${row.id}`);

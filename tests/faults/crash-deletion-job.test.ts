@@ -15,7 +15,7 @@ const MiB = 1024 * 1024;
 const steps: { name: string; matches: (event: string) => boolean }[] = [
   {
     name: 'the look at the records',
-    matches: (event) => /^\s*select\s[^;]*"stored_whole"\s+from\s+"assets"\s/.test(event),
+    matches: (event) => /^\s*select\s[^;]*"stored_whole",[^;]*\sfrom\s+"assets"\s/.test(event),
   },
   { name: 'S3 ListMultipartUploads', matches: (event) => event === 'S3 ListMultipartUploads' },
   { name: 'S3 ListObjectsV2', matches: (event) => event === 'S3 ListObjectsV2' },

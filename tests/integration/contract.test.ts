@@ -68,6 +68,8 @@ const operationIds: Record<string, string> = {
   setOwnerQuota: 'PUT /v1/admin/quotas/{ownerId}',
   getJobs: 'GET /v1/admin/jobs',
   retryJobs: 'POST /v1/admin/jobs/{queue}/retry',
+  getAssetCode: 'GET /v1/assets/{id}/qr',
+  getProjectCode: 'GET /v1/projects/{projectId}/qr',
 };
 
 describe('the contract', () => {

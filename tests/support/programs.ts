@@ -17,6 +17,10 @@ const programs = {
     package: 'chromium-headless-shell',
     paths: ['/usr/bin/chromium-headless-shell', '/usr/bin/chromium'],
   },
+  // Without its recommended freshclam, which would fetch signatures.
+  clamd: { variable: 'TEST_CLAMD', package: 'clamav-daemon', paths: ['/usr/sbin/clamd'] },
+  /** With ffprobe. */
+  ffmpeg: { variable: 'TEST_FFMPEG', package: 'ffmpeg', paths: ['/usr/bin/ffmpeg'] },
 } satisfies Record<string, Program>;
 /** As root, and where /dev/shm is small: in containers. */
 export const CHROMIUM_FLAGS = ['--no-sandbox', '--disable-dev-shm-usage'];

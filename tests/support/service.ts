@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { buildApp, features } from '../../src/app.ts';
-import { type Config, loadConfig } from '../../src/config.ts';
+import { type Config, loadConfig, settingsIn } from '../../src/config.ts';
 import type { Core } from '../../src/core.ts';
 import { type DatabaseHandle, openDatabase } from '../../src/database/client.ts';
 import { type Feature, settingsOf } from '../../src/feature.ts';
@@ -12,6 +12,7 @@ import type { Metrics } from '../../src/http/metrics.ts';
 import { prepareDatabase } from '../../src/prepare-database.ts';
 import { reconcileStore } from '../../src/reconciliation/jobs/reconcile.ts';
 import type { ReconcileOutcome, ReconcileReport, ReconcileRequest } from '../../src/reconciliation/reconciler.ts';
+import { scanSettings } from '../../src/scanning/settings.ts';
 import type { Service } from '../../src/server.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { openObjectStore } from '../../src/storage/open.ts';
@@ -125,7 +126,11 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
   const built = await buildApp(
     {
       config,
-      policies: loadUploadPolicies(config.UPLOAD_POLICIES, config.MAX_FILE_SIZE),
+      policies: loadUploadPolicies(
+        config.UPLOAD_POLICIES,
+        config.MAX_FILE_SIZE,
+        settingsIn(config, scanSettings).CLAMD !== undefined,
+      ),
       database,
       background,
       store,

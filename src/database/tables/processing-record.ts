@@ -5,7 +5,7 @@ export const stepNames = ['verify', 'scan', 'strip', 'facts', 'derive'] as const
 export type StepName = (typeof stepNames)[number];
 
 /**
- * `waiting`: it has a job. `done`; `failed`: it could not be done, for `reason`, and is not tried again by itself;
+ * `waiting`: it has a job; where it was put off, `reason` says why, and `at` when for the first time. `done`; `failed`: it could not be done, for `reason`, and is not tried again by itself;
  * `skipped`: there was nothing to do, for `reason`.
  */
 export interface StepRecord {
@@ -56,7 +56,12 @@ export interface Facts {
   sampleRate?: number;
   framesPerSecond?: number;
   pages?: number;
+  /** Of the first page, as it is shown: points, 1/72 inch. */
+  pageWidth?: number;
+  pageHeight?: number;
   triangles?: number;
+  meshes?: number;
+  nodes?: number;
   materials?: number;
   animations?: number;
   /** Corners of the box around the model, in its own units: x, y, z. */

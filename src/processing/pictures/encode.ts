@@ -4,19 +4,21 @@ import sharp, { type OutputInfo, type Sharp } from 'sharp';
 import { rgbaToThumbHash } from 'thumbhash';
 import { isLosslessWebp } from './chunks.ts';
 import { type OpenedPicture, openPicture } from './decode.ts';
-import type {
-  EncodedPicture,
-  PictureSource,
-  PreviewSize,
-  Previews,
-  ReencodedPicture,
-  Reencoding,
-  Variant,
+import {
+  type EncodedPicture,
+  type PictureSource,
+  type PreviewSize,
+  type Previews,
+  type ReencodedPicture,
+  type Reencoding,
+  TOO_LARGE,
+  type Variant,
 } from './tasks.ts';
 
 type Format = Variant['format'];
 
-const PREVIEW_QUALITY = 80;
+/** Which look alike, by format; of PNG it says nothing. */
+const PREVIEW_QUALITY: Record<Format, number> = { webp: 80, jpeg: 80, avif: 55, png: 100 };
 /** Of what is neither the original nor a transcode. Bytes. */
 const MAX_BYTES = 4 * 2 ** 20;
 /** The hash is made of a picture no larger than this. Pixels. */
@@ -42,7 +44,7 @@ export async function previews(source: PictureSource, sizes: readonly PreviewSiz
   const decoded = () => sharp(data, { raw: { width, height, channels } });
   const encoded: EncodedPicture[] = [];
   for (const { format = 'webp', ...size } of sizes)
-    encoded.push(await encode(shrink(decoded(), size.width, size.height), format, PREVIEW_QUALITY));
+    encoded.push(await encode(shrink(decoded(), size.width, size.height), format, PREVIEW_QUALITY[format]));
   return { facts, previews: encoded, thumbHash: await thumbHash(decoded()) };
 }
 
@@ -102,7 +104,7 @@ function shrink(image: Sharp, width: number, height: number): Sharp {
 
 async function encode(image: Sharp, format: Format, quality: number): Promise<EncodedPicture> {
   const { data, info } = await toFormat(image, format, quality).toBuffer({ resolveWithObject: true });
-  if (data.length > MAX_BYTES) throw new Error('the picture would be larger than 4 MiB');
+  if (data.length > MAX_BYTES) throw new Error(TOO_LARGE);
   return { width: info.width, height: info.height, mediaType: `image/${format}`, bytes: data };
 }
 

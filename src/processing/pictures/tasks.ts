@@ -28,8 +28,11 @@ export interface PreviewSize {
   width: number;
   height: number;
   /** WebP when absent. */
-  format?: 'webp' | 'jpeg';
+  format?: Variant['format'] | undefined;
 }
+
+/** Why there is none: it would be larger than anything may be that is neither the original nor a transcode. */
+export const TOO_LARGE = 'the picture would be larger than 4 MiB';
 
 export interface EncodedPicture {
   width: number;

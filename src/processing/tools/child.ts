@@ -190,7 +190,8 @@ export class Child {
       return;
     }
     this.#ranOut = answer.outOfMemory;
-    running?.reject(new ToolError(answer.outOfMemory ? 'out-of-memory' : 'refused', forRecord(answer.refused)));
+    const fault = answer.outOfMemory ? 'out-of-memory' : 'refused';
+    running?.reject(new ToolError(fault, forRecord(answer.refused), answer.reason && forRecord(answer.reason)));
   }
 
   async #untilReady(signal: AbortSignal | undefined): Promise<void> {

@@ -14,7 +14,7 @@ export { ToolError, type ToolFault } from './tool-error.ts';
 
 const MiB = 2 ** 20;
 
-export type Program = 'ffmpeg' | 'ffprobe' | 'pdftoppm';
+export type Program = 'ffmpeg' | 'ffprobe' | 'pdftoppm' | 'pdfinfo';
 
 export interface ToolLimits {
   /** Until the program is killed. */

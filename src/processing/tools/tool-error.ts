@@ -22,10 +22,13 @@ export type ToolFault =
 export class ToolError extends Error {
   override name = 'ToolError';
   readonly fault: ToolFault;
+  /** For the record: the fault, or a word that says more, such as `encrypted`. */
+  readonly reason: string;
 
-  constructor(fault: ToolFault, message: string) {
+  constructor(fault: ToolFault, message: string, reason: string = fault) {
     super(message);
     this.fault = fault;
+    this.reason = reason;
   }
 }
 

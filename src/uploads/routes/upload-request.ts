@@ -19,6 +19,7 @@ import {
 import { operationOf } from '../../idempotency/requests.ts';
 import { ClientGone, Problem, type ProblemType } from '../../problems.ts';
 import { metadataNotRemovable } from '../../processing/strip/problem.ts';
+import { infected } from '../../scanning/problems.ts';
 import { limitFor } from '../../validation/file-validation.ts';
 import { throughProcess, type UploadContext } from '../context.ts';
 import { recordRefusal } from '../ending.ts';
@@ -51,6 +52,7 @@ export const uploadProblems: ProblemType[] = [
   'damaged-file',
   'digest-mismatch',
   metadataNotRemovable,
+  infected,
   'too-many-uploads',
   'overloaded',
 ];

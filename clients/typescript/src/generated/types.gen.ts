@@ -122,6 +122,31 @@ export type BulkAction = 'trash' | 'restore' | 'delete';
 
 export type Disposition = 'inline' | 'attachment';
 
+export type VariantFit = 'inside' | 'cover' | 'contain';
+
+export type VariantPosition = 'centre' | 'top' | 'right' | 'bottom' | 'left' | 'attention';
+
+export type VariantFormatOrAuto = 'webp' | 'avif' | 'jpeg' | 'png' | 'auto';
+
+export type VariantFormat = 'webp' | 'avif' | 'jpeg' | 'png';
+
+export type TranscodeRequest = {
+    format: TranscodeFormat;
+    /**
+     * Kilobits per second. mp3: 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320; aac: 32, 48, 64, 96, 128, 160, 192, 256, 320; opus: 16, 24, 32, 48, 64, 96, 128, 160, 192, 256. When absent 128, of opus 96
+     */
+    bitrate?: number;
+    /**
+     * Pixels, of mp4: 144, 240, 360, 480, 540, 720, 1080, 1440, 2160; 720 when absent. A film is never enlarged
+     */
+    height?: number;
+};
+
+/**
+ * Of sound, or the sound of a film: `mp3`, `aac` (in m4a), `opus` (in WebM), `flac`, `wav` (16 bits). Of a film: `mp4` (H.264 and AAC)
+ */
+export type TranscodeFormat = 'mp3' | 'aac' | 'opus' | 'flac' | 'wav' | 'mp4';
+
 export type QuotaChange = {
     /**
      * In bytes; the default applies when absent
@@ -132,7 +157,7 @@ export type QuotaChange = {
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'strip' | 'facts' | 'derive' | 'discard-derivative' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'scan' | 'strip' | 'facts' | 'derive' | 'discard-derivative' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -140,6 +165,8 @@ export type JobRetry = {
      */
     ids?: Array<string>;
 };
+
+export type CodeFormat = 'svg' | 'png';
 
 export type Asset = {
     /**
@@ -217,7 +244,7 @@ export type Scan = {
 };
 
 /**
- * What the virus scanner said. `not-scanned` is not clean. One of `clean`, `infected`, `not-scanned`, `off`; more may be added.
+ * What the virus scanner said. `not-scanned` is not clean; `off`: nobody asked it. One of `clean`, `infected`, `not-scanned`, `off`; more may be added.
  */
 export type ScanVerdict = string;
 
@@ -263,9 +290,19 @@ export type Facts = {
      */
     pages?: number;
     /**
+     * Of the first page as it is shown, in points (1/72 inch)
+     */
+    pageWidth?: number;
+    /**
+     * Of the first page as it is shown, in points
+     */
+    pageHeight?: number;
+    /**
      * Of a model
      */
     triangles?: number;
+    meshes?: number;
+    nodes?: number;
     materials?: number;
     animations?: number;
     boundingBox?: BoundingBox;
@@ -345,6 +382,10 @@ export type Problem = {
      * Each fault of the input
      */
     errors?: Array<ProblemError>;
+    /**
+     * What the virus scanner found, by its name; only where the type is `infected`
+     */
+    signature?: string;
     /**
      * Name this id when you ask for help
      */
@@ -551,6 +592,7 @@ export type UploadPolicy = {
      * Days after which assets are deleted for good; absent: never
      */
     expireAfterDays?: number;
+    scan: ScanPolicy;
 };
 
 export type AcceptedType = {
@@ -565,6 +607,11 @@ export type AcceptedType = {
  * Whether what a file tells beside what it shows (place, camera, author) is removed before it is served. One of `keep`, `strip`; more may be added.
  */
 export type MetadataPolicy = string;
+
+/**
+ * Whether files are scanned for viruses. `best-effort`: where that cannot be done within a day, they are served all the same. One of `required`, `best-effort`, `off`; more may be added.
+ */
+export type ScanPolicy = string;
 
 export type BulkOutcome = {
     /**
@@ -637,6 +684,83 @@ export type DownloadLink = {
     url: string;
     expiresAt: string;
     asset: Asset;
+};
+
+export type VariantLink = {
+    /**
+     * Whoever has this address can see the picture, without a token
+     */
+    url: string;
+    expiresAt: string;
+    /**
+     * The one spelling of what was asked for
+     */
+    variant: string;
+    mediaType: string;
+    /**
+     * For the attribute `srcset` of an `<img>`, with `srcset=true`
+     */
+    srcset?: string;
+    /**
+     * The same as a list, from the smallest, with `srcset=true`
+     */
+    steps?: Array<VariantStep>;
+};
+
+export type VariantStep = {
+    /**
+     * Whoever has this address can see the picture, without a token
+     */
+    url: string;
+    variant: string;
+    /**
+     * Pixels
+     */
+    width: number;
+};
+
+export type Transcode = {
+    /**
+     * Name of the transcode
+     */
+    id: string;
+    format: TranscodeFormat;
+    /**
+     * Kilobits per second
+     */
+    bitrate?: number;
+    /**
+     * Pixels, as asked for
+     */
+    height?: number;
+    state: TranscodeState;
+    /**
+     * Per cent
+     */
+    progress: number;
+    /**
+     * Why it failed, in one word
+     */
+    reason?: string;
+    /**
+     * When it is ready
+     */
+    mediaType?: string;
+    /**
+     * Bytes
+     */
+    size?: number;
+    createdAt: string;
+    updatedAt: string;
+};
+
+/**
+ * What is `ready` is served as the derivative of this name. One of `waiting`, `running`, `ready`, `failed`; more may be added.
+ */
+export type TranscodeState = string;
+
+export type Transcodes = {
+    data: Array<Transcode>;
 };
 
 export type Quota = {
@@ -894,7 +1018,7 @@ export type UploadAssetErrors = {
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request, or: The metadata of the file cannot be removed
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request, or: The file is infected, or: The metadata of the file cannot be removed
      */
     422: Problem;
     /**
@@ -977,7 +1101,7 @@ export type UploadAssetsErrors = {
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request, or: The metadata of the file cannot be removed
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request, or: The file is infected, or: The metadata of the file cannot be removed
      */
     422: Problem;
     /**
@@ -1090,7 +1214,7 @@ export type UploadRawAssetErrors = {
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request, or: The metadata of the file cannot be removed
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request, or: The file is infected, or: The metadata of the file cannot be removed
      */
     422: Problem;
     /**
@@ -1218,7 +1342,7 @@ export type CreateResumableUploadErrors = {
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request, or: The metadata of the file cannot be removed
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request, or: The file is infected, or: The metadata of the file cannot be removed
      */
     422: Problem;
     /**
@@ -1477,7 +1601,7 @@ export type ContinueResumableUploadErrors = {
      */
     415: Problem;
     /**
-     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The metadata of the file cannot be removed
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The file is infected, or: The metadata of the file cannot be removed
      */
     422: Problem;
     /**
@@ -2940,6 +3064,591 @@ export type FollowLinkResponses = {
 
 export type FollowLinkResponse = FollowLinkResponses[keyof FollowLinkResponses];
 
+export type GetVariantData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+        /**
+         * Chooses the format with `format=auto`
+         */
+        accept?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * Pixels; without a width and a height, 2048 at most each way
+         */
+        width?: number;
+        /**
+         * Pixels
+         */
+        height?: number;
+        /**
+         * `inside`: the whole picture, as large as the box allows and never larger than the original. `cover`: exactly the box, what does not fit is cut off. `contain`: exactly the box with the whole picture in it; the margins are transparent, or white in a JPEG. `cover` and `contain` need a width and a height, and enlarge a small original
+         */
+        fit?: VariantFit;
+        /**
+         * What `cover` keeps; `attention` is the part that draws the eye
+         */
+        position?: VariantPosition;
+        /**
+         * Of what is lossy; the next of 40, 55, 70, 80, 90 that is not lower, and 90 at most
+         */
+        quality?: number;
+        /**
+         * `auto` chooses by the header field Accept (RFC 9110 section 12.5.1)
+         */
+        format?: VariantFormatOrAuto;
+    };
+    url: '/v1/assets/{id}/image';
+};
+
+export type GetVariantErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * There is no such resource, or: The derivative is not there and cannot be made
+     */
+    404: Problem;
+    /**
+     * The client takes none of the formats there are
+     */
+    406: Problem;
+    /**
+     * The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many requests, or: Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type GetVariantError = GetVariantErrors[keyof GetVariantErrors];
+
+export type GetVariantResponses = {
+    /**
+     * The picture
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type GetVariantResponse = GetVariantResponses[keyof GetVariantResponses];
+
+export type CreateVariantLinkData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * Pixels; the next of 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048 that is not smaller
+         */
+        width?: number;
+        /**
+         * Pixels; the next of 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048 that is not smaller
+         */
+        height?: number;
+        /**
+         * `inside`: the whole picture, as large as the box allows and never larger than the original. `cover`: exactly the box, what does not fit is cut off. `contain`: exactly the box with the whole picture in it; the margins are transparent, or white in a JPEG. `cover` and `contain` need a width and a height, and enlarge a small original
+         */
+        fit?: VariantFit;
+        /**
+         * What `cover` keeps; `attention` is the part that draws the eye
+         */
+        position?: VariantPosition;
+        /**
+         * Of what is lossy; the next of 40, 55, 70, 80, 90 that is not lower, and 90 at most
+         */
+        quality?: number;
+        format?: VariantFormat;
+        /**
+         * How long the link is valid, in seconds; at most 7 days
+         */
+        expiresIn?: number;
+        /**
+         * Signs one address for each width of the ladder up to `width`, 2048 when absent
+         */
+        srcset?: boolean;
+    };
+    url: '/v1/assets/{id}/variants/link';
+};
+
+export type CreateVariantLinkErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * There is no such resource, or: The derivative is not there and cannot be made
+     */
+    404: Problem;
+    /**
+     * The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type CreateVariantLinkError = CreateVariantLinkErrors[keyof CreateVariantLinkErrors];
+
+export type CreateVariantLinkResponses = {
+    /**
+     * The address
+     */
+    200: VariantLink;
+};
+
+export type CreateVariantLinkResponse = CreateVariantLinkResponses[keyof CreateVariantLinkResponses];
+
+export type FollowVariantLinkData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+    };
+    path: {
+        assetId: string;
+        revision: string;
+        variant: string;
+    };
+    query?: {
+        /**
+         * When it ends, seconds since 1970
+         */
+        exp?: number;
+        /**
+         * The signature
+         */
+        sig?: string;
+    };
+    url: '/v1/variants/{assetId}/{revision}/{variant}';
+};
+
+export type FollowVariantLinkErrors = {
+    /**
+     * There is no such resource, or: The derivative is not there and cannot be made
+     */
+    404: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type FollowVariantLinkError = FollowVariantLinkErrors[keyof FollowVariantLinkErrors];
+
+export type FollowVariantLinkResponses = {
+    /**
+     * The picture
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type FollowVariantLinkResponse = FollowVariantLinkResponses[keyof FollowVariantLinkResponses];
+
+export type ListTranscodesData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/assets/{id}/transcodes';
+};
+
+export type ListTranscodesErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListTranscodesError = ListTranscodesErrors[keyof ListTranscodesErrors];
+
+export type ListTranscodesResponses = {
+    /**
+     * The transcodes, by name
+     */
+    200: Transcodes;
+};
+
+export type ListTranscodesResponse = ListTranscodesResponses[keyof ListTranscodesResponses];
+
+export type CreateTranscodeData = {
+    body: TranscodeRequest;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/assets/{id}/transcodes';
+};
+
+export type CreateTranscodeErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The upload policy does not allow this transcode
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The asset has as many transcodes as it may have
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request, or: The file cannot be turned into this
+     */
+    422: Problem;
+    /**
+     * Too many requests, or: Too many transcodes are waiting
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The service does not have this
+     */
+    501: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type CreateTranscodeError = CreateTranscodeErrors[keyof CreateTranscodeErrors];
+
+export type CreateTranscodeResponses = {
+    /**
+     * The transcode, which waits, runs or is there already
+     */
+    202: Transcode;
+};
+
+export type CreateTranscodeResponse = CreateTranscodeResponses[keyof CreateTranscodeResponses];
+
+export type DeleteTranscodeData = {
+    body?: never;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+        /**
+         * Name of the transcode
+         */
+        transcodeId: string;
+    };
+    query?: never;
+    url: '/v1/assets/{id}/transcodes/{transcodeId}';
+};
+
+export type DeleteTranscodeErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type DeleteTranscodeError = DeleteTranscodeErrors[keyof DeleteTranscodeErrors];
+
+export type DeleteTranscodeResponses = {
+    /**
+     * It is gone
+     */
+    204: void;
+};
+
+export type DeleteTranscodeResponse = DeleteTranscodeResponses[keyof DeleteTranscodeResponses];
+
+export type GetTranscodeData = {
+    body?: never;
+    path: {
+        id: string;
+        /**
+         * Name of the transcode
+         */
+        transcodeId: string;
+    };
+    query?: never;
+    url: '/v1/assets/{id}/transcodes/{transcodeId}';
+};
+
+export type GetTranscodeErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetTranscodeError = GetTranscodeErrors[keyof GetTranscodeErrors];
+
+export type GetTranscodeResponses = {
+    /**
+     * The transcode
+     */
+    200: Transcode;
+};
+
+export type GetTranscodeResponse = GetTranscodeResponses[keyof GetTranscodeResponses];
+
 export type GetQuotaData = {
     body?: never;
     path?: never;
@@ -3332,3 +4041,186 @@ export type RetryJobsResponses = {
 };
 
 export type RetryJobsResponse = RetryJobsResponses[keyof RetryJobsResponses];
+
+export type GetAssetCodeData = {
+    body?: never;
+    headers?: {
+        /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
+         * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
+         */
+        'if-none-match'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * Media type of the picture
+         */
+        format?: CodeFormat;
+        /**
+         * Pixels on each side, with the quiet zone of 4 modules
+         */
+        size?: number;
+        /**
+         * How long a download link is valid, in seconds; at most 7 days. Codes of pages do not expire
+         */
+        expiresIn?: number;
+    };
+    url: '/v1/assets/{id}/qr';
+};
+
+export type GetAssetCodeErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The address is too long for a QR code
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetAssetCodeError = GetAssetCodeErrors[keyof GetAssetCodeErrors];
+
+export type GetAssetCodeResponses = {
+    /**
+     * The picture
+     */
+    200: Blob | File;
+};
+
+export type GetAssetCodeResponse = GetAssetCodeResponses[keyof GetAssetCodeResponses];
+
+export type GetProjectCodeData = {
+    body?: never;
+    headers?: {
+        /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
+         * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
+         */
+        'if-none-match'?: string;
+    };
+    path: {
+        /**
+         * Label by which the application groups its assets
+         */
+        projectId: string;
+    };
+    query?: {
+        /**
+         * Media type of the picture
+         */
+        format?: CodeFormat;
+        /**
+         * Pixels on each side, with the quiet zone of 4 modules
+         */
+        size?: number;
+    };
+    url: '/v1/projects/{projectId}/qr';
+};
+
+export type GetProjectCodeErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The service does not know the pages of projects
+     */
+    404: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The address is too long for a QR code
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetProjectCodeError = GetProjectCodeErrors[keyof GetProjectCodeErrors];
+
+export type GetProjectCodeResponses = {
+    /**
+     * The picture
+     */
+    200: Blob | File;
+};
+
+export type GetProjectCodeResponse = GetProjectCodeResponses[keyof GetProjectCodeResponses];

@@ -15,11 +15,11 @@ export interface TaskMessage {
 export type TaskAnswer =
   | { ready: true }
   | { value: unknown; cpuSeconds: number }
-  | { refused: string; outOfMemory: boolean; cpuSeconds: number };
+  | { refused: string; reason?: string; outOfMemory: boolean; cpuSeconds: number };
 
 /**
  * Answers each task with what the handler makes of it. What it throws is the reason for the record: say what is wrong with
- * the file in a sentence, and name no path.
+ * the file in a sentence, and name no path. An error may have a `reason`, a word that says more than `refused`.
  */
 export function serve<Input>(handler: (input: Input, directory: string) => Promise<unknown>): void {
   const answer = (message: TaskAnswer) => process.send?.(message);
@@ -36,7 +36,13 @@ export function serve<Input>(handler: (input: Input, directory: string) => Promi
 
 function refusal(error: unknown): TaskAnswer {
   const refused = error instanceof Error ? error.message : String(error);
-  return { refused, outOfMemory: isOutOfMemory(refused), cpuSeconds: cpuSeconds() };
+  const reason = error instanceof Error && 'reason' in error ? String(error.reason) : undefined;
+  return {
+    refused,
+    ...(reason !== undefined && { reason }),
+    outOfMemory: reason === undefined && isOutOfMemory(refused),
+    cpuSeconds: cpuSeconds(),
+  };
 }
 
 function cpuSeconds(): number {

@@ -1,0 +1,6 @@
+/** A child that reads the headers of sound and film, where there is no ffprobe. */
+import { headerFacts } from '../../media/headers.ts';
+import type { MediaFile } from '../../media/input.ts';
+import { serve } from './serve.ts';
+
+serve<MediaFile>(headerFacts);
