@@ -22,6 +22,7 @@ import { largeUploads } from './cases/large-uploads.ts';
 import { latency } from './cases/latency.ts';
 import { memory } from './cases/memory.ts';
 import { pages } from './cases/pages.ts';
+import { processing } from './cases/processing.ts';
 import { content, links, lists } from './cases/reads.ts';
 import { smallUploads } from './cases/small-uploads.ts';
 import { type Compared, compare, table } from './report.ts';
@@ -33,6 +34,7 @@ const cases: Record<string, Case> = {
   links,
   lists,
   content,
+  processing,
   deletion,
   memory,
   latency,

@@ -12,6 +12,7 @@ import { quotas } from './quotas/index.ts';
 import { reconciliation } from './reconciliation/index.ts';
 import { scanning } from './scanning/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
+import { transcodes } from './transcodes/index.ts';
 import { uploads } from './uploads/index.ts';
 import { usage } from './usage/index.ts';
 import { variants } from './variants/index.ts';
@@ -23,6 +24,7 @@ export const features: readonly Feature<Core>[] = [
   assets,
   processing,
   variants,
+  transcodes,
   quotas,
   usage,
   administration,

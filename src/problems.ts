@@ -20,6 +20,7 @@ const catalogue = {
   'not-found': { status: 404, title: 'There is no such resource' },
   'derivative-unavailable': { status: 404, title: 'The derivative is not there and cannot be made' },
   'method-not-allowed': { status: 405, title: 'The resource does not have this method' },
+  'not-acceptable': { status: 406, title: 'The client takes none of the formats there are' },
   'request-timeout': { status: 408, title: 'The request was too slow' },
   'request-in-progress': { status: 409, title: 'A request with this Idempotency-Key is still running' },
   'wrong-state': { status: 409, title: 'The state of the asset does not allow this' },

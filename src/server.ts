@@ -22,6 +22,7 @@ import { metricsRoute } from './http/metrics.ts';
 import { type App, useZod } from './http/openapi.ts';
 import { limitRequests } from './http/rate-limit.ts';
 import { RefusalLimit } from './http/refusal-limit.ts';
+import { RefusalPace } from './http/refusal-pace.ts';
 import { logRequests, requestIdOf } from './http/request-log.ts';
 import { checkRequests } from './http/well-formed.ts';
 import { honourIdempotencyKeys } from './idempotency/requests.ts';
@@ -62,6 +63,7 @@ export async function buildServer(
   let draining = false;
   const crossOrigin = new CrossOrigin(config.CORS_ORIGINS);
   const refusals = new RefusalLimit(config.REFUSALS_PER_MINUTE);
+  const pace = new RefusalPace();
   const bodies = new BodyRate({
     minimumRate: config.MIN_UPLOAD_RATE,
     grace: config.BODY_TIMEOUT,
@@ -80,7 +82,7 @@ export async function buildServer(
   honourIdempotencyKeys(app, core.idempotency);
   const write = useZod(app, checkAnswers);
   const paths = new KnownPaths(app);
-  installErrorHandler(app);
+  installErrorHandler(app, pace);
   logRequests(app, metrics);
   crossOrigin.install(app, paths);
   await app.register(helmet, {
@@ -118,6 +120,7 @@ export async function buildServer(
     startDraining: () => {
       draining = true;
       connections.startDraining();
+      pace.end();
     },
     stopAccepting: () => connections.stopAccepting(),
     abilities,

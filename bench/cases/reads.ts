@@ -124,7 +124,8 @@ export async function content(stage: Stage, options: CaseOptions): Promise<Row[]
   ];
 }
 
-async function compare(
+/** Two rates, in turn. */
+export async function compare(
   { rounds, say }: CaseOptions,
   what: string,
   { ours, theirs }: { ours: () => Promise<Rate>; theirs: () => Promise<Rate> },

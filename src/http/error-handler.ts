@@ -14,9 +14,12 @@ import {
 } from '../problems.ts';
 import { type ObjectStoreRefused, ObjectStoreUnavailable, refusalIn } from '../storage/object-store.ts';
 import { NoBufferFree } from '../storage/part-buffers.ts';
+import { callerIdOf } from './authentication.ts';
 import { MAX_JSON_BODY } from './body-guard.ts';
 import type { CrossOrigin } from './cross-origin.ts';
 import { LogThrottle } from './log-throttle.ts';
+import { networkOf } from './refusal-limit.ts';
+import type { RefusalPace } from './refusal-pace.ts';
 
 export const PROBLEM_MEDIA_TYPE = 'application/problem+json';
 /** A request whose header fields are too large has a URL that is, when this much of it is its first line. Bytes. */
@@ -101,7 +104,7 @@ declare module 'fastify' {
   }
 }
 
-export function installErrorHandler(app: FastifyInstance): void {
+export function installErrorHandler(app: FastifyInstance, pace: RefusalPace): void {
   app.decorateReply('problem', undefined);
   const throttle = new LogThrottle();
   /** What is answered by 503 comes in crowds: the database is away, or there is too much to do. */
@@ -119,8 +122,22 @@ export function installErrorHandler(app: FastifyInstance): void {
     }
     reply.problem = problem.type;
     if (problem.status >= 500) logFault(request, problem, problem.cause ?? error);
-    sendProblem(reply, request, problem);
+    const told = problem.status === 429 ? pace.wait(refusedOf(request), reply.raw) : undefined;
+    if (!told) {
+      sendProblem(reply, request, problem);
+      return;
+    }
+    return told.then(() => {
+      sendProblem(reply, request, problem);
+      return reply;
+    });
   });
+}
+
+/** Who is refused: the caller, or whoever has the address. */
+function refusedOf(request: FastifyRequest): string {
+  const callerId = callerIdOf(request);
+  return callerId === undefined ? `address ${networkOf(request.ip)}` : `caller ${callerId}`;
 }
 
 export function sendProblem(reply: FastifyReply, request: FastifyRequest, problem: Problem): void {

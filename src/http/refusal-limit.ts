@@ -79,7 +79,7 @@ export class RefusalLimit {
 }
 
 /** Whoever has one address of IPv6 has the 2^64 of its network (RFC 6177). */
-function networkOf(address: string): string {
+export function networkOf(address: string): string {
   if (!isIPv6(address) || address.startsWith('::ffff:')) return address;
   const [head = '', tail] = address.split('::');
   const groups = head.split(':');

@@ -178,6 +178,13 @@ const discardRows = compile('discard-derivatives', (p: Parameter<'ids'>) =>
     .where(and(isAnyOf(derivatives.id, p('ids')), isCurrent))
     .returning({ id: derivatives.id }),
 );
+const discardRowsOf = compile('discard-derivatives-of', (p: Parameter<'assetId'>) =>
+  build
+    .update(derivatives)
+    .set({ state: 'discarded', leaseExpiresAt: null, updatedAt: now })
+    .where(and(eq(derivatives.assetId, p('assetId')), isCurrent))
+    .returning({ id: derivatives.id }),
+);
 const exchangeKey = compile('exchange-derivative', (p: Parameter<'id' | 'objectKey'>) =>
   build
     .update(derivatives)
@@ -332,6 +339,11 @@ export class DerivativesRepository {
     if (!transaction) return this.#handle.transact((own) => this.discard(ids, own));
     const { rows } = await transaction.run(discardRows, { ids });
     await this.#send(transaction, rows);
+  }
+
+  /** All that was made of an asset, or is being made. */
+  async discardOf(assetId: string, transaction: Executor): Promise<void> {
+    await this.#send(transaction, (await transaction.run(discardRowsOf, { assetId })).rows);
   }
 
   /** What was claimed as replacement is the original now: the row goes on as the record of the object that it replaced. */

@@ -248,13 +248,9 @@ export class ProcessingRepository {
     const { id, ownerId, objectKey } = asset;
     if (outcome.kind === 'replaced') await this.derivatives.exchange(outcome.derivativeId, objectKey, transaction);
     if (state === 'rejected') {
+      await this.derivatives.discardOf(id, transaction);
       if (outcome.kind === 'rejected' && outcome.removesBytes)
         await this.derivatives.discardObject(id, objectKey, transaction);
-      const made = await this.derivatives.list(id);
-      await this.derivatives.discard(
-        made.map((each) => each.id),
-        transaction,
-      );
       return;
     }
     const next = nextStep(processing);

@@ -175,13 +175,13 @@ export class PartWriter {
   }
 
   /**
-   * Lets a function change the object while it is in memory. What it leaves is the object from then on.
+   * Lets a function change the object while it is in memory; nothing is written meanwhile. What it leaves is the object from then on.
    * @param change gets the bytes, and returns how many are left, from the first on; undefined when it has changed nothing
    * @returns whether something was changed
    */
-  rewrite(change: (bytes: Buffer) => number | undefined): boolean {
+  async rewrite(change: (bytes: Buffer) => Promise<number | undefined>): Promise<boolean> {
     if (!this.isInMemory) throw new Error('the object is not in memory');
-    const left = change(this.#part);
+    const left = await change(this.#part);
     if (left !== undefined) this.#filled = left;
     return left !== undefined;
   }

@@ -19,6 +19,7 @@ import { leaseOf, leaseRenewalOf, lookAgainAt, meteredBody, partsInFlightOf, typ
 import { objectAttributes } from './new-upload.ts';
 import type { LastRow, Progress, UploadSession } from './session-repository.ts';
 import { policiesOf, settleSession, uploadNotFound } from './sessions.ts';
+import { ENOUGH } from './short-requests.ts';
 import { Interrupted, offsetMismatch, Superseded } from './takeover.ts';
 
 /** Bytes of a row of the tail at most; one is written and read at once. */
@@ -291,7 +292,11 @@ export class AppendRequest {
       const bytes = this.#writer.bytesFrom(begin).subarray(0, MAX_ROW);
       const position = begin + bytes.length;
       const tail = bytes.length > 0 ? { begin: this.#rowFor(begin, bytes.length, inParts), bytes } : undefined;
-      await this.#write({ position, inParts, parts, tail, isLast: position === length });
+      const progress = { position, inParts, parts, tail, isLast: position === length };
+      const isShort = length - this.#session.position < ENOUGH;
+      await (isShort
+        ? this.#context.shortTurns.run(this.#request.actor.callerId, () => this.#write(progress))
+        : this.#write(progress));
       if (tail) this.#lastRow = { begin: tail.begin, length: position - tail.begin };
       parts = [];
     } while (this.#kept < length);

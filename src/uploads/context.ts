@@ -2,6 +2,8 @@
 import { LEASE_RENEWALS } from '../config.ts';
 import type { Core } from '../core.ts';
 import type { DatabaseHandle } from '../database/client.ts';
+import { factsOnArrival, type ReadFactsOnArrival } from '../processing/facts-on-arrival.ts';
+import type { StepRules } from '../processing/pipeline.ts';
 import { stepRules } from '../processing/rules.ts';
 import { QuotasRepository } from '../quotas/repository.ts';
 import { type Scanner, scannerOf } from '../scanning/scanner.ts';
@@ -9,6 +11,7 @@ import { MAX_PARTS } from '../storage/object-store.ts';
 import { metered } from './metered-source.ts';
 import { UploadsRepository } from './repository.ts';
 import { UploadSessionsRepository } from './session-repository.ts';
+import { ShortTurns } from './short-turns.ts';
 
 /** A disk gains nothing from more, and memory is saved. */
 const DISK_PARTS_IN_FLIGHT = 2;
@@ -31,8 +34,13 @@ export interface UploadContext extends Pick<Core, Shared> {
   uploads: UploadsRepository;
   sessions: UploadSessionsRepository;
   quotas: QuotasRepository;
+  /** Which steps of processing apply to which files. */
+  rules: StepRules;
   /** Absent where CLAMD is not set. */
   scanner?: Scanner | undefined;
+  /** Absent where no facts are read. */
+  readFacts?: ReadFactsOnArrival | undefined;
+  shortTurns: ShortTurns;
   onOutcome(outcome: UploadOutcome, bytes: number): void;
 }
 
@@ -44,7 +52,10 @@ export function uploadContext(core: Core): UploadContext {
     uploads: uploadsRepository(core, database),
     sessions: new UploadSessionsRepository(database),
     quotas: new QuotasRepository(database, config.DEFAULT_QUOTA),
+    rules: stepRules(core),
     scanner: scannerOf(core),
+    readFacts: factsOnArrival(core),
+    shortTurns: new ShortTurns(),
     onOutcome: (outcome, bytes) => core.metrics.upload(outcome, bytes),
   };
 }

@@ -22,6 +22,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Asset } from '../assets/asset.ts';
 import { asProblem } from '../http/error-handler.ts';
 import { type ClientGone, Problem, unavailable } from '../problems.ts';
+import { nextStep, plan } from '../processing/pipeline.ts';
 import { quotaExceeded } from '../quotas/quota-exceeded.ts';
 import { OutcomeUnknown, PartWriter } from '../storage/part-writer.ts';
 import {
@@ -361,15 +362,32 @@ class SingleUpload {
     const { validated } = this.#validation;
     if (validated)
       this.#learned = await scanBeforeStoring(this.#context, validated.policy, this.#writer.head, this.#writer.length);
-    this.#strip();
+    await this.#strip();
     this.#isSealable = !this.isHeld;
+    const facts = await this.#beginFacts();
     await this.#writer.finish(this.#sha256);
     this.stored = true;
+    const found = await facts?.result;
+    if (found) this.#learned = { ...this.#learned, ...found, ended: { ...this.#learned.ended, ...found.ended } };
   }
 
-  #strip(): void {
+  /** Facts are read while the file is stored. Of what was not scanned, though it must be, none are. */
+  async #beginFacts() {
+    const { rules, readFacts } = this.#context;
+    const { validated } = this.#validation;
+    if (!readFacts || !validated || !this.#writer.isInMemory) return undefined;
+    const { mediaType, policy } = validated;
+    const file = { mediaType, assetType: policy.assetType, size: this.#writer.length };
+    const before = nextStep(plan(rules, file, this.#learned.ended ?? {}, false));
+    if (before !== 'facts') return undefined;
+    const { signal, ownerId } = this.#arrival;
+    const { objectKey } = this.record;
+    return readFacts({ objectKey, mediaType, ownerId, bytes: this.#writer.head, signal });
+  }
+
+  async #strip(): Promise<void> {
     const assetTypeMayFollow = this.isHeld && this.#arrival.assetType === undefined;
-    const stripped = stripArrival(this.#writer, this.#context.policies, this.#validated, assetTypeMayFollow);
+    const stripped = await stripArrival(this.#writer, this.#context.policies, this.#validated, assetTypeMayFollow);
     if (stripped?.isChanged) this.#sha256 = createHash('sha256').update(this.#writer.head).digest();
     this.#learned = { ...this.#learned, ended: { ...this.#learned.ended, ...stripped?.ended } };
   }

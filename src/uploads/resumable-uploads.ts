@@ -105,7 +105,8 @@ export class ResumableUploads {
     if ('asset' in found) return completed(found);
     requireLive(found.session);
     await this.#settled(ownerId, id);
-    if (await this.#context.sessions.fence(id))
+    const { sessions, shortTurns } = this.#context;
+    if (await shortTurns.run(ownerId, () => sessions.fence(id)))
       for (const each of this.#running.of(id)) each.superseded.abort(new Superseded());
     const now = await this.#find(ownerId, id);
     if ('asset' in now) return completed(now);

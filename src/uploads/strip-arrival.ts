@@ -21,17 +21,17 @@ export interface StrippedArrival {
  * @returns undefined when nothing was decided: the step will do it, where the policy wants it
  * @throws Problem metadata-not-removable
  */
-export function stripArrival(
+export async function stripArrival(
   writer: PartWriter,
   policies: UploadPolicies,
   { mediaType, policy }: ValidatedType,
   assetTypeMayFollow: boolean,
-): StrippedArrival | undefined {
+): Promise<StrippedArrival | undefined> {
   const possible = assetTypeMayFollow ? policies.all.filter((each) => each.mediaTypes.includes(mediaType)) : [policy];
   if (!canStrip(mediaType) || possible.some(({ metadata }) => metadata === 'keep') || !writer.isInMemory)
     return undefined;
   try {
-    const isChanged = writer.rewrite((bytes) => stripInPlace(bytes, mediaType));
+    const isChanged = await writer.rewrite((bytes) => stripInPlace(bytes, mediaType));
     return { isChanged, ended: { strip: { state: 'done', at: new Date().toISOString() } } };
   } catch (error) {
     throw error instanceof Unstrippable ? notRemovable(error) : error;

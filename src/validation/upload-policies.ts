@@ -27,6 +27,17 @@ export interface UploadPolicy {
   scan?: ScanPolicy;
   /** What is made of each file, by name; absent: what is usual for its media type. */
   derivatives?: Record<string, DerivativePolicy>;
+  /** What its sound and films may be turned into; absent: all of it, within the usual bounds. */
+  transcodes?: TranscodePolicy;
+}
+
+export interface TranscodePolicy {
+  /** Absent: all. */
+  formats?: string[];
+  /** Seconds of the longest that is transcoded. */
+  maxDuration?: number;
+  /** Transcodes that an asset may have; 0: none is made. */
+  maxCount?: number;
 }
 
 /** A picture that fits into a box; what is absent is as the settings say. */
@@ -90,6 +101,17 @@ const derivativePolicy = z.strictObject({
   height: pixels.exactOptional(),
   format: z.enum(['webp', 'jpeg']).exactOptional(),
 });
+export const transcodeFormats = ['mp3', 'aac', 'opus', 'flac', 'wav', 'mp4'] as const;
+const transcodePolicy = z.strictObject({
+  formats: z.array(z.enum(transcodeFormats)).min(1).exactOptional(),
+  maxDuration: z
+    .number()
+    .int()
+    .min(1)
+    .max(12 * 3600, 'must be at most 12 hours')
+    .exactOptional(),
+  maxCount: z.number().int().min(0).max(50).exactOptional(),
+});
 /** Names of derivatives stand in addresses. */
 const derivativeName = z
   .string()
@@ -113,6 +135,7 @@ const policyFile = z.record(
         .record(derivativeName, derivativePolicy)
         .refine((named) => Object.keys(named).length <= 8, 'must name at most 8 derivatives')
         .exactOptional(),
+      transcodes: transcodePolicy.exactOptional(),
     })
     .nullable(),
 );

@@ -7,7 +7,7 @@ import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
 import { variantActions } from './audit.ts';
 import { VariantMaker } from './maker.ts';
-import { notAcceptable, VariantRoutes } from './routes.ts';
+import { VariantRoutes } from './routes.ts';
 import { variantSettings } from './settings.ts';
 
 const makers = new WeakMap<object, VariantMaker>();
@@ -23,7 +23,6 @@ export const variants: Feature<Core> = {
   name: 'variants',
   tags: [{ name: 'Pictures', description: 'Pictures in other sizes and formats' }],
   settings: variantSettings,
-  problems: [notAcceptable],
   auditActions: variantActions,
   routes: (app, core) => new VariantRoutes(core, makerOf(core)).register(app),
   gauges: (core) => [

@@ -13,7 +13,7 @@ import { formatDigest } from '../http/digest-fields.ts';
 import type { App } from '../http/openapi.ts';
 import { serviceUrls } from '../http/public-url.ts';
 import { assetId, binary, timestamp } from '../http/schema-types.ts';
-import { assetNotFound, defineProblem, Problem, type ProblemType } from '../problems.ts';
+import { assetNotFound, Problem, type ProblemType } from '../problems.ts';
 import { Pictures } from '../processing/pictures/pictures.ts';
 import { chooseFormat } from './accept.ts';
 import { expiryFor, readAddress, revisionOf, signAddress } from './address.ts';
@@ -28,11 +28,6 @@ import { type Step, srcsetOf, stepsOf } from './srcset.ts';
 const tags = ['Pictures'];
 /** Seconds; a year, which is as long as caches keep anything. */
 const IMMUTABLE = 'max-age=31536000, immutable';
-
-export const notAcceptable = defineProblem('not-acceptable', {
-  status: 406,
-  title: 'The client takes none of the formats there are',
-});
 
 const problems: ProblemType[] = [
   'not-found',
@@ -130,7 +125,7 @@ export class VariantRoutes {
           accept: z.string().optional().meta({ description: 'Chooses the format with `format=auto`' }),
         }),
       },
-      config: { success, problems: ['wrong-state', notAcceptable, ...problems] },
+      config: { success, problems: ['wrong-state', 'not-acceptable', ...problems] },
       handler: async (request, reply) => {
         const { caller, params, query, headers } = request;
         if (query.format === 'auto') varyByAccept(reply);
@@ -310,7 +305,7 @@ function requirePicture(mediaType: string): void {
 function acceptedFormat(accept: string | undefined): Format {
   const format = chooseFormat(accept);
   if (format === undefined)
-    throw new Problem(notAcceptable, { detail: 'There are image/webp, image/avif, image/jpeg and image/png.' });
+    throw new Problem('not-acceptable', { detail: 'There are image/webp, image/avif, image/jpeg and image/png.' });
   return format;
 }
 

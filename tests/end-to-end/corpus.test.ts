@@ -24,7 +24,9 @@ describe('the corpus over HTTP', () => {
       for (const answer of [await client.upload(bytes, options), await client.raw(bytes, options)]) {
         assert.equal(answer.status, 201, `${title}: ${JSON.stringify(answer.body)}`);
         assert.equal(answer.body.mediaType, mediaType, title);
-        assert.equal(answer.body.sha256, createHash('sha256').update(bytes).digest('hex'));
+        // Pictures lose their metadata.
+        const sent = answer.body.original ?? answer.body;
+        assert.equal(sent.sha256, createHash('sha256').update(bytes).digest('hex'));
       }
     }
   });

@@ -526,4 +526,5 @@ test('fifty slow requests on a pool of ten leave every other route fast', async 
   assert.equal((await client.raw(png(500))).status, 201);
   assert.equal((await client.get('/v1/assets')).status, 200);
   for (const patch of asked) patch.destroy();
+  await waitUntil(async () => (await service.query<{ held: string }>(held))[0]?.held === '0');
 });

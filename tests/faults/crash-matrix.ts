@@ -3,8 +3,9 @@
  * Whatever the moment: once the reaper and the reconciler have gone over it, the checker finds all promises kept, and the
  * client that sends its request again under the same Idempotency-Key has exactly one asset.
  *
- * What there is to be killed at is not written down here: each scenario first runs undisturbed and is listened to. Each is
- * in a test file of its own, so that they run side by side.
+ * What there is to be killed at is not written down here: each scenario first runs undisturbed and is listened to. The
+ * moment before a step that follows at once is the one after the step before it, so that is one test. Each scenario is in a
+ * test file of its own, so that they run side by side.
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
@@ -36,7 +37,7 @@ export function testKilledAtEachStep(name: ScenarioName): void {
       assert.ok(steps.length >= 3, JSON.stringify(steps));
       const left: Left[] = [];
       for (const [index, step] of steps.entries()) {
-        for (const side of sides) {
+        for (const side of step.followsAtOnce ? (['after'] as const) : sides) {
           await context.test(`${side} ${index + 1}. ${step.kind} ${step.text}`, async () => {
             const scenario = make();
             left.push({ scenario, prepared: await killAt(rig, scenario, step, side) });

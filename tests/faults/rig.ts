@@ -5,6 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import { createHash, randomUUID } from 'node:crypto';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -44,6 +45,11 @@ export interface Step {
   occurrence: number;
   /** Milliseconds. */
   duration: number;
+  /**
+   * When the step before it ended, nothing else was under way, and nobody was answered since. So to be killed before this
+   * one is to be killed after that one, as far as Postgres, S3 and the client can tell.
+   */
+  followsAtOnce: boolean;
 }
 
 export type ScenarioName =
@@ -54,6 +60,8 @@ export type ScenarioName =
   | 'a deletion'
   | 'a deletion of several';
 
+/** Where fetch tells of each answer (https://undici.nodejs.org, Diagnostics Channel Support). */
+const ANSWERED = 'undici:request:headers';
 /** Clients that come back at the same time. */
 const RETURNING = 4;
 
@@ -285,15 +293,23 @@ export class Rig {
   async stepsOf(act: () => Promise<void>): Promise<Step[]> {
     const steps: Step[] = [];
     const begun = new Map<unknown, { step: Step; at: number }>();
+    let followsAtOnce = false;
     const begin = (kind: Step['kind'], text: string, key: unknown) => {
       const occurrence = steps.filter((step) => step.kind === kind && step.text === text).length;
-      const step = { kind, text, occurrence, duration: 0 };
+      const step = { kind, text, occurrence, duration: 0, followsAtOnce };
       steps.push(step);
       begun.set(key, { step, at: performance.now() });
+      followsAtOnce = false;
     };
     const end = (key: unknown) => {
       const found = begun.get(key);
-      if (found) found.step.duration = performance.now() - found.at;
+      if (!found) return;
+      found.step.duration = performance.now() - found.at;
+      begun.delete(key);
+      followsAtOnce = begun.size === 0;
+    };
+    const answered = () => {
+      followsAtOnce = false;
     };
     this.s3.before = (call) => begin('S3', call.operation, call);
     this.s3.after = end;
@@ -301,7 +317,9 @@ export class Rig {
       if (!isByTimer(statement)) begin('SQL', summary(statement), statement);
     };
     this.postgres.after = end;
+    subscribe(ANSWERED, answered);
     await act();
+    unsubscribe(ANSWERED, answered);
     this.heal();
     return steps;
   }

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import {
   cpSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -12,7 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { Client as Postgres } from 'pg';
@@ -23,6 +24,7 @@ import { Client } from '../support/client.ts';
 import { png } from '../support/files.ts';
 import { createTestDatabase } from '../support/postgres.ts';
 import { launch, spawnService } from '../support/processes.ts';
+import { waitUntil } from '../support/wait-until.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -55,18 +57,29 @@ describe('the bundle', () => {
   after(() => rmSync(place, { recursive: true, force: true }));
 
   const filesOf = (name: string) =>
-    readdirSync(join(place, name, 'dist'))
-      .filter((file) => !file.endsWith('.map'))
+    readdirSync(join(place, name, 'dist'), { recursive: true, encoding: 'utf8' })
+      .filter((file) => file.endsWith('.js') && !file.startsWith('node_modules'))
       .sort();
 
+  /** Made by a worker of the bundle. */
+  const hasThumbnail = async (client: Client, id: string) => {
+    await waitUntil(async () => (await client.get(`/v1/assets/${id}`)).body.processing?.derive?.state !== 'waiting');
+    const { body } = await client.get(`/v1/assets/${id}`);
+    assert.deepEqual([body.facts?.width, body.processing?.derive?.state], [2, 'done']);
+    assert.equal((await fetch(`${client.url}/v1/assets/${id}/derivatives/thumbnail`)).status, 200);
+  };
+
   test('is one file beside its entries, each with a source map, and asks for no other package', () => {
-    assert.deepEqual(filesOf('npm'), ['compile.js', 'main.js', 'service.js']);
-    assert.deepEqual(
-      filesOf('image'),
-      ['compile', 'doctor', 'main', 'migrate', 'reconcile', 'reference-page', 'service', 'setup-bucket'].map(
+    const modules = readdirSync(join(root, 'src/processing/tools/workers')).filter((name) => name !== 'serve.ts');
+    const workers = modules.map((name) => `workers/${basename(name, '.ts')}.js`);
+    assert.ok(workers.includes('workers/pictures.js'));
+    assert.deepEqual(filesOf('npm'), ['compile.js', 'main.js', 'service.js', ...workers]);
+    assert.deepEqual(filesOf('image'), [
+      ...['compile', 'doctor', 'main', 'migrate', 'reconcile', 'reference-page', 'service', 'setup-bucket'].map(
         (name) => `${name}.js`,
       ),
-    );
+      ...workers,
+    ]);
     // Else an entry holds a second service, and the compile cache is filled for that one.
     for (const entry of ['main.js', 'compile.js'])
       assert.ok(statSync(join(place, 'npm/dist', entry)).size < 2000, entry);
@@ -76,7 +89,13 @@ describe('the bundle', () => {
         assert.equal(map.version, 3, file);
       }
     }
-    assert.deepEqual(packages, { npm: ['pg-native', '@scalar/fastify-api-reference'], image: ['pg-native'] });
+    // What is more than JavaScript comes with the image as it is.
+    const isInImage = (name: string) => existsSync(join(place, 'image/dist/node_modules', name));
+    const asked = (name: string) => packages[name]?.filter((one) => !isInImage(one)).sort();
+    assert.deepEqual(asked('npm'), ['@scalar/fastify-api-reference', 'pg-native']);
+    assert.deepEqual(asked('image'), ['pg-native']);
+    assert.ok(packages['image']?.includes('sharp'));
+    assert.doesNotMatch(readFileSync(join(place, 'image/dist/service.js'), 'utf8'), /from ?"sharp"/);
   });
 
   test('starts on the embedded Postgres, takes an upload, logs errors in lines of the source, stops on SIGTERM', async (context) => {
@@ -87,6 +106,7 @@ describe('the bundle', () => {
     const { status, body } = await client.upload(png(5000));
     assert.equal(status, 201);
     assert.equal((await client.content(body.id)).body.length, 5000);
+    await hasThumbnail(client, body.id);
     assert.equal((await fetch(`${service.url}/docs/`)).status, 200);
 
     const password = secretIn(DATA_DIR, 'postgres-password').toString('hex');
@@ -139,7 +159,10 @@ describe('the bundle', () => {
 
     const service = await launch({ DATABASE_URL: database.url, DATA_DIR }, whole);
     context.after(() => service.child.kill('SIGKILL'));
-    assert.equal((await new Client(service.url).upload(png(5000))).status, 201);
+    const client = new Client(service.url);
+    const { status, body } = await client.upload(png(5000));
+    assert.equal(status, 201);
+    await hasThumbnail(client, body.id);
     const page = await fetch(`${service.url}/docs/`);
     assert.equal(page.status, 200);
     assert.match(await page.text(), /scalar/i);

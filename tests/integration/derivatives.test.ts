@@ -93,6 +93,16 @@ for (const { store, skip } of storeKinds)
       assert.deepEqual([quota.used, quota.fileCount], [bytes.length, 1]);
     });
 
+    test('a small picture has its facts in the answer to its upload, as soon as a process is free', async () => {
+      const client = caller();
+      const body = await waitUntil(async () => {
+        const answer = await client.raw(await photo(640, 320), { name: 'photo.jpg' });
+        return answer.body.facts ? answer.body : undefined;
+      });
+      assert.deepEqual([body?.facts?.width, body?.facts?.height, body?.state], [640, 320, 'ready']);
+      assert.equal(body?.processing?.facts?.state, 'done');
+    });
+
     test('its bytes come with all that belongs to a download, and by a link', async () => {
       const client = caller();
       const { id } = await stored(client, await photo());

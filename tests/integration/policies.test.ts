@@ -11,6 +11,7 @@ interface Policies {
     types: { mediaType: string; extensions: string[] }[];
     maxBytes: number;
     allowUndetected: boolean;
+    metadata: string;
     expireAfterDays?: number;
   }[];
 }
@@ -45,6 +46,7 @@ describe('GET /v1/policies', () => {
     assert.deepEqual(names, ['image', 'video', 'audio', 'document', 'text', 'archive', 'report']);
     const [image] = data;
     assert.equal(image?.maxBytes, 10 * 1024 ** 2);
+    assert.equal(image.metadata, 'strip');
     assert.deepEqual(image.types[0], {
       mediaType: 'image/jpeg',
       extensions: ['jpg', 'jpeg', 'jpe', 'jfif', 'pjpeg', 'pjp'],
@@ -58,6 +60,7 @@ describe('GET /v1/policies', () => {
       ],
       maxBytes: 77,
       allowUndetected: true,
+      metadata: 'keep',
       expireAfterDays: 9,
     });
   });

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
+import { ShortTurns } from '../../src/uploads/short-turns.ts';
 import { Client } from '../support/client.ts';
 import { glb } from '../support/files.ts';
 import { startService, type TestService } from '../support/service.ts';
@@ -168,6 +169,21 @@ describe('requests that bring little', () => {
     // Somebody else is not concerned.
     const other = await Upload.begin(new Client(service.url, 'other'), glb(4 * MiB, 5));
     await other.send(1);
+  });
+
+  test('take turns at the database, as HEAD does; those that bring more do not', async (context) => {
+    const { mock } = context.mock.method(ShortTurns.prototype, 'run');
+    const client = new Client(service.url, 'in-turn');
+    const upload = await Upload.begin(client, glb(4 * MiB, 8));
+    await upload.send(64 * 1024);
+    assert.equal(mock.callCount(), 0);
+    await upload.send(64 * 1024 - 1);
+    assert.equal(mock.callCount(), 1);
+    assert.equal((await client.request('HEAD', upload.path, { headers: TUS })).status, 200);
+    assert.deepEqual(
+      mock.calls.map(({ arguments: [callerId] }) => callerId),
+      ['in-turn', 'in-turn'],
+    );
   });
 
   test('with a wrong checksum are counted for many', async () => {

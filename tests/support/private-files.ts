@@ -15,6 +15,8 @@ export interface PrivateFile {
   fileName: string;
   mediaType: string;
   bytes: Buffer<ArrayBuffer>;
+  /** What shows the same, as far as that can be looked at. */
+  clean?: Buffer;
   /** How it is turned by what stays (Exif 1 to 8); absent where a container of its own tells it. */
   orientation?: number;
 }
@@ -289,7 +291,12 @@ function metadataTrack(at: number, sizes: number[]): Buffer {
     box('stco', big(0), big(2), big(at), big(at + (sizes[0] ?? 0))),
   );
   const handler = box('hdlr', big(0), big(0), 'meta', Buffer.alloc(12), says('place of a camera\0'));
-  const media = box('mdia', box('mdhd', Buffer.alloc(24)), handler, box('minf', box('nmhd', big(0)), tables));
+  const media = box(
+    'mdia',
+    box('mdhd', Buffer.alloc(12), big(1000), Buffer.alloc(8)),
+    handler,
+    box('minf', box('nmhd', big(0)), tables),
+  );
   return box('trak', box('tkhd', Buffer.alloc(84)), media);
 }
 
@@ -302,7 +309,7 @@ function film(): Buffer<ArrayBuffer> {
   const userData = box(
     'udta',
     box('\xa9xyz', number(place.length, 2), number(0x15c7, 2), place),
-    box('loci', big(0), number(0, 2), says('place'), '\0'),
+    box('loci', big(0), number(0, 2), says('place'), '\0\x01', big(0), big(0), big(0), says('planet'), '\0\0'),
   );
   const media = box('mdat', ...samples);
   const track = metadataTrack(
@@ -366,12 +373,18 @@ export function privateFiles(): Promise<PrivateFile[]> {
 }
 
 async function makeFiles(): Promise<PrivateFile[]> {
-  const file = (title: string, fileName: string, mediaType: string, bytes: Buffer, orientation?: number) => ({
+  const file = (
+    title: string,
+    fileName: string,
+    mediaType: string,
+    bytes: Buffer,
+    more: Partial<PrivateFile> = {},
+  ) => ({
     title,
     fileName,
     mediaType,
     bytes: Buffer.from(bytes),
-    ...(orientation !== undefined && { orientation }),
+    ...more,
   });
   const jpeg = await picture().jpeg({ quality: 80 }).toBuffer();
   const progressive = await picture().jpeg({ quality: 80, progressive: true }).toBuffer();
@@ -383,18 +396,23 @@ async function makeFiles(): Promise<PrivateFile[]> {
     .withExif({ IFD0: { Artist: says('artist') } })
     .avif({ effort: 0 })
     .toBuffer();
+  const [animated, gif] = [fixture('animation.png'), fixture('animation.gif')];
   const exifItem = { type: 'Exif', content: join(big(6), 'Exif\0\0', exif(6)) };
   const heic = withItems(fixture('photo.heic'), [exifItem, { type: 'mime', content: Buffer.from(xmp) }]);
   return [
-    file('a baseline JPEG', 'a.jpg', 'image/jpeg', privateJpeg(jpeg, 6), 6),
-    file('a progressive JPEG', 'b.jpg', 'image/jpeg', privateJpeg(progressive, 8), 8),
-    file('an upright JPEG', 'c.jpg', 'image/jpeg', privateJpeg(jpeg, 1), 1),
-    file('a PNG', 'd.png', 'image/png', privatePng(png, 3), 3),
-    file('an animated PNG', 'e.png', 'image/png', privatePng(fixture('animation.png'), 1), 1),
-    file('a lossy WebP', 'f.webp', 'image/webp', privateWebp(lossy, 6, true), 6),
-    file('a lossless WebP', 'g.webp', 'image/webp', privateWebp(lossless, 7, false), 7),
-    file('an animated GIF', 'h.gif', 'image/gif', privateGif(fixture('animation.gif'))),
-    file('an AVIF', 'i.avif', 'image/avif', join(avif, c2pa())),
+    file('a baseline JPEG', 'a.jpg', 'image/jpeg', privateJpeg(jpeg, 6), { clean: jpeg, orientation: 6 }),
+    file('a progressive JPEG', 'b.jpg', 'image/jpeg', privateJpeg(progressive, 8), {
+      ...{ clean: progressive, orientation: 8 },
+    }),
+    file('an upright JPEG', 'c.jpg', 'image/jpeg', privateJpeg(jpeg, 1), { clean: jpeg, orientation: 1 }),
+    file('a PNG', 'd.png', 'image/png', privatePng(png, 3), { clean: png, orientation: 3 }),
+    file('an animated PNG', 'e.png', 'image/png', privatePng(animated, 1), { clean: animated, orientation: 1 }),
+    file('a lossy WebP', 'f.webp', 'image/webp', privateWebp(lossy, 6, true), { clean: lossy, orientation: 6 }),
+    file('a lossless WebP', 'g.webp', 'image/webp', privateWebp(lossless, 7, false), {
+      ...{ clean: lossless, orientation: 7 },
+    }),
+    file('an animated GIF', 'h.gif', 'image/gif', privateGif(gif), { clean: gif }),
+    file('an AVIF', 'i.avif', 'image/avif', join(avif, c2pa()), { clean: avif }),
     file('an HEIC', 'j.heic', 'image/heic', join(heic, c2pa(), box('mpvd', says('appended film')))),
     file('an SVG', 'k.svg', 'image/svg+xml', drawing(privateJpeg(jpeg, 1))),
     file('a film', 'l.mp4', 'video/mp4', film()),

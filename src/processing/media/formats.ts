@@ -1,7 +1,8 @@
 /** What sound and film can be turned into, and what has to be said for it. A request that says everything is a target. */
 
-export const SOUND_FORMATS = ['mp3', 'aac', 'opus', 'flac', 'wav'] as const;
-export const TRANSCODE_FORMATS = [...SOUND_FORMATS, 'mp4'] as const;
+import { transcodeFormats } from '../../validation/upload-policies.ts';
+
+export const TRANSCODE_FORMATS = transcodeFormats;
 export type TranscodeFormat = (typeof TRANSCODE_FORMATS)[number];
 
 /** Equal targets have equal results. */

@@ -61,18 +61,13 @@ async function orReason(names: string[], make: () => Promise<MadeDerivatives>): 
 }
 
 async function soundOf(names: string[], facts: MediaFacts, work: MakerWork): Promise<MadeDerivatives> {
-  const { tools, signal } = work;
-  const found = await waveform(await tools.sandbox, fileOf(work), facts, { signal });
-  const made = new Map<string, MadeFile>();
-  for (const name of names) {
-    if (name === 'waveform') {
-      made.set(name, { content: Buffer.from(JSON.stringify(found)), mediaType: 'application/json' });
-    } else {
-      const content = Buffer.from(waveformPicture(found));
-      made.set(name, { content, mediaType: 'image/svg+xml', width: PICTURE_WIDTH, height: PICTURE_HEIGHT });
-    }
-  }
-  return { made };
+  const found = await waveform(await work.tools.sandbox, fileOf(work), facts, { signal: work.signal });
+  const drawn = (): MadeFile => ({
+    ...{ content: Buffer.from(waveformPicture(found)), mediaType: 'image/svg+xml' },
+    ...{ width: PICTURE_WIDTH, height: PICTURE_HEIGHT },
+  });
+  const told = (): MadeFile => ({ content: Buffer.from(JSON.stringify(found)), mediaType: 'application/json' });
+  return { made: new Map(names.map((name) => [name, name === 'waveform' ? told() : drawn()])) };
 }
 
 /** All pictures are made of the poster, which is a picture of one frame; so is the placeholder. */
@@ -87,9 +82,8 @@ async function picturesOf(
     name === 'poster' && (size.format ?? 'jpeg') === 'jpeg' && size.width >= width && size.height >= height;
   const others = [...wanted].filter((each) => !isAsItIs(each));
   const sizes = others.map(([name, size]) => (name === 'poster' ? { format: 'jpeg' as const, ...size } : size));
-  const { previews, thumbHash } = await new Pictures(tools.pool).previews(bytes, sizes, {
-    ...{ signal, callerId: asset.ownerId },
-  });
+  const options = { signal, callerId: asset.ownerId };
+  const { previews, thumbHash } = await new Pictures(tools.pool).previews(bytes, sizes, options);
   const made = new Map<string, MadeFile>();
   for (const [index, { bytes: content, ...picture }] of previews.entries())
     made.set(others[index]?.[0] ?? '', { content, ...picture });

@@ -61,7 +61,7 @@ export class Pictures {
    */
   async tryFacts(
     source: PictureSource,
-    { wait, ...options }: PictureOptions & { wait: number },
+    { wait, ...options }: PictureOptions & { wait: number; seconds?: number },
   ): Promise<PictureFacts | undefined> {
     const input: PictureTask = { kind: 'facts', source };
     const tried = await this.#pool.tryRun<PictureFacts>(

@@ -12,7 +12,7 @@ import { jpeg } from './jpeg.ts';
 import { mediaFile } from './media-file.ts';
 import { png } from './png.ts';
 import { svg } from './svg.ts';
-import { Unstrippable, type Walk, walkBytes, walkFile } from './walk.ts';
+import { Unstrippable, type Walk, walkBytes, walkFile, walkInTurns, walkWithin } from './walk.ts';
 import { webp } from './webp.ts';
 
 export { Unstrippable } from './walk.ts';
@@ -38,9 +38,11 @@ const strips: Record<string, Strip> = {
 };
 
 function svgWithin(depth: number): Strip {
-  return svg((picture) => {
+  return svg(function* (picture) {
     if (depth === 0) throw new Unstrippable('The SVG holds others inside each other.');
-    return changed(picture, embeddedStrip(picture, depth - 1));
+    const changes = new Changes();
+    yield* walkWithin(embeddedStrip(picture, depth - 1)(picture.length, changes), picture);
+    return changed(picture, changes.sorted());
   });
 }
 
@@ -62,32 +64,28 @@ export function canStrip(mediaType: string): boolean {
 }
 
 /**
- * What has to be changed so that the file holds no metadata.
- * @param mediaType canonical, one that `canStrip` knows
- * @throws Unstrippable
- */
-export function changesOf(bytes: Buffer, mediaType: string): Change[] {
-  return changesBy(bytes, stripOf(mediaType));
-}
-
-/**
  * Takes metadata out of a file that lies in memory.
+ * @param mediaType canonical, one that `canStrip` knows
  * @returns a new file; undefined when the file holds nothing to strip
  * @throws Unstrippable
  */
 export function stripMetadata(bytes: Buffer, mediaType: string): Buffer | undefined {
-  return changed(bytes, stripOf(mediaType));
+  const changes = new Changes();
+  walkBytes(stripOf(mediaType)(bytes.length, changes), bytes);
+  return changed(bytes, changes.sorted());
 }
 
 /**
- * The same without memory for a second file.
+ * The same where the file lies, without memory for a second one, and in turns with the other work of the process.
  * @param bytes the file; changed
  * @returns how many bytes are left, from the first on; undefined when the file holds nothing to strip
  * @throws Unstrippable, and nothing is changed
  */
-export function stripInPlace(bytes: Buffer, mediaType: string): number | undefined {
-  const changes = changesOf(bytes, mediaType);
-  return changes.length === 0 ? undefined : changeInPlace(bytes, changes);
+export async function stripInPlace(bytes: Buffer, mediaType: string): Promise<number | undefined> {
+  const changes = new Changes();
+  await walkInTurns(stripOf(mediaType)(bytes.length, changes), bytes);
+  const list = changes.sorted();
+  return list.length === 0 ? undefined : changeInPlace(bytes, list);
 }
 
 /**
@@ -112,17 +110,10 @@ export async function stripFile(
   return { changed: true, size: await writeChanged(file, size, written, list) };
 }
 
-function changed(bytes: Buffer, strip: Strip): Buffer | undefined {
-  const changes = changesBy(bytes, strip);
+function changed(bytes: Buffer, changes: readonly Change[]): Buffer | undefined {
   if (changes.length === 0) return undefined;
   const copy = Buffer.from(bytes);
   return copy.subarray(0, changeInPlace(copy, changes));
-}
-
-function changesBy(bytes: Buffer, strip: Strip): Change[] {
-  const changes = new Changes();
-  walkBytes(strip(bytes.length, changes), bytes);
-  return changes.sorted();
 }
 
 function stripOf(mediaType: string): Strip {

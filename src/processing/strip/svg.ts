@@ -7,13 +7,13 @@
  * bytes, of which each is a character here; UTF-8 has no byte of ASCII within a longer character.
  */
 import type { Changes } from './changes.ts';
-import { Unstrippable, view, type Walk } from './walk.ts';
+import { giveWay, Unstrippable, view, type Walk } from './walk.ts';
 
 /** Bytes that are looked at as a whole. */
 const MAX_SVG = 32 * 1024 * 1024;
 
-/** Strips a picture that lies in the drawing. @returns undefined when there is nothing to strip */
-export type StripPicture = (bytes: Buffer) => Buffer | undefined;
+/** Strips a picture that lies in the drawing. It ends with undefined when there is nothing to strip. */
+export type StripPicture = (bytes: Buffer) => Walk<Buffer | undefined>;
 
 /** Prefixes of elements that are drawn; those of any other are an editor's own. */
 const drawnPrefix =
@@ -21,20 +21,32 @@ const drawnPrefix =
 const keptAttributes = new Set(['xml', 'xmlns', 'xlink']);
 const keptInstructions = /^<\?xml(?:-stylesheet)?[ \t\r\n]/;
 
-/** The name behind `<` or `</`; an attribute up to its value, or the end of the tag. */
-const tagName = /[^ \t\r\n/>]+/y;
-const attributeOrEnd = /[ \t\r\n]*(?:(\/?)>|([^ \t\r\n=/>]+)[ \t\r\n]*=[ \t\r\n]*(["']))/y;
+/** Tags, attributes and stretches of text that are looked at at once. */
+const PIECES_BETWEEN_TURNS = 1024;
+
+/** Characters of a document type; validation takes half of it. */
+const MAX_DOCTYPE = 4096;
 
 /** RFC 2397. References to line breaks are what a drawing program wraps lines by. */
-const dataAddress = /data:image\/[a-z0-9.+-]{1,64}((?:;[^;,"'()<>]{0,64}){0,4}),([^"'()<>]*)/gi;
+const dataAddress = /data:image\/[a-z0-9.+-]{1,64}((?:;[a-z0-9=_-]{1,32}){0,4}),([^"'()<>]*)/gi;
+/** `data:image/x,` has more characters. */
+const MIN_ADDRESS = 13;
+const MAX_PICTURES = 10_000;
 const lineBreaks = /[ \t\r\n]|&#(?:10|13|x0?[ad]);/gi;
 
 export function svg(strip: StripPicture) {
   return function* walk(size: number, changes: Changes): Walk<void> {
     if (size > MAX_SVG) throw new Unstrippable(`An SVG has at most ${MAX_SVG} bytes.`);
     const text = (yield* view(0, size)).toString('latin1', 0, size);
-    new Drawing(text, changes, strip).strip();
+    yield* new Drawing(text, changes, strip).strip();
   };
+}
+
+/** Where the content of a data address stands. */
+interface Picture {
+  isBase64: boolean;
+  from: number;
+  to: number;
 }
 
 class Drawing {
@@ -43,6 +55,9 @@ class Drawing {
   readonly #strip: StripPicture;
   readonly #drawn: Set<string | undefined>;
   #depth = 0;
+  /** What kind of tag it is whose attributes are looked at. */
+  #tag: 'start' | 'end' | undefined;
+  readonly #pictures: Picture[] = [];
   /** The outermost element that goes, as long as it is open. */
   #dropped: { at: number; depth: number } | undefined;
 
@@ -53,45 +68,70 @@ class Drawing {
     this.#drawn = new Set([undefined, ...[...text.matchAll(drawnPrefix)].map(([, prefix]) => prefix)]);
   }
 
-  strip(): void {
-    let at = 0;
-    for (;;) {
-      const next = this.#text.indexOf('<', at);
-      this.#keep(at, next === -1 ? this.#text.length : next);
-      if (next === -1) break;
-      at = this.#markup(next);
+  *strip(): Walk<void> {
+    let pieces = 0;
+    for (let at = 0; at < this.#text.length; pieces++) {
+      if (pieces % PIECES_BETWEEN_TURNS === 0) yield* giveWay();
+      at = this.#tag ? this.#attribute(at) : this.#markup(at);
     }
-    if (this.#dropped) throw unreadable();
+    if (this.#dropped || this.#tag) throw unreadable();
+    for (const picture of this.#pictures) yield* this.#stripPicture(picture);
   }
 
-  /** @returns where it ends */
-  #markup(at: number): number {
-    const is = (start: string) => this.#text.startsWith(start, at);
-    if (is('<!--')) return this.#cut(at, this.#after('-->', at + 4));
-    if (is('<![CDATA[')) return this.#keep(at, this.#after(']]>', at));
-    if (is('<!')) return this.#documentType(at);
-    if (!is('<?')) return this.#tag(at);
+  /** Text up to a tag, and what is none. @returns where it ends, or where the attributes of a tag begin */
+  #markup(from: number): number {
+    const at = this.#text.indexOf('<', from);
+    this.#keep(from, at === -1 ? this.#text.length : at);
+    if (at === -1) return this.#text.length;
+    const next = this.#text[at + 1];
+    if (next !== '!' && next !== '?') return this.#beginTag(at, next === '/');
+    if (this.#text.startsWith('<!--', at)) return this.#cut(at, this.#after('-->', at + 4));
+    if (this.#text.startsWith('<![CDATA[', at)) return this.#keep(at, this.#after(']]>', at));
+    if (next === '!') return this.#documentType(at);
     const end = this.#after('?>', at);
     return keptInstructions.test(this.#text.slice(at, Math.min(end, at + 20))) ? end : this.#cut(at, end);
   }
 
   #documentType(at: number): number {
-    let end = at;
-    for (const part of this.#text.slice(at, this.#text.length).matchAll(/"[^"]*"|'[^']*'|>/g)) {
-      end = at + part.index + 1;
-      if (part[0] === '>') return end;
-    }
+    for (const part of this.#text.slice(at, at + MAX_DOCTYPE).matchAll(/"[^"]*"|'[^']*'|>/g))
+      if (part[0] === '>') return at + part.index + 1;
     throw unreadable();
   }
 
-  #tag(at: number): number {
-    const isEnd = this.#text[at + 1] === '/';
-    const name = matchAt(tagName, this.#text, at + (isEnd ? 2 : 1))[0];
-    const isDropped = !this.#dropped && !isEnd && this.#depth > 0 && !this.#isDrawn(name);
-    if (isDropped) this.#dropped = { at, depth: this.#depth };
-    const { end, isEmpty } = this.#attributes(tagName.lastIndex);
-    if (isEnd) this.#depth -= 1;
+  #beginTag(at: number, isEnd: boolean): number {
+    const nameAt = at + (isEnd ? 2 : 1);
+    const nameEnd = this.#endOfName(nameAt);
+    if (!this.#dropped && !isEnd && this.#depth > 0 && !this.#isDrawn(this.#text.slice(nameAt, nameEnd)))
+      this.#dropped = { at, depth: this.#depth };
+    this.#tag = isEnd ? 'end' : 'start';
+    return nameEnd;
+  }
+
+  #isDrawn(name: string): boolean {
+    const colon = name.indexOf(':');
+    return name.slice(colon + 1) !== 'metadata' && this.#drawn.has(colon === -1 ? undefined : name.slice(0, colon));
+  }
+
+  /** One attribute, or the end of the tag. @returns where it ends */
+  #attribute(at: number): number {
+    const nameAt = this.#afterSpace(at);
+    if (this.#text[nameAt] === '>') return this.#endTag(nameAt + 1, false);
+    if (this.#text[nameAt] === '/' && this.#text[nameAt + 1] === '>') return this.#endTag(nameAt + 2, true);
+    const nameEnd = this.#endOfName(nameAt);
+    const equals = this.#afterSpace(nameEnd);
+    const quoteAt = this.#afterSpace(equals + 1);
+    const quote = this.#text[quoteAt];
+    if (nameEnd === nameAt || this.#text[equals] !== '=' || (quote !== '"' && quote !== "'")) throw unreadable();
+    const end = this.#after(quote, quoteAt + 1);
+    if (!this.#isKept(this.#text.slice(nameAt, nameEnd))) return this.#cut(at, end);
+    this.#keep(quoteAt + 1, end - 1);
+    return end;
+  }
+
+  #endTag(end: number, isEmpty: boolean): number {
+    if (this.#tag === 'end') this.#depth -= 1;
     else if (!isEmpty) this.#depth += 1;
+    this.#tag = undefined;
     if (this.#dropped && this.#depth <= this.#dropped.depth) {
       this.#changes.cut(this.#dropped.at, end);
       this.#dropped = undefined;
@@ -99,39 +139,41 @@ class Drawing {
     return end;
   }
 
-  #isDrawn(name: string): boolean {
-    const [local, prefix] = name.split(':').reverse();
-    return local !== 'metadata' && this.#drawn.has(prefix);
+  #isKept(attribute: string): boolean {
+    const colon = attribute.indexOf(':');
+    const prefix = colon === -1 ? undefined : attribute.slice(0, colon);
+    return prefix === undefined || keptAttributes.has(prefix) || this.#drawn.has(prefix);
   }
 
-  #attributes(from: number): { end: number; isEmpty: boolean } {
-    for (let at = from; ; ) {
-      const [, empty, name, quote] = matchAt(attributeOrEnd, this.#text, at);
-      const value = attributeOrEnd.lastIndex;
-      if (name === undefined || quote === undefined) return { end: value, isEmpty: empty === '/' };
-      const end = this.#after(quote, value);
-      const prefix = name.includes(':') ? name.slice(0, name.indexOf(':')) : undefined;
-      if (prefix === undefined || keptAttributes.has(prefix) || this.#drawn.has(prefix)) this.#keep(value, end - 1);
-      else this.#cut(at, end);
-      at = end;
-    }
+  #endOfName(from: number): number {
+    let at = from;
+    while (at < this.#text.length && !isDelimiter(this.#text.charCodeAt(at))) at += 1;
+    return at;
+  }
+
+  #afterSpace(from: number): number {
+    let at = from;
+    while (isSpace(this.#text.charCodeAt(at))) at += 1;
+    return at;
   }
 
   /** What stays, but for the metadata of pictures in it. */
   #keep(from: number, to: number): number {
-    if (this.#dropped) return to;
+    // Almost all that is kept is too short to hold one.
+    if (this.#dropped || to - from < MIN_ADDRESS) return to;
     for (const match of this.#text.slice(from, to).matchAll(dataAddress)) {
       const [whole, parameters = '', content = ''] = match;
       const end = from + match.index + whole.length;
-      this.#picture(/;base64$/i.test(parameters), end - content.length, end);
+      if (this.#pictures.length === MAX_PICTURES) throw new Unstrippable('The SVG holds too many pictures.');
+      this.#pictures.push({ isBase64: /;base64$/i.test(parameters), from: end - content.length, to: end });
     }
     return to;
   }
 
-  #picture(isBase64: boolean, from: number, to: number): void {
+  *#stripPicture({ isBase64, from, to }: Picture): Walk<void> {
     const content = unescaped(this.#text.slice(from, to), isBase64);
     if (content.length === 0) return;
-    const stripped = this.#strip(Buffer.from(content, isBase64 ? 'base64' : 'utf8'));
+    const stripped = yield* this.#strip(Buffer.from(content, isBase64 ? 'base64' : 'utf8'));
     if (!stripped) return;
     if (!isBase64) throw new Unstrippable('The SVG holds a picture with metadata that is not written in base64.');
     const put = stripped.toString('base64');
@@ -151,6 +193,15 @@ class Drawing {
   }
 }
 
+function isSpace(code: number): boolean {
+  return code === 0x20 || code === 0x0a || code === 0x09 || code === 0x0d;
+}
+
+/** What ends a name: space, `/`, `=`, `>`. */
+function isDelimiter(code: number): boolean {
+  return isSpace(code) || code === 0x2f || code === 0x3d || code === 0x3e;
+}
+
 function unescaped(content: string, isBase64: boolean): string {
   const joined = isBase64 ? content.replace(lineBreaks, '') : content;
   try {
@@ -158,13 +209,6 @@ function unescaped(content: string, isBase64: boolean): string {
   } catch {
     throw unreadable();
   }
-}
-
-function matchAt(pattern: RegExp, text: string, at: number): RegExpExecArray {
-  pattern.lastIndex = at;
-  const match = pattern.exec(text);
-  if (!match) throw unreadable();
-  return match;
 }
 
 function unreadable(): Unstrippable {

@@ -52,8 +52,10 @@ interface Entry {
   folder: string;
   size: number;
   users: number;
+  /** Settles when it has its bytes of the room. */
+  room: Promise<void>;
   fetched: Promise<void>;
-  isComplete: boolean;
+  state: 'waiting' | 'fetching' | 'complete';
   /** Ends the fetch. */
   stop: AbortController;
   /** Removes it when nobody uses it for a while. */
@@ -108,20 +110,29 @@ export class Scratch {
     size: number,
     { signal, outputs = 0, wait = WAIT }: OpenOptions = {},
   ): Promise<ScratchUse> {
-    signal?.throwIfAborted();
-    await this.prepare();
-    const known = this.#entries.get(key);
-    const missing = outputs + (known === undefined ? size : 0);
-    // Who is there already must not go while we wait.
-    if (known) this.#hold(known);
-    try {
-      await this.#claim(missing, wait, signal);
-    } catch (error) {
-      if (known) this.#release(known);
+    const entry = this.#entries.get(key) ?? this.#add(key, fetch, size);
+    this.#hold(entry);
+    const held = { entry, directory: join(entry.folder, randomUUID()), outputs: 0 };
+    const ready = async () => {
+      const late = new ScratchFull('no room for files that tools read became free');
+      await within(entry.room, wait, late, signal);
+      await this.#claim(outputs, (claimed) => within(claimed, wait, late, signal));
+      held.outputs = outputs;
+      await within(entry.fetched, undefined, late, signal);
+      await mkdir(held.directory, { mode: 0o700 });
+    };
+    await ready().catch(async (error) => {
+      await this.#endUse(held);
       throw error;
-    }
-    const entry = known ?? this.#join(key, fetch, size);
-    return this.#use(entry, outputs, signal);
+    });
+    let isOver = false;
+    const dispose = async () => {
+      if (!isOver) {
+        isOver = true;
+        await this.#endUse(held);
+      }
+    };
+    return { path: join(entry.folder, 'input'), directory: held.directory, [Symbol.asyncDispose]: dispose };
   }
 
   /** Ends fetches and removes everything. */
@@ -135,48 +146,34 @@ export class Scratch {
     await rm(this.directory, { recursive: true, force: true });
   }
 
-  /** Somebody else may have begun to fetch the file while we waited for room. */
-  #join(key: string, fetch: (path: string, signal: AbortSignal) => Promise<void>, size: number): Entry {
-    const there = this.#entries.get(key);
-    if (there) {
-      this.#hold(there);
-      this.#free(size);
-      return there;
-    }
+  /** From now on, whoever wants the file joins. It waits for room as long as somebody wants it. */
+  #add(key: string, fetch: (path: string, signal: AbortSignal) => Promise<void>, size: number): Entry {
     const folder = join(this.directory, randomUUID());
     const stop = new AbortController();
-    const fetched = mkdir(folder, { recursive: true, mode: 0o700 }).then(() =>
-      fetch(join(folder, 'input'), stop.signal),
+    const room = this.prepare().then(() =>
+      this.#claim(size, (claimed) => within(claimed, undefined, undefined, stop.signal)),
     );
-    const entry: Entry = { key, folder, size, users: 1, fetched, isComplete: false, stop, expiry: undefined };
-    this.#entries.set(key, entry);
+    const fetched = room
+      .then(() => mkdir(folder, { recursive: true, mode: 0o700 }))
+      .then(() => fetch(join(folder, 'input'), stop.signal));
+    const entry: Entry = { key, folder, size, users: 0, room, fetched, state: 'waiting', stop, expiry: undefined };
+    room.then(() => {
+      entry.state = 'fetching';
+    }, noop);
     fetched.then(
       () => {
-        entry.isComplete = true;
+        entry.state = 'complete';
       },
       () => this.#forget(entry),
     );
+    this.#entries.set(key, entry);
     return entry;
   }
 
-  async #use(entry: Entry, outputs: number, signal: AbortSignal | undefined): Promise<ScratchUse> {
-    const directory = join(entry.folder, randomUUID());
-    let done = false;
-    const dispose = async () => {
-      if (done) return;
-      done = true;
-      await rm(directory, { recursive: true, force: true }).catch(() => {});
-      this.#free(outputs);
-      this.#release(entry);
-    };
-    try {
-      await unlessAborted(entry.fetched, signal);
-      await mkdir(directory, { mode: 0o700 });
-    } catch (error) {
-      await dispose();
-      throw error;
-    }
-    return { path: join(entry.folder, 'input'), directory, [Symbol.asyncDispose]: dispose };
+  async #endUse({ entry, directory, outputs }: { entry: Entry; directory: string; outputs: number }): Promise<void> {
+    await rm(directory, { recursive: true, force: true }).catch(noop);
+    this.#free(outputs);
+    this.#release(entry);
   }
 
   /** Uses it, as the last of all so far. */
@@ -189,7 +186,7 @@ export class Scratch {
 
   #release(entry: Entry): void {
     if (--entry.users > 0) return;
-    if (!entry.isComplete || this.#closed) return void this.#remove(entry);
+    if (entry.state !== 'complete' || this.#closed) return void this.#remove(entry);
     entry.expiry = setTimeout(() => void this.#remove(entry), this.#keep).unref();
     this.#makeRoom();
   }
@@ -203,42 +200,41 @@ export class Scratch {
   async #remove(entry: Entry): Promise<void> {
     this.#forget(entry);
     entry.stop.abort(new Error('nobody needs the file any more'));
-    await entry.fetched.catch(() => {});
-    await rm(entry.folder, { recursive: true, force: true }).catch(() => {});
-    this.#free(entry.size);
+    await entry.fetched.catch(noop);
+    await rm(entry.folder, { recursive: true, force: true }).catch(noop);
+    if (entry.state !== 'waiting') this.#free(entry.size);
   }
 
-  async #claim(bytes: number, wait: number, signal: AbortSignal | undefined): Promise<void> {
+  /**
+   * Takes bytes of the room, in the order of those who ask.
+   * @param wait waits for what it is given; when it rejects, nothing is taken
+   * @throws ScratchFull when there can never be so many; what `wait` throws
+   */
+  async #claim(bytes: number, wait: (claimed: Promise<void>) => Promise<void>): Promise<void> {
     if (bytes > this.#limit) throw new ScratchFull('the file is larger than the room for files that tools read');
     if (bytes === 0 || (this.#waiters.size === 0 && this.#used + bytes <= this.#limit)) {
       this.#used += bytes;
       return;
     }
-    await new Promise<void>((resolve, reject) => {
-      const settled = () => {
-        clearTimeout(timer);
-        signal?.removeEventListener('abort', onAbort);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const waiter: Waiter = {
+      bytes,
+      grant: () => {
         this.#waiters.delete(waiter);
-      };
-      const leave = (reason: unknown) => {
-        settled();
-        reject(reason);
-        this.#serve();
-      };
-      const waiter: Waiter = {
-        bytes,
-        grant: () => {
-          settled();
-          this.#used += bytes;
-          resolve();
-        },
-      };
-      const onAbort = () => leave(signal?.reason);
-      const timer = setTimeout(() => leave(new ScratchFull('no room for files that tools read became free')), wait);
-      signal?.addEventListener('abort', onAbort, { once: true });
-      this.#waiters.add(waiter);
-      this.#makeRoom();
-    });
+        this.#used += bytes;
+        resolve();
+      },
+    };
+    this.#waiters.add(waiter);
+    this.#makeRoom();
+    try {
+      await wait(promise);
+    } catch (error) {
+      // It may have been granted at the same time.
+      if (!this.#waiters.delete(waiter)) this.#used -= bytes;
+      this.#serve();
+      throw error;
+    }
   }
 
   /** Files that nobody uses go for those that wait, the least recently used first. */
@@ -248,7 +244,7 @@ export class Scratch {
     let used = this.#used - this.#leaving;
     for (const entry of this.#entries.values()) {
       if (used + first.bytes <= this.#limit) return;
-      if (entry.users > 0 || !entry.isComplete) continue;
+      if (entry.users > 0 || entry.state !== 'complete') continue;
       used -= entry.size;
       this.#leaving += entry.size;
       void this.#remove(entry).then(() => {
@@ -271,19 +267,27 @@ export class Scratch {
   }
 }
 
-async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise;
-  const aborted = Promise.withResolvers<never>();
-  aborted.promise.catch(() => {});
-  const onAbort = () => aborted.reject(signal.reason);
-  if (signal.aborted) onAbort();
-  signal.addEventListener('abort', onAbort, { once: true });
+/** @throws `late` after `wait` milliseconds; the signal's reason when it is aborted */
+async function within(
+  promise: Promise<void>,
+  wait: number | undefined,
+  late: Error | undefined,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const { promise: ended, reject } = Promise.withResolvers<never>();
+  const onAbort = () => reject(signal?.reason);
+  const timer = wait === undefined ? undefined : setTimeout(() => reject(late), wait);
+  if (signal?.aborted) onAbort();
+  signal?.addEventListener('abort', onAbort, { once: true });
   try {
-    return await Promise.race([promise, aborted.promise]);
+    await Promise.race([promise, ended]);
   } finally {
-    signal.removeEventListener('abort', onAbort);
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', onAbort);
   }
 }
+
+const noop = () => {};
 
 const PREFIX = 'stowage-scratch';
 /** Machine, process, and when it began: numbers of processes are given again. */

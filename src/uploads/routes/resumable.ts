@@ -146,7 +146,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
       reply.header('location', `${RESUMABLE_PATH}/${progress.id}`);
       // creation-with-upload
       if (isChunk(request))
-        progress = await append(request, reply, progress.id, 0).catch((error) => {
+        progress = await append(request, requestSignal(reply, options.stopping), progress.id, 0).catch((error) => {
           // The upload is there: the client asks how far it is, and goes on.
           const problem = asProblem(error);
           if (problem instanceof Problem && problem.status >= 500) return progress;
@@ -240,7 +240,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
       if (method === 'PATCH') return goOn(request, reply, id);
       if (method === 'HEAD') return find(request, reply, id);
       if (method !== 'DELETE') throw methodNotAllowed('HEAD, PATCH, DELETE');
-      shortRequests.count(request.caller.id);
+      await shortRequests.admit(request.caller.id, requestSignal(reply, options.stopping));
       return terminate(request, reply, id);
     },
   );
@@ -261,7 +261,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
   }
 
   async function find(request: FastifyRequest, reply: FastifyReply, id: string): Promise<never> {
-    shortRequests.count(request.caller.id);
+    await shortRequests.admit(request.caller.id, requestSignal(reply, options.stopping));
     const progress = await resumable.find(request.caller.id, id);
     const { uploadMetadata } = progress;
     reply.code(200).header('cache-control', 'no-store');
@@ -270,11 +270,12 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
   }
 
   async function goOn(request: FastifyRequest, reply: FastifyReply, id: string): Promise<never> {
-    const takeBack = shortRequests.count(request.caller.id);
+    const signal = requestSignal(reply, options.stopping);
+    const takeBack = await shortRequests.admit(request.caller.id, signal);
     if (!isChunk(request)) throw new Problem('unsupported-media-type', { detail: `Send the bytes as ${CHUNK_TYPE}.` });
     const offset = lengthOf(request, 'upload-offset');
     if (offset === undefined) throw wrongHeader('Upload-Offset', 'must be a number of bytes');
-    const progress = await append(request, reply, id, offset).catch((error) => {
+    const progress = await append(request, signal, id, offset).catch((error) => {
       if (error instanceof Problem && error.type === 'checksum-mismatch') shortRequests.penalize(request.caller.id);
       throw error;
     });
@@ -287,7 +288,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
     return reply.code(204).send() as never;
   }
 
-  function append(request: FastifyRequest, reply: FastifyReply, id: string, offset: number): Promise<UploadProgress> {
+  function append(request: FastifyRequest, signal: AbortSignal, id: string, offset: number): Promise<UploadProgress> {
     const size = methodOf(request) === 'PATCH' ? lengthOf(request, 'upload-length') : undefined;
     const checksum = checksumOf(request);
     const length = lengthOfBody(request);
@@ -298,7 +299,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
       ...(size !== undefined && { size }),
       ...(checksum && { checksum }),
       source: length === 0 ? none() : bodyOf(request.raw, () => wantBody(request)),
-      signal: requestSignal(reply, options.stopping),
+      signal,
     });
   }
 }

@@ -130,6 +130,23 @@ export type VariantFormatOrAuto = 'webp' | 'avif' | 'jpeg' | 'png' | 'auto';
 
 export type VariantFormat = 'webp' | 'avif' | 'jpeg' | 'png';
 
+export type TranscodeRequest = {
+    format: TranscodeFormat;
+    /**
+     * Kilobits per second. mp3: 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320; aac: 32, 48, 64, 96, 128, 160, 192, 256, 320; opus: 16, 24, 32, 48, 64, 96, 128, 160, 192, 256. When absent 128, of opus 96
+     */
+    bitrate?: number;
+    /**
+     * Pixels, of mp4: 144, 240, 360, 480, 540, 720, 1080, 1440, 2160; 720 when absent. A film is never enlarged
+     */
+    height?: number;
+};
+
+/**
+ * Of sound, or the sound of a film: `mp3`, `aac` (in m4a), `opus` (in WebM), `flac`, `wav` (16 bits). Of a film: `mp4` (H.264 and AAC)
+ */
+export type TranscodeFormat = 'mp3' | 'aac' | 'opus' | 'flac' | 'wav' | 'mp4';
+
 export type QuotaChange = {
     /**
      * In bytes; the default applies when absent
@@ -140,7 +157,7 @@ export type QuotaChange = {
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'scan' | 'strip' | 'facts' | 'derive' | 'discard-derivative' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'scan' | 'strip' | 'facts' | 'derive' | 'discard-derivative' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -700,6 +717,50 @@ export type VariantStep = {
      * Pixels
      */
     width: number;
+};
+
+export type Transcode = {
+    /**
+     * Name of the transcode
+     */
+    id: string;
+    format: TranscodeFormat;
+    /**
+     * Kilobits per second
+     */
+    bitrate?: number;
+    /**
+     * Pixels, as asked for
+     */
+    height?: number;
+    state: TranscodeState;
+    /**
+     * Per cent
+     */
+    progress: number;
+    /**
+     * Why it failed, in one word
+     */
+    reason?: string;
+    /**
+     * When it is ready
+     */
+    mediaType?: string;
+    /**
+     * Bytes
+     */
+    size?: number;
+    createdAt: string;
+    updatedAt: string;
+};
+
+/**
+ * What is `ready` is served as the derivative of this name. One of `waiting`, `running`, `ready`, `failed`; more may be added.
+ */
+export type TranscodeState = string;
+
+export type Transcodes = {
+    data: Array<Transcode>;
 };
 
 export type Quota = {
@@ -3299,6 +3360,294 @@ export type FollowVariantLinkResponses = {
 };
 
 export type FollowVariantLinkResponse = FollowVariantLinkResponses[keyof FollowVariantLinkResponses];
+
+export type ListTranscodesData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/assets/{id}/transcodes';
+};
+
+export type ListTranscodesErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListTranscodesError = ListTranscodesErrors[keyof ListTranscodesErrors];
+
+export type ListTranscodesResponses = {
+    /**
+     * The transcodes, by name
+     */
+    200: Transcodes;
+};
+
+export type ListTranscodesResponse = ListTranscodesResponses[keyof ListTranscodesResponses];
+
+export type CreateTranscodeData = {
+    body: TranscodeRequest;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/assets/{id}/transcodes';
+};
+
+export type CreateTranscodeErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The upload policy does not allow this transcode
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The asset has as many transcodes as it may have
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request, or: The file cannot be turned into this
+     */
+    422: Problem;
+    /**
+     * Too many requests, or: Too many transcodes are waiting
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The service does not have this
+     */
+    501: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type CreateTranscodeError = CreateTranscodeErrors[keyof CreateTranscodeErrors];
+
+export type CreateTranscodeResponses = {
+    /**
+     * The transcode, which waits, runs or is there already
+     */
+    202: Transcode;
+};
+
+export type CreateTranscodeResponse = CreateTranscodeResponses[keyof CreateTranscodeResponses];
+
+export type DeleteTranscodeData = {
+    body?: never;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+        /**
+         * Name of the transcode
+         */
+        transcodeId: string;
+    };
+    query?: never;
+    url: '/v1/assets/{id}/transcodes/{transcodeId}';
+};
+
+export type DeleteTranscodeErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type DeleteTranscodeError = DeleteTranscodeErrors[keyof DeleteTranscodeErrors];
+
+export type DeleteTranscodeResponses = {
+    /**
+     * It is gone
+     */
+    204: void;
+};
+
+export type DeleteTranscodeResponse = DeleteTranscodeResponses[keyof DeleteTranscodeResponses];
+
+export type GetTranscodeData = {
+    body?: never;
+    path: {
+        id: string;
+        /**
+         * Name of the transcode
+         */
+        transcodeId: string;
+    };
+    query?: never;
+    url: '/v1/assets/{id}/transcodes/{transcodeId}';
+};
+
+export type GetTranscodeErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetTranscodeError = GetTranscodeErrors[keyof GetTranscodeErrors];
+
+export type GetTranscodeResponses = {
+    /**
+     * The transcode
+     */
+    200: Transcode;
+};
+
+export type GetTranscodeResponse = GetTranscodeResponses[keyof GetTranscodeResponses];
 
 export type GetQuotaData = {
     body?: never;
