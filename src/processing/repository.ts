@@ -187,7 +187,8 @@ export class ProcessingRepository {
     actor: Actor,
     fence: (transaction: Executor) => Promise<void>,
   ): Promise<Recorded> {
-    return this.#handle.transact(async (transaction) => {
+    let next: StepName | undefined;
+    const recorded = await this.#handle.transact(async (transaction): Promise<Recorded> => {
       await fence(transaction);
       const { rows } = await transaction.run(lockForStep, { id });
       const current = rows[0] && found(rows[0]);
@@ -198,8 +199,11 @@ export class ProcessingRepository {
       if (more !== 0 && !(await this.#use(transaction, current.asset.ownerId, more))) return 'no-room';
       await transaction.run(writeStep, { id, ...change, ...actor });
       await this.#follow(transaction, current, outcome, change);
+      if (change.state !== 'rejected') next = nextStep(change.processing);
       return 'recorded';
     });
+    if (next) this.#outbox.wake(stepJob(next));
+    return recorded;
   }
 
   /** A step that cannot be done now waits, and has another job after some seconds. */

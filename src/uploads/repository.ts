@@ -199,6 +199,7 @@ export class UploadsRepository {
         await inTransaction?.(executor, asset);
         return asset;
       });
+      if (settled && next) outbox.wake(stepJob(next));
       if (settled) return settled;
       const { rows } = await this.#database.run(statements.findSettled, { id });
       return rows[0] && toAsset(rows[0]);
