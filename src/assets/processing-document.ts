@@ -74,6 +74,7 @@ const steps = z
     verify: step.optional(),
     scan: step.optional(),
     strip: step.optional(),
+    reencode: step.optional(),
     facts: step.optional(),
     derive: step.optional(),
   } satisfies Record<(typeof stepNames)[number], unknown>)

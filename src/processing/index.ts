@@ -15,6 +15,7 @@ import { processingSettings } from './settings.ts';
 import type { Step } from './step.ts';
 import { deriveStep } from './steps/derive.ts';
 import { factsStep } from './steps/facts.ts';
+import { reencodeStep } from './steps/reencode.ts';
 import { scanStep } from './steps/scan.ts';
 import { stripStep } from './steps/strip.ts';
 import { metadataNotRemovable } from './strip/problem.ts';
@@ -22,7 +23,7 @@ import { closeToolbox, toolboxOf } from './toolbox.ts';
 import { toolAbilities, toolChecks } from './tools/available.ts';
 import { oldestProcessing } from './waiting.ts';
 
-const steps: readonly Step[] = [scanStep, stripStep, factsStep, deriveStep];
+const steps: readonly Step[] = [scanStep, stripStep, reencodeStep, factsStep, deriveStep];
 const assetData = z.object({ assetId: z.string() });
 
 export const processing: Feature<Core> = {

@@ -2,9 +2,9 @@
  * Which steps a file goes through, and what follows when one has ended. Pure: the record (`assets.processing`) says how far
  * a file is, the jobs only bring the work; so a job that runs twice, or late, does nothing wrong.
  *
- *   verify -> scan -> strip -> facts -> derive
+ *   verify -> scan -> strip -> reencode -> facts -> derive
  *
- * An asset is `processing` until `verify`, `scan` and `strip` have ended; facts and derivatives never hold it back. A step
+ * An asset is `processing` until `verify`, `scan`, `strip` and `reencode` have ended; facts and derivatives never hold it back. A step
  * runs when it is the first that waits, so none runs on bytes that an earlier one has refused.
  */
 import type { ProcessingRecord, StepName, StepRecord } from '../database/tables/processing-record.ts';
@@ -21,7 +21,7 @@ export interface PlannedFile {
 /** Whether a step has anything to do with a file, by the policies and the settings. */
 export type StepRules = { readonly [Name in Exclude<StepName, 'verify'>]: (file: PlannedFile) => boolean };
 
-const necessary: readonly StepName[] = ['verify', 'scan', 'strip'];
+const necessary: readonly StepName[] = ['verify', 'scan', 'strip', 'reencode'];
 
 /**
  * @param file what was stored
@@ -60,4 +60,10 @@ export function withEnded(record: ProcessingRecord, step: StepName, ended: StepR
 }
 
 /** Where nothing is processed. */
-export const noSteps: StepRules = { scan: () => false, strip: () => false, facts: () => false, derive: () => false };
+export const noSteps: StepRules = {
+  scan: () => false,
+  strip: () => false,
+  reencode: () => false,
+  facts: () => false,
+  derive: () => false,
+};

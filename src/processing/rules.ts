@@ -2,6 +2,7 @@
 import type { Core } from '../core.ts';
 import { scanSettings } from '../scanning/settings.ts';
 import { makerOf } from './makers.ts';
+import { Pictures } from './pictures/pictures.ts';
 import type { PlannedFile, StepRules } from './pipeline.ts';
 import { processingSettings } from './settings.ts';
 import { isStripped } from './strip/policies.ts';
@@ -14,6 +15,8 @@ export function stepRules(core: Pick<Core, 'settings' | 'policies'>): StepRules 
     // A policy that is gone since an upload began had its files scanned, as far as anybody knows.
     scan: ({ assetType }) => CLAMD !== undefined && core.policies.named(assetType)?.scan !== 'off',
     strip: (file) => isStripped(core.policies, file),
+    reencode: ({ assetType, mediaType }) =>
+      core.policies.named(assetType)?.reencode !== undefined && Pictures.canRead(mediaType),
     facts: hasMaker,
     derive: hasMaker,
   };

@@ -25,10 +25,22 @@ export interface UploadPolicy {
    * same.
    */
   scan?: ScanPolicy;
+  /** How its pictures are encoded again before they are served; absent: they stay as they are. */
+  reencode?: ReencodePolicy;
   /** What is made of each file, by name; absent: what is usual for its media type. */
   derivatives?: Record<string, DerivativePolicy>;
   /** What its sound and films may be turned into; absent: all of it, within the usual bounds. */
   transcodes?: TranscodePolicy;
+}
+
+/** A picture that is larger is made to fit; any other is replaced only where that makes it a tenth smaller. */
+export interface ReencodePolicy {
+  /** Pixels; absent: no bound. */
+  maxWidth?: number;
+  maxHeight?: number;
+  /** 1 to 100. */
+  quality: number;
+  format: 'keep' | 'webp' | 'jpeg' | 'avif';
 }
 
 export interface TranscodePolicy {
@@ -101,6 +113,13 @@ const derivativePolicy = z.strictObject({
   height: pixels.exactOptional(),
   format: z.enum(['webp', 'jpeg']).exactOptional(),
 });
+const bound = z.number().int().min(16).max(16_384).exactOptional();
+const reencodePolicy = z.strictObject({
+  maxWidth: bound,
+  maxHeight: bound,
+  quality: z.number().int().min(1).max(100).default(85),
+  format: z.enum(['keep', 'webp', 'jpeg', 'avif']).default('keep'),
+});
 export const transcodeFormats = ['mp3', 'aac', 'opus', 'flac', 'wav', 'mp4'] as const;
 const transcodePolicy = z.strictObject({
   formats: z.array(z.enum(transcodeFormats)).min(1).exactOptional(),
@@ -134,6 +153,7 @@ const policyFile = z.record(
       expireAfterDays: z.number().int().min(1).max(36_500).exactOptional(),
       metadata: z.enum(['keep', 'strip']).exactOptional(),
       scan: z.enum(scanPolicies, { error: 'must be required, best-effort or off' }).exactOptional(),
+      reencode: reencodePolicy.exactOptional(),
       derivatives: z
         .record(derivativeName, derivativePolicy)
         .refine((named) => Object.keys(named).length <= 8, 'must name at most 8 derivatives')

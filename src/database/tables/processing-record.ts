@@ -1,7 +1,7 @@
 /** What the columns of an asset hold of its processing, as JSON. Written by us alone; told to clients as it is. */
 
 /** In the order in which they are done; a later one never runs on bytes that an earlier one has refused. */
-export const stepNames = ['verify', 'scan', 'strip', 'facts', 'derive'] as const;
+export const stepNames = ['verify', 'scan', 'strip', 'reencode', 'facts', 'derive'] as const;
 export type StepName = (typeof stepNames)[number];
 
 /**
