@@ -222,6 +222,24 @@ describe('metadata', async () => {
     assert.ok(stripMetadata(grown, 'image/webp')?.equals(whole));
   });
 
+  test('of JFIF is its thumbnail, of a GIF what stands behind the number of repetitions, of HEIC what describes it', () => {
+    const [jpeg, animation, heic] = [files[0], fixture('animation.gif'), fixture('photo.heic')];
+    assert.ok(jpeg);
+    const jfif = stripped(jpeg).indexOf('JFIF');
+    assert.equal(stripped(jpeg).readUInt32BE(jfif - 4), 0xffe00010);
+    assert.equal(stripped(jpeg).readUInt16BE(jfif + 12), 0);
+    const loop = animation.indexOf('NETSCAPE2.0') + 15;
+    const more = Buffer.concat([animation.subarray(0, loop), Buffer.from('\x05pr1v8'), animation.subarray(loop)]);
+    assert.ok(stripMetadata(more, 'image/gif')?.equals(animation));
+    const property = heic.indexOf('pixi');
+    heic.write('udes', property);
+    const result = stripped({ bytes: heic, mediaType: 'image/heic' });
+    assert.equal(
+      result.toString('hex', property, property + 12),
+      `${Buffer.from('free').toString('hex')}${'0'.repeat(16)}`,
+    );
+  });
+
   test('is not sought in media types of which nothing is known', () => {
     assert.equal(canStrip('image/jpeg'), true);
     assert.equal(canStrip('image/tiff'), false);
