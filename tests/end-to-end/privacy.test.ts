@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { type AnyBody, Client } from '../support/client.ts';
 import { fixture } from '../support/corpus.ts';
-import { markersIn, type PrivateFile, privateFiles } from '../support/private-files.ts';
+import { MARKER, markersIn, type PrivateFile, privateFiles } from '../support/private-files.ts';
 import { startService, storeKinds, type TestService } from '../support/service.ts';
 import { waitUntil } from '../support/wait-until.ts';
 
@@ -196,6 +196,39 @@ for (const { store, skip } of storeKinds) {
       const batch = { name: 'b.jpg', headers: { 'idempotency-key': `other-${store}` } };
       assert.equal((await client.upload(file.bytes, batch)).status, 201);
       assert.equal((await client.upload(Buffer.concat([file.bytes, Buffer.alloc(1)]), batch)).status, 422);
+    });
+
+    test('of a picture of several parts is taken out by a job, and nothing is served before', async () => {
+      const [file] = await privateFiles();
+      assert.ok(file);
+      const bytes = Buffer.concat([file.bytes, Buffer.alloc(6 * 1024 ** 2, `${MARKER} film `)]);
+      const { status, body } = await client.raw(bytes, { name: 'a.jpg', fields: { sha256: sha256(bytes) } });
+      assert.deepEqual([status, body.state], [201, 'processing']);
+      const asset = await settled(client, body.id);
+      assert.deepEqual(asset.original, { size: bytes.length, sha256: sha256(bytes) });
+      const content = await client.content(body.id);
+      assert.deepEqual([content.body.length, sha256(content.body)], [asset.size, asset.sha256]);
+      assert.deepEqual(markersIn(content.body), []);
+      await waitUntil(async () => (await everythingIn()).filter(({ key }) => key.includes(body.id)).length === 1);
+    });
+
+    test('what was sent is known of an upload too that somebody else finishes', async () => {
+      const [file] = await privateFiles();
+      assert.ok(file);
+      const asset = (await client.raw(file.bytes, { name: file.fileName })).body;
+      // As it was when its object was whole, and its process died.
+      await service.query(
+        `with sealed as (update assets set state = 'uploading', reserved_bytes = size, processing = null,
+          lease_expires_at = now() - interval '1 s' where id = $1 returning owner_id, size)
+        update quotas set used_bytes = used_bytes - size, reserved_bytes = reserved_bytes + size, file_count = file_count - 1
+        from sealed where quotas.owner_id = sealed.owner_id`,
+        [asset.id],
+      );
+      await service.service.reap();
+      const finished = await settled(client, asset.id);
+      assert.equal(finished.state, 'ready');
+      assert.deepEqual(finished.original, { size: file.bytes.length, sha256: sha256(file.bytes) });
+      assert.deepEqual([finished.size, finished.sha256], [asset.size, asset.sha256]);
     });
 
     test('nothing of a file is served while a job takes it out, and the file is not there twice afterwards', async () => {

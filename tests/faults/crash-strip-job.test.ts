@@ -22,8 +22,6 @@ const exchange = /update "derivatives" set "state"[^;]*"object_key"/;
 /** @param behind what comes before it, where others of its kind come earlier */
 const steps: { name: string; event: RegExp; behind?: RegExp; sides?: Side[] }[] = [
   { name: 'the look at the record', event: look, sides: ['before'] },
-  { name: 'S3 GetObject', event: /^S3 GetObject$/, behind: look, sides: ['after'] },
-  { name: 'the claim of a key', event: claim, sides: ['after'] },
   { name: 'S3 PutObject', event: /^S3 PutObject$/, behind: claim },
   { name: 'the switch of the record', event: /with "changed" as \(update "assets"/, sides: ['after'] },
   { name: 'the commit', event: /^\s*commit/i, behind: exchange },

@@ -10,9 +10,18 @@ import { gif } from '../../src/processing/strip/gif.ts';
 import { jpeg } from '../../src/processing/strip/jpeg.ts';
 import { mediaFile } from '../../src/processing/strip/media-file.ts';
 import { png } from '../../src/processing/strip/png.ts';
-import { canStrip, stripFile, stripMetadata, Unstrippable } from '../../src/processing/strip/strip.ts';
+import { isStripped, requireStrippable } from '../../src/processing/strip/policies.ts';
+import {
+  canStrip,
+  holdsMetadata,
+  stripFile,
+  stripInPlace,
+  stripMetadata,
+  Unstrippable,
+} from '../../src/processing/strip/strip.ts';
 import type { Walk } from '../../src/processing/strip/walk.ts';
 import { webp } from '../../src/processing/strip/webp.ts';
+import { loadUploadPolicies, UploadPolicies } from '../../src/validation/upload-policies.ts';
 import { fixture, validate } from '../support/corpus.ts';
 import { png as cleanPng } from '../support/files.ts';
 import { markersIn, type PrivateFile, privateFiles } from '../support/private-files.ts';
@@ -79,6 +88,25 @@ describe('metadata', async () => {
       await assert.rejects(readFile(`${output}-again`), { code: 'ENOENT' });
     });
   }
+
+  test('is taken from a file that is larger than what is read at once', async () => {
+    const noise = { width: 900, height: 900, channels: 3, background: '#888' } as const;
+    const picture = sharp({ create: { ...noise, noise: { type: 'gaussian', mean: 128, sigma: 60 } } });
+    const photo = await picture.jpeg({ quality: 95 }).toBuffer();
+    const comment = Buffer.concat([Buffer.from([0xff, 0xfe, 0xff, 0xff]), Buffer.alloc(65_533, 'pr1v8 ')]);
+    const bytes = Buffer.concat([photo.subarray(0, 2), comment, comment, photo.subarray(2), Buffer.alloc(300_000, 1)]);
+    assert.ok(photo.length > 300_000);
+    const [input, output] = [join(directory, 'large'), join(directory, 'large-stripped')];
+    await writeFile(input, bytes);
+    assert.deepEqual(await stripFile(input, output, 'image/jpeg'), { changed: true, size: photo.length });
+    assert.ok(photo.equals(await readFile(output)));
+    const inPlace = Buffer.from(bytes);
+    assert.equal(await stripInPlace(inPlace, 'image/jpeg'), photo.length);
+    assert.ok(photo.equals(inPlace.subarray(0, photo.length)));
+    assert.equal(await holdsMetadata(bytes, 'image/jpeg'), true);
+    assert.equal(await holdsMetadata(photo, 'image/jpeg'), false);
+    assert.equal(await stripInPlace(Buffer.from(photo), 'image/jpeg'), undefined);
+  });
 
   for (const file of files.filter(({ clean }) => clean))
     test(`goes, and the pixels, the orientation and the profile of ${file.title} stay`, async () => {
@@ -194,11 +222,52 @@ describe('metadata', async () => {
     assert.ok(stripMetadata(grown, 'image/webp')?.equals(whole));
   });
 
+  test('of JFIF is its thumbnail, of a GIF what stands behind the number of repetitions, of HEIC what describes it', () => {
+    const [jpeg, animation, heic] = [files[0], fixture('animation.gif'), fixture('photo.heic')];
+    assert.ok(jpeg);
+    const jfif = stripped(jpeg).indexOf('JFIF');
+    assert.equal(stripped(jpeg).readUInt32BE(jfif - 4), 0xffe00010);
+    assert.equal(stripped(jpeg).readUInt16BE(jfif + 12), 0);
+    const loop = animation.indexOf('NETSCAPE2.0') + 15;
+    const more = Buffer.concat([animation.subarray(0, loop), Buffer.from('\x05pr1v8'), animation.subarray(loop)]);
+    assert.ok(stripMetadata(more, 'image/gif')?.equals(animation));
+    const property = heic.indexOf('pixi');
+    heic.write('udes', property);
+    const result = stripped({ bytes: heic, mediaType: 'image/heic' });
+    assert.equal(
+      result.toString('hex', property, property + 12),
+      `${Buffer.from('free').toString('hex')}${'0'.repeat(16)}`,
+    );
+  });
+
   test('is not sought in media types of which nothing is known', () => {
     assert.equal(canStrip('image/jpeg'), true);
     assert.equal(canStrip('image/tiff'), false);
     assert.equal(canStrip('toString'), false);
     assert.throws(() => stripMetadata(Buffer.alloc(9), 'image/tiff'), TypeError);
+  });
+});
+
+describe('a policy that wants metadata removed', () => {
+  const [image] = loadUploadPolicies(undefined, 2 ** 40).all;
+  assert.ok(image);
+
+  test('is that of pictures, and of what is gone since', () => {
+    const policies = requireStrippable(loadUploadPolicies(undefined, 2 ** 40));
+    const wants = (assetType: string, mediaType: string) => isStripped(policies, { assetType, mediaType });
+    assert.equal(wants('image', 'image/jpeg'), true);
+    assert.equal(wants('video', 'video/mp4'), false);
+    assert.equal(wants('gone', 'video/mp4'), true);
+    assert.equal(wants('gone', 'text/plain'), false);
+  });
+
+  test('ends the start where that cannot be done, and names the media types', () => {
+    const mediaTypes = ['image/png', 'image/tiff', 'video/webm'];
+    assert.throws(() => requireStrippable(new UploadPolicies([{ ...image, mediaTypes }])), {
+      name: 'PolicyError',
+      message: /image\.metadata .* image\/tiff, video\/webm/,
+    });
+    requireStrippable(new UploadPolicies([{ ...image, mediaTypes, metadata: 'keep' }]));
   });
 });
 

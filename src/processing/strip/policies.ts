@@ -2,12 +2,12 @@
 import { PolicyError, type UploadPolicies } from '../../validation/upload-policies.ts';
 import { canStrip } from './strip.ts';
 
-/** Whether the policy of a file wants its metadata removed. */
+/** Whether the policy of a file wants its metadata removed; one that is gone since an upload began is taken to. */
 export function isStripped(
   policies: UploadPolicies,
   { assetType, mediaType }: { assetType: string; mediaType: string },
 ): boolean {
-  return policies.named(assetType)?.metadata === 'strip' && canStrip(mediaType);
+  return policies.named(assetType)?.metadata !== 'keep' && canStrip(mediaType);
 }
 
 /** @throws PolicyError that names the media types whose metadata a policy wants removed, and nobody can */
