@@ -100,7 +100,7 @@ describe('the bundle', () => {
 
   test('starts on the embedded Postgres, takes an upload, logs errors in lines of the source, stops on SIGTERM', async (context) => {
     const DATA_DIR = join(place, 'data');
-    const service = await launch({ DATA_DIR }, main);
+    const service = await launch({ DATA_DIR, DERIVATIVES: 'true' }, main);
     context.after(() => service.child.kill('SIGKILL'));
     const client = new Client(service.url);
     const { status, body } = await client.upload(png(5000));
@@ -157,7 +157,7 @@ describe('the bundle', () => {
     const compilation = spawnService({}, join(place, 'image/dist/compile.js'));
     assert.equal(await compilation.exit, 0, compilation.output());
 
-    const service = await launch({ DATABASE_URL: database.url, DATA_DIR }, whole);
+    const service = await launch({ DATABASE_URL: database.url, DATA_DIR, DERIVATIVES: 'true' }, whole);
     context.after(() => service.child.kill('SIGKILL'));
     const client = new Client(service.url);
     const { status, body } = await client.upload(png(5000));
