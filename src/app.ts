@@ -10,6 +10,7 @@ import { processing } from './processing/index.ts';
 import { qr } from './qr/index.ts';
 import { quotas } from './quotas/index.ts';
 import { reconciliation } from './reconciliation/index.ts';
+import { rescans } from './rescans/index.ts';
 import { scanning } from './scanning/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
 import { transcodes } from './transcodes/index.ts';
@@ -20,6 +21,7 @@ import { variants } from './variants/index.ts';
 export const features: readonly Feature<Core>[] = [
   uploads,
   scanning,
+  rescans,
   policies,
   assets,
   processing,

@@ -44,6 +44,11 @@ export const assetColumns = columns;
 
 export type AssetRow = Omit<typeof assets.$inferSelect, 'reservedBytes' | 'leaseExpiresAt' | 'storedWhole'>;
 
+/** Bytes of what was sent, which may be more than is served. */
+export function sentSize({ size, original }: Asset): number {
+  return original?.size ?? size;
+}
+
 /** @throws when the row is that of an upload, which has no size or digest yet */
 export function toAsset(row: AssetRow): Asset {
   const { assetType, mediaType, size } = row;

@@ -20,6 +20,7 @@ import { stripStep } from './steps/strip.ts';
 import { metadataNotRemovable } from './strip/problem.ts';
 import { closeToolbox, toolboxOf } from './toolbox.ts';
 import { toolAbilities, toolChecks } from './tools/available.ts';
+import { oldestProcessing } from './waiting.ts';
 
 const steps: readonly Step[] = [scanStep, stripStep, factsStep, deriveStep];
 const assetData = z.object({ assetId: z.string() });
@@ -53,7 +54,14 @@ export const processing: Feature<Core> = {
         discardObjects({ derivatives: new DerivativesRepository(background, outbox), store }, jobs, context),
     }),
   ],
-  gauges: (core) => toolboxOf(core).gauges,
+  gauges: (core) => [
+    ...toolboxOf(core).gauges,
+    {
+      name: 'stowage_processing_oldest_seconds',
+      help: 'How long the oldest file has waited to be served',
+      read: () => oldestProcessing(core.background.database),
+    },
+  ],
   checks: () => [...toolChecks(), pictureCheck],
   abilities: toolAbilities,
   close: closeToolbox,

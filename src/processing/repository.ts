@@ -140,6 +140,8 @@ export interface EndedStep {
   name: StepName;
   outcome: Exclude<StepOutcome, { kind: 'replaced' | 'later' }> | ReplacedOutcome;
   objectKey: string;
+  /** Nobody waits for it: it was done again, of an asset that is ready. */
+  isAgain?: boolean;
 }
 export interface ReplacedOutcome {
   kind: 'replaced';
@@ -181,7 +183,7 @@ export class ProcessingRepository {
    */
   async end(
     id: string,
-    { name, outcome, objectKey }: EndedStep,
+    { name, outcome, objectKey, isAgain = false }: EndedStep,
     actor: Actor,
     fence: (transaction: Executor) => Promise<void>,
   ): Promise<Recorded> {
@@ -189,7 +191,8 @@ export class ProcessingRepository {
       await fence(transaction);
       const { rows } = await transaction.run(lockForStep, { id });
       const current = rows[0] && found(rows[0]);
-      if (!current || current.asset.objectKey !== objectKey || nextStep(current.processing) !== name) return 'void';
+      if (!current || current.asset.objectKey !== objectKey) return 'void';
+      if (isAgain ? current.asset.state !== 'ready' : nextStep(current.processing) !== name) return 'void';
       const change = changeOf(current, name, outcome);
       const more = change.size - current.asset.size;
       if (more !== 0 && !(await this.#use(transaction, current.asset.ownerId, more))) return 'no-room';

@@ -4,9 +4,10 @@
  */
 import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
+import type { Ability } from '../http/health.ts';
 import { scanChecks } from './checks.ts';
 import { scanningProblems } from './problems.ts';
-import { scannerOf } from './scanner.ts';
+import { type Scanner, scannerOf } from './scanner.ts';
 import { scanSettings } from './settings.ts';
 
 export const scanning: Feature<Core> = {
@@ -14,6 +15,7 @@ export const scanning: Feature<Core> = {
   settings: scanSettings,
   problems: scanningProblems,
   checks: (core) => scanChecks(scannerOf(core)),
+  abilities: async (core) => [await ability(scannerOf(core))],
   gauges: (core) => {
     const scanner = scannerOf(core);
     if (!scanner) return [];
@@ -23,11 +25,7 @@ export const scanning: Feature<Core> = {
       {
         name: 'stowage_clamd_up',
         help: 'Whether clamd answers: 1 or 0',
-        read: () =>
-          scanner.clamd.ping().then(
-            () => 1,
-            () => 0,
-          ),
+        read: async () => ((await scanner.isUp()) ? 1 : 0),
       },
       {
         name: 'stowage_clamd_signatures_timestamp_seconds',
@@ -40,3 +38,15 @@ export const scanning: Feature<Core> = {
     ];
   },
 };
+
+async function ability(scanner: Scanner | undefined): Promise<Ability> {
+  const works = scanner !== undefined && (await scanner.isUp());
+  return scanner
+    ? { name: 'clamd', works, lost: 'files wait to be scanned for viruses', remedy: 'start it, or correct CLAMD' }
+    : {
+        name: 'clamd',
+        works,
+        lost: 'files are not scanned for viruses',
+        remedy: 'apt-get install clamav-daemon, and set CLAMD',
+      };
+}

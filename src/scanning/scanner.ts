@@ -21,6 +21,7 @@ const UPLOAD_WAIT = 300;
 const REST = 5000;
 /** How long the version of clamd and its signatures is believed. */
 const VERSION_LIFE = 60_000;
+const UP_LIFE = 5000;
 
 /** Bytes that are sent to clamd at once. */
 const CHUNK = 256 * 1024;
@@ -40,6 +41,7 @@ export class Scanner {
   /** Bytes of a file that is scanned before it is stored, at most. */
   readonly inlineLimit: number;
   #version: { is: ClamdVersion; until: number } | undefined;
+  #up: { is: Promise<boolean>; until: number } | undefined;
   #restsUntil = 0;
 
   constructor({ CLAMD, SCAN_INLINE, SCANS_AT_ONCE }: ScannerOptions, metrics: ScanMetrics) {
@@ -103,6 +105,18 @@ export class Scanner {
     const is = await this.#hasty.version();
     this.#version = { is, until: performance.now() + VERSION_LIFE };
     return is;
+  }
+
+  /** Whether clamd answers, as of some seconds ago: probes may ask as often as they like. */
+  async isUp(): Promise<boolean> {
+    if (!this.#up || performance.now() > this.#up.until) {
+      const is = this.#hasty.ping().then(
+        () => true,
+        () => false,
+      );
+      this.#up = { is, until: performance.now() + UP_LIFE };
+    }
+    return this.#up.is;
   }
 
   /** For what is asked of clamd apart from scans. */

@@ -1,8 +1,9 @@
 /** One request of a resumable upload, from taking the upload over to what it has brought into safety. */
 import { createHash, type Hash, randomUUID } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
-import type { Asset } from '../assets/asset.ts';
+import { type Asset, sentSize } from '../assets/asset.ts';
 import type { Actor } from '../database/audit.ts';
+import type { ProcessingRecord } from '../database/tables/processing-record.ts';
 import { Problem } from '../problems.ts';
 import { quotaExceeded } from '../quotas/quota-exceeded.ts';
 import { MAX_PARTS, NoSuchUpload, type UploadedPart } from '../storage/object-store.ts';
@@ -20,6 +21,7 @@ import { objectAttributes } from './new-upload.ts';
 import type { LastRow, Progress, UploadSession } from './session-repository.ts';
 import { policiesOf, settleSession, uploadNotFound } from './sessions.ts';
 import { ENOUGH } from './short-requests.ts';
+import { seeWhetherClean } from './strip-arrival.ts';
 import { Interrupted, offsetMismatch, Superseded } from './takeover.ts';
 
 /** Bytes of a row of the tail at most; one is written and read at once. */
@@ -78,6 +80,8 @@ export class AppendRequest {
   /** Of all bytes, where they are all seen. */
   readonly #whole: Hash | undefined;
   readonly #validation: FileValidation;
+  /** Steps that need not be done. */
+  #ended: ProcessingRecord = {};
 
   constructor(context: UploadContext, session: UploadSession, request: Append, superseded: AbortController) {
     const { config, store, buffers } = context;
@@ -235,6 +239,8 @@ export class AppendRequest {
     await this.#readTail();
     if (this.#whole && !this.#validation.validated) await this.#validateHead(this.#writer.head);
     if (this.#whole) this.#validation.end();
+    if (this.#whole && this.#writer.isInMemory)
+      this.#ended = await seeWhetherClean(this.#writer.head, this.#validatedType());
     const sha256 = this.#whole?.digest();
     await this.#writer.finish(sha256, (own) => this.#allParts(own));
     return this.#settle(size, sha256);
@@ -271,6 +277,7 @@ export class AppendRequest {
     const { sessions } = this.#context;
     const asset = await settleSession(this.#context, id, stored, this.#request.actor, {
       verified,
+      ended: this.#ended,
       // Whoever was overtaken while its bytes were stored makes no asset of them: somebody was told another offset.
       inTransaction: async (transaction) => {
         if (!(await sessions.finish(transaction, id, this.#holder))) throw new Superseded();
@@ -278,7 +285,7 @@ export class AppendRequest {
     });
     if (!asset) throw uploadNotFound();
     this.#isTaken = false;
-    return { id, offset: asset.size, size: asset.size, asset };
+    return { id, offset: size, size, asset };
   }
 
   /** Writes down all that came: parts and tail. */
@@ -380,7 +387,7 @@ export class AppendRequest {
     const { ownerId, id } = this.#session;
     const found = await this.#context.sessions.find('resumable', ownerId, id);
     if (!found) throw uploadNotFound();
-    return 'asset' in found ? found.asset.size : found.session.position;
+    return 'asset' in found ? sentSize(found.asset) : found.session.position;
   }
 
   /** Another instance may have taken over while nothing is written. */

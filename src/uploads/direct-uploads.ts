@@ -16,6 +16,7 @@ import type { Asset } from '../assets/asset.ts';
 import { MAX_LINK } from '../config.ts';
 import type { Actor } from '../database/audit.ts';
 import type { Executor } from '../database/client.ts';
+import type { ProcessingRecord } from '../database/tables/processing-record.ts';
 import { Problem, unavailable } from '../problems.ts';
 import {
   MAX_PARTS,
@@ -52,6 +53,7 @@ import {
   uploadComplete,
   uploadNotFound,
 } from './sessions.ts';
+import { seeWhetherClean } from './strip-arrival.ts';
 import { verifyBytes } from './verify.ts';
 
 const MiB = 1024 * 1024;
@@ -207,8 +209,11 @@ export class DirectUploads {
     return { mediaType, policy };
   }
 
-  /** Type and structure by the first bytes; everything, when a digest was declared and the file is not too large. */
-  async #validateBytes(session: DirectSession): Promise<ValidatedType> {
+  /**
+   * Type and structure by the first bytes; everything, when a digest was declared and the file is not too large.
+   * @returns with it the steps that need not be done
+   */
+  async #validateBytes(session: DirectSession): Promise<ValidatedType & { ended: ProcessingRecord }> {
     const { store } = this.#context;
     const { objectKey, size, sha256 } = session;
     const last = Math.min(HEAD_SIZE, size) - 1;
@@ -219,11 +224,11 @@ export class DirectUploads {
     const validated = await validation.begin(head);
     if ((sha256 || needsWholeFile(validated.mediaType)) && size <= MAX_VERIFIED_AT_ONCE) {
       await verifyBytes(store, objectKey, { sha256, mediaType: validated.mediaType });
-      return validated;
+    } else {
+      validation.update(head);
+      if (head.length === size) validation.end();
     }
-    validation.update(head);
-    if (head.length === size) validation.end();
-    return validated;
+    return { ...validated, ended: head.length === size ? await seeWhetherClean(head, validated) : {} };
   }
 
   // ---------------------------------------------------------------------------------------------------------- the store
@@ -279,11 +284,11 @@ export class DirectUploads {
     const { id, objectKey, size, sha256 } = session;
     if (!(await sessions.keep(id, leaseOf(this.#context)))) throw uploadNotFound();
     if (!(await isWhole(store, objectKey, size))) await this.#makeWhole(session);
-    const { mediaType, policy } = await this.#validateBytes(session);
+    const { mediaType, policy, ended } = await this.#validateBytes(session);
     const { assetType, cacheControl } = policy;
     const verified = sha256 === undefined || size <= MAX_VERIFIED_AT_ONCE;
     const stored = { size, sha256, mediaType, assetType, cacheControl };
-    const asset = await settleSession(this.#context, id, stored, actor, { verified, inTransaction });
+    const asset = await settleSession(this.#context, id, stored, actor, { verified, inTransaction, ended });
     if (asset) return asset;
     // Cancelled or reaped meanwhile; the object may have been made after its bytes were looked for.
     await eraseEnded(this.#context, session);

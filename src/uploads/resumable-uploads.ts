@@ -16,7 +16,7 @@
  * be kept between requests. How one request goes is in append-request.ts.
  */
 import { setTimeout } from 'node:timers/promises';
-import type { Asset } from '../assets/asset.ts';
+import { type Asset, sentSize } from '../assets/asset.ts';
 import type { Actor } from '../database/audit.ts';
 import { Problem } from '../problems.ts';
 import { quotaExceeded } from '../quotas/quota-exceeded.ts';
@@ -170,9 +170,10 @@ export class ResumableUploads {
 
   /** A request without bytes is told that the upload is complete, as is one that was sent again. */
   async #afterTheEnd(asset: Asset, { offset, length, source }: ResumeRequest): Promise<UploadProgress> {
-    if (offset !== asset.size) throw offsetMismatch(asset.size);
-    if (length === undefined) for await (const chunk of source) if (chunk.length > 0) throw beyondTheEnd(asset.size);
-    if (length) throw beyondTheEnd(asset.size);
+    if (offset !== sentSize(asset)) throw offsetMismatch(sentSize(asset));
+    if (length === undefined)
+      for await (const chunk of source) if (chunk.length > 0) throw beyondTheEnd(sentSize(asset));
+    if (length) throw beyondTheEnd(sentSize(asset));
     return completed({ asset });
   }
 
@@ -211,7 +212,7 @@ export class ResumableUploads {
 }
 
 function completed({ asset, ...rest }: { asset: Asset; uploadMetadata?: string }): UploadProgress {
-  return { ...rest, id: asset.id, offset: asset.size, size: asset.size, asset };
+  return { ...rest, id: asset.id, offset: sentSize(asset), size: sentSize(asset), asset };
 }
 
 function beyondTheEnd(size: number): Problem {

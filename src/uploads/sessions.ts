@@ -5,7 +5,9 @@
  */
 import type { Asset } from '../assets/asset.ts';
 import type { Actor } from '../database/audit.ts';
+import type { ProcessingRecord } from '../database/tables/processing-record.ts';
 import { Problem } from '../problems.ts';
+import { metadataNotRemovable } from '../processing/strip/problem.ts';
 import { quotaExceeded } from '../quotas/quota-exceeded.ts';
 import { byteProblems } from '../validation/file-validation.ts';
 import type { UploadPolicies } from '../validation/upload-policies.ts';
@@ -60,6 +62,7 @@ export function requireLive(session: UploadSession): UploadSession {
 /**
  * Makes the session an asset, whose object is whole. Without a known digest, or with one that is still to be compared, it
  * is `processing` until a job has read it back.
+ * @param ended steps that need not be done
  * @returns undefined when the upload was ended by somebody else
  */
 export function settleSession(
@@ -67,9 +70,13 @@ export function settleSession(
   id: string,
   stored: SettledBytes,
   actor: Actor,
-  { verified, inTransaction }: { verified: boolean; inTransaction?: InTransaction<Asset> | undefined },
+  {
+    verified,
+    inTransaction,
+    ended = {},
+  }: { verified: boolean; inTransaction?: InTransaction<Asset> | undefined; ended?: ProcessingRecord },
 ): Promise<Asset | undefined> {
-  return uploads.settle(id, stored, actor, inTransaction, { needsVerification: !verified });
+  return uploads.settle(id, stored, actor, inTransaction, { needsVerification: !verified, ended });
 }
 
 /** Ends the session where its bytes are refused for good. Never throws. @returns whether that is so */
@@ -79,7 +86,8 @@ export async function endIfRefused(
   actor: Actor,
   error: unknown,
 ): Promise<boolean> {
-  if (!(error instanceof Problem) || !byteProblems.has(error.type)) return false;
+  if (!(error instanceof Problem) || !(byteProblems.has(error.type) || error.type === metadataNotRemovable))
+    return false;
   await endFailedUpload(context, session, { action: 'upload.refused', reason: error.type, actor });
   return true;
 }

@@ -79,6 +79,7 @@ export const assets = pgTable(
       .using('btree', sql`owner_id`, sql`created_at`, sql`id`)
       .where(sql`state = 'uploading'`),
     index('assets_uploading').using('btree', sql`lease_expires_at`).where(sql`state = 'uploading'`),
+    index('assets_processing').using('btree', sql`created_at`).where(sql`state = 'processing'`),
     index('assets_deleting').using('btree', sql`updated_at`).where(sql`state = 'deleting'`),
   ],
 );

@@ -9,6 +9,7 @@ export { idempotencyKeys } from './idempotency.ts';
 export { callerCounts, uploadCounts } from './limits.ts';
 export { quotas } from './quotas.ts';
 export { reconcileObjects, reconcileRuns } from './reconciliation.ts';
+export { scans } from './scans.ts';
 export { serviceSecrets } from './secrets.ts';
 export { assetStatistics } from './statistics.ts';
 export { uploadParts, uploadSessions, uploadTails } from './uploads.ts';

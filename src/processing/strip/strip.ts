@@ -89,6 +89,16 @@ export async function stripInPlace(bytes: Buffer, mediaType: string): Promise<nu
 }
 
 /**
+ * Whether there is something to take out, found out in turns with the other work of the process.
+ * @throws Unstrippable
+ */
+export async function holdsMetadata(bytes: Buffer, mediaType: string): Promise<boolean> {
+  const changes = new Changes();
+  await walkInTurns(stripOf(mediaType)(bytes.length, changes), bytes);
+  return changes.sorted().length > 0;
+}
+
+/**
  * Takes metadata out of a file of any size.
  * @param input path
  * @param output path of a file that is not there yet; written only when there is something to strip

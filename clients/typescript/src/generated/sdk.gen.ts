@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.ts';
 import { type Client, type ClientMeta, formDataBodySerializer, type Options as Options2, type RequestResult, type TDataShape } from './client/index.ts';
-import type { BulkChangeAssetsData, BulkChangeAssetsErrors, BulkChangeAssetsResponses, CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateTranscodeData, CreateTranscodeErrors, CreateTranscodeResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, CreateVariantLinkData, CreateVariantLinkErrors, CreateVariantLinkResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DeleteTranscodeData, DeleteTranscodeErrors, DeleteTranscodeResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, DownloadDerivativeData, DownloadDerivativeErrors, DownloadDerivativeResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, FollowVariantLinkData, FollowVariantLinkErrors, FollowVariantLinkResponses, GetAssetCodeData, GetAssetCodeErrors, GetAssetCodeResponses, GetAssetData, GetAssetErrors, GetAssetResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetProjectCodeData, GetProjectCodeErrors, GetProjectCodeResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetTranscodeData, GetTranscodeErrors, GetTranscodeResponses, GetUploadData, GetUploadErrors, GetUploadResponses, GetVariantData, GetVariantErrors, GetVariantResponses, ListAssetsData, ListAssetsErrors, ListAssetsResponses, ListDerivativesData, ListDerivativesErrors, ListDerivativesResponses, ListTranscodesData, ListTranscodesErrors, ListTranscodesResponses, ListUploadPoliciesData, ListUploadPoliciesErrors, ListUploadPoliciesResponses, ListUploadsData, ListUploadsErrors, ListUploadsResponses, RedirectToDownloadData, RedirectToDownloadErrors, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
+import type { BulkChangeAssetsData, BulkChangeAssetsErrors, BulkChangeAssetsResponses, CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelStoredFileScanData, CancelStoredFileScanErrors, CancelStoredFileScanResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateTranscodeData, CreateTranscodeErrors, CreateTranscodeResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, CreateVariantLinkData, CreateVariantLinkErrors, CreateVariantLinkResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DeleteTranscodeData, DeleteTranscodeErrors, DeleteTranscodeResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, DownloadDerivativeData, DownloadDerivativeErrors, DownloadDerivativeResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, FollowVariantLinkData, FollowVariantLinkErrors, FollowVariantLinkResponses, GetAssetCodeData, GetAssetCodeErrors, GetAssetCodeResponses, GetAssetData, GetAssetErrors, GetAssetResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetProjectCodeData, GetProjectCodeErrors, GetProjectCodeResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetStoredFileScanData, GetStoredFileScanErrors, GetStoredFileScanResponses, GetTranscodeData, GetTranscodeErrors, GetTranscodeResponses, GetUploadData, GetUploadErrors, GetUploadResponses, GetVariantData, GetVariantErrors, GetVariantResponses, ListAssetsData, ListAssetsErrors, ListAssetsResponses, ListDerivativesData, ListDerivativesErrors, ListDerivativesResponses, ListStoredFileScansData, ListStoredFileScansErrors, ListStoredFileScansResponses, ListTranscodesData, ListTranscodesErrors, ListTranscodesResponses, ListUploadPoliciesData, ListUploadPoliciesErrors, ListUploadPoliciesResponses, ListUploadsData, ListUploadsErrors, ListUploadsResponses, RedirectToDownloadData, RedirectToDownloadErrors, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, ScanStoredFilesData, ScanStoredFilesErrors, ScanStoredFilesResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -217,6 +217,50 @@ export const uploadPart = <ThrowOnError extends boolean = false>(options: Option
         'Content-Type': 'application/octet-stream',
         ...options.headers
     }
+});
+
+/**
+ * List the scans of stored files, the latest first
+ */
+export const listStoredFileScans = <ThrowOnError extends boolean = false>(options?: Options<ListStoredFileScansData, ThrowOnError>): RequestResult<ListStoredFileScansResponses, ListStoredFileScansErrors, ThrowOnError> => (options?.client ?? client).get<ListStoredFileScansResponses, ListStoredFileScansErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/admin/scans',
+    ...options
+});
+
+/**
+ * Scan stored files again, in the background
+ *
+ * With the signatures that the scanner has now. Infected files are taken out of service: they are `rejected`, their bytes are deleted. One scan runs at a time.
+ */
+export const scanStoredFiles = <ThrowOnError extends boolean = false>(options: Options<ScanStoredFilesData, ThrowOnError>): RequestResult<ScanStoredFilesResponses, ScanStoredFilesErrors, ThrowOnError> => (options.client ?? client).post<ScanStoredFilesResponses, ScanStoredFilesErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/admin/scans',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Cancel a scan of stored files
+ *
+ * What was found until then stays as it is. One that has ended stays so.
+ */
+export const cancelStoredFileScan = <ThrowOnError extends boolean = false>(options: Options<CancelStoredFileScanData, ThrowOnError>): RequestResult<CancelStoredFileScanResponses, CancelStoredFileScanErrors, ThrowOnError> => (options.client ?? client).delete<CancelStoredFileScanResponses, CancelStoredFileScanErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/admin/scans/{id}',
+    ...options
+});
+
+/**
+ * Get the progress of a scan of stored files
+ */
+export const getStoredFileScan = <ThrowOnError extends boolean = false>(options: Options<GetStoredFileScanData, ThrowOnError>): RequestResult<GetStoredFileScanResponses, GetStoredFileScanErrors, ThrowOnError> => (options.client ?? client).get<GetStoredFileScanResponses, GetStoredFileScanErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/admin/scans/{id}',
+    ...options
 });
 
 /**

@@ -86,6 +86,17 @@ export type PartsRequest = {
     partNumbers: Array<number>;
 };
 
+export type StoredScanRequest = {
+    /**
+     * Files that were scanned before this time, or never, are scanned
+     */
+    before: string;
+    /**
+     * Only files of this asset type
+     */
+    assetType?: string;
+};
+
 export type AssetPatch = {
     /**
      * New file name; its extension must belong to the media type
@@ -157,7 +168,7 @@ export type QuotaChange = {
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'delete-object' | 'purge-assets' | 'scan' | 'strip' | 'facts' | 'derive' | 'discard-derivative' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'delete-object' | 'purge-assets' | 'scan' | 'strip' | 'facts' | 'derive' | 'discard-derivative' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -564,6 +575,49 @@ export type ArrivedPart = {
 export type SignedParts = {
     parts: Array<PartLink>;
     expiresAt: string;
+};
+
+export type StoredScan = {
+    /**
+     * UUIDv7
+     */
+    id: string;
+    state: StoredScanState;
+    before: string;
+    /**
+     * Name of an upload policy
+     */
+    assetType?: string;
+    /**
+     * Files that are to be scanned; absent until they were counted
+     */
+    found?: number;
+    /**
+     * Files that were scanned, infected ones too
+     */
+    scanned: number;
+    /**
+     * Files that are infected, and were taken out of service
+     */
+    infected: number;
+    /**
+     * Files that could not be scanned; they stay as they are
+     */
+    notScanned: number;
+    createdAt: string;
+    finishedAt?: string;
+};
+
+/**
+ * How it is with the scan. One of `running`, `done`, `cancelled`; more may be added.
+ */
+export type StoredScanState = string;
+
+export type StoredScans = {
+    /**
+     * At most 100
+     */
+    data: Array<StoredScan>;
 };
 
 export type UploadPolicies = {
@@ -2136,6 +2190,284 @@ export type UploadPartResponses = {
 };
 
 export type UploadPartResponse = UploadPartResponses[keyof UploadPartResponses];
+
+export type ListStoredFileScansData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/v1/admin/scans';
+};
+
+export type ListStoredFileScansErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListStoredFileScansError = ListStoredFileScansErrors[keyof ListStoredFileScansErrors];
+
+export type ListStoredFileScansResponses = {
+    /**
+     * The scans
+     */
+    200: StoredScans;
+};
+
+export type ListStoredFileScansResponse = ListStoredFileScansResponses[keyof ListStoredFileScansResponses];
+
+export type ScanStoredFilesData = {
+    body: StoredScanRequest;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/admin/scans';
+};
+
+export type ScanStoredFilesErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: Stored files are being scanned again already
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The service does not have this
+     */
+    501: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ScanStoredFilesError = ScanStoredFilesErrors[keyof ScanStoredFilesErrors];
+
+export type ScanStoredFilesResponses = {
+    /**
+     * The scan was begun
+     */
+    202: StoredScan;
+};
+
+export type ScanStoredFilesResponse = ScanStoredFilesResponses[keyof ScanStoredFilesResponses];
+
+export type CancelStoredFileScanData = {
+    body?: never;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/admin/scans/{id}';
+};
+
+export type CancelStoredFileScanErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type CancelStoredFileScanError = CancelStoredFileScanErrors[keyof CancelStoredFileScanErrors];
+
+export type CancelStoredFileScanResponses = {
+    /**
+     * The scan does not go on
+     */
+    204: unknown;
+};
+
+export type GetStoredFileScanData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/admin/scans/{id}';
+};
+
+export type GetStoredFileScanErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetStoredFileScanError = GetStoredFileScanErrors[keyof GetStoredFileScanErrors];
+
+export type GetStoredFileScanResponses = {
+    /**
+     * The scan
+     */
+    200: StoredScan;
+};
+
+export type GetStoredFileScanResponse = GetStoredFileScanResponses[keyof GetStoredFileScanResponses];
 
 export type ListUploadPoliciesData = {
     body?: never;
