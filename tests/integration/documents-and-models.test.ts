@@ -27,6 +27,15 @@ const nothing: Sandbox = {
 const thumbnail = new Map([['thumbnail', { width: 400, height: 300 }]]);
 const isRefusal = (error: unknown) => error instanceof ToolError && error.fault !== 'aborted';
 
+const bombs = ['manyOperators', 'packed', 'hugePicture', 'endlessForm'] as const;
+const made = new Map<string, Buffer>();
+/** Made once for both engines: packing takes longer than reading. */
+function bomb(name: (typeof bombs)[number]): Buffer {
+  const bytes = made.get(name) ?? pdfs[name]();
+  made.set(name, bytes);
+  return bytes;
+}
+
 let scratch: string;
 let pool: ChildPool;
 before(async () => {
@@ -111,34 +120,24 @@ for (const engine of ['poppler', 'PDFium'] as const)
       }
     });
 
-    for (const name of ['manyOperators', 'packed', 'hugePicture', 'endlessForm'] as const)
+    const endless = engine === 'poppler' ? 'manyOperators' : 'endlessForm';
+    for (const name of bombs)
       test(`that are a bomb (${name}) cost their picture and nothing else`, async () => {
-        const outcome = await pictureOf(documentMakerWithin(1), await workOn(pdfs[name](), sandbox)).catch(
-          (error: unknown) => error,
-        );
+        const work = await workOn(bomb(name), sandbox);
+        const outcome = await pictureOf(documentMakerWithin(1), work).catch((error: unknown) => error);
+        if (name === endless)
+          assert.ok(outcome instanceof ToolError && outcome.reason === 'timed-out', String(outcome));
         assert.ok(isRefusal(outcome) || (outcome instanceof Object && 'content' in outcome), String(outcome));
         assert.ok(await pictureOf(patient, await workOn(pdfs.letter(), sandbox)));
       });
-
-    test('that never end are ended', async () => {
-      const name = engine === 'poppler' ? 'manyOperators' : 'endlessForm';
-      const work = await workOn(pdfs[name](), sandbox);
-      await assert.rejects(documentMakerWithin(1).make(thumbnail, work), { reason: 'timed-out' });
-    });
   });
 
 describe('models in a process of their own', () => {
-  test('have facts and a picture, also a large one', async () => {
+  test('have facts and a picture', async () => {
     const work = await workOn(await (models['textured-cube']?.() ?? Buffer.alloc(0)), nothing);
     assert.equal((await modelMaker.readFacts(work))?.facts.triangles, 12);
     const { width, height, mediaType } = await pictureOf(modelMaker, work);
     assert.deepEqual([width, height, mediaType], [400, 300, 'image/webp']);
-    const { made } = await modelMaker.make(
-      new Map([['thumbnail', { width: 2048, height: 2048, format: 'jpeg' }]]),
-      work,
-    );
-    const large = made.get('thumbnail');
-    assert.ok(typeof large === 'object' && large.width === 692 && large.mediaType === 'image/jpeg');
   });
 
   test('tell why there is no picture', async () => {

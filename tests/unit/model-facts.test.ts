@@ -205,6 +205,7 @@ describe('a model is refused', () => {
       'damaged',
       () => changed((json) => Object.assign(json.accessors.at(-1) ?? {}, { bufferView: 0, count: 24 })),
     ],
+    ['whose primitives share more vertices than they may', 'too-large', () => multiplied(1, 2000, sharing(30_000))],
     ['with more triangles than it may have', 'too-large', () => multiplied(1000, 1, sphere(1, 24))],
     [
       'with attributes of another number',
@@ -307,6 +308,11 @@ function multiplied(nodes: number, primitives: number, shape = box(1, 1, 1)): Bu
   const mesh = builder.mesh(...Array.from({ length: primitives }, () => one));
   for (let id = 0; id < nodes; id++) builder.node({ mesh });
   return builder.file();
+}
+
+/** One triangle of many vertices. */
+function sharing(vertices: number) {
+  return { positions: Array.from({ length: vertices * 3 }, (_, at) => Math.sin(at)), indices: [0, 1, 2] };
 }
 
 function withBuffer(buffer: Json): Buffer {

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import { frameWithin } from '../../src/processing/models/maker.ts';
 import { drawModel } from '../../src/processing/models/picture.ts';
 import { box, checkered, type Json, ModelBuilder, models, sphere } from '../support/models.ts';
 
@@ -273,6 +274,12 @@ describe('the picture of a model', () => {
     });
     sparse.node({ mesh: sparse.mesh(bent) });
     assert.ok(difference((await look(sparse)).pixels, plain.pixels) < 1);
+  });
+
+  test('is of the size that was asked for, or of the same shape and as large as it may be', () => {
+    assert.deepEqual(frameWithin({ width: 400, height: 300 }), { width: 400, height: 300 });
+    assert.deepEqual(frameWithin({ width: 2048, height: 2048 }), { width: 692, height: 692 });
+    assert.deepEqual(frameWithin({ width: 2048, height: 16 }), { width: 2048, height: 16 });
   });
 
   test('comes of every model that was looked at by eye', async () => {

@@ -15,6 +15,9 @@ export interface GeometryLimits {
   vertices: number;
 }
 
+/** How often the vertices of a scene may be gone through; more is needed by files that cut one mesh into hundreds. */
+const SHARES = 8;
+
 /** Triangles of one primitive where it stands. */
 export interface Part {
   instance: Instance;
@@ -53,6 +56,7 @@ export async function readGeometry(glb: Glb, scene: Scene, limits: GeometryLimit
   const drawn = scene.instances.filter(({ triangles }) => triangles > 0);
   const total = drawn.reduce((sum, { triangles }) => sum + triangles, 0);
   if (total > limits.triangles) throw tooLarge(`the scene has more than ${limits.triangles} triangles`);
+  checkShares(glb, drawn, limits);
   const reader = new PositionReader(glb, scene, limits.vertices);
   const parts: Part[] = [];
   for (const instance of drawn) {
@@ -63,6 +67,15 @@ export async function readGeometry(glb: Glb, scene: Scene, limits: GeometryLimit
     if (triangles.length > 0) parts.push({ instance, positions, triangles });
   }
   return { parts, origin: reader.origin };
+}
+
+/** Primitives that share vertices keep none of them in memory twice, but each goes through all of them. */
+function checkShares({ gltf }: Glb, drawn: readonly Instance[], { vertices }: GeometryLimits): void {
+  const shares = drawn.reduce(
+    (sum, { primitive }) => sum + (gltf.accessors?.[primitive.attributes['POSITION'] ?? -1]?.count ?? 0),
+    0,
+  );
+  if (shares > vertices * SHARES) throw tooLarge(`the primitives go through more than ${vertices * SHARES} vertices`);
 }
 
 const hasOwnBytes = ({ gltf }: Glb, { primitive }: Instance) =>

@@ -24,7 +24,7 @@ export const modelMaker: Maker = {
     const options = { signal: work.signal, callerId: work.asset.ownerId };
     for (const [name, { format = 'webp', ...size }] of wanted) {
       if (name !== 'thumbnail') continue;
-      const task: ModelTask = { kind: 'picture', path: work.file.path, frame: within(size) };
+      const task: ModelTask = { kind: 'picture', path: work.file.path, frame: frameWithin(size) };
       const { pixels, width, height } = await ask<Picture>(work, task, DRAW);
       const source = { pixels, width, height, channels: 3 as const };
       const look = { width, height, fit: 'inside' as const, quality: QUALITY, format };
@@ -39,7 +39,8 @@ function ask<T>({ tools, asset, signal }: MakerWork, input: ModelTask, seconds: 
   return tools.pool.run<T>({ module: 'models', input }, { seconds, signal, callerId: asset.ownerId });
 }
 
-function within({ width, height }: Frame): Frame {
+/** As large as a picture may be, in the shape that is asked for. */
+export function frameWithin({ width, height }: Frame): Frame {
   const scale = Math.min(1, Math.sqrt(MAX_PIXELS / (width * height)));
   return { width: Math.max(1, Math.floor(width * scale)), height: Math.max(1, Math.floor(height * scale)) };
 }

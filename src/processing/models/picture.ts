@@ -99,16 +99,8 @@ class Canvas {
 
   /** Triangles that let light through, the farthest first. */
   drawVeils(veils: readonly Surface[]): void {
-    const order = veils.flatMap((surface) =>
-      Array.from({ length: surface.part.triangles.length / 3 }, (_, triangle) => ({
-        surface,
-        first: triangle * 3,
-        near: surface.nearnessOf(triangle * 3),
-      })),
-    );
-    order.sort((a, b) => a.near - b.near);
     const { colour } = this.#studio;
-    for (const { surface, first } of order)
+    for (const { surface, first } of fromFarToNear(veils))
       this.#cover(surface, first, (pixel, _near, alpha) => {
         this.#studio.light(surface.seen, 0, 1);
         const share = Math.min(1, alpha);
@@ -144,6 +136,26 @@ class Canvas {
       const alpha = surface.look((b0 * nearA) / here, (b1 * nearB) / here, (b2 * nearC) / here);
       if (alpha > 0) take(pixel, here, alpha);
     });
+  }
+}
+
+/** Their triangles. Numbers in typed arrays, as there may be two million. */
+function* fromFarToNear(veils: readonly Surface[]): Generator<{ surface: Surface; first: number }> {
+  const total = veils.reduce((sum, { part }) => sum + part.triangles.length / 3, 0);
+  const [order, owners, firsts] = [new Uint32Array(total), new Uint32Array(total), new Uint32Array(total)];
+  const nearness = new Float32Array(total);
+  let at = 0;
+  for (const [owner, surface] of veils.entries())
+    for (let first = 0; first < surface.part.triangles.length; first += 3, at++) {
+      order[at] = at;
+      owners[at] = owner;
+      firsts[at] = first;
+      nearness[at] = surface.nearnessOf(first);
+    }
+  order.sort((a, b) => (nearness[a] ?? 0) - (nearness[b] ?? 0));
+  for (const next of order) {
+    const surface = veils[owners[next] ?? 0];
+    if (surface) yield { surface, first: firsts[next] ?? 0 };
   }
 }
 
