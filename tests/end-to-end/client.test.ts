@@ -8,7 +8,7 @@ import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { after, before, describe, mock, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { build } from 'esbuild';
@@ -83,10 +83,24 @@ describe('the sources of the client', () => {
   });
 });
 
+/** As STALL_TIMEOUT of the client. */
+const STALL_TIMEOUT = 60_000;
+
 describe('upload(file) in Node', { skip: s3Skip() }, () => {
   let service: TestService;
   let s3: S3Proxy;
+  const timers = new Set<unknown>();
+  const { setTimeout: start, clearTimeout: end } = globalThis;
   before(async () => {
+    mock.method(globalThis, 'setTimeout', (callback: () => void, milliseconds?: number, ...rest: []) => {
+      const timer = start(callback, milliseconds, ...rest);
+      if (milliseconds === STALL_TIMEOUT) timers.add(timer);
+      return timer;
+    });
+    mock.method(globalThis, 'clearTimeout', (timer: NodeJS.Timeout) => {
+      timers.delete(timer);
+      end(timer);
+    });
     s3 = await new S3Proxy(s3Settings()?.endpoint ?? '').listen();
     service = await startService({
       store: 's3',
@@ -97,6 +111,9 @@ describe('upload(file) in Node', { skip: s3Skip() }, () => {
     s3.heal();
     await service.close();
     await s3.close();
+    // A program that has nothing else to do ends, also after uploads that were broken off in the middle of a body.
+    await waitUntil(() => timers.size === 0, { timeout: STALL_TIMEOUT / 2 });
+    mock.restoreAll();
   });
   const optionsFor = (owner: string, more: Partial<UploadOptions> = {}): UploadOptions => ({
     baseUrl: service.url,

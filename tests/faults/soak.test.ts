@@ -3,7 +3,7 @@
  * random: killed, cut off, frozen, slow, wrong. Then everything is healed, the reaper and the reconciler go over it, and
  * the checker must find all promises kept.
  *
- * `SOAK_SECONDS` (60) says how long, `SOAK_SEED` repeats the choices of an earlier run; the seed is printed.
+ * `SOAK_SECONDS` (40) says how long, `SOAK_SEED` repeats the choices of an earlier run; the seed is printed.
  */
 import assert from 'node:assert/strict';
 import { createHash, randomBytes, randomInt } from 'node:crypto';
@@ -25,7 +25,7 @@ import { Journal } from './journal.ts';
 import { PostgresProxy } from './postgres-proxy.ts';
 import { type S3Fault, S3Proxy } from './s3-proxy.ts';
 
-const SECONDS = Number(process.env['SOAK_SECONDS'] ?? 60);
+const SECONDS = Number(process.env['SOAK_SECONDS'] ?? 40);
 const SEED = Number(process.env['SOAK_SEED'] ?? randomInt(2 ** 31));
 const CLIENTS = 16;
 /** Milliseconds: the work left after it takes its time on a busy machine. */

@@ -5,7 +5,8 @@ import { type DatabaseHandle, openDatabase } from '../../src/database/client.ts'
 import { prepareDatabase } from '../../src/prepare-database.ts';
 import { createTestDatabase } from '../support/postgres.ts';
 
-const ASSETS = 1_000_000;
+/** So many that the planner must take the indexes; more would take the same plans, and minutes to insert. */
+const ASSETS = 250_000;
 const MINUTES = 60_000;
 
 interface Plan {
@@ -29,7 +30,7 @@ describe(`a list of ${ASSETS} assets`, () => {
       insert into assets (id, owner_id, project_id, name, state, asset_type, media_type, size, sha256, object_key, created_at, updated_at, trashed_at)
       select gen_random_uuid(), 'big', 'project-' || n % 1000, 'file-' || md5(n::text) || '.png', 'ready',
         case when n % 100 = 0 then 'video' else 'image' end, case when n % 100 = 0 then 'video/mp4' else 'image/png' end,
-        n % 5000000, decode('00', 'hex'), 'key', now() - make_interval(secs => n), now(), case when n % 50 = 0 then now() end
+        n % 1000000, decode('00', 'hex'), 'key', now() - make_interval(secs => n), now(), case when n % 50 = 0 then now() end
       from generate_series(1, ${ASSETS}) as n`);
     await database.pool.query('analyze assets');
   });
@@ -71,7 +72,7 @@ describe(`a list of ${ASSETS} assets`, () => {
     return scan;
   }
 
-  const after50k = { createdAt: new Date(Date.now() - 50_000_000).toISOString(), name: 'file-8000', size: '400000' };
+  const after50k = { createdAt: new Date(Date.now() - 50_000_000).toISOString(), name: 'file-8000', size: '100000' };
   const id = '019aa1b2-7c3d-7e4f-8a5b-6c7d8e9fa0b1';
   const pages: [string, Partial<ListQuery>, string][] = [
     ...(['createdAt', 'name', 'size'] as const).flatMap((sort): [string, Partial<ListQuery>, string][] =>

@@ -119,11 +119,12 @@ function toStream(bytes: AsyncGenerator<Uint8Array>): ReadableStream<Uint8Array>
   );
 }
 
-/** Runs out unless it is restarted in time. */
+/** Runs out unless it is restarted in time, or has ended. */
 class StallTimer {
   readonly #limit: number;
   readonly #onStall: () => void;
   #timer: ReturnType<typeof setTimeout>;
+  #hasEnded = false;
 
   constructor(limit: number, onStall: () => void) {
     this.#limit = limit;
@@ -131,12 +132,15 @@ class StallTimer {
     this.#timer = setTimeout(onStall, limit);
   }
 
+  /** Also called when the answer is there already: a body is read to its end all the same. */
   restart(): void {
+    if (this.#hasEnded) return;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(this.#onStall, this.#limit);
   }
 
   end(): void {
+    this.#hasEnded = true;
     clearTimeout(this.#timer);
   }
 }
