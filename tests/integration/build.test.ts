@@ -78,9 +78,17 @@ describe('the bundle', () => {
     assert.ok(workers.includes('workers/pictures.js'));
     assert.deepEqual(filesOf('npm'), ['compile.js', 'main.js', 'service.js', ...workers]);
     assert.deepEqual(filesOf('image'), [
-      ...['compile', 'doctor', 'main', 'migrate', 'reconcile', 'reference-page', 'service', 'setup-bucket'].map(
-        (name) => `${name}.js`,
-      ),
+      ...[
+        'compile',
+        'doctor',
+        'main',
+        'migrate',
+        'reconcile',
+        'reference-page',
+        'rotate-variant-key',
+        'service',
+        'setup-bucket',
+      ].map((name) => `${name}.js`),
       ...workers,
     ]);
     // Else an entry holds a second service, and the compile cache is filled for that one.
