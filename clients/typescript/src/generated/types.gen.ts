@@ -168,7 +168,7 @@ export type QuotaChange = {
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'delete-object' | 'purge-assets' | 'scan' | 'strip' | 'facts' | 'derive' | 'discard-derivative' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'delete-object' | 'purge-assets' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -354,6 +354,7 @@ export type Processing = {
     verify?: ProcessingStep;
     scan?: ProcessingStep;
     strip?: ProcessingStep;
+    reencode?: ProcessingStep;
     facts?: ProcessingStep;
     derive?: ProcessingStep;
 };
@@ -646,6 +647,7 @@ export type UploadPolicy = {
      * Days after which assets are deleted for good; absent: never
      */
     expireAfterDays?: number;
+    reencode?: ReencodePolicy;
     scan: ScanPolicy;
 };
 
@@ -661,6 +663,27 @@ export type AcceptedType = {
  * Whether what a file tells beside what it shows (place, camera, author) is removed before it is served. One of `keep`, `strip`; more may be added.
  */
 export type MetadataPolicy = string;
+
+/**
+ * Pictures are encoded again before they are served; absent: never. One that is not larger than the bounds is replaced only where that makes it a tenth smaller
+ */
+export type ReencodePolicy = {
+    /**
+     * Pixels
+     */
+    maxWidth?: number;
+    /**
+     * Pixels
+     */
+    maxHeight?: number;
+    quality: number;
+    format: ReencodeFormat;
+};
+
+/**
+ * What it becomes. One of `keep`, `webp`, `jpeg`, `avif`; more may be added.
+ */
+export type ReencodeFormat = string;
 
 /**
  * Whether files are scanned for viruses. `best-effort`: where that cannot be done within a day, they are served all the same. One of `required`, `best-effort`, `off`; more may be added.
