@@ -93,15 +93,21 @@ const writeStep = compile(
           updatedAt: sql`case when ${isChange} then now() else ${assets.updatedAt} end`,
         })
         .where(eq(assets.id, p('id')))
-        .returning({ id: assets.id, ownerId: assets.ownerId, reason: assets.reason }),
+        .returning({
+          id: assets.id,
+          ownerId: assets.ownerId,
+          reason: assets.reason,
+          signature: sql`${assets.scan} ->> 'signature'`.as('signature'),
+        }),
     );
     const audited = build.$with('audited').as(
       build
-        .select({ id: changed.id, ownerId: changed.ownerId, reason: changed.reason })
+        .select({ id: changed.id, ownerId: changed.ownerId, reason: changed.reason, signature: changed.signature })
         .from(changed)
         .where(sql`${p('action')}::text is not null`),
     );
-    const detail = jsonObject({ reason: audited.reason });
+    const found = jsonObject({ signature: audited.signature });
+    const detail = sql`${jsonObject({ reason: audited.reason })} || jsonb_strip_nulls(${found})`;
     const audit = auditFrom(p, audited, { action: p('action'), detail });
     return build.with(changed, audited, audit).select({ id: changed.id }).from(changed);
   },

@@ -203,7 +203,11 @@ for (const { store, skip: noStore } of storeKinds)
         await isNotServed(client, body.id);
       }
       assert.equal(await infections('job'), before + sent.length);
-      assert.equal((await auditOf('asset.rejected')).length, sent.length);
+      const rejections = await auditOf('asset.rejected');
+      assert.deepEqual(
+        rejections.map(({ detail }) => detail),
+        sent.map(() => ({ reason: 'infected', signature: INFECTION_NAME })),
+      );
       await waitUntil(async () => (await keys()).length === stored);
       const quota = await client.get('/v1/quota');
       assert.equal(quota.body['used'], 0);
