@@ -1,6 +1,7 @@
 # syntax=docker/dockerfile:1
 
-# The bundle holds every package that it uses. So the image below needs none, and no install script has to run here.
+# The bundle holds every package that it uses, or has it beside it. So the image below needs none, and no install script has to
+# run here.
 FROM node:24-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
@@ -19,6 +20,11 @@ ENV NODE_ENV=production \
     MALLOC_MMAP_THRESHOLD_=131072 \
     HOST=0.0.0.0 \
     PORT=3000
+# Programs that read files that nobody trusts, and what confines them. Without one of them the service does what it can;
+# bubblewrap needs a seccomp profile that allows namespaces of users.
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends bubblewrap ffmpeg poppler-utils \
+ && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
 COPY --from=build /app/dist ./dist
 COPY package.json ./
@@ -26,6 +32,8 @@ COPY migrations ./migrations
 # The compile cache is filled now, by the user that will read it. Later nothing is written but to the database and the
 # object store, so the file system may be read-only.
 RUN install --directory --owner=node --group=node compile-cache
+# For SCRATCH_DIR: a volume that is mounted here belongs to the user.
+RUN install --directory --owner=node --group=node --mode=0700 /scratch
 USER node
 RUN node dist/compile.js
 EXPOSE 3000

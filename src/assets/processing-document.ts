@@ -1,6 +1,6 @@
 /** What an asset's record tells of its processing, as clients see it. */
 import { z } from 'zod';
-import type { stepNames } from '../database/tables/processing-record.ts';
+import { type ProcessingRecord, stepNames } from '../database/tables/processing-record.ts';
 import { bytesCount, openEnum, timestamp } from '../http/schema-types.ts';
 import type { Asset } from './asset.ts';
 
@@ -99,6 +99,18 @@ export function toProcessingDocument({ scan, facts, original, thumbHash, process
     ...(facts && { facts }),
     ...(original && { original }),
     ...(thumbHash !== undefined && { thumbHash }),
-    ...(processing && { processing }),
+    ...(processing && { processing: inOrder(processing) }),
   };
+}
+
+/** Postgres keeps the members of an object in an order of its own. */
+function inOrder(processing: ProcessingRecord): ProcessingRecord {
+  return Object.fromEntries(
+    stepNames.flatMap((name) => {
+      const step = processing[name];
+      if (!step) return [];
+      const { state, reason, at } = step;
+      return [[name, { state, ...(reason !== undefined && { reason }), ...(at !== undefined && { at }) }]];
+    }),
+  );
 }

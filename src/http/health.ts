@@ -33,6 +33,7 @@ export interface HealthOptions {
 interface Health {
   ok: boolean;
   at: number;
+  abilities: readonly Ability[];
   checks: Record<string, { status: 'pass' | 'fail'; milliseconds: number; time: string }>;
 }
 
@@ -52,7 +53,7 @@ export function healthRoutes(app: FastifyInstance, options: HealthOptions): void
   });
 
   app.get('/health', probe, async (_request, reply) => {
-    const { ok, checks } = await look();
+    const { ok, abilities, checks } = await look();
     const healthy = ok && !options.draining();
     return reply
       .code(healthy ? 200 : 503)
@@ -63,7 +64,7 @@ export function healthRoutes(app: FastifyInstance, options: HealthOptions): void
           status: healthy ? 'pass' : 'fail',
           version: options.version,
           ...(options.draining() && { notes: ['draining'] }),
-          features: (await options.abilities()).map(({ name, works, lost, remedy }) =>
+          features: abilities.map(({ name, works, lost, remedy }) =>
             works ? { name, status: 'pass' } : { name, status: 'warn', output: lost, remedy },
           ),
           checks: Object.fromEntries(
@@ -86,13 +87,13 @@ export function healthRoutes(app: FastifyInstance, options: HealthOptions): void
 }
 
 /** One look at a time, shared by all who ask meanwhile. */
-function cached({ checks }: HealthOptions): () => Promise<Health> {
+function cached(options: HealthOptions): () => Promise<Health> {
   let last: Health | undefined;
   let running: Promise<Health> | undefined;
   return () => {
     const age = last ? performance.now() - last.at : Number.POSITIVE_INFINITY;
     if (last && age < (last.ok ? CACHE_TIME : CACHE_TIME_FAILING)) return Promise.resolve(last);
-    running ??= lookNow(checks).then((health) => {
+    running ??= lookNow(options).then((health) => {
       last = health;
       running = undefined;
       return health;
@@ -101,7 +102,7 @@ function cached({ checks }: HealthOptions): () => Promise<Health> {
   };
 }
 
-async function lookNow(checks: HealthOptions['checks']): Promise<Health> {
+async function lookNow({ checks, abilities }: HealthOptions): Promise<Health> {
   const results = await Promise.all(
     Object.entries(checks).map(async ([name, check]) => {
       const started = performance.now();
@@ -118,6 +119,7 @@ async function lookNow(checks: HealthOptions['checks']): Promise<Health> {
   return {
     ok: results.every(([, { status }]) => status === 'pass'),
     at: performance.now(),
+    abilities: await abilities(),
     checks: Object.fromEntries(results),
   };
 }

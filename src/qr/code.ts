@@ -56,8 +56,8 @@ function runsOf(row: readonly boolean[]): { from: number; length: number }[] {
 }
 
 /**
- * Every module has the same whole number of pixels, as blurred or uneven edges are hard to read; what is left over widens
- * the quiet zone.
+ * Every module has the same whole number of pixels, as blurred or uneven edges are hard to read; what is left over
+ * widens the quiet zone.
  * @param size pixels on each side, at least `code.modules`
  */
 export function toPng({ modules, rows }: Code, size: number): Promise<Buffer> {

@@ -175,7 +175,8 @@ type ConditionalRequest = FastifyRequest & { headers: z.output<typeof recordCond
 
 async function sendCode(request: ConditionalRequest, reply: FastifyReply, wanted: Wanted): Promise<never> {
   const { text, format, size, maxAge } = wanted;
-  const tag = `"${createHash('sha256').update(`${WRITER}\n${format}\n${size}\n${text}`).digest('base64url').slice(0, 22)}"`;
+  const digest = createHash('sha256').update(`${WRITER}\n${format}\n${size}\n${text}`).digest('base64url');
+  const tag = `"${digest.slice(0, 22)}"`;
   const outcome = evaluateConditions(conditionsOf(request.headers), tag);
   if (outcome === 'precondition-failed')
     throw new Problem('precondition-failed', { detail: 'The code is another one than If-Match wants.' });

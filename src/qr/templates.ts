@@ -1,6 +1,6 @@
 /**
- * Addresses of an application's pages, told by settings such as `https://app.example.com/#/app/project/{projectId}`. Ids
- * are URL-encoded and may stand behind the authority only, so no id decides which host an address leads to.
+ * Addresses of an application's pages, told by settings such as `https://app.example.com/#/app/project/{projectId}`.
+ * Ids are URL-encoded and may stand behind the authority only, so no id decides which host an address leads to.
  */
 import { z } from 'zod';
 

@@ -112,10 +112,13 @@ const transcodePolicy = z.strictObject({
     .exactOptional(),
   maxCount: z.number().int().min(0).max(50).exactOptional(),
 });
+/** Such as mp3-128k, flac, mp4-720p. */
+const transcodeName = /^((mp3|aac|opus)-\d+k|flac|wav|mp4-\d+p)$/;
 /** Names of derivatives stand in addresses. */
 const derivativeName = z
   .string()
-  .regex(/^[a-z][a-z0-9-]{0,31}$/, 'names of derivatives are lower-case letters, digits and hyphens');
+  .regex(/^[a-z][a-z0-9-]{0,31}$/, 'names of derivatives are lower-case letters, digits and hyphens')
+  .refine((name) => !transcodeName.test(name), 'this is the name of a transcode');
 
 const policyFile = z.record(
   z.string().regex(/^[a-z][a-z0-9-]{0,63}$/, 'policy names are lower-case letters, digits and hyphens'),

@@ -144,6 +144,7 @@ for (const { store, skip } of storeKinds) {
       const objects = await everythingIn();
       for (const { key, bytes } of objects) assert.deepEqual(markersIn(bytes), [], key);
       const ids = objects.map(({ key }) => /assets\/([^/]+)\//.exec(key)?.[1]);
+      assert.equal(ids.length, stored.length);
       assert.deepEqual(new Set(ids), new Set(stored));
     });
 

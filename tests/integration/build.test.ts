@@ -66,7 +66,10 @@ describe('the bundle', () => {
     await waitUntil(async () => (await client.get(`/v1/assets/${id}`)).body.processing?.derive?.state !== 'waiting');
     const { body } = await client.get(`/v1/assets/${id}`);
     assert.deepEqual([body.facts?.width, body.processing?.derive?.state], [2, 'done']);
-    assert.equal((await fetch(`${client.url}/v1/assets/${id}/derivatives/thumbnail`)).status, 200);
+    assert.equal(
+      (await fetch(`${client.url}/v1/assets/${id}/derivatives/thumbnail`, { headers: client.headers })).status,
+      200,
+    );
   };
 
   test('is one file beside its entries, each with a source map, and asks for no other package', () => {
@@ -157,8 +160,20 @@ describe('the bundle', () => {
     const compilation = spawnService({}, join(place, 'image/dist/compile.js'));
     assert.equal(await compilation.exit, 0, compilation.output());
 
-    const service = await launch({ DATABASE_URL: database.url, DATA_DIR, DERIVATIVES: 'true' }, whole);
+    // Nor any program of the system.
+    const service = await launch(
+      { DATABASE_URL: database.url, DATA_DIR, DERIVATIVES: 'true', PATH: '/nowhere' },
+      whole,
+    );
     context.after(() => service.child.kill('SIGKILL'));
+    assert.match(service.output(), /Missing: ffmpeg\. So no posters .*Remedy: apt-get install ffmpeg/);
+    const { status: health, features } = (await (await fetch(`${service.url}/health`)).json()) as {
+      status: string;
+      features: { name: string; status: string; remedy?: string }[];
+    };
+    assert.equal(health, 'pass');
+    const pdftoppm = features.find(({ name }) => name === 'pdftoppm');
+    assert.deepEqual([pdftoppm?.status, pdftoppm?.remedy], ['warn', 'apt-get install poppler-utils']);
     const client = new Client(service.url);
     const { status, body } = await client.upload(png(5000));
     assert.equal(status, 201);

@@ -62,6 +62,7 @@ describe('GET /v1/policies', () => {
       allowUndetected: true,
       metadata: 'keep',
       expireAfterDays: 9,
+      scan: 'off',
     });
   });
 

@@ -1,5 +1,6 @@
 /** Programs of the system on hostile files: what they cannot do, and how it is told what became of them. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -131,6 +132,22 @@ for (const { confinement, skip } of levels)
       assert.equal(await faultOf(run), 'aborted');
       await waitUntil(() => processesNamed(`sleep ${marker}`).length === 0);
       assert.equal(await faultOf(shell('true', { signal: abort.signal })), 'aborted');
+    });
+
+    test('leaves no program behind when the service is killed', {
+      skip: !isLimited || setpriv === undefined,
+    }, async () => {
+      const module = new URL('../../src/processing/tools/', import.meta.url).href;
+      const marker = `4${String(Date.now()).slice(-6)}`;
+      const helpers = JSON.stringify({ prlimit, setpriv, ...(isIsolated && { bwrap: locate('bwrap') }) });
+      const script = `const { Confinement } = await import('${module}confinement.ts');
+        const { ProcessSandbox } = await import('${module}sandbox.ts');
+        const sandbox = new ProcessSandbox(new Confinement(${helpers}), () => '/bin/sleep');
+        await sandbox.run({ program: 'ffmpeg', args: ['${marker}'], input: '${input}' }, async (out) => { for await (const _ of out); });`;
+      const service = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: 'ignore' });
+      await waitUntil(() => processesNamed(`sleep ${marker}`).length > 0);
+      service.kill('SIGKILL');
+      await waitUntil(() => processesNamed(`sleep ${marker}`).length === 0);
     });
 
     test('ends a program whose output nobody reads to the end', async () => {

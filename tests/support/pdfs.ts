@@ -78,9 +78,9 @@ export const pdfs = {
   truncated: () => pdfs.letter().subarray(0, 400),
   noPages: () => pdfOf(['<< /Type /Catalog /Pages 2 0 R >>', '<< /Type /Pages /Count 0 /Kids [] >>']),
   manyOperators: () => pdfWith(flate(Buffer.from('0 0 500 500 re f\n'.repeat(4_000_000)))),
-  /** 2 GiB of blanks, packed twice. */
+  /** 256 MiB of blanks, packed twice. */
   packed: () => {
-    const once = deflateSync(Buffer.alloc(512 * 2 ** 20, ' '), { level: 9 });
+    const once = deflateSync(Buffer.alloc(256 * 2 ** 20, ' '), { level: 9 });
     return pdfWith(streamOf(deflateSync(once, { level: 9 }), '/Filter [/FlateDecode /FlateDecode]'));
   },
   hugePicture: () =>

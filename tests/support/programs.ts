@@ -19,6 +19,9 @@ const programs = {
   },
   // Without its recommended freshclam, which would fetch signatures.
   clamd: { variable: 'TEST_CLAMD', package: 'clamav-daemon', paths: ['/usr/sbin/clamd'] },
+  /** With pdfinfo. */
+  pdftoppm: { variable: 'TEST_PDFTOPPM', package: 'poppler-utils', paths: ['/usr/bin/pdftoppm'] },
+  bubblewrap: { variable: 'TEST_BWRAP', package: 'bubblewrap', paths: ['/usr/bin/bwrap'] },
   /** With ffprobe. */
   ffmpeg: { variable: 'TEST_FFMPEG', package: 'ffmpeg', paths: ['/usr/bin/ffmpeg'] },
 } satisfies Record<string, Program>;

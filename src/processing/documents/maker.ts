@@ -1,6 +1,6 @@
 /**
- * Facts and the first page of PDFs: by poppler where it is installed, else by PDFium in a child. Office documents have neither: whatever
- * could draw them is an office program.
+ * Facts and the first page of PDFs: by poppler where it is installed, else by PDFium in a child. Office documents have
+ * neither: whatever could draw them is an office program.
  */
 import { access } from 'node:fs/promises';
 import type { Maker, MakerWork } from '../maker.ts';
@@ -10,8 +10,8 @@ import { popplerFacts, popplerPage } from './poppler.ts';
 import type { PagePicture, PdfFacts, PdfTask } from './tasks.ts';
 
 /**
- * Seconds until a program is killed. No page of an honest document needs a tenth of it, but every engine has files that hold it:
- * 16 million operators in 0.7 MB take 12 s, a form that draws itself takes PDFium forever.
+ * Seconds until a program is killed. No page of an honest document needs a tenth of it, but every engine has files that
+ * hold it: 16 million operators in 0.7 MB take 12 s, a form that draws itself takes PDFium forever.
  */
 const LIMIT = 12;
 const QUALITY = 82;

@@ -1,4 +1,7 @@
-/** PDFs by PDFium as WebAssembly; runs in a child. For machines without poppler, which is faster and takes a tenth of the memory. */
+/**
+ * PDFs by PDFium as WebAssembly; runs in a child. For machines without poppler, which is faster and takes a tenth of
+ * the memory.
+ */
 import { readFile, stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { init, type WrappedPdfiumModule } from '@embedpdf/pdfium';
@@ -97,7 +100,8 @@ async function withDocument<T>(path: string, use: (pdfium: WrappedPdfiumModule, 
     return open(await engine, bytes, use);
   } catch (error) {
     if (error instanceof Unreadable) throw error;
-    // It calls abort() when it gets no memory. What it holds stays taken, so the process is replaced, as after any lack of memory.
+    // It calls abort() when it gets no memory, and what it holds stays taken. So the process is replaced, as it is
+    // whenever memory runs out.
     throw new Error('PDFium gave up, as it does when it is out of memory');
   }
 }

@@ -37,8 +37,8 @@ export async function popplerFacts(sandbox: Sandbox, path: string, options: Popp
 const lastOf = (text: string, line: RegExp) => [...text.matchAll(line)].at(-1);
 
 /**
- * The first page as PNG, which must be read as untrusted. With `-r` a page of 200,000 points would be as large in pixels; `-scale-to` bounds
- * the picture whatever the page claims.
+ * The first page as PNG, which must be read as untrusted. With `-r` a page of 200,000 points would be as large in
+ * pixels; `-scale-to` bounds the picture whatever the page claims.
  * @param side pixels of the longer side
  * @returns path of the picture, if there is one: the program may end well without
  */

@@ -1,6 +1,5 @@
 /** Facts, posters and waveforms of films and sound. */
 import type { MadeDerivatives, MadeFile, Maker, MakerWork, WantedDerivative } from '../maker.ts';
-import { Pictures } from '../pictures/pictures.ts';
 import { ToolError } from '../tools/tool-error.ts';
 import type { MediaFacts } from './facts.ts';
 import { isFilm, isMedia, type MediaFile } from './input.ts';
@@ -83,7 +82,7 @@ async function picturesOf(
   const others = [...wanted].filter((each) => !isAsItIs(each));
   const sizes = others.map(([name, size]) => (name === 'poster' ? { format: 'jpeg' as const, ...size } : size));
   const options = { signal, callerId: asset.ownerId };
-  const { previews, thumbHash } = await new Pictures(tools.pool).previews(bytes, sizes, options);
+  const { previews, thumbHash } = await tools.pictures.previews(bytes, sizes, options);
   const made = new Map<string, MadeFile>();
   for (const [index, { bytes: content, ...picture }] of previews.entries())
     made.set(others[index]?.[0] ?? '', { content, ...picture });

@@ -127,19 +127,9 @@ const encoders: Record<TranscodeFormat, (target: Target, facts: MediaFacts) => s
   // RF64 (EBU Tech 3306) where four bytes do not hold the size.
   wav: () => ['-c:a', 'pcm_s16le', '-rf64', 'auto', '-f', 'wav'],
   mp4: ({ height = 0 }, facts) => [
-    ...[
-      '-vf',
-      filmFilters(height, facts),
-      '-c:v',
-      'libx264',
-      '-preset',
-      'veryfast',
-      '-crf',
-      '23',
-      '-profile:v',
-      'high',
-    ],
-    ...['-pix_fmt', 'yuv420p', '-c:a', 'aac', '-b:a', '128k', ...twoChannels(facts), ...MP4],
+    ...['-vf', filmFilters(height, facts), '-pix_fmt', 'yuv420p'],
+    ...['-c:v', 'libx264', '-preset', 'veryfast', '-crf', '23', '-profile:v', 'high'],
+    ...['-c:a', 'aac', '-b:a', '128k', ...twoChannels(facts), ...MP4],
   ],
 };
 

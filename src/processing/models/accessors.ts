@@ -1,6 +1,6 @@
 /**
- * The arrays of a glTF (glTF 2.0 specification, sections 3.6.2 and 5.1). What an accessor claims is compared with the limits
- * and with the bytes that are there before anything is allocated; the bytes are read piece by piece.
+ * The arrays of a glTF (glTF 2.0 specification, sections 3.6.2 and 5.1). What an accessor claims is compared with the
+ * limits and with the bytes that are there before anything is allocated; the bytes are read piece by piece.
  */
 import type { Glb } from './glb.ts';
 import type { GltfAccessor } from './gltf.ts';

@@ -1,6 +1,6 @@
 /**
- * From where a model is looked at: from the front, a little to the right and above, through a long lens, so near that it fills the
- * frame. glTF models face +Z and stand on XZ (glTF 2.0 specification, section 3.4).
+ * From where a model is looked at: from the front, a little to the right and above, through a long lens, so near that
+ * it fills the frame. glTF models face +Z and stand on XZ (glTF 2.0 specification, section 3.4).
  */
 
 import type { Geometry } from './geometry.ts';
@@ -125,8 +125,9 @@ export function boxAround({ parts }: Geometry): Box {
         if (value < min[axis]) min[axis] = value;
         if (value > max[axis]) max[axis] = value;
       }
+  if (parts.length === 0) throw new ModelRefused('nothing-to-draw', 'the scene has no triangles');
   const diagonal = Math.hypot(max[0] - min[0], max[1] - min[1], max[2] - min[2]);
-  if (!(diagonal > 0)) throw new ModelRefused('nothing-to-draw', 'the scene has no triangles');
+  if (!(diagonal > 0)) throw new ModelRefused('nothing-to-draw', 'all triangles are at one place');
   // Numbers near the ends of single precision lead to others that are none.
   if (diagonal > 1e30 || diagonal < 1e-30) throw damaged('the scene has no size that can be drawn');
   return { min, max };

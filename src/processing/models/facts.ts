@@ -11,7 +11,9 @@ export interface ModelFacts {
   nodes: number;
   materials: number;
   animations: number;
-  /** Encloses the scene at rest, in metres (glTF 2.0 specification, section 3.4); absent when nothing is told about it. */
+  /**
+   * Encloses the scene at rest, in metres (glTF 2.0 specification, section 3.4); absent when nothing is told about it.
+   */
   boundingBox?: { min: Vector; max: Vector };
 }
 

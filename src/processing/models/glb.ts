@@ -1,6 +1,7 @@
 /**
- * The container of binary glTF (glTF 2.0 specification, section 4.4): a header, a chunk of JSON, a chunk of binary data. The
- * JSON is read at once; of the binary data only what is asked for, because a file may have hundreds of MiB of it.
+ * The container of binary glTF (glTF 2.0 specification, section 4.4): a header, a chunk of JSON, a chunk of binary
+ * data. The JSON is read at once; of the binary data only what is asked for, because a file may have hundreds of MiB of
+ * it.
  */
 import { type FileHandle, open } from 'node:fs/promises';
 import { type Gltf, parseGltf } from './gltf.ts';

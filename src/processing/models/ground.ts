@@ -66,11 +66,15 @@ function castShadow(
   const fade = radius * 0.45;
   for (const { positions, triangles } of parts)
     for (let first = 0; first < triangles.length; first += 3) {
-      const [a, b, c] = [0, 1, 2].map((k) => (triangles[first + k] ?? 0) * 3) as [number, number, number];
+      const a = (triangles[first] ?? 0) * 3;
+      const b = (triangles[first + 1] ?? 0) * 3;
+      const c = (triangles[first + 2] ?? 0) * 3;
       const x = (at: number) => toSide((positions[at] ?? 0) - centre[0], half);
       const z = (at: number) => toSide((positions[at + 2] ?? 0) - centre[2], half);
       const weight = (at: number) => Math.exp((floor - (positions[at + 1] ?? 0)) / fade);
-      const [wa, wb, wc] = [weight(a), weight(b), weight(c)];
+      const wa = weight(a);
+      const wb = weight(b);
+      const wc = weight(c);
       raster.cover(x(a), z(a), x(b), z(b), x(c), z(c), (column, row, b0, b1) => {
         const at = row * SIDE + column;
         shade[at] = Math.max(shade[at] ?? 0, b0 * wa + b1 * wb + (1 - b0 - b1) * wc);

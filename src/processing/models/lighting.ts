@@ -1,6 +1,6 @@
 /**
- * A photographer's studio: a large lamp at the left above the camera, a weaker one at the right, bright walls above and a
- * darker floor. A white surface that faces the lamp comes out white, and no colour is burnt.
+ * A photographer's studio: a large lamp at the left above the camera, a weaker one at the right, bright walls above and
+ * a darker floor. A white surface that faces the lamp comes out white, and no colour is burnt.
  */
 import type { Camera } from './camera.ts';
 import { dot, normalise, type Vector } from './matrix.ts';

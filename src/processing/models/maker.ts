@@ -6,8 +6,10 @@ import type { Frame, ModelTask, Picture } from './tasks.ts';
 /** Seconds. The JSON alone is read; two million triangles are drawn. */
 const LOOK = 15;
 const DRAW = 45;
-/** Pixels of a picture: 1024 x 768. A model has no size of its own, so nothing is lost when a larger one is asked for. */
-const MAX_PIXELS = 786_432;
+/**
+ * Pixels of a picture: 800 x 600. A model has no size of its own, so nothing is lost when a larger one is asked for.
+ */
+const MAX_PIXELS = 480_000;
 const QUALITY = 82;
 
 export const modelMaker: Maker = {

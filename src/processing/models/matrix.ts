@@ -49,8 +49,8 @@ export function transformPoint(matrix: Matrix, [x, y, z]: Vector): Vector {
 }
 
 /**
- * Turns normals as the matrix turns surfaces: its transposed inverse but for the length, which is the matrix of cofactors.
- * A matrix that mirrors has a negative determinant; the sign keeps normals on their side.
+ * Turns normals as the matrix turns surfaces: its transposed inverse but for the length, which is the matrix of
+ * cofactors. A matrix that mirrors has a negative determinant; the sign keeps normals on their side.
  */
 export function normalMatrix(matrix: Matrix): Matrix {
   const [a = 0, b = 0, c = 0, , d = 0, e = 0, f = 0, , g = 0, h = 0, i = 0] = matrix;

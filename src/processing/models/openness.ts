@@ -1,6 +1,6 @@
 /**
- * How much of its surroundings a pixel of the picture sees: corners and gaps are darker. Only what the picture shows is looked at,
- * so it costs the same for every model.
+ * How much of its surroundings a pixel of the picture sees: corners and gaps are darker. Only what the picture shows is
+ * looked at, so it costs the same for every model.
  */
 import type { Camera } from './camera.ts';
 import { NORMAL, SURFACE_SIZE } from './surface.ts';

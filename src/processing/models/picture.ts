@@ -1,7 +1,7 @@
 /**
- * The picture of a model. Its opaque triangles are drawn into a buffer that holds the nearest surface of each pixel, two or three
- * times as wide and high as the picture; the surfaces are lit; what is transparent is laid over them from the back to the front;
- * and each pixel of the picture is the mean of its light.
+ * The picture of a model. Its opaque triangles are drawn into a buffer that holds the nearest surface of each pixel,
+ * two or three times as wide and high as the picture; the surfaces are lit; what is transparent is laid over them from
+ * the back to the front; and each pixel of the picture is the mean of its light.
  */
 import { boxAround, Camera } from './camera.ts';
 import { checkExtensions, type GeometryLimits, readGeometry } from './geometry.ts';
@@ -19,8 +19,8 @@ import type { Frame, Picture } from './tasks.ts';
 export const DRAW_LIMITS: GeometryLimits = { triangles: 2_000_000, vertices: 3_000_000 };
 /** Pixels up to which a picture has nine samples of each; a larger one has four. */
 const SMALL = 140_000;
-/** A sample takes 68 bytes: 214 MB. */
-const MAX_SAMPLES = 3_145_728;
+/** A sample takes 68 bytes: 131 MB. */
+const MAX_SAMPLES = 1_920_000;
 
 /** @throws ModelRefused */
 export function drawModel(path: string, frame: Frame, limits = DRAW_LIMITS): Promise<Picture> {
@@ -123,17 +123,23 @@ class Canvas {
   #cover(surface: Surface, first: number, take: (pixel: number, near: number, alpha: number) => void): void {
     const { screen, part } = surface;
     const { width, nearness } = this.#seen;
-    const [a, b, c] = [0, 1, 2].map((k) => (part.triangles[first + k] ?? 0) * 3) as [number, number, number];
-    const near = (at: number) => screen[at + 2] ?? 0;
-    const [nearA, nearB, nearC] = [near(a), near(b), near(c)];
+    const a = (part.triangles[first] ?? 0) * 3;
+    const b = (part.triangles[first + 1] ?? 0) * 3;
+    const c = (part.triangles[first + 2] ?? 0) * 3;
+    const nearA = screen[a + 2] ?? 0;
+    const nearB = screen[b + 2] ?? 0;
+    const nearC = screen[c + 2] ?? 0;
     const x = (at: number) => screen[at] ?? 0;
     const y = (at: number) => screen[at + 1] ?? 0;
-    surface.select(first);
+    let isSelected = false;
     this.#raster.cover(x(a), y(a), x(b), y(b), x(c), y(c), (column, row, b0, b1) => {
       const b2 = 1 - b0 - b1;
       const here = b0 * nearA + b1 * nearB + b2 * nearC;
       const pixel = row * width + column;
       if (!(here > (nearness[pixel] ?? 0))) return;
+      // Most triangles of a fine mesh are hidden, or lie between the centres of pixels.
+      if (!isSelected) surface.select(first);
+      isSelected = true;
       // Shares on the screen become shares in space: what is farther away is smaller.
       const alpha = surface.look((b0 * nearA) / here, (b1 * nearB) / here, (b2 * nearC) / here);
       if (alpha > 0) take(pixel, here, alpha);

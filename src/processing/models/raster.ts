@@ -2,8 +2,8 @@
 import { tooLarge } from './refusal.ts';
 
 /**
- * Rows and pixels that are looked at for one picture: a few seconds. A scene of ordinary size needs a hundredth of it; more is needed
- * only by thousands of layers over each other.
+ * Rows and pixels that are looked at for one picture: a few seconds. A scene of ordinary size needs a hundredth of it;
+ * more is needed only by thousands of layers over each other.
  */
 const MAX_WORK = 600_000_000;
 /** Of a pixel: neighbours must not leave a gap where they meet. */

@@ -1,6 +1,7 @@
 /**
- * What a scene shows: its nodes, each with the place it has in the world, and the primitives of their meshes. Nodes form
- * trees (glTF 2.0 specification, section 3.5.2), so each is visited once; a node that is met again is part of a circle.
+ * What a scene shows: its nodes, each with the place it has in the world, and the primitives of their meshes. Nodes
+ * form trees (glTF 2.0 specification, section 3.5.2), so each is visited once; a node that is met again is part of a
+ * circle.
  */
 import { checkedAccessor } from './accessors.ts';
 import type { Glb } from './glb.ts';
@@ -87,7 +88,10 @@ function countTriangles(glb: Glb, primitive: GltfPrimitive): number {
   const { mode = TRIANGLES, attributes, indices } = primitive;
   const corners = indices ?? attributes['POSITION'];
   if (mode < TRIANGLES || corners === undefined) return 0;
-  const { count } = isDraco(primitive) ? accessorAt(glb, corners) : checkedUnlessMeshopt(glb, corners);
+  const read = isDraco(primitive) ? accessorAt : checkedUnlessMeshopt;
+  // A box is read of the positions, so these are looked at even where the corners are counted.
+  if (attributes['POSITION'] !== undefined) read(glb, attributes['POSITION']);
+  const { count } = read(glb, corners);
   return mode === TRIANGLES ? Math.floor(count / 3) : Math.max(0, count - 2);
 }
 

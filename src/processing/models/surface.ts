@@ -80,7 +80,8 @@ export class Surface {
   look(b0: number, b1: number, b2: number): number {
     const { seen, material } = this;
     let alpha = this.#colour(b0, b1, b2);
-    if (material.cutoff !== undefined) alpha = alpha < material.cutoff ? 0 : 1;
+    // Section 3.9.4: alpha has a meaning only where the material says so.
+    if (!material.isBlended) alpha = alpha < (material.cutoff ?? Number.NEGATIVE_INFINITY) ? 0 : 1;
     if (alpha === 0) return 0;
     this.#normal(b0, b1, b2);
     seen[METALLIC] = material.metallic;

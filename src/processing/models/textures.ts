@@ -1,10 +1,18 @@
 /**
- * Textures: pictures that lie in the file, decoded by sharp to the size that a small picture needs, with smaller copies of
- * each, so that a texture that is seen from afar does not flicker.
+ * Textures: pictures that lie in the file, decoded by sharp to the size that a small picture needs, with smaller copies
+ * of each, so that a texture that is seen from afar does not flicker.
  */
 import sharp from 'sharp';
 import type { Glb } from './glb.ts';
 import type { GltfTextureRef } from './gltf.ts';
+
+// Section 3.9.2 and EXT_texture_webp, EXT_texture_avif. Other loaders, of drawings above all, are ways in.
+sharp.cache(false);
+sharp.concurrency(1);
+sharp.block({ operation: ['VipsForeignLoad'] });
+sharp.unblock({
+  operation: ['VipsForeignLoadJpeg', 'VipsForeignLoadPng', 'VipsForeignLoadWebp', 'VipsForeignLoadHeif'],
+});
 
 /** Pixels of a picture before it is reduced, as its header claims them: 8192 x 8192. */
 const MAX_PIXELS = 2 ** 26;

@@ -41,13 +41,22 @@ export async function factsOf(source: PictureSource): Promise<PictureFacts> {
   return toFacts(await open(source, 1).metadata(), source);
 }
 
-/** @param frames how many are decoded at most: the first, or all */
-export async function openPicture(source: PictureSource, frames: 'first' | 'all' = 'first'): Promise<OpenedPicture> {
+export interface OpenOptions {
+  /** How many are decoded at most: the first, or all. */
+  frames?: 'first' | 'all';
+  /** What the picture is needed for: it may come smaller, as long as it covers this. */
+  covers?: { width?: number; height?: number };
+}
+
+export async function openPicture(
+  source: PictureSource,
+  { frames = 'first', covers }: OpenOptions = {},
+): Promise<OpenedPicture> {
   const metadata = await open(source, 1).metadata();
   const facts = await toFacts(metadata, source);
   const pages = frames === 'all' && facts.frames > 1 && facts.format !== 'png' ? -1 : 1;
   // libheif applies all transformations itself.
-  if (facts.format === 'heic') return { facts, metadata, image: await openHeic(source, metadata.icc) };
+  if (facts.format === 'heic') return { facts, metadata, image: await openHeic(source, metadata.icc, covers) };
   return { facts, metadata, image: open(source, pages).autoOrient() };
 }
 
@@ -91,7 +100,11 @@ function formatOf({ format, compression }: Metadata): Exclude<PictureFacts['form
   throw new Error('the file is no picture that can be read');
 }
 
-async function openHeic(source: PictureSource, profile: Uint8Array | undefined): Promise<Sharp> {
+async function openHeic(
+  source: PictureSource,
+  profile: Uint8Array | undefined,
+  covers: OpenOptions['covers'],
+): Promise<Sharp> {
   if (isPixels(source)) throw new Error('pixels are no file');
   const size = typeof source === 'string' ? (await stat(source)).size : source.length;
   if (size > MAX_HEIC) throw new Error('the file is too large to be decoded');
@@ -99,5 +112,8 @@ async function openHeic(source: PictureSource, profile: Uint8Array | undefined):
   const { pixels, width, height, hasAlpha } = decoded;
   const image = sharp(pixels, { raw: { width, height, channels: 4 }, limitInputPixels: MAX_PIXELS });
   const upright = hasAlpha ? image : image.removeAlpha();
-  return profile === undefined ? upright : withProfile(upright, profile, MAX_PIXELS);
+  if (profile === undefined) return upright;
+  // The profile goes by way of a file in memory, which would be as large as the pixels once more.
+  const small = covers && upright.resize({ ...covers, fit: 'outside', withoutEnlargement: true });
+  return withProfile(small ?? upright, profile, MAX_PIXELS);
 }

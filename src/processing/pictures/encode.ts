@@ -29,11 +29,11 @@ const WHITE = '#ffffff';
 const CLEAR = { r: 0, g: 0, b: 0, alpha: 0 };
 
 export async function previews(source: PictureSource, sizes: readonly PreviewSize[]): Promise<Previews> {
-  const { facts, image } = await openPicture(source);
   const largest = {
     width: Math.max(THUMB_HASH_SIZE, ...sizes.map(({ width }) => width)),
     height: Math.max(THUMB_HASH_SIZE, ...sizes.map(({ height }) => height)),
   };
+  const { facts, image } = await openPicture(source, { covers: largest });
   // One decoding for all sizes, as small as the largest of them.
   const { data, info } = await image
     .resize({ ...largest, fit: 'inside', withoutEnlargement: true })
@@ -50,10 +50,10 @@ export async function previews(source: PictureSource, sizes: readonly PreviewSiz
 
 export async function variant(source: PictureSource, wanted: Variant): Promise<EncodedPicture> {
   const { width, height, fit, position = 'centre', format, quality } = wanted;
-  const { image } = await openPicture(source);
+  const size = { ...(width !== undefined && { width }), ...(height !== undefined && { height }) };
+  const { image } = await openPicture(source, { covers: size });
   const resized = image.resize({
-    ...(width !== undefined && { width }),
-    ...(height !== undefined && { height }),
+    ...size,
     fit,
     position,
     background: format === 'jpeg' ? WHITE : CLEAR,
@@ -68,7 +68,7 @@ export async function reencode(
   { maxWidth, maxHeight, quality, format }: Reencoding,
   directory: string,
 ): Promise<ReencodedPicture> {
-  const picture = await openPicture(source, 'all');
+  const picture = await openPicture(source, { frames: 'all' });
   const target = targetOf(picture, format);
   const isLossless = format === 'keep' && target === 'webp' && (await isLosslessWebp(source));
   const resized = picture.image.resize({

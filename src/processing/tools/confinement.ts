@@ -39,7 +39,9 @@ const OPEN_FILES = 64;
  * processes of the service's own account would count.
  */
 const PROCESSES = 256;
-const PROBE_TIME = 5000;
+/** Milliseconds: a machine that is busy must not pass for one that cannot. */
+const PROBE_TIME = 30_000;
+const PROBE_LIMITS: ProcessLimits = { cpuSeconds: 60, memory: 2 ** 31, fileSize: 2 ** 31 };
 /** What programs of the system need to run: libraries, alternatives (Debian's libblas), fonts for PDF. */
 const SYSTEM = [
   '/usr',
@@ -113,19 +115,13 @@ export function confinementHere(): Promise<Confinement> {
 
 async function probe(): Promise<Confinement> {
   const [bwrap, prlimit, setpriv] = ['bwrap', 'prlimit', 'setpriv'].map(locate);
-  const found = {
-    bwrap,
-    prlimit,
-    setpriv:
-      setpriv !== undefined && (await works([setpriv, '--pdeathsig', 'KILL', '--no-new-privs', 'true']))
-        ? setpriv
-        : undefined,
-  };
-  const confinement = new Confinement(found);
-  const limits = { cpuSeconds: 10, memory: 2 ** 30, fileSize: 2 ** 20 };
-  const isolates =
-    confinement.level === 'bubblewrap' && (await works(confinement.wrap(['true'], limits, { readable: [] })));
-  return isolates ? confinement : new Confinement({ ...found, bwrap: undefined });
+  const dies = setpriv !== undefined && (await works([setpriv, '--pdeathsig', 'KILL', '--no-new-privs', 'true']));
+  const limits = { prlimit, setpriv: dies ? setpriv : undefined };
+  for (const helpers of [{ ...limits, bwrap }, limits]) {
+    const confinement = new Confinement(helpers);
+    if (await works(confinement.wrap(['true'], PROBE_LIMITS, { readable: [] }))) return confinement;
+  }
+  return new Confinement({});
 }
 
 async function works([program = '', ...args]: readonly string[]): Promise<boolean> {
