@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
+import { systemActor } from '../../src/database/audit.ts';
+import { processingRepository } from '../../src/processing/run-step.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { rotateKeys } from '../../src/variants/keys.ts';
 import { Client } from '../support/client.ts';
@@ -161,6 +163,31 @@ for (const { store, skip } of storeKinds) {
       assert.deepEqual(second.bytes, first.bytes);
       const again = (await rows(id)).find(({ name, state }) => name === 'w192.webp' && state === 'ready');
       assert.notEqual(again?.object_key, lost?.object_key);
+    });
+
+    test('what is rejected after all loses them', async () => {
+      const infected = await alice.stored(await picture({ seed: 8 }));
+      const { url } = await alice.link(infected, 'width=64');
+      assert.equal((await follow(url)).status, 200);
+      await service.query(`update assets set processing = '{"scan":{"state":"waiting"}}' where id = $1`, [infected]);
+      const [row] = await service.query<{ object_key: string }>('select object_key from assets where id = $1', [
+        infected,
+      ]);
+      const { core } = service.service;
+      const recorded = await processingRepository(core).end(
+        infected,
+        {
+          name: 'scan',
+          outcome: { kind: 'rejected', reason: 'infected', removesBytes: true },
+          objectKey: row?.object_key ?? '',
+        },
+        systemActor('test', 'one'),
+        async () => {},
+      );
+      assert.equal(recorded, 'recorded');
+      assert.equal((await follow(url)).status, 404);
+      assert.equal((await alice.image(infected, 'width=64')).status, 409);
+      await waitUntil(async () => (await objectsOf(infected)).length === 0);
     });
 
     test('the trash ends it at once; deleting removes it', async () => {
