@@ -140,6 +140,7 @@ class ClamdScan {
   /** Milliseconds for which clamd was waited for. */
   #waited = 0;
   #begun = false;
+  #commanded = false;
   #ended = false;
 
   constructor(socket: Socket, patience: ClamdPatience, command: 'INSTREAM' | 'PING' | 'VERSION' = 'INSTREAM') {
@@ -181,13 +182,18 @@ class ClamdScan {
       this.#ended = true;
       if (await this.#send(Buffer.alloc(4))) await this.#await(this.#answered, Number.POSITIVE_INFINITY);
     }
-    await this.#close();
+    // After a whole answer to the whole stream, the socket holds nothing that is waited for.
+    if (this.#ended && this.#hasAnswered) this.abandon();
+    else await this.#close();
     return this.#verdict();
   }
 
   /** The answer to a command that is no scan. @throws ClamdUnavailable */
   async reply(): Promise<string> {
-    if (await this.#begin()) await this.#await(this.#answered, this.#patience.idle);
+    if (await this.#begin()) {
+      await this.#send();
+      await this.#await(this.#answered, this.#patience.idle);
+    }
     if (this.#hasAnswered) return this.#text;
     throw new ClamdUnavailable(this.#outcome?.detail ?? this.#failureText);
   }
@@ -220,11 +226,14 @@ class ClamdScan {
       this.#fail({ verdict: 'not-scanned', why: 'unreachable', detail: this.#failureText });
     if (this.#outcome) return false;
     this.#begun = true;
-    return this.#send(Buffer.from(`z${this.#command}\0`));
+    return true;
   }
 
   /** @returns whether clamd may want more */
   async #send(...chunks: Uint8Array[]): Promise<boolean> {
+    // The command goes with what follows it: each write costs a turn of the event loop.
+    if (!this.#commanded) chunks.unshift(Buffer.from(`z${this.#command}\0`));
+    this.#commanded = true;
     const { promise: sent, resolve } = Promise.withResolvers<void>();
     this.#socket.cork();
     for (const [index, chunk] of chunks.entries())
