@@ -141,7 +141,7 @@ for (const { store, skip } of storeKinds) {
       const step = fc.tuple(
         fc.constantFrom('upload', 'trash', 'restore', 'delete'),
         fc.nat(20),
-        fc.integer({ min: 120, max: 3000 }),
+        fc.integer({ min: 130, max: 3000 }),
       );
       await fc.assert(
         fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 12 }), async (steps) => {

@@ -17,7 +17,7 @@ import {
   type ToolError,
   type ToolRun,
 } from '../../src/processing/tools/sandbox.ts';
-import { processesNamed } from '../support/process-tree.ts';
+import { processesNamed, runs } from '../support/process-tree.ts';
 import { waitUntil } from '../support/wait-until.ts';
 
 const MiB = 2 ** 20;
@@ -145,7 +145,7 @@ for (const { confinement, skip } of levels)
         const sandbox = new ProcessSandbox(new Confinement(${helpers}), () => '/bin/sleep');
         await sandbox.run({ program: 'ffmpeg', args: ['${marker}'], input: '${input}' }, async (out) => { for await (const _ of out); });`;
       const service = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: 'ignore' });
-      await waitUntil(() => processesNamed(`sleep ${marker}`).length > 0);
+      await waitUntil(() => runs(`/bin/sleep ${marker}`));
       service.kill('SIGKILL');
       await waitUntil(() => processesNamed(`sleep ${marker}`).length === 0);
     });

@@ -32,6 +32,11 @@ export function processesNamed(text: string): number[] {
     .filter((pid) => read(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').includes(text));
 }
 
+/** Whether a process is this command itself, and not a program that will become it. */
+export function runs(command: string): boolean {
+  return living().some(({ pid }) => read(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').trim() === command);
+}
+
 function read(path: string): string {
   try {
     return readFileSync(path, 'utf8');
