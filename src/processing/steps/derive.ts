@@ -16,7 +16,7 @@ export const MAX_DERIVATIVE = 4 * 1024 * 1024;
 
 export const deriveStep: Step = {
   name: 'derive',
-  settings: { concurrency: 2 },
+  settings: { concurrency: 8 },
   run: async (work) => {
     const { asset, policy, core } = work;
     const { derivatives } = processingRepository(core);

@@ -4,7 +4,7 @@ import type { Step } from '../step.ts';
 
 export const factsStep: Step = {
   name: 'facts',
-  settings: { concurrency: 4 },
+  settings: { concurrency: 8 },
   run: async ({ asset, tools, context, workingCopy }) => {
     const maker = makerOf(asset.mediaType);
     if (!maker) return { kind: 'skipped', reason: 'unsupported' };
