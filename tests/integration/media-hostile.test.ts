@@ -104,7 +104,7 @@ describe('hostile media', { skip }, () => {
   });
 
   test('sound that a few bytes unfold to half a day gets no waveform, in bounded time and memory', async () => {
-    const silence = [...lavfi('anullsrc=r=8000:cl=mono'), '-t', String(12 * 3600 + 60), '-c:a', 'flac'];
+    const silence = [...lavfi('anullsrc=r=1000:cl=mono'), '-t', String(12 * 3600 + 60), '-c:a', 'flac'];
     const file = folder.make('silence.flac', ...silence, '-frame_size', '65535');
     assert.ok(file.size < 2 ** 18);
     const { facts, sound } = await processed(file);
