@@ -30,6 +30,8 @@ export async function keepDerivative(
 ): Promise<void> {
   const { size } = typeof content === 'string' ? await stat(content) : { size: content.length };
   if (size === 0 || size > maxBytes) return derivatives.fail(id, size === 0 ? 'refused' : 'output-too-large');
+  // Making it may have taken longer than a lease: when its asset has gone meanwhile, nothing is to come after it.
+  if (!(await derivatives.renew(id))) return;
   const open = () => (typeof content === 'string' ? createReadStream(content) : Readable.from([content]));
   const sha256 = await digestOf(open());
   const { signal, fence } = context;
@@ -41,8 +43,10 @@ export async function keepDerivative(
   );
   const picture = { ...(width !== undefined && { width }), ...(height !== undefined && { height }) };
   const kept = await derivatives.finish(id, { mediaType, size, sha256, ...picture }, fence);
-  // The asset has gone, or somebody took this worker for dead.
-  if (!kept) await derivatives.discard([id]);
+  if (kept) return;
+  // The asset has gone, or somebody took this worker for dead; perhaps the row has gone too, so nobody else knows the object.
+  await derivatives.discard([id]);
+  await core.store.delete(objectKey, {});
 }
 
 async function digestOf(stream: Readable): Promise<Buffer> {

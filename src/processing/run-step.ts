@@ -10,6 +10,7 @@ import { nextStep } from './pipeline.ts';
 import { ProcessingRepository, type ReplacedOutcome } from './repository.ts';
 import type { ProcessedAsset, Replacement, Step, StepOutcome, WorkingCopy } from './step.ts';
 import { type Toolbox, toolboxOf } from './toolbox.ts';
+import { ScratchFull } from './tools/scratch.ts';
 import { ToolError } from './tools/tool-error.ts';
 
 /** Milliseconds to wait for memory for what goes to the store. */
@@ -54,6 +55,8 @@ export async function runStep(step: Step, assetId: string, context: JobContext, 
   const recorded = await repository.end(assetId, ended, actor, context.fence);
   if (recorded === 'recorded') return;
   await repository.derivatives.discard([replaced.derivativeId]);
+  // Where the asset has gone, the row may have gone with it, and nobody else knows the object.
+  await core.store.delete(replaced.objectKey, {});
   if (recorded === 'void') return;
   const refused = { kind: 'failed' as const, reason: 'quota-exceeded' };
   await repository.end(assetId, { ...ended, outcome: refused }, actor, context.fence);
@@ -65,7 +68,10 @@ async function outcomeOf(step: Step, work: Parameters<Step['run']>[0]): Promise<
     return await step.run(work);
   } catch (error) {
     work.context.signal.throwIfAborted();
+    // A file that may tell of its sender is not served because it could not be looked into: the job tries on.
+    if (step.name === 'strip') throw error;
     if (error instanceof ToolError && error.fault !== 'aborted') return { kind: 'failed', reason: error.reason };
+    if (error instanceof ScratchFull && error.isForGood) return { kind: 'failed', reason: 'too-large' };
     throw error;
   }
 }

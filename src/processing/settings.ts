@@ -15,7 +15,7 @@ export const processingSettings = {
     group,
     count.refine((n) => n >= 1, 'must be at least 1'),
     '2',
-    'Processes that read files (pictures, documents, models) at once. Each takes up to 640 MiB.',
+    'Processes that read files at once: so many of our own (pictures, models) of up to 640 MiB each, and as many programs (ffmpeg, pdftoppm) of up to 768 MiB. Transcodes have one more.',
   ),
   SCRATCH_DIR: setting(
     group,

@@ -4,6 +4,7 @@ import type { Core } from '../core.ts';
 import type { Gauge } from '../http/metrics.ts';
 import { Pictures } from './pictures/pictures.ts';
 import { processingSettings } from './settings.ts';
+import { BoundedSandbox } from './tools/bounded-sandbox.ts';
 import { ChildPool } from './tools/child-pool.ts';
 import { openSandbox, type Sandbox } from './tools/sandbox.ts';
 import { Scratch } from './tools/scratch.ts';
@@ -15,8 +16,10 @@ const CHILD_CPU_SECONDS = 600;
 const RECYCLE_AFTER = 200;
 
 export interface Toolbox {
-  /** Programs of the system. */
+  /** Programs of the system, TOOLS_AT_ONCE at once. */
   readonly sandbox: Promise<Sandbox>;
+  /** The same beside these, for work that takes hours and has a bound of its own. */
+  readonly transcoder: Promise<Sandbox>;
   /** Processes for libraries that read bytes that nobody trusts. */
   readonly pool: ChildPool;
   readonly pictures: Pictures;
@@ -50,10 +53,13 @@ class OpenToolbox implements Toolbox {
   readonly gauges: readonly Gauge[];
   readonly #steps: Histogram<'step' | 'outcome'>;
   readonly #killed: Counter<'tool' | 'reason'>;
+  readonly #atOnce: number;
   #sandbox: Promise<Sandbox> | undefined;
+  #transcoder: Promise<Sandbox> | undefined;
 
   constructor(core: Core) {
     const { SCRATCH_DIR, SCRATCH_BYTES, TOOLS_AT_ONCE } = core.settings(processingSettings);
+    this.#atOnce = TOOLS_AT_ONCE;
     const registers = [core.metrics.registry];
     this.#steps = new Histogram({
       name: 'stowage_processing_step_seconds',
@@ -85,8 +91,18 @@ class OpenToolbox implements Toolbox {
   }
 
   get sandbox(): Promise<Sandbox> {
-    this.#sandbox ??= openSandbox();
+    this.#sandbox ??= this.#bounded(this.#atOnce);
     return this.#sandbox;
+  }
+
+  get transcoder(): Promise<Sandbox> {
+    this.#transcoder ??= this.#bounded(1);
+    return this.#transcoder;
+  }
+
+  async #bounded(size: number): Promise<Sandbox> {
+    const died = (tool: string, reason: string) => this.#killed.inc({ tool, reason });
+    return new BoundedSandbox(await openSandbox(), { size, died });
   }
 
   onStep(step: string, outcome: string, seconds: number): void {

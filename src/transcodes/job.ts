@@ -93,7 +93,7 @@ async function make(
 ): Promise<void> {
   const tools = toolboxOf(core);
   const { signal } = context;
-  const sandbox = await tools.sandbox;
+  const sandbox = await tools.transcoder;
   const target = targetOptions.parse(row.options);
   const { maxDuration } = limitsOf(core.policies.named(asset.assetType));
   await using copy = await workingCopy(asset, core, tools, signal);

@@ -40,12 +40,21 @@ for (const { store, skip } of storeKinds)
     let service: TestService;
     /** While set, nothing new can be stored. */
     let stuck = false;
+    /** While set, what is to be stored waits for it. */
+    let gate: Promise<void> | undefined;
+    let waiting = 0;
     before(async () => {
       const wrapStore = (inner: ObjectStore): ObjectStore =>
         new Proxy(inner, {
           get: (target, name) => {
             const value = Reflect.get(target, name);
             if (name === 'putStream' && stuck) return () => Promise.reject(new ObjectStoreUnavailable('stuck'));
+            if (name === 'putStream' && gate)
+              return async (...all: Parameters<ObjectStore['putStream']>) => {
+                waiting += 1;
+                await gate;
+                return target.putStream(...all);
+              };
             return typeof value === 'function' ? value.bind(target) : value;
           },
         });
@@ -227,6 +236,31 @@ for (const { store, skip } of storeKinds)
       await service.query("update pgboss.job set start_after = now() where name = 'discard-derivative'");
       await waitUntil(async () => !(await keysInStore()).includes(row.object_key));
       await waitUntil(async () => (await service.query('select from derivatives where id = $1', [made])).length === 0);
+    });
+
+    test('that is stored after all, when its asset and even its row have gone, is removed by its maker', async () => {
+      const client = caller();
+      const open = Promise.withResolvers<void>();
+      gate = open.promise;
+      try {
+        const { body } = await client.raw(await photo(), { name: 'photo.jpg' });
+        await waitUntil(() => waiting > 0);
+        await client.request('DELETE', `/v1/assets/${body.id}?permanent=true`);
+        const rows = () => service.query('select from derivatives where asset_id = $1', [body.id]);
+        await waitUntil(async () => (await service.query('select from assets where id = $1', [body.id])).length === 0);
+        await service.query("update pgboss.job set start_after = now() where name = 'discard-derivative'");
+        await waitUntil(async () => (await rows()).length === 0);
+        open.resolve();
+        const stored = async () => (await keysInStore()).filter((key) => key.includes(body.id));
+        await waitUntil(
+          async () =>
+            (await service.query("select from pgboss.job where name = 'derive' and state < 'completed'")).length === 0,
+        );
+        assert.deepEqual(await stored(), []);
+      } finally {
+        gate = undefined;
+        open.resolve();
+      }
     });
 
     test('whose object is lost is made again, and an object that no record names is removed', async () => {

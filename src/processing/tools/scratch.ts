@@ -45,6 +45,13 @@ export interface OpenOptions {
 /** There is no room for the file: it is larger than all of it, or none became free in time. */
 export class ScratchFull extends Error {
   override name = 'ScratchFull';
+  /** It is larger than all of it: waiting does not help. */
+  readonly isForGood: boolean;
+
+  constructor(message: string, isForGood = false) {
+    super(message);
+    this.isForGood = isForGood;
+  }
 }
 
 interface Entry {
@@ -211,7 +218,7 @@ export class Scratch {
    * @throws ScratchFull when there can never be so many; what `wait` throws
    */
   async #claim(bytes: number, wait: (claimed: Promise<void>) => Promise<void>): Promise<void> {
-    if (bytes > this.#limit) throw new ScratchFull('the file is larger than the room for files that tools read');
+    if (bytes > this.#limit) throw new ScratchFull('the file is larger than the room for files that tools read', true);
     if (bytes === 0 || (this.#waiters.size === 0 && this.#used + bytes <= this.#limit)) {
       this.#used += bytes;
       return;
