@@ -393,10 +393,14 @@ interface PartLink {
   size: number;
 }
 
+/** Milliseconds for which a client waits for the store, which may never answer, before it begins anew. */
+const PART_PATIENCE = 30_000;
+
 async function sendParts(parts: PartLink[], partSize: number, file: Buffer<ArrayBuffer>): Promise<void> {
   for (const { partNumber, url, size } of parts) {
     const begin = (partNumber - 1) * partSize;
-    const answer = await fetch(url, { method: 'PUT', body: file.subarray(begin, begin + size) });
+    const body = file.subarray(begin, begin + size);
+    const answer = await fetch(url, { method: 'PUT', body, signal: AbortSignal.timeout(PART_PATIENCE) });
     if (!answer.ok) throw new Refused(answer.status, await answer.text());
   }
 }
