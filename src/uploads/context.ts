@@ -77,19 +77,21 @@ export function uploadsRepository(
 }
 
 /**
- * Has the key of an upload looked at again: a call that makes something there had no answer. Never throws; behind it stand
- * the end of the upload's lease, and the reconciler.
+ * Has the key of an upload looked at again: a call that makes something there had no answer. Never throws; while the
+ * database is away it is tried on. Behind it stand the end of the upload's lease, and the reconciler.
  * @param keep the upload id that the upload goes on with, where it is known
  */
 export async function lookAgainAt(
-  { uploads, onError }: Pick<UploadContext, 'uploads' | 'onError'>,
+  { uploads, tasks, onError }: Pick<UploadContext, 'uploads' | 'tasks' | 'onError'>,
   { id, objectKey }: { id: string; objectKey: string },
   keep?: string,
 ): Promise<void> {
+  const send = () => uploads.lookAgain({ assetId: id, objectKey, ...(keep !== undefined && { keep }), look: 0 });
   try {
-    await uploads.lookAgain({ assetId: id, objectKey, ...(keep !== undefined && { keep }), look: 0 });
+    await send();
   } catch (error) {
-    onError('a multipart upload may have been left open to the reconciler', error);
+    onError('a multipart upload may have been left open; its key could not be noted yet', error);
+    tasks.persist(send, 'having the key of an upload looked at again');
   }
 }
 
