@@ -7,6 +7,7 @@ import type { Feature } from './feature.ts';
 import { idempotency } from './idempotency/index.ts';
 import { policies } from './policies/index.ts';
 import { processing } from './processing/index.ts';
+import { projects } from './projects/index.ts';
 import { qr } from './qr/index.ts';
 import { quotas } from './quotas/index.ts';
 import { reconciliation } from './reconciliation/index.ts';
@@ -24,6 +25,7 @@ export const features: readonly Feature<Core>[] = [
   rescans,
   policies,
   assets,
+  projects,
   processing,
   variants,
   transcodes,

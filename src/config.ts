@@ -90,6 +90,10 @@ export const optional = <Schema extends z.ZodType<unknown, string>>(schema: Sche
 /** HMAC keys shorter than the digest weaken it (RFC 7518 section 3.2). */
 const secret = z.string().refine((text) => Buffer.byteLength(text) >= 32, 'must have at least 32 bytes');
 
+/** Of a JWT; a claim may be a URL (RFC 7519 section 4.2). */
+const claimName = z.string().regex(/^[\x21-\x2b\x2d-\x7e]{1,255}$/, 'must be the name of a claim');
+const claimNames = list.pipe(z.array(claimName).min(1, 'must name a claim'));
+
 const asymmetric = ['RS256', 'ES256', 'EdDSA'] as const;
 
 /** A variable of the environment. */
@@ -221,6 +225,24 @@ export const settings = {
     z.string().regex(/^[\x21\x23-\x5b\x5d-\x7e]{1,255}$/, 'must be the name of a scope (RFC 6749 section 3.3)'),
     'admin',
     'Scope of administrators in tokens.',
+  ),
+  AUTH_SCOPE_CLAIMS: setting(
+    'Callers',
+    claimNames,
+    'scope,scp',
+    'Claims of tokens that hold scopes, with commas: each a string of names with spaces, or a list.',
+  ),
+  AUTH_SCOPE_PREFIX: setting(
+    'Callers',
+    z.string().regex(/^[\x21\x23-\x5b\x5d-\x7e]{0,100}$/, 'must be printable ASCII without spaces'),
+    '',
+    'What issuers write before the scopes `assets:read`, `assets:write`, `assets:delete`, `projects`, `shares`, `keys`, `audit` and `act-for`. A token that names none of them is good for all but the last two.',
+  ),
+  AUTH_PROJECTS_CLAIM: setting(
+    'Callers',
+    optional(claimName),
+    undefined,
+    'Claim of tokens that maps ids of projects to `viewer`, `editor` or `manager`; believed without any member in the database.',
   ),
   AUTH_CLOCK_SKEW: setting(
     'Callers',

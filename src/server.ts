@@ -2,8 +2,10 @@
  * The Fastify instance: what holds for every request, in the order in which it meets it (limits, errors, request log,
  * CORS, helmet, authentication), then the routes of the features, then what every instance answers whatever its role.
  */
+
 import helmet from '@fastify/helmet';
 import Fastify, { LogController } from 'fastify';
+import type { Scope } from './access/rules.ts';
 import type { Config } from './config.ts';
 import { type Core, type OpenCore, openCore, type Resources } from './core.ts';
 import { ping } from './database/probes.ts';
@@ -183,7 +185,11 @@ function authenticationOptions(config: Config): AuthenticationOptions {
     clockSkew: config.AUTH_CLOCK_SKEW,
     ...(issuer !== undefined && { issuer }),
     ...(audience !== undefined && audience !== 'any' && { audience }),
-    adminScope: config.AUTH_ADMIN_SCOPE,
+    names: {
+      nameOf: (scope: Scope) => (scope === 'admin' ? config.AUTH_ADMIN_SCOPE : `${config.AUTH_SCOPE_PREFIX}${scope}`),
+      scopeClaims: config.AUTH_SCOPE_CLAIMS,
+      projectsClaim: config.AUTH_PROJECTS_CLAIM,
+    },
   };
   if (secret !== undefined) return { mode: 'secret', key: { secret }, ...checks };
   if (url !== undefined) return { mode: 'keySet', key: { url, algorithms: config.AUTH_ALGORITHMS }, ...checks };

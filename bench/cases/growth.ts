@@ -1,6 +1,7 @@
 /** What the number of assets does to the cost of a list, of a quota, and of the statements of an upload. */
 import { randomBytes } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
+import { userNamed } from '../../src/access/caller.ts';
 import { openDatabase } from '../../src/database/client.ts';
 import { noSteps } from '../../src/processing/pipeline.ts';
 import { UploadsRepository } from '../../src/uploads/repository.ts';
@@ -82,7 +83,10 @@ function operations(databaseUrl: string) {
     /** The two statements of a small upload. */
     uploadCommit: async () => {
       const id = uuidv7();
-      const upload = { id, ownerId: 'bench', name: 'a.png', objectKey: id, metadata: {}, createdAt: new Date() };
+      const actor = { callerId: 'bench', requestId: id, via: null };
+      const place = { isNew: false, account: 'bench' };
+      const whose = { ownerId: 'bench', caller: userNamed('bench'), place, actor };
+      const upload = { id, ...whose, name: 'a.png', objectKey: id, metadata: {}, createdAt: new Date() };
       const stored = {
         size: 1024,
         sha256: randomBytes(32),
@@ -91,7 +95,7 @@ function operations(databaseUrl: string) {
         cacheControl: 'private',
       };
       await uploads.begin(upload, stored.size, { seal: stored });
-      await uploads.settle(id, stored, { callerId: 'bench', requestId: id });
+      await uploads.settle(id, stored, actor);
     },
   };
 }

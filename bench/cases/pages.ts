@@ -4,6 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
+import { userNamed } from '../../src/access/caller.ts';
 import { AssetsRepository } from '../../src/assets/repository.ts';
 import { openDatabase } from '../../src/database/client.ts';
 import { noSteps } from '../../src/processing/pipeline.ts';
@@ -57,20 +58,22 @@ async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
   });
   const assets = new AssetsRepository(database, noOutbox);
   const quotas = new QuotasRepository(database, 2 ** 50);
-  const actor = { callerId: OWNER, requestId: 'pages' };
-  const list = { ownerId: OWNER, trashed: false, sort: 'createdAt', order: 'desc', limit: 50 } as const;
+  const actor = { callerId: OWNER, requestId: 'pages', via: null };
+  const caller = userNamed(OWNER);
+  const whose = { ownerId: OWNER, caller, place: { isNew: false, account: OWNER }, actor };
+  const list = { scope: { kind: 'own', caller }, trashed: false, sort: 'createdAt', order: 'desc', limit: 50 } as const;
   const { rows } = await database.pool.query<{ id: string }>('select id from assets offset 5000 limit 1');
   const operations: Record<string, () => Promise<unknown>> = {
     'list, first page': () => assets.list(list),
     'list, a page far down': () =>
       assets.list({ ...list, order: 'asc', after: { value: new Date(1_700_008_000_000).toISOString(), id: uuidv7() } }),
     quota: () => quotas.get(OWNER),
-    record: () => assets.find(OWNER, rows[0]?.id ?? ''),
+    record: () => assets.find(caller, rows[0]?.id ?? ''),
     'upload commit': async () => {
       const id = uuidv7();
       const facts = { size: 1024, mediaType: 'image/png', assetType: 'image', cacheControl: 'private' };
       const stored = { ...facts, sha256: randomBytes(32) };
-      const upload = { id, ownerId: OWNER, name: 'a.png', objectKey: id, metadata: {}, createdAt: new Date() };
+      const upload = { id, ...whose, name: 'a.png', objectKey: id, metadata: {}, createdAt: new Date() };
       await uploads.begin(upload, stored.size, { seal: stored });
       await uploads.settle(id, stored, actor);
     },

@@ -1,5 +1,6 @@
 /** What is asked for most: links, lists, bytes. */
 import { join } from 'node:path';
+import { userNamed } from '../../src/access/caller.ts';
 import { listStatement } from '../../src/assets/list.ts';
 import { curl, headerArguments } from '../curl.ts';
 import { writeMovie, writePng } from '../files.ts';
@@ -41,7 +42,7 @@ export async function lists(stage: Stage, options: CaseOptions): Promise<Row[]> 
   await seedAssets(databaseUrl, 'bench', 1_000_000);
   const service = await stage.service({ databaseUrl });
   const { statement, values: filters } = listStatement({
-    ownerId: 'bench',
+    scope: { kind: 'own', caller: userNamed('bench') },
     trashed: false,
     sort: 'createdAt',
     order: 'desc',

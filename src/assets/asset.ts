@@ -38,11 +38,14 @@ export interface Asset {
   processing?: ProcessingRecord;
 }
 
-const { reservedBytes, leaseExpiresAt, storedWhole, ...columns } = getTableColumns(assets);
+const { reservedBytes, leaseExpiresAt, storedWhole, account, ticketId, ...columns } = getTableColumns(assets);
 /** Columns of a whole asset, for `select` and `returning`; the others are of its upload and of its end. */
 export const assetColumns = columns;
 
-export type AssetRow = Omit<typeof assets.$inferSelect, 'reservedBytes' | 'leaseExpiresAt' | 'storedWhole'>;
+export type AssetRow = Omit<
+  typeof assets.$inferSelect,
+  'reservedBytes' | 'leaseExpiresAt' | 'storedWhole' | 'account' | 'ticketId'
+>;
 
 /** Bytes of what was sent, which may be more than is served. */
 export function sentSize({ size, original }: Asset): number {
@@ -93,6 +96,7 @@ export const assetDocument = z
     }),
     name: z.string().meta({ description: 'File name, NFC, 1 to 255 bytes of UTF-8', example: 'photo.jpg' }),
     projectId: z.string().optional().meta({ example: 'website' }),
+    uploadedBy: z.string().meta({ description: 'Subject of who has uploaded it', example: 'user-1' }),
     assetType: z.string().meta({ description: 'Upload policy the file was accepted under', example: 'image' }),
     mediaType: z.string().meta({ description: 'As detected from the bytes', example: 'image/jpeg' }),
     size: bytesCount.meta({ example: 48213 }),
@@ -119,7 +123,7 @@ export const assetDocument = z
   .meta({ id: 'Asset' });
 export type AssetDocument = z.input<typeof assetDocument>;
 
-/** The record as clients see it: no owner, no object key. */
+/** The record as those see it who may read it: no object key. */
 export function toDocument(asset: Asset): AssetDocument {
   const { id, name, projectId, assetType, mediaType, size, metadata, state } = asset;
   if (state === 'uploading' || state === 'deleting') throw new Error(`asset ${id} is ${state} and has no document`);
@@ -127,6 +131,7 @@ export function toDocument(asset: Asset): AssetDocument {
     id,
     name,
     ...(projectId !== undefined && { projectId }),
+    uploadedBy: asset.ownerId,
     assetType,
     mediaType,
     size,

@@ -1,12 +1,13 @@
 /** Many assets changed by one request, each with an outcome of its own. */
 import { z } from 'zod';
-import { actorOf } from '../http/authentication.ts';
+import { actorOf } from '../access/caller.ts';
+import { requireScope } from '../access/may.ts';
 import type { App } from '../http/openapi.ts';
 import { assetId } from '../http/schema-types.ts';
 import type { Answer } from '../idempotency/idempotency.ts';
 import { answering, sendAnswer } from '../idempotency/requests.ts';
-import { assetNotFound, type Problem, problemDocument } from '../problems.ts';
-import type { BulkAction } from './bulk.ts';
+import { assetNotFound, Problem, problemDocument } from '../problems.ts';
+import type { BulkAction, BulkResult } from './bulk.ts';
 import { type AssetRoutesOptions, notInTrash } from './routes.ts';
 
 /** So that one statement takes a fraction of a second, and its body fits the limit of JSON bodies. */
@@ -76,17 +77,18 @@ export function bulkRoutes(app: App, { assets }: AssetRoutesOptions): void {
     async (request, reply) => {
       const { action, permanent, ids } = request.body;
       const change: BulkAction = action === 'delete' && !permanent ? 'trash' : action;
+      requireScope(request.caller, change === 'delete' ? 'asset.delete' : 'asset.write');
       request.countAs(ids.length);
       // Postgres writes ids in lower case.
       const named = ids.map((id) => id.toLowerCase());
       const commit = answering(request);
-      const answerTo = (found: ReadonlyMap<string, 'done' | 'wrong-state'>): Answer => ({
+      const answerTo = (found: ReadonlyMap<string, BulkResult>): Answer => ({
         status: 200,
         headers: {},
         body: { results: named.map((id) => resultOf(id, found.get(id), request.id)) },
       });
       const found = await assets.changeMany(
-        request.caller.id,
+        request.caller,
         [...new Set(named)],
         change,
         actorOf(request),
@@ -99,10 +101,14 @@ export function bulkRoutes(app: App, { assets }: AssetRoutesOptions): void {
 
 function resultOf(
   id: string,
-  outcome: 'done' | 'wrong-state' | undefined,
+  outcome: BulkResult | undefined,
   requestId: string,
 ): z.input<typeof bulkOutcome>['results'][number] {
   if (outcome === 'done') return { id, status: 200 };
-  const problem: Problem = outcome === 'wrong-state' ? notInTrash() : assetNotFound();
+  const problem = outcome === 'wrong-state' ? notInTrash() : outcome === 'forbidden' ? forbidden() : assetNotFound();
   return { id, status: problem.status, problem: problem.toDocument(requestId) };
+}
+
+function forbidden(): Problem {
+  return new Problem('forbidden', { detail: 'Your role in the project of this asset does not allow it.' });
 }

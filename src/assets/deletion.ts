@@ -1,10 +1,12 @@
 /** The statements by which assets are deleted for good: by their owner, out of the trash, and when they expire. */
 import { and, count, eq, gt, inArray, lt, type SQL, sql, sum, type WithSubquery } from 'drizzle-orm';
+import type { AccessParameter } from '../access/conditions.ts';
 import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
 import { build, compile, isAnyOf, jsonObject, type Parameter } from '../database/statements.ts';
 import { assets, isVisible } from '../database/tables/assets.ts';
 import { quotas } from '../database/tables/quotas.ts';
-import { hasVersion, isOwn, nextVersion } from './conditions.ts';
+import { chargedAccount } from '../quotas/accounts.ts';
+import { hasVersion, isOne, nextVersion } from './conditions.ts';
 
 /**
  * Marks visible assets for deletion, frees their quota, and writes an audit row for each.
@@ -21,12 +23,19 @@ export function deletion(
       .update(assets)
       .set({ ...nextVersion, state: 'deleting' })
       .where(and(isVisible, condition))
-      .returning({ id: assets.id, ownerId: assets.ownerId, name: assets.name, size: assets.size }),
+      .returning({
+        id: assets.id,
+        ownerId: assets.ownerId,
+        projectId: assets.projectId,
+        account: chargedAccount.as('account'),
+        name: assets.name,
+        size: assets.size,
+      }),
   );
   const freed = build
-    .select({ ownerId: changed.ownerId, bytes: sum(changed.size).as('bytes'), files: count().as('files') })
+    .select({ account: changed.account, bytes: sum(changed.size).as('bytes'), files: count().as('files') })
     .from(changed)
-    .groupBy(changed.ownerId)
+    .groupBy(changed.account)
     .as('freed');
   const uncounted = build.$with('uncounted', {}).as(
     build
@@ -36,7 +45,7 @@ export function deletion(
         fileCount: sql`${quotas.fileCount} - ${freed.files}`,
       })
       .from(freed)
-      .where(eq(quotas.ownerId, freed.ownerId))
+      .where(eq(quotas.account, freed.account))
       .getSQL(),
   );
   const detail = jsonObject({ name: changed.name, size: changed.size });
@@ -46,8 +55,8 @@ export function deletion(
     .from(changed);
 }
 
-export const deleteAsset = compile('delete-asset', (p: Parameter<'id' | 'ownerId' | 'version' | keyof Actor>) =>
-  deletion(p, and(isOwn(p), hasVersion(p)), 'asset.deleted'),
+export const deleteAsset = compile('delete-asset', (p: Parameter<'id' | 'version' | AccessParameter | keyof Actor>) =>
+  deletion(p, and(isOne(p, 'asset.delete'), hasVersion(p)), 'asset.deleted'),
 );
 
 export const purgeTrash = compile(

@@ -1,7 +1,7 @@
 /** What was made of an asset, over HTTP: thumbnails, posters, waveforms, transcodes. */
 import { z } from 'zod';
+import { actorOf } from '../access/caller.ts';
 import type { Core } from '../core.ts';
-import { actorOf } from '../http/authentication.ts';
 import { formatDigest } from '../http/digest-fields.ts';
 import type { App } from '../http/openapi.ts';
 import { assetId, binary, bytesCount, openEnum, timestamp } from '../http/schema-types.ts';
@@ -67,10 +67,14 @@ export function derivativeRoutes(app: App, core: Core, assets: AssetsRepository)
         params: z.object({ id: assetId }),
         response: { 200: documents },
       },
-      config: { success: { status: 200, description: 'The derivatives, by name' }, problems: ['not-found'] },
+      config: {
+        action: 'asset.read',
+        success: { status: 200, description: 'The derivatives, by name' },
+        problems: ['not-found'],
+      },
     },
     async (request, reply) => {
-      const asset = await required(assets.find(request.caller.id, request.params.id));
+      const asset = await required(assets.find(request.caller, request.params.id));
       reply.header('cache-control', 'private, no-cache');
       return { data: (await derivatives.list(asset)).map(toDerivativeDocument) };
     },
@@ -89,6 +93,7 @@ export function derivativeRoutes(app: App, core: Core, assets: AssetsRepository)
       headers: conditionalHeaders,
     },
     config: {
+      action: 'asset.download',
       success: {
         status: 200,
         description: 'The bytes',
@@ -111,7 +116,7 @@ export function derivativeRoutes(app: App, core: Core, assets: AssetsRepository)
     },
     handler: async (request, reply) => {
       const { caller, params } = request;
-      const asset = servable(await required(assets.find(caller.id, params.id)));
+      const asset = servable(await required(assets.find(caller, params.id)));
       const derivative = await derivatives.find(asset, params.name);
       const disposition = contentDisposition(dispositionOf(derivative.mediaType), nameOfDerivative(asset, derivative));
       return deliver(request, reply, {
@@ -130,13 +135,7 @@ export function derivativeRoutes(app: App, core: Core, assets: AssetsRepository)
         },
         beforeBytes: async () => {
           const detail = { derivative: params.name };
-          const found = await assets.findForDownload(
-            caller.id,
-            params.id,
-            'asset.downloaded',
-            actorOf(request),
-            detail,
-          );
+          const found = await assets.findForDownload(caller, params.id, 'asset.downloaded', actorOf(request), detail);
           if (!found) throw assetNotFound();
         },
         onSent: (bytes) => metrics.sent(bytes),

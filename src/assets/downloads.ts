@@ -2,9 +2,9 @@
 import { createHash } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
+import { actorOf, type Caller } from '../access/caller.ts';
 import { MAX_LINK } from '../config.ts';
 import type { AuditAction } from '../database/audit.ts';
-import { actorOf } from '../http/authentication.ts';
 import { formatDigest } from '../http/digest-fields.ts';
 import type { DownloadPlaces } from '../http/download-places.ts';
 import type { App } from '../http/openapi.ts';
@@ -117,7 +117,7 @@ export function downloadRoutes(
         querystring: linkQuery,
         response: { 200: link },
       },
-      config: { success: { status: 200, description: 'The link' }, problems: linkProblems },
+      config: { action: 'asset.download', success: { status: 200, description: 'The link' }, problems: linkProblems },
     },
     async (request, reply) => {
       const { url, expiresAt, asset } = await issueLink(request);
@@ -139,6 +139,7 @@ export function downloadRoutes(
         querystring: linkQuery,
       },
       config: {
+        action: 'asset.download',
         success: {
           status: 302,
           description: 'At Location',
@@ -167,6 +168,7 @@ export function downloadRoutes(
       headers: conditionalHeaders,
     },
     config: {
+      action: 'asset.download',
       success: {
         status: 200,
         description: 'The bytes',
@@ -192,7 +194,7 @@ export function downloadRoutes(
       const isPlain = request.method === 'GET' && !asksMore.some((name) => request.headers[name] !== undefined);
       const asset = isPlain
         ? await findForDownload(request, params.id, 'asset.downloaded', {})
-        : servable(await required(assets.find(caller.id, params.id)));
+        : servable(await required(assets.find(caller, params.id)));
       return deliver(request, reply, {
         store,
         places,
@@ -235,7 +237,7 @@ export function downloadRoutes(
     const derivative =
       wanted === undefined
         ? undefined
-        : await derivatives.find(servable(await required(assets.find(request.caller.id, params.id))), wanted);
+        : await derivatives.find(servable(await required(assets.find(request.caller, params.id))), wanted);
     const asset = await findForDownload(request, params.id, 'asset.link-issued', detail);
     const expiresAt = new Date(Date.now() + expiresIn * 1000);
     const served = derivative
@@ -252,15 +254,15 @@ export function downloadRoutes(
 
   /** Finds the asset and writes the audit row in one statement; what is not served says why. */
   async function findForDownload(
-    request: { caller: { id: string }; id: string },
+    request: { caller: Caller; id: string },
     id: string,
     action: AuditAction,
     detail: Record<string, unknown>,
   ): Promise<Asset> {
-    const findOnce = () => assets.findForDownload(request.caller.id, id, action, actorOf(request), detail);
+    const findOnce = () => assets.findForDownload(request.caller, id, action, actorOf(request), detail);
     const asset = await findOnce();
     if (asset) return asset;
-    servable(await required(assets.find(request.caller.id, id)));
+    servable(await required(assets.find(request.caller, id)));
     // It has become servable in between; no bytes are sent without an audit row.
     const second = await findOnce();
     if (!second) throw assetNotFound();

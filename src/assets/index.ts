@@ -6,6 +6,7 @@ import { z } from 'zod';
 import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
 import { defineBatchJob, defineJob, HOUR, MINUTE, nothing } from '../jobs/job.ts';
+import { placesOf } from '../projects/settings.ts';
 import { assetActions } from './audit.ts';
 import { bulkRoutes } from './bulk-routes.ts';
 import { derivativeRoutes } from './derivative-routes.ts';
@@ -27,7 +28,12 @@ export const assets: Feature<Core> = {
   routes: (app, core) => {
     const { database, outbox, store, downloads, config, metrics, toPublicUrl } = core;
     const repository = new AssetsRepository(database, outbox);
-    assetRoutes(app, { assets: repository });
+    assetRoutes(app, {
+      assets: repository,
+      places: placesOf(core),
+      defaultLimit: config.DEFAULT_QUOTA,
+      database: database.database,
+    });
     bulkRoutes(app, { assets: repository });
     derivativeRoutes(app, core, repository);
     downloadRoutes(app, {

@@ -6,13 +6,22 @@
  * plan that serves every owner is the one over the index of its order. With filters the best plan depends on the values,
  * and there would be too many statements: they are compiled when they are first asked for.
  */
-import { and, asc, desc, eq, isNotNull, isNull, lte, type Placeholder, type SQL, sql } from 'drizzle-orm';
+import { and, asc, desc, eq, isNotNull, isNull, lte, or, type Placeholder, type SQL, sql } from 'drizzle-orm';
+import type { Caller } from '../access/caller.ts';
+import { type AccessParameter, accessOf, isFor } from '../access/conditions.ts';
 import { build, compile, type Parameter, type Statement, writtenOut } from '../database/statements.ts';
 import { assets, isVisible } from '../database/tables/assets.ts';
 import { type AssetRow, assetColumns } from './asset.ts';
 
+/** Whose assets are listed, as far as the caller may see them. */
+export type ListScope =
+  /** What the caller has uploaded, in projects or not. */
+  | { kind: 'own'; caller: Caller }
+  /** All of a project, whoever has uploaded it. */
+  | { kind: 'project'; projectId: string };
+
 export interface ListQuery {
-  ownerId: string;
+  scope: ListScope;
   projectId?: string;
   assetType?: string;
   /** Exact, or a whole family such as `image/*`. */
@@ -72,23 +81,43 @@ const filters = {
   },
 } satisfies Record<string, (value: Placeholder) => SQL>;
 type Filter = keyof typeof filters;
+
 const filterNames = Object.keys(filters) as Filter[];
 
+/** What the caller has uploaded, where he may still see it: who has left a project has left his assets there. */
+const isOwn = (p: Parameter<AccessParameter>) =>
+  and(
+    eq(assets.ownerId, p('subject')),
+    or(
+      and(isNull(assets.projectId), isNull(sql`${p('only')}::text[]`), isNull(sql`${p('ticket')}::uuid`)),
+      isFor(p, 'asset.read'),
+    ),
+  );
+
+/** Of a list that asks what the caller is to the project before it is made. */
+const nobody = { subject: null, claims: null, only: null, ticket: null, anywhere: null };
+
 /** All that decides the text of a statement. */
-type Shape = Pick<ListQuery, 'sort' | 'order' | 'trashed'> & { goesOn: boolean; filters: Filter[]; isUsual: boolean };
-type ListParameter = 'ownerId' | 'value' | 'id' | 'limit' | Filter;
+type Shape = Pick<ListQuery, 'sort' | 'order' | 'trashed'> & {
+  scope: ListScope['kind'];
+  goesOn: boolean;
+  filters: Filter[];
+  isUsual: boolean;
+};
+type ListParameter = 'inProject' | 'value' | 'id' | 'limit' | Filter | AccessParameter;
 /** `bytes`: what the page takes up to the end of this row. */
 type ListRow = AssetRow & { sortValue: string; bytes: number };
 type ListStatement = Statement<ListParameter, ListRow>;
 
 const usual = new Map<string, ListStatement>();
-for (const sort of sorts)
-  for (const order of orders)
-    for (const trashed of [false, true])
-      for (const goesOn of [false, true]) {
-        const shape: Shape = { sort, order, trashed, goesOn, filters: [], isUsual: true };
-        usual.set(nameOf(shape), compileList(shape));
-      }
+for (const scope of ['own', 'project'] as const)
+  for (const sort of sorts)
+    for (const order of orders)
+      for (const trashed of [false, true])
+        for (const goesOn of [false, true]) {
+          const shape: Shape = { scope, sort, order, trashed, goesOn, filters: [], isUsual: true };
+          usual.set(nameOf(shape), compileList(shape));
+        }
 const others = new Map<string, ListStatement>();
 
 /**
@@ -102,10 +131,11 @@ export function pageOf<Row extends { bytes: number }>(rows: Row[], limit: number
 
 /** The statement of a page, and its values; public so that a test can EXPLAIN it. */
 export function listStatement(query: ListQuery): { statement: ListStatement; values: Record<ListParameter, unknown> } {
-  const { sort, order, trashed, after, mediaType, limit, ownerId } = query;
+  const { scope, sort, order, trashed, after, mediaType, limit } = query;
   const isFamily = mediaType?.endsWith('/*');
   const values = {
-    ownerId,
+    ...(scope.kind === 'own' ? accessOf(scope.caller) : nobody),
+    inProject: scope.kind === 'project' ? scope.projectId : null,
     projectId: query.projectId,
     assetType: query.assetType,
     state: query.state,
@@ -118,7 +148,15 @@ export function listStatement(query: ListQuery): { statement: ListStatement; val
   };
   const given = filterNames.filter((name) => values[name] !== undefined);
   const isUsual = limit === USUAL_LIMIT && given.length === 0;
-  const shape: Shape = { sort, order, trashed, goesOn: after !== undefined, filters: given, isUsual };
+  const shape: Shape = {
+    scope: scope.kind,
+    sort,
+    order,
+    trashed,
+    goesOn: after !== undefined,
+    filters: given,
+    isUsual,
+  };
   return { statement: statementOf(shape), values };
 }
 
@@ -133,8 +171,8 @@ function statementOf(shape: Shape): ListStatement {
   return statement;
 }
 
-function nameOf({ sort, order, trashed, goesOn, filters: given, isUsual }: Shape): string {
-  const page = `list-${sort}-${order}${trashed ? '-trashed' : ''}${goesOn ? '-after' : ''}`;
+function nameOf({ scope, sort, order, trashed, goesOn, filters: given, isUsual }: Shape): string {
+  const page = `list-${scope === 'own' ? '' : 'project-'}${sort}-${order}${trashed ? '-trashed' : ''}${goesOn ? '-after' : ''}`;
   return isUsual ? page : `${page}-by-${given.join('-')}`;
 }
 
@@ -157,7 +195,7 @@ function compileList(shape: Shape): ListStatement {
         .from(assets)
         .where(
           and(
-            eq(assets.ownerId, p('ownerId')),
+            shape.scope === 'own' ? isOwn(p) : eq(assets.projectId, p('inProject')),
             isVisible,
             shape.trashed ? isNotNull(assets.trashedAt) : isNull(assets.trashedAt),
             ...shape.filters.map((filter) => filters[filter](p(filter))),

@@ -1,9 +1,12 @@
 /**
- * The catalogue of assets in SQL. Every statement names the owner, so a foreign asset is never even read. A change of
- * state is one statement, guarded by the state it starts from, with its audit row inside.
+ * The catalogue of assets in SQL. Every statement asks what the caller is to the asset: what is not there for him is not
+ * found. A change of state is one statement, guarded by the state it starts from, with its audit row inside.
  */
 
 import { and, eq, exists, inArray, isNotNull, isNull, ne, sql } from 'drizzle-orm';
+import type { Caller } from '../access/caller.ts';
+import { type AccessParameter, accessOf, roleOn } from '../access/conditions.ts';
+import { type Role, roleAt } from '../access/rules.ts';
 import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
 import type { Database, DatabaseHandle, Executor } from '../database/client.ts';
 import type { Outbox } from '../database/outbox.ts';
@@ -23,29 +26,31 @@ import { assets, inState, isVisible } from '../database/tables/assets.ts';
 import { auditRows } from '../database/tables/audit.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
 import { discardDerivativeJob, MAKING_LEASE } from '../processing/derivatives.ts';
+import { makeProject, type Place } from '../projects/places.ts';
 import type { Remains } from '../storage/erase.ts';
 import { type Asset, type AssetRow, assetColumns, toAsset } from './asset.ts';
-import { type BulkAction, bulkChanges, findChangedBy } from './bulk.ts';
-import { hasVersion, isOwn, nextVersion } from './conditions.ts';
+import { type BulkAction, type BulkResult, bulkChanges, findChangedBy, findReadable } from './bulk.ts';
+import { hasVersion, isOne, nextVersion } from './conditions.ts';
 import { deleteAsset, expireAssets, findOld, purgeTrash } from './deletion.ts';
 import { deleteObjectJob } from './jobs/delete-object.ts';
 import { type ListQuery, listStatement, pageOf } from './list.ts';
+import { chargeMove } from './moving.ts';
 
-const findAsset = compile('find-asset', (p: Parameter<'id' | 'ownerId'>) =>
+const findAsset = compile('find-asset', (p: Parameter<'id' | AccessParameter>) =>
   build
-    .select(assetColumns)
+    .select({ ...assetColumns, rank: roleOn(p).as('rank') })
     .from(assets)
-    .where(and(isOwn(p), isVisible)),
+    .where(and(isOne(p, 'asset.read'), isVisible)),
 );
 
 const findForDownload = compile(
   'find-asset-for-download',
-  (p: Parameter<'id' | 'ownerId' | 'action' | 'detail' | keyof Actor>) => {
+  (p: Parameter<'id' | 'action' | 'detail' | AccessParameter | keyof Actor>) => {
     const found = build.$with('asset').as(
       build
         .select(assetColumns)
         .from(assets)
-        .where(and(isOwn(p), inState('ready'), isNull(assets.trashedAt))),
+        .where(and(isOne(p, 'asset.download'), inState('ready'), isNull(assets.trashedAt))),
     );
     const detail = typed(p('detail'), auditRows.detail);
     return build
@@ -64,12 +69,16 @@ const findServed = compile('find-served-asset', (p: Parameter<'id'>) =>
 
 const updateAsset = compile(
   'update-asset',
-  (p: Parameter<'id' | 'ownerId' | 'version' | 'name' | 'moves' | 'projectId' | 'metadata' | keyof Actor>) => {
+  (
+    p: Parameter<
+      'id' | 'version' | 'name' | 'moves' | 'projectId' | 'account' | 'metadata' | AccessParameter | keyof Actor
+    >,
+  ) => {
     const previous = build.$with('previous').as(
       build
         .select({ id: assets.id, name: assets.name, projectId: assets.projectId })
         .from(assets)
-        .where(and(isOwn(p), isVisible, isNull(assets.trashedAt), hasVersion(p)))
+        .where(and(isOne(p, 'asset.write'), isVisible, isNull(assets.trashedAt), hasVersion(p)))
         .for('update'),
     );
     const changed = build.$with('changed').as(
@@ -79,6 +88,7 @@ const updateAsset = compile(
           ...nextVersion,
           name: sql`coalesce(${p('name')}, ${assets.name})`,
           projectId: sql`case when ${p('moves')}::boolean then ${p('projectId')} else ${assets.projectId} end`,
+          account: sql`case when ${p('moves')}::boolean then ${p('account')} else ${assets.account} end`,
           metadata: sql`coalesce(${typed(p('metadata'), assets.metadata)}, ${assets.metadata})`,
         })
         .from(previous)
@@ -106,28 +116,28 @@ const updateAsset = compile(
   },
 );
 
-const trashAsset = compile('trash-asset', (p: Parameter<'id' | 'ownerId' | 'version' | keyof Actor>) => {
+const trashAsset = compile('trash-asset', (p: Parameter<'id' | 'version' | AccessParameter | keyof Actor>) => {
   const changed = build.$with('changed').as(
     build
       .update(assets)
       .set({ ...nextVersion, trashedAt: now })
-      .where(and(isOwn(p), isVisible, isNull(assets.trashedAt), hasVersion(p)))
-      .returning({ id: assets.id, ownerId: assets.ownerId }),
+      .where(and(isOne(p, 'asset.write'), isVisible, isNull(assets.trashedAt), hasVersion(p)))
+      .returning({ id: assets.id, ownerId: assets.ownerId, projectId: assets.projectId }),
   );
   const isTrashed = sql`(${isNotNull(assets.trashedAt)} or ${exists(build.select().from(changed))})`;
   return build
     .with(changed, auditFrom(p, changed, { action: 'asset.trashed' }))
     .select({ id: assets.id })
     .from(assets)
-    .where(and(isOwn(p), isVisible, isTrashed));
+    .where(and(isOne(p, 'asset.write'), isVisible, isTrashed));
 });
 
-const restoreAsset = compile('restore-asset', (p: Parameter<'id' | 'ownerId' | 'version' | keyof Actor>) => {
+const restoreAsset = compile('restore-asset', (p: Parameter<'id' | 'version' | AccessParameter | keyof Actor>) => {
   const changed = build.$with('changed').as(
     build
       .update(assets)
       .set({ ...nextVersion, trashedAt: null })
-      .where(and(isOwn(p), isVisible, isNotNull(assets.trashedAt), hasVersion(p)))
+      .where(and(isOne(p, 'asset.write'), isVisible, isNotNull(assets.trashedAt), hasVersion(p)))
       .returning(assetColumns),
   );
   return build
@@ -176,6 +186,9 @@ const forgetAssets = compile('forget-assets', (p: Parameter<'ids'>) => {
   return build.with(forgotten, removed, left).select({ id: left.id }).from(left);
 });
 
+/** An asset, and what the caller is to it. */
+export type FoundAsset = Asset & { role: Role };
+
 /** An asset of which only the bytes, and the record that names them, are left. */
 export interface DeletedAsset extends Remains {
   id: string;
@@ -183,8 +196,8 @@ export interface DeletedAsset extends Remains {
 
 export interface AssetChanges {
   name?: string;
-  /** null takes the asset out of its project. */
-  projectId?: string | null;
+  /** Where it is moved to, and the limit of accounts that were given none, in bytes. */
+  move?: { to: Place; defaultLimit: number };
   metadata?: Record<string, string>;
 }
 
@@ -208,9 +221,12 @@ export class AssetsRepository {
     this.#outbox = outbox;
   }
 
-  /** A visible asset of this owner, in the trash or not. */
-  async find(ownerId: string, id: string): Promise<Asset | undefined> {
-    return this.#one(findAsset, { id, ownerId });
+  /** A visible asset that is there for the caller, in the trash or not; with what he is to it. */
+  async find(caller: Caller, id: string): Promise<FoundAsset | undefined> {
+    const { rows } = await this.#database.run(findAsset, { id, ...accessOf(caller) });
+    const [row] = rows;
+    const role = row && roleAt(row.rank);
+    return role && { ...toAsset(row), role };
   }
 
   /**
@@ -218,13 +234,13 @@ export class AssetsRepository {
    * @returns undefined when there is none; `find` tells why
    */
   async findForDownload(
-    ownerId: string,
+    caller: Caller,
     id: string,
     action: AuditAction,
     actor: Actor,
     detail: Record<string, unknown>,
   ): Promise<Asset | undefined> {
-    return this.#one(findForDownload, { id, ownerId, action, detail, ...actor });
+    return this.#one(findForDownload, { id, action, detail, ...accessOf(caller), ...actor });
   }
 
   /**
@@ -240,30 +256,41 @@ export class AssetsRepository {
   }
 
   /**
-   * Changes the record; the object is not touched.
+   * Changes the record; the object is not touched. Where it is moved to a place that another account pays for, the charge
+   * moves with it, in the same transaction.
    * @param version only when the record still has this version
    * @param inTransaction what belongs into the same transaction
    * @returns undefined when there is no such asset out of the trash, or its version is another
+   * @throws Problem quota-exceeded
    */
   async update(
-    ownerId: string,
+    caller: Caller,
     id: string,
-    { name, projectId, metadata }: AssetChanges,
+    { name, move, metadata }: AssetChanges,
     version: number | undefined,
     actor: Actor,
     inTransaction?: WithAsset,
   ): Promise<Asset | undefined> {
     const values = {
       id,
-      ownerId,
+      ...accessOf(caller),
       version: version ?? null,
       name: name ?? null,
-      moves: projectId !== undefined,
-      projectId: projectId ?? null,
+      moves: move !== undefined,
+      projectId: move?.to.projectId ?? null,
+      account: null,
       metadata: metadata ?? null,
       ...actor,
     };
-    return this.#change(updateAsset, values, inTransaction);
+    if (!move) return this.#change(updateAsset, values, inTransaction);
+    return this.#handle.transact(async (transaction) => {
+      await makeProject(transaction, move.to, caller, actor);
+      const account = await chargeMove(transaction, { ...values, ...move });
+      const { rows } = await transaction.run(updateAsset, { ...values, account });
+      const asset = rows[0] && toAsset(rows[0]);
+      if (asset) await inTransaction?.(transaction, asset);
+      return asset;
+    });
   }
 
   /**
@@ -273,7 +300,7 @@ export class AssetsRepository {
    * @returns false when there is no such asset
    */
   async trash(
-    ownerId: string,
+    caller: Caller,
     id: string,
     version: number | undefined,
     actor: Actor,
@@ -281,7 +308,12 @@ export class AssetsRepository {
   ): Promise<boolean> {
     return retryStatement(DELETION_PATIENCE, () =>
       this.#handle.transact(async (transaction) => {
-        const { rows } = await transaction.run(trashAsset, { id, ownerId, version: version ?? null, ...actor });
+        const { rows } = await transaction.run(trashAsset, {
+          id,
+          version: version ?? null,
+          ...accessOf(caller),
+          ...actor,
+        });
         if (rows.length > 0) await inTransaction(transaction);
         return rows.length > 0;
       }),
@@ -294,13 +326,13 @@ export class AssetsRepository {
    * @returns undefined when there is no such asset in the trash
    */
   async restore(
-    ownerId: string,
+    caller: Caller,
     id: string,
     version: number | undefined,
     actor: Actor,
     inTransaction?: WithAsset,
   ): Promise<Asset | undefined> {
-    return this.#change(restoreAsset, { id, ownerId, version: version ?? null, ...actor }, inTransaction);
+    return this.#change(restoreAsset, { id, version: version ?? null, ...accessOf(caller), ...actor }, inTransaction);
   }
 
   /**
@@ -311,7 +343,7 @@ export class AssetsRepository {
    * @returns false when there is no such asset (any more)
    */
   async delete(
-    ownerId: string,
+    caller: Caller,
     id: string,
     version: number | undefined,
     actor: Actor,
@@ -319,7 +351,12 @@ export class AssetsRepository {
   ): Promise<boolean> {
     const deleted = await retryStatement(DELETION_PATIENCE, (attempt) =>
       this.#handle.transact(async (transaction) => {
-        const { rows } = await transaction.run(deleteAsset, { id, ownerId, version: version ?? null, ...actor });
+        const { rows } = await transaction.run(deleteAsset, {
+          id,
+          version: version ?? null,
+          ...accessOf(caller),
+          ...actor,
+        });
         if (rows.length > 0) await this.#outbox.send(transaction, deleteObjectJob, { assetId: id });
         // An earlier commit took effect and only its answer was lost.
         else if (attempt === 1) return false;
@@ -332,38 +369,46 @@ export class AssetsRepository {
   }
 
   /**
-   * Changes many assets of an owner in one transaction, with an audit row for each that is changed.
+   * Changes many assets in one transaction, with an audit row for each that is changed.
    * @param ids each once
    * @param inTransaction what belongs into the same transaction
    * @returns what was found, and of which assets the state does not allow it; in the trash is what is there already
    */
   async changeMany(
-    ownerId: string,
+    caller: Caller,
     ids: readonly string[],
     action: BulkAction,
     actor: Actor,
-    inTransaction: (transaction: Executor, found: ReadonlyMap<string, 'done' | 'wrong-state'>) => Promise<void>,
-  ): Promise<ReadonlyMap<string, 'done' | 'wrong-state'>> {
+    inTransaction: (transaction: Executor, found: ReadonlyMap<string, BulkResult>) => Promise<void>,
+  ): Promise<ReadonlyMap<string, BulkResult>> {
     const { statement, action: audited } = bulkChanges[action];
+    const access = accessOf(caller);
     const found = await retryStatement(DELETION_PATIENCE, (attempt) =>
       this.#handle.transact(async (transaction) => {
-        const { rows } = await transaction.run(statement, { ids, ownerId, ...actor });
-        const outcomes = new Map(rows.map(({ id, isDone }) => [id, isDone ? 'done' : 'wrong-state'] as const));
+        const { rows } = await transaction.run(statement, { ids, ...access, ...actor });
+        const outcomes = new Map(
+          rows.map(({ id, isDone }): [string, BulkResult] => [id, isDone ? 'done' : 'wrong-state']),
+        );
         if (action === 'delete') {
           const jobs = rows.map(({ id }) => ({ assetId: id }));
           await this.#outbox.sendAll(transaction, deleteObjectJob, jobs);
         }
         // An earlier commit may have taken effect, and only its answer was lost.
         if (attempt > 1) {
-          const values = { ids, ownerId, requestId: actor.requestId, action: audited };
+          const values = { ids, callerId: actor.callerId, requestId: actor.requestId, action: audited };
           const { rows: before } = await transaction.run(findChangedBy, values);
           for (const { id } of before) if (id !== null) outcomes.set(id, 'done');
+        }
+        const others = ids.filter((id) => !outcomes.has(id));
+        if (others.length > 0) {
+          const { rows: readable } = await transaction.run(findReadable, { ids: others, ...access });
+          for (const { id } of readable) outcomes.set(id, 'forbidden');
         }
         await inTransaction(transaction, outcomes);
         return outcomes;
       }),
     );
-    if (action === 'delete' && found.size > 0) this.#outbox.wake(deleteObjectJob);
+    if (action === 'delete' && [...found.values()].includes('done')) this.#outbox.wake(deleteObjectJob);
     return found;
   }
 

@@ -1,23 +1,32 @@
 /** The catalogue of assets over HTTP: list, get, change, trash, restore, delete. */
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import type { Executor } from '../database/client.ts';
-import { actorOf } from '../http/authentication.ts';
+import { actorOf, type Caller } from '../access/caller.ts';
+import { requireMay, requireScope } from '../access/may.ts';
+import type { Database, Executor } from '../database/client.ts';
 import type { App } from '../http/openapi.ts';
 import { decodeCursor, encodeCursor } from '../http/paging.ts';
 import { assetId, assetType, flag, metadata, projectId, projectIdOrNone } from '../http/schema-types.ts';
 import type { Answer } from '../idempotency/idempotency.ts';
 import { answering, answeringIfNamed, sendAnswer } from '../idempotency/requests.ts';
 import { assetNotFound, Problem } from '../problems.ts';
+import { type Places, standingOf } from '../projects/places.ts';
 import { checkFileName } from '../validation/file-name.ts';
 import { extensionFits } from '../validation/media-types.ts';
 import { type Asset, assetDocument, isOfVersion, recordTag, toDocument } from './asset.ts';
-import type { ListQuery } from './list.ts';
+import type { ListQuery, ListScope } from './list.ts';
 import { conditionsOf, evaluateConditions, type RecordConditions, recordConditions } from './preconditions.ts';
-import type { AssetsRepository } from './repository.ts';
+import type { AssetsRepository, FoundAsset } from './repository.ts';
 
 export interface AssetRoutesOptions {
   assets: AssetsRepository;
+}
+
+interface RecordRoutesOptions extends AssetRoutesOptions {
+  places: Places;
+  /** Bytes, of accounts for which no limit was set. */
+  defaultLimit: number;
+  database: Database;
 }
 
 const byId = z.object({ id: assetId });
@@ -114,7 +123,7 @@ const assetPatch = z
   .refine((patch) => Object.keys(patch).length > 0, 'must change something')
   .meta({ id: 'AssetPatch', override: { minProperties: 1 } });
 
-export function assetRoutes(app: App, { assets }: AssetRoutesOptions): void {
+export function assetRoutes(app: App, { assets, places, defaultLimit, database }: RecordRoutesOptions): void {
   app.get(
     '/v1/assets',
     {
@@ -128,6 +137,7 @@ export function assetRoutes(app: App, { assets }: AssetRoutesOptions): void {
         response: { 200: assetPage },
       },
       config: {
+        action: 'asset.read',
         success: {
           status: 200,
           description: 'A page of assets',
@@ -140,7 +150,8 @@ export function assetRoutes(app: App, { assets }: AssetRoutesOptions): void {
     async (request, reply) => {
       const { cursor, limit, ...filters } = request.query;
       const order = `${filters.sort}.${filters.order}`;
-      const query: ListQuery = { ...withoutUndefined(filters), ownerId: request.caller.id, limit };
+      const { projectId, ...others } = withoutUndefined(filters);
+      const query: ListQuery = { ...others, ...(await scopeOf(database, request.caller, projectId)), limit };
       if (cursor !== undefined) query.after = decodeCursor(order, cursor);
       const page = await assets.list(query);
       const nextCursor = page.next && encodeCursor(order, page.next);
@@ -168,6 +179,7 @@ export function assetRoutes(app: App, { assets }: AssetRoutesOptions): void {
         response: { 200: assetDocument },
       },
       config: {
+        action: 'asset.read',
         success: {
           status: 200,
           description: 'The record',
@@ -179,7 +191,7 @@ export function assetRoutes(app: App, { assets }: AssetRoutesOptions): void {
     },
     async (request, reply) => {
       const conditions = conditionsOf(request.headers);
-      const asset = await required(assets.find(request.caller.id, request.params.id));
+      const asset = await required(assets.find(request.caller, request.params.id));
       const outcome = evaluateConditions(conditions, recordTag(asset));
       if (outcome === 'precondition-failed') throw preconditionFailed(asset);
       reply.header('etag', recordTag(asset)).header('cache-control', 'private, no-cache');
@@ -203,6 +215,7 @@ export function assetRoutes(app: App, { assets }: AssetRoutesOptions): void {
         response: { 200: assetDocument },
       },
       config: {
+        action: 'asset.write',
         success: { status: 200, description: 'The changed record', headers: entityTagHeader },
         problems: [
           'malformed-request',
@@ -217,16 +230,27 @@ export function assetRoutes(app: App, { assets }: AssetRoutesOptions): void {
     },
     async (request, reply) => {
       const { caller, params, body } = request;
+      const move = body.projectId !== undefined && {
+        move: { to: await places.of(caller, body.projectId ?? undefined), defaultLimit },
+      };
       const changed = await changeUnder({
         conditions: conditionsOf(request.headers),
         // What a name may end in depends on the bytes.
         readFirst: body.name !== undefined,
-        read: () => required(assets.find(caller.id, params.id)),
-        check: ({ trashedAt }) => {
-          if (trashedAt) throw inTrash();
+        read: () => required(assets.find(caller, params.id)),
+        check: (current) => {
+          requireMay(caller, 'asset.write', current);
+          if (current.trashedAt) throw inTrash();
         },
         change: (version, current) =>
-          assets.update(caller.id, params.id, changesOf(body, current), version, actorOf(request), committing(request)),
+          assets.update(
+            caller,
+            params.id,
+            { ...changesOf(body, current), ...move },
+            version,
+            actorOf(request),
+            committing(request),
+          ),
       });
       return sendAnswer(reply, answerOf(changed));
     },
@@ -258,13 +282,16 @@ export function assetRoutes(app: App, { assets }: AssetRoutesOptions): void {
       const actor = actorOf(request);
       const commit = answering(request);
       const inTransaction = (transaction: Executor) => commit(transaction, gone);
+      const action = query.permanent ? 'asset.delete' : 'asset.write';
+      requireScope(caller, action);
       await changeUnder({
         conditions,
-        read: () => required(assets.find(caller.id, params.id)),
+        check: (current) => requireMay(caller, action, current),
+        read: () => required(assets.find(caller, params.id)),
         change: (version) =>
           query.permanent
-            ? assets.delete(caller.id, params.id, version, actor, inTransaction)
-            : assets.trash(caller.id, params.id, version, actor, inTransaction),
+            ? assets.delete(caller, params.id, version, actor, inTransaction)
+            : assets.trash(caller, params.id, version, actor, inTransaction),
       });
       return sendAnswer(reply, gone);
     },
@@ -282,6 +309,7 @@ export function assetRoutes(app: App, { assets }: AssetRoutesOptions): void {
         response: { 200: assetDocument },
       },
       config: {
+        action: 'asset.write',
         success: { status: 200, description: 'The restored record', headers: entityTagHeader },
         problems: ['not-found', 'wrong-state', 'precondition-failed'],
       },
@@ -290,15 +318,31 @@ export function assetRoutes(app: App, { assets }: AssetRoutesOptions): void {
       const { caller, params } = request;
       const restored = await changeUnder({
         conditions: conditionsOf(request.headers),
-        read: () => required(assets.find(caller.id, params.id)),
-        check: ({ trashedAt }) => {
-          if (!trashedAt) throw notInTrash();
+        read: () => required(assets.find(caller, params.id)),
+        check: (current) => {
+          requireMay(caller, 'asset.write', current);
+          if (!current.trashedAt) throw notInTrash();
         },
-        change: (version) => assets.restore(caller.id, params.id, version, actorOf(request), committing(request)),
+        change: (version) => assets.restore(caller, params.id, version, actorOf(request), committing(request)),
       });
       return sendAnswer(reply, answerOf(restored));
     },
   );
+}
+
+/**
+ * Whose assets are listed. Of a project that is none for the caller, as of one that nobody has made, what he has uploaded
+ * there and may still see: nothing.
+ */
+async function scopeOf(
+  database: Database,
+  caller: Caller,
+  projectId: string | undefined,
+): Promise<{ scope: ListScope; projectId?: string }> {
+  if (projectId === undefined) return { scope: { kind: 'own', caller } };
+  const { role, ownOnly } = await standingOf(database, caller, projectId);
+  if (role === undefined || ownOnly) return { scope: { kind: 'own', caller }, projectId };
+  return { scope: { kind: 'project', projectId } };
 }
 
 const gone: Answer = { status: 204, headers: {} };
@@ -315,7 +359,7 @@ function committing(request: FastifyRequest) {
 }
 
 /** @throws Problem not-found */
-export async function required(found: Promise<Asset | undefined>): Promise<Asset> {
+export async function required<Found extends Asset>(found: Promise<Found | undefined>): Promise<Found> {
   const asset = await found;
   if (!asset) throw assetNotFound();
   return asset;
@@ -334,14 +378,14 @@ interface ConditionalChange<Changed> {
   /** The change needs the record as it is, conditions or not. */
   readFirst?: boolean;
   /** @throws Problem not-found */
-  read: () => Promise<Asset>;
+  read: () => Promise<FoundAsset>;
   /** @throws Problem when the record does not allow the change */
-  check?: (current: Asset) => void;
+  check: (current: FoundAsset) => void;
   /**
    * Must do nothing when the record has another version than this one.
    * @returns nothing when it did nothing
    */
-  change: (version: number | undefined, current: Asset | undefined) => Promise<Changed | undefined | false>;
+  change: (version: number | undefined, current: FoundAsset | undefined) => Promise<Changed | undefined | false>;
 }
 
 /**
@@ -355,7 +399,7 @@ async function changeUnder<Changed>(options: ConditionalChange<Changed>): Promis
   const isConditional = ifMatch !== undefined || ifNoneMatch !== undefined;
   for (let current = isConditional || readFirst ? await read() : undefined; ; current = await read()) {
     if (current) {
-      check?.(current);
+      check(current);
       if (evaluateConditions(ofVersion(conditions, current), recordTag(current)) !== 'proceed')
         throw preconditionFailed(current);
     }
@@ -378,13 +422,12 @@ function preconditionFailed(asset: Asset): Problem {
 }
 
 /** @param current of which the name must be; needed where there is a new name */
-function changesOf({ name, projectId, metadata }: z.output<typeof assetPatch>, current: Asset | undefined) {
+function changesOf({ name, metadata }: z.output<typeof assetPatch>, current: Asset | undefined) {
   return {
     ...(name !== undefined &&
       current && {
         name: acceptableName(name, (each) => extensionFits(each, current.mediaType), current.mediaType),
       }),
-    ...(projectId !== undefined && { projectId }),
     ...(metadata !== undefined && { metadata: metadata ?? {} }),
   };
 }

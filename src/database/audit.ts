@@ -22,6 +22,8 @@ export type AuditAction = AuditActions[keyof AuditActions];
 export interface Actor {
   callerId: string;
   requestId: string;
+  /** The credential by which somebody speaks for the caller: `key:{id}` or `ticket:{id}`. */
+  via: string | null;
 }
 
 /**
@@ -29,11 +31,15 @@ export interface Actor {
  * @param part a name for it, such as `reaper`
  */
 export function systemActor(part: string, jobId: string): Actor {
-  return { callerId: `stowage:${part}`, requestId: `job:${jobId}` };
+  return { callerId: `stowage:${part}`, requestId: `job:${jobId}`, via: null };
 }
 
 /** Rows that tell of which asset, or owner, they are. */
-type Changed = WithSubquery & { ownerId: PgColumn | SQL.Aliased; id: PgColumn | SQL.Aliased };
+type Changed = WithSubquery & {
+  ownerId: PgColumn | SQL.Aliased;
+  id: PgColumn | SQL.Aliased;
+  projectId?: PgColumn | SQL.Aliased;
+};
 
 /**
  * Writes one audit row per row of the common table expression `changed`. Pass it to `build.with` beside that.
@@ -53,6 +59,8 @@ export function auditFrom(
       assetId: changed.id,
       requestId: sql<string>`${parameter('requestId')}::text`.as('request_id'),
       detail: detail.as('detail'),
+      via: sql<string | null>`${parameter('via')}::text`.as('via'),
+      projectId: changed.projectId ?? sql<null>`null::text`.as('project_id'),
     })
     .from(changed);
   return build.$with('audit', {}).as(build.insert(auditRows).select(rows).getSQL());
@@ -60,7 +68,7 @@ export function auditFrom(
 
 const insertEvent = compile(
   'record-event',
-  (p: Parameter<'action' | 'callerId' | 'ownerId' | 'assetId' | 'requestId' | 'detail'>) =>
+  (p: Parameter<'action' | 'ownerId' | 'assetId' | 'projectId' | 'detail' | keyof Actor>) =>
     build.insert(auditRows).values({
       action: p('action'),
       actorId: p('callerId'),
@@ -68,16 +76,25 @@ const insertEvent = compile(
       assetId: p('assetId'),
       requestId: p('requestId'),
       detail: p('detail'),
+      via: p('via'),
+      projectId: p('projectId'),
     }),
 );
 
 /** A row that accompanies no change of a record. */
 export async function recordEvent(
   database: Database,
-  event: { action: AuditAction; actor: Actor; ownerId: string; assetId?: string; detail?: Record<string, unknown> },
+  event: {
+    action: AuditAction;
+    actor: Actor;
+    ownerId: string;
+    assetId?: string;
+    projectId?: string;
+    detail?: Record<string, unknown>;
+  },
 ): Promise<void> {
-  const { action, actor, ownerId, assetId = null, detail = {} } = event;
-  await database.run(insertEvent, { action, ownerId, assetId, detail, ...actor });
+  const { action, actor, ownerId, assetId = null, projectId = null, detail = {} } = event;
+  await database.run(insertEvent, { action, ownerId, assetId, projectId, detail, ...actor });
 }
 
 /** Refusals of one caller that are written in an hour: what is refused changes nothing, and costs its sender nothing. */
@@ -95,6 +112,8 @@ const insertRefusal = compile('record-refusal', (p: Parameter<'action' | 'ownerI
       assetId: sql<null>`null::uuid`.as('asset_id'),
       requestId: sql<string>`${p('requestId')}::text`.as('request_id'),
       detail: sql`${typed(p('detail'), auditRows.detail)} || ${isLast}::jsonb`.as('detail'),
+      via: sql<string | null>`${p('via')}::text`.as('via'),
+      projectId: sql<null>`null::text`.as('project_id'),
     })
     .from(counted)
     .where(lte(counted.count, limit));

@@ -14,22 +14,13 @@ import {
   type JWTVerifyResult,
   jwtVerify,
 } from 'jose';
-import type { Actor } from '../database/audit.ts';
+import type { Caller } from '../access/caller.ts';
+import { hasScope } from '../access/may.ts';
+import { type Action, type MemberRole, memberRoles, rules, type Scope, scopes, userScopes } from '../access/rules.ts';
 import { Problem, unavailable } from '../problems.ts';
 import { KeySet, KeySetUnavailable } from './key-set.ts';
 import type { RefusalLimit } from './refusal-limit.ts';
 import { TokenCache } from './token-cache.ts';
-
-/** The authenticated subject. Assets are owned by callers: `id` is their `ownerId`. */
-export interface Caller {
-  id: string;
-  scopes: ReadonlySet<string>;
-}
-
-/** Who acts in this request, for the audit trail. */
-export function actorOf(request: { caller: Pick<Caller, 'id'>; id: string }): Actor {
-  return { callerId: request.caller.id, requestId: request.id };
-}
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -38,8 +29,10 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** Answered without a caller. */
     public?: boolean;
-    /** The scope that a caller needs; `admin` by the name that AUTH_ADMIN_SCOPE gives it. */
-    scope?: string;
+    /** The scope that a caller needs; told by the name that tokens have for it. */
+    scope?: Scope;
+    /** What the route does: the scope for it is needed. What is done to which resource is decided by `may`. */
+    action?: Action;
   }
 }
 
@@ -52,14 +45,11 @@ export type AuthenticationOptions =
       audience?: string;
       /** Milliseconds, at most 60,000. */
       clockSkew: number;
-      /** What issuers call the scope of administrators. */
-      adminScope: string;
+      names: ClaimNames;
     };
 
 /** Bytes of the subject of a token. */
 export const MAX_SUBJECT = 255;
-/** The scope of administrators, as routes name it. */
-const ADMIN = 'admin';
 /** Seconds since 1970 at the end of the year 9999; what lies beyond is no date. */
 const LAST_DATE = 253_402_300_799;
 
@@ -74,7 +64,7 @@ interface Identifier {
 /** @param refusals counts callers who are not let in, by address */
 export function authenticate(app: FastifyInstance, options: AuthenticationOptions, refusals: RefusalLimit): void {
   const identifier = options.mode === 'development' ? developer : bearer(options);
-  const nameOf = (scope: string) => (scope === ADMIN && options.mode !== 'development' ? options.adminScope : scope);
+  const nameOf = (scope: Scope) => (options.mode === 'development' ? scope : options.names.nameOf(scope));
   // Replaced before any handler runs; a getter makes forgetting that loud.
   app.decorateRequest('caller', {
     getter() {
@@ -86,13 +76,9 @@ export function authenticate(app: FastifyInstance, options: AuthenticationOption
     if (config.public) return;
     const caller = identifier.known(request) ?? (await refusals.guard(request.ip, () => identifier.verify(request)));
     Object.defineProperty(request, 'caller', { value: caller });
-    const scope = config.scope === undefined ? undefined : nameOf(config.scope);
-    if (scope !== undefined && !caller.scopes.has(scope)) {
-      throw new Problem('missing-scope', {
-        detail: `This needs the scope ${scope}.`,
-        headers: { 'www-authenticate': `Bearer realm="stowage", error="insufficient_scope", scope="${scope}"` },
-      });
-    }
+    if (config.scope !== undefined && !caller.scopes.has(config.scope)) throw missingScope(nameOf(config.scope));
+    if (config.action !== undefined && !hasScope(caller, config.action))
+      throw missingScope(nameOf(rules[config.action].scope));
   });
 }
 
@@ -112,7 +98,7 @@ const developer: Identifier = {
         errors: [{ parameter: 'x-user-id', detail: 'is not usable' }],
       });
     }
-    return { id, scopes: new Set([ADMIN]) };
+    return { id, scopes: everyScope };
   },
 };
 
@@ -138,7 +124,7 @@ function bearer(options: Exclude<AuthenticationOptions, { mode: 'development' }>
       if (token === undefined) throw noToken(request);
       try {
         const { payload } = await verify(token, findKey, checks);
-        const caller = toCaller(payload);
+        const caller = toCaller(payload, options.names);
         known.remember(token, caller, ((payload.exp ?? 0) + clockSkew / 1000) * 1000);
         return caller;
       } catch (error) {
@@ -180,21 +166,61 @@ function secretKey(secret: string): JWTVerifyGetKey {
   return async () => key;
 }
 
-function toCaller(payload: JWTPayload): Caller {
+function toCaller(payload: JWTPayload, names: ClaimNames): Caller {
   const { exp } = payload;
   // Whatever the type of the library says, a claim is what the issuer wrote.
   const sub: unknown = payload.sub;
   if (exp === undefined || exp > LAST_DATE) throw unauthenticated('The claim exp is not a date.', 'invalid_token');
   if (typeof sub !== 'string' || !isSubject(sub))
     throw unauthenticated(`The claim sub must be 1 to ${MAX_SUBJECT} printable characters.`, 'invalid_token');
-  return { id: sub, scopes: new Set(scopesOf(payload)) };
+  const projects = projectsIn(payload, names);
+  return { id: sub, scopes: grantedBy(payload, names), ...(projects && { projects }) };
 }
 
-/** `scope` is a string of names with spaces (RFC 8693 section 4.2); some issuers send a list, or call it `scp`. */
-function scopesOf({ scope, scp }: JWTPayload): string[] {
-  return [scope, scp].flatMap((claim) => {
-    if (typeof claim === 'string') return claim.split(' ');
-    return Array.isArray(claim) ? claim.filter((each) => typeof each === 'string') : [];
+/** How tokens say what they are for. */
+export interface ClaimNames {
+  /** The name that issuers have for a scope. */
+  nameOf(scope: Scope): string;
+  /** Claims that hold scopes. */
+  scopeClaims: readonly string[];
+  /** Claim that maps project ids to roles; absent: none is believed. */
+  projectsClaim?: string | undefined;
+}
+
+const everyScope: ReadonlySet<Scope> = new Set(scopes);
+
+/**
+ * What a token may be used for. One that names none of our scopes has what every user has: issuers put scopes of other
+ * services into tokens too. The scope of administrators alone takes nothing away.
+ */
+function grantedBy(payload: JWTPayload, { nameOf, scopeClaims }: ClaimNames): ReadonlySet<Scope> {
+  const named = new Set(scopeClaims.flatMap((claim) => namesIn(payload[claim])));
+  const granted = scopes.filter((scope) => named.has(nameOf(scope)));
+  const isLimited = granted.some((scope) => scope !== 'admin');
+  return new Set(isLimited ? granted : [...userScopes, ...granted]);
+}
+
+/** A string of names with spaces (RFC 8693 section 4.2), or a list, as some issuers send. */
+function namesIn(claim: unknown): string[] {
+  if (typeof claim === 'string') return claim.split(' ');
+  return Array.isArray(claim) ? claim.filter((each) => typeof each === 'string') : [];
+}
+
+/** Roles by project, as the token says: an object of ids and roles. What is no role says nothing. */
+function projectsIn(payload: JWTPayload, { projectsClaim }: ClaimNames): ReadonlyMap<string, MemberRole> | undefined {
+  const claim: unknown = projectsClaim === undefined ? undefined : payload[projectsClaim];
+  if (!(claim instanceof Object) || Array.isArray(claim)) return undefined;
+  const said = Object.entries(claim).flatMap(([project, role]): [string, MemberRole][] => {
+    const known = memberRoles.find((each) => each === role);
+    return known === undefined ? [] : [[project, known]];
+  });
+  return new Map(said);
+}
+
+function missingScope(scope: string): Problem {
+  return new Problem('missing-scope', {
+    detail: `This needs the scope ${scope}.`,
+    headers: { 'www-authenticate': `Bearer realm="stowage", error="insufficient_scope", scope="${scope}"` },
   });
 }
 

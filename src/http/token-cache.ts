@@ -5,11 +5,11 @@
  */
 import { createHash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
-import type { Caller } from './authentication.ts';
+import type { Caller } from '../access/caller.ts';
 
 /** How long a verified token is accepted without verifying it again, within its own life. Milliseconds. */
 const TOKEN_TTL = 60_000;
-/** Tokens in the cache, and bytes of them: a token may name thousands of scopes. */
+/** Tokens in the cache, and bytes of them: a token may name thousands of projects. */
 const MAX_TOKENS = 10_000;
 const MAX_BYTES = 8 * 1024 * 1024;
 /** Of an entry beside its texts, estimated. Bytes. */
@@ -49,8 +49,8 @@ function nameOf(token: string): string {
   return createHash('sha256').update(token).digest('base64');
 }
 
-function sizeOf({ id, scopes }: Caller): number {
+function sizeOf({ id, projects = new Map() }: Caller): number {
   let size = ENTRY + id.length;
-  for (const scope of scopes) size += ENTRY / 4 + scope.length;
+  for (const project of projects.keys()) size += ENTRY / 4 + project.length;
   return size;
 }

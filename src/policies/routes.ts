@@ -89,7 +89,10 @@ export function policyRoutes(app: App, policies: UploadPolicies): void {
           'The quota of the caller (`GET /v1/quota`) may allow less than `maxBytes`. The policies change only when the service is configured anew.',
         response: { 200: policiesDocument },
       },
-      config: { success: { status: 200, description: 'The upload policies, in the order in which they apply' } },
+      config: {
+        action: 'asset.upload',
+        success: { status: 200, description: 'The upload policies, in the order in which they apply' },
+      },
     },
     () => ({ data: policies.all.map(toDocument) }),
   );

@@ -11,6 +11,7 @@ import { build, compile, jsonObject, type Parameter, typed } from '../database/s
 import { assets, inState } from '../database/tables/assets.ts';
 import type { Facts, Original, ProcessingRecord, Scan, StepName } from '../database/tables/processing-record.ts';
 import { quotas } from '../database/tables/quotas.ts';
+import { chargedAccount } from '../quotas/accounts.ts';
 import { DerivativesRepository } from './derivatives.ts';
 import { assetReady } from './events.ts';
 import { isServable, nextStep, withEnded } from './pipeline.ts';
@@ -35,17 +36,20 @@ const processed = {
   processing: assets.processing,
   createdAt: assets.createdAt,
 };
-type Row = { [Name in keyof typeof processed]: (typeof processed)[Name]['_']['data'] | null };
+const processedWithAccount = { ...processed, account: chargedAccount.as('account') };
+type Row = { [Name in keyof typeof processed]: (typeof processed)[Name]['_']['data'] | null } & {
+  account: string | null;
+};
 
 const findForStep = compile('find-asset-for-step', (p: Parameter<'id'>) =>
   build
-    .select(processed)
+    .select(processedWithAccount)
     .from(assets)
     .where(and(eq(assets.id, p('id')), inState('processing', 'ready'))),
 );
 const lockForStep = compile('lock-asset-for-step', (p: Parameter<'id'>) =>
   build
-    .select(processed)
+    .select(processedWithAccount)
     .from(assets)
     .where(and(eq(assets.id, p('id')), inState('processing', 'ready')))
     .for('update'),
@@ -113,18 +117,18 @@ const writeStep = compile(
   },
 );
 /** A smaller file frees quota; a larger one needs room. */
-const changeUse = compile('change-quota-use', (p: Parameter<'ownerId' | 'more' | 'defaultLimit'>) => {
+const changeUse = compile('change-quota-use', (p: Parameter<'account' | 'more' | 'defaultLimit'>) => {
   const more = sql`${p('more')}::bigint`;
   return build
     .update(quotas)
     .set({ usedBytes: sql`${quotas.usedBytes} + ${more}` })
     .where(
       and(
-        eq(quotas.ownerId, p('ownerId')),
+        eq(quotas.account, p('account')),
         sql`(${more} <= 0 or ${quotas.usedBytes} + ${quotas.reservedBytes} + ${more} <= coalesce(${quotas.limitBytes}, ${p('defaultLimit')}::bigint))`,
       ),
     )
-    .returning({ ownerId: quotas.ownerId });
+    .returning({ account: quotas.account });
 });
 const writeRecord = compile('write-processing-record', (p: Parameter<'id' | 'processing'>) =>
   build
@@ -137,6 +141,8 @@ const writeRecord = compile('write-processing-record', (p: Parameter<'id' | 'pro
 /** An asset, and how far its processing is. */
 export interface FoundForStep {
   asset: ProcessedAsset;
+  /** Whose quota it takes of. */
+  account: string;
   scan?: Scan;
   processing: ProcessingRecord;
 }
@@ -202,7 +208,7 @@ export class ProcessingRepository {
       if (isAgain ? current.asset.state !== 'ready' : nextStep(current.processing) !== name) return 'void';
       const change = changeOf(current, name, outcome);
       const more = change.size - current.asset.size;
-      if (more !== 0 && !(await this.#use(transaction, current.asset.ownerId, more))) return 'no-room';
+      if (more !== 0 && !(await this.#use(transaction, current.account, more))) return 'no-room';
       await transaction.run(writeStep, { id, ...change, ...actor });
       await this.#follow(transaction, current, outcome, change);
       if (change.state !== 'rejected') next = nextStep(change.processing);
@@ -247,8 +253,8 @@ export class ProcessingRepository {
     });
   }
 
-  async #use(transaction: Executor, ownerId: string, more: number): Promise<boolean> {
-    const { rows } = await transaction.run(changeUse, { ownerId, more, defaultLimit: this.#defaultLimit });
+  async #use(transaction: Executor, account: string, more: number): Promise<boolean> {
+    const { rows } = await transaction.run(changeUse, { account, more, defaultLimit: this.#defaultLimit });
     return rows.length > 0;
   }
 
@@ -356,12 +362,13 @@ function originalOf({ size, sha256 }: ProcessedAsset) {
 }
 
 function found(row: Row): FoundForStep {
-  const { id, ownerId, name, state, assetType, mediaType, size, objectKey, createdAt } = row;
-  if (!id || ownerId === null || name === null || !objectKey || !createdAt)
+  const { id, ownerId, account, name, state, assetType, mediaType, size, objectKey, createdAt } = row;
+  if (!id || ownerId === null || account === null || name === null || !objectKey || !createdAt)
     throw new Error('a row without its columns');
   if (assetType === null || mediaType === null || size === null) throw new Error(`asset ${id} is incomplete`);
   if (state !== 'processing' && state !== 'ready') throw new Error(`asset ${id} is ${state}`);
   return {
+    account,
     asset: {
       ...{ id, ownerId, name, state, assetType, mediaType, size, objectKey, createdAt },
       cacheControl: row.cacheControl ?? 'private',

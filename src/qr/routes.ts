@@ -2,13 +2,13 @@
 import { createHash } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
+import { actorOf } from '../access/caller.ts';
 import { contentDisposition } from '../assets/content-disposition.ts';
 import { expiresIn, servable } from '../assets/downloads.ts';
 import { conditionsOf, evaluateConditions, recordConditions } from '../assets/preconditions.ts';
 import type { AssetsRepository } from '../assets/repository.ts';
 import { required } from '../assets/routes.ts';
 import { dispositionOf } from '../assets/serving.ts';
-import { actorOf } from '../http/authentication.ts';
 import type { App } from '../http/openapi.ts';
 import type { ToPublicUrl } from '../http/public-url.ts';
 import { assetId, binary, projectId } from '../http/schema-types.ts';
@@ -102,9 +102,13 @@ export function qrRoutes(app: App, options: QrRoutesOptions): void {
       }),
       headers: recordConditions,
     },
-    config: { success, problems: ['not-found', 'wrong-state', 'precondition-failed', tooLongForCode] },
+    config: {
+      action: 'asset.download',
+      success,
+      problems: ['not-found', 'wrong-state', 'precondition-failed', tooLongForCode],
+    },
     handler: async (request, reply) => {
-      const asset = servable(await required(assets.find(request.caller.id, request.params.id)));
+      const asset = servable(await required(assets.find(request.caller, request.params.id)));
       if (!assetPage) {
         const { url, life } = await issueLink(request);
         // A code that comes from a cache still lives as long as it lay there.
@@ -133,7 +137,7 @@ export function qrRoutes(app: App, options: QrRoutesOptions): void {
       querystring: z.strictObject(look),
       headers: recordConditions,
     },
-    config: { success, problems: ['precondition-failed', noProjectPage, tooLongForCode] },
+    config: { action: 'project.read', success, problems: ['precondition-failed', noProjectPage, tooLongForCode] },
     handler: async (request, reply) => {
       if (!projectPage)
         throw new Problem(noProjectPage, {
@@ -151,7 +155,7 @@ export function qrRoutes(app: App, options: QrRoutesOptions): void {
     const life = Math.min(request.query.expiresIn ?? linkLife, await store.longestLink());
     const detail = { expiresIn: life, code: true };
     const { caller, params } = request;
-    const asset = await assets.findForDownload(caller.id, params.id, 'asset.link-issued', actorOf(request), detail);
+    const asset = await assets.findForDownload(caller, params.id, 'asset.link-issued', actorOf(request), detail);
     // It was servable a moment ago.
     if (!asset) throw assetNotFound();
     const type = dispositionOf(asset.mediaType);

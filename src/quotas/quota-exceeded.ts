@@ -4,10 +4,10 @@ import type { QuotasRepository } from './repository.ts';
 /** @param bytes for which there was no room */
 export async function quotaExceeded(
   quotas: Pick<QuotasRepository, 'get'>,
-  ownerId: string,
+  account: string,
   bytes: number,
 ): Promise<Problem> {
-  const { limit, used, reserved } = await quotas.get(ownerId);
+  const { limit, used, reserved } = await quotas.get(account);
   const available = limit > used + reserved ? limit - used - reserved : 0n;
   const open =
     reserved > 0n

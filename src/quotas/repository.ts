@@ -20,20 +20,20 @@ export interface Quota {
 }
 
 /**
- * Reserves `size` bytes and returns the owner, or returns no row when there is no room. A first-time owner gets a row; an
- * owner without a limit of their own has `defaultLimit`. For `build.$with('reserved').as(...)`.
+ * Reserves `size` bytes and returns the account, or returns no row when there is no room. An account that is new gets a
+ * row; one without a limit of its own has `defaultLimit`. For `build.$with('reserved').as(...)`.
  */
-export function reserve(p: Parameter<'ownerId' | 'size' | 'defaultLimit'>) {
+export function reserve(p: Parameter<'account' | 'size' | 'defaultLimit'>) {
   const defaultLimit = sql`${p('defaultLimit')}::bigint`;
   const isKnown = exists(
     build
-      .select({ ownerId: quotas.ownerId })
+      .select({ account: quotas.account })
       .from(quotas)
-      .where(eq(quotas.ownerId, p('ownerId'))),
+      .where(eq(quotas.account, p('account'))),
   );
   const first = build
     .select({
-      ownerId: typed(p('ownerId'), quotas.ownerId).as('owner_id'),
+      account: typed(p('account'), quotas.account).as('owner_id'),
       limitBytes: sql`null::bigint`.as('limit_bytes'),
       usedBytes: sql`0`.as('used_bytes'),
       reservedBytes: typed(p('size'), quotas.reservedBytes).as('reserved_bytes'),
@@ -45,38 +45,38 @@ export function reserve(p: Parameter<'ownerId' | 'size' | 'defaultLimit'>) {
     .insert(quotas)
     .select(first)
     .onConflictDoUpdate({
-      target: quotas.ownerId,
+      target: quotas.account,
       set: { reservedBytes: sql`${quotas.reservedBytes} + ${excluded(quotas.reservedBytes)}` },
       setWhere: sql`${quotas.usedBytes} + ${quotas.reservedBytes} + ${excluded(quotas.reservedBytes)}
         <= coalesce(${quotas.limitBytes}, ${defaultLimit})`,
     })
-    .returning({ ownerId: quotas.ownerId });
+    .returning({ account: quotas.account });
 }
 
-const { ownerId, ...amounts } = getTableColumns(quotas);
-type QuotaRow = Omit<typeof quotas.$inferSelect, 'ownerId'>;
+const { account, ...amounts } = getTableColumns(quotas);
+type QuotaRow = Omit<typeof quotas.$inferSelect, 'account'>;
 
-const getQuota = compile('get-quota', (p: Parameter<'ownerId'>) =>
+const getQuota = compile('get-quota', (p: Parameter<'account'>) =>
   build
     .select(amounts)
     .from(quotas)
-    .where(eq(quotas.ownerId, p('ownerId'))),
+    .where(eq(quotas.account, p('account'))),
 );
 
-const setQuotaLimit = compile('set-quota-limit', (p: Parameter<'ownerId' | 'limit' | keyof Actor>) => {
+const setQuotaLimit = compile('set-quota-limit', (p: Parameter<'account' | 'limit' | keyof Actor>) => {
   const previous = build.$with('previous').as(
     build
       .select({ limitBytes: quotas.limitBytes })
       .from(quotas)
-      .where(eq(quotas.ownerId, p('ownerId'))),
+      .where(eq(quotas.account, p('account'))),
   );
   const changed = build.$with('changed').as(
     build
       .insert(quotas)
-      .values({ ownerId: p('ownerId'), limitBytes: p('limit') })
-      .onConflictDoUpdate({ target: quotas.ownerId, set: { limitBytes: excluded(quotas.limitBytes) } })
+      .values({ account: p('account'), limitBytes: p('limit') })
+      .onConflictDoUpdate({ target: quotas.account, set: { limitBytes: excluded(quotas.limitBytes) } })
       // The audit row is of no asset.
-      .returning({ ...amounts, ownerId, id: sql<null>`null::uuid`.as('id') }),
+      .returning({ ...amounts, ownerId: account, id: sql<null>`null::uuid`.as('id') }),
   );
   const detail = jsonObject({
     limit: changed.limitBytes,
@@ -92,15 +92,15 @@ export class QuotasRepository {
   readonly #database: DatabaseHandle;
   readonly #defaultLimit: bigint;
 
-  /** @param defaultLimit bytes, of owners for whom no limit was set */
+  /** @param defaultLimit bytes, of accounts for which no limit was set */
   constructor(database: DatabaseHandle, defaultLimit: number) {
     this.#database = database;
     this.#defaultLimit = BigInt(defaultLimit);
   }
 
-  /** The quota of an owner; one who never stored anything has the default limit, all of it free. */
-  async get(ownerId: string): Promise<Quota> {
-    const { rows } = await this.#database.database.run(getQuota, { ownerId });
+  /** The quota of an account; one that never stored anything has the default limit, all of it free. */
+  async get(account: string): Promise<Quota> {
+    const { rows } = await this.#database.database.run(getQuota, { account });
     return this.#toQuota(rows[0]);
   }
 
@@ -109,13 +109,13 @@ export class QuotasRepository {
    * @param inTransaction what belongs into the same transaction
    */
   async setLimit(
-    ownerId: string,
+    account: string,
     limit: number | undefined,
     actor: Actor,
     inTransaction: (transaction: Executor, quota: Quota) => Promise<void>,
   ): Promise<Quota> {
     return this.#database.transact(async (transaction) => {
-      const { rows } = await transaction.run(setQuotaLimit, { ownerId, limit: limit ?? null, ...actor });
+      const { rows } = await transaction.run(setQuotaLimit, { account, limit: limit ?? null, ...actor });
       const quota = this.#toQuota(rows[0]);
       await inTransaction(transaction, quota);
       return quota;

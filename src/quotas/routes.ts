@@ -1,9 +1,11 @@
 /** Quotas over HTTP. */
 import { z } from 'zod';
-import { actorOf, MAX_SUBJECT } from '../http/authentication.ts';
+import { actorOf } from '../access/caller.ts';
+import { MAX_SUBJECT } from '../http/authentication.ts';
 import type { App } from '../http/openapi.ts';
 import { bytesCount } from '../http/schema-types.ts';
 import { answering, sendAnswer } from '../idempotency/requests.ts';
+import { ownerAccount } from './accounts.ts';
 import type { Quota, QuotasRepository } from './repository.ts';
 
 const quotaDocument = z
@@ -62,9 +64,9 @@ export function quotaRoutes(app: App, { quotas }: { quotas: QuotasRepository }):
         summary: 'Get your quota',
         response: { 200: quotaDocument },
       },
-      config: { success: { status: 200, description: 'Your quota' } },
+      config: { action: 'account.read', success: { status: 200, description: 'Your quota' } },
     },
-    async (request) => toDocument(await quotas.get(request.caller.id)),
+    async (request) => toDocument(await quotas.get(ownerAccount(request.caller.id))),
   );
 
   app.get(

@@ -5,6 +5,7 @@ import type { DatabaseHandle, Executor } from '../database/client.ts';
 import { build, compile, jsonObject, type Parameter } from '../database/statements.ts';
 import { assets, isVisible } from '../database/tables/assets.ts';
 import { quotas } from '../database/tables/quotas.ts';
+import { chargedAccount } from '../quotas/accounts.ts';
 
 /** Run once a day: planned for what there is. */
 const seldom = { named: false };
@@ -20,9 +21,9 @@ const drifted = compile(
   () => {
     const sums = build.$with('sums').as(
       build
-        .select({ ownerId: assets.ownerId, ...summed })
+        .select({ account: chargedAccount.as('account'), ...summed })
         .from(assets)
-        .groupBy(assets.ownerId),
+        .groupBy(chargedAccount),
     );
     const differs = (counted: SQLWrapper, sum: SQLWrapper) => sql`coalesce(${counted}, 0) - coalesce(${sum}, 0)`;
     const used = differs(quotas.usedBytes, sums.used);
@@ -31,49 +32,49 @@ const drifted = compile(
     return build
       .with(sums)
       .select({
-        ownerId: sql<string>`coalesce(${quotas.ownerId}, ${sums.ownerId})`,
+        account: sql<string>`coalesce(${quotas.account}, ${sums.account})`,
         bytes: sql`abs(${used}) + abs(${reserved})`.mapWith(Number),
       })
       .from(quotas)
-      .fullJoin(sums, eq(quotas.ownerId, sums.ownerId))
+      .fullJoin(sums, eq(quotas.account, sums.account))
       .where(sql`${used} <> 0 or ${reserved} <> 0 or ${files} <> 0`);
   },
   seldom,
 );
-const insertOwner = compile(
+const insertAccount = compile(
   'insert-quota',
-  (p: Parameter<'ownerId'>) =>
+  (p: Parameter<'account'>) =>
     build
       .insert(quotas)
-      .values({ ownerId: p('ownerId') })
+      .values({ account: p('account') })
       .onConflictDoNothing(),
   seldom,
 );
 const lockQuota = compile(
   'lock-quota',
-  (p: Parameter<'ownerId'>) =>
+  (p: Parameter<'account'>) =>
     build
-      .select({ ownerId: quotas.ownerId })
+      .select({ account: quotas.account })
       .from(quotas)
-      .where(eq(quotas.ownerId, p('ownerId')))
+      .where(eq(quotas.account, p('account')))
       .for('update'),
   seldom,
 );
 const recompute = compile(
   'correct-quota',
-  (p: Parameter<'ownerId' | keyof Actor>) => {
+  (p: Parameter<'account' | keyof Actor>) => {
     const amounts = { usedBytes: quotas.usedBytes, reservedBytes: quotas.reservedBytes, fileCount: quotas.fileCount };
     const sums = build.$with('sums').as(
       build
         .select(summed)
         .from(assets)
-        .where(eq(assets.ownerId, p('ownerId'))),
+        .where(eq(chargedAccount, p('account'))),
     );
     const previous = build.$with('previous').as(
       build
         .select(amounts)
         .from(quotas)
-        .where(eq(quotas.ownerId, p('ownerId'))),
+        .where(eq(quotas.account, p('account'))),
     );
     const counted = sql`(${quotas.usedBytes}, ${quotas.reservedBytes}, ${quotas.fileCount})`;
     const changed = build.$with('changed').as(
@@ -83,12 +84,12 @@ const recompute = compile(
         .from(sums)
         .where(
           and(
-            eq(quotas.ownerId, p('ownerId')),
+            eq(quotas.account, p('account')),
             sql`${counted} is distinct from (${sums.used}, ${sums.reserved}, ${sums.files})`,
           ),
         )
         // The audit row is of no asset.
-        .returning({ ...amounts, ownerId: quotas.ownerId, id: sql<null>`null::uuid`.as('id') }),
+        .returning({ ...amounts, ownerId: quotas.account, id: sql<null>`null::uuid`.as('id') }),
     );
     const detail = jsonObject({
       used: changed.usedBytes,
@@ -104,20 +105,20 @@ const recompute = compile(
   seldom,
 );
 
-/** Owners whose quota is not the sum of their records. One statement sees one moment, so uploads do not disturb it. */
-export async function findDrifted(database: Executor): Promise<{ ownerId: string; bytes: number }[]> {
+/** Accounts whose quota is not the sum of their records. One statement sees one moment, so uploads do not disturb it. */
+export async function findDrifted(database: Executor): Promise<{ account: string; bytes: number }[]> {
   const { rows } = await database.run(drifted, {});
   return rows;
 }
 
 /**
- * Recomputes the quota of an owner. Every change of a record changes the quota in the same transaction; so while its row
+ * Recomputes the quota of an account. Every change of a record changes the quota in the same transaction; so while its row
  * is locked, either both are seen or both are yet to come.
  */
-export async function correctQuota(database: DatabaseHandle, ownerId: string, actor: Actor): Promise<void> {
+export async function correctQuota(database: DatabaseHandle, account: string, actor: Actor): Promise<void> {
   await database.transact(async (transaction) => {
-    await transaction.run(insertOwner, { ownerId });
-    await transaction.run(lockQuota, { ownerId });
-    await transaction.run(recompute, { ownerId, ...actor });
+    await transaction.run(insertAccount, { account });
+    await transaction.run(lockQuota, { account });
+    await transaction.run(recompute, { account, ...actor });
   });
 }

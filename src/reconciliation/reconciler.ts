@@ -291,11 +291,11 @@ class Run {
 
   async #correctQuotas(): Promise<void> {
     const { records } = this.#options;
-    for (const { ownerId, bytes } of await records.drifted()) {
+    for (const { account, bytes } of await records.drifted()) {
       this.report.driftedQuotas += 1;
       this.report.quotaDriftBytes += bytes;
       this.#options.onAlarm('a quota was not the sum of its records', { bytes });
-      if (!this.#dry) await records.correctQuota(ownerId, this.#actor);
+      if (!this.#dry) await records.correctQuota(account, this.#actor);
     }
   }
 

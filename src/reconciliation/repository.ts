@@ -426,13 +426,13 @@ export class ReconciliationRepository {
   }
 
   /** See drift.ts. */
-  async drifted(): Promise<{ ownerId: string; bytes: number }[]> {
+  async drifted(): Promise<{ account: string; bytes: number }[]> {
     return findDrifted(this.#handle.database);
   }
 
   /** See drift.ts. */
-  async correctQuota(ownerId: string, actor: Actor): Promise<void> {
-    await correctQuota(this.#handle, ownerId, actor);
+  async correctQuota(account: string, actor: Actor): Promise<void> {
+    await correctQuota(this.#handle, account, actor);
   }
 
   /** See usage/drift.ts. */

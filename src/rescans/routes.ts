@@ -1,7 +1,7 @@
 /** Scans of stored files over HTTP, for administrators. */
 import { v7 as uuidv7 } from 'uuid';
 import { z } from 'zod';
-import { actorOf } from '../http/authentication.ts';
+import { actorOf } from '../access/caller.ts';
 import type { App } from '../http/openapi.ts';
 import { assetType, openEnum, timestamp } from '../http/schema-types.ts';
 import { answering, sendAnswer } from '../idempotency/requests.ts';

@@ -112,6 +112,7 @@ export function transcodeRoutes(app: App, core: Core): void {
         response: { 202: document },
       },
       config: {
+        action: 'asset.write',
         success: {
           status: 202,
           description: 'The transcode, which waits, runs or is there already',
@@ -126,7 +127,7 @@ export function transcodeRoutes(app: App, core: Core): void {
     },
     async (request, reply) => {
       const { caller, params } = request;
-      const asset = servable(await required(assets.find(caller.id, params.id)));
+      const asset = servable(await required(assets.find(caller, params.id)));
       const commit = answering(request);
       const answerOf = (row: Derivative) => ({
         status: 202,
@@ -150,10 +151,14 @@ export function transcodeRoutes(app: App, core: Core): void {
         params: byAsset,
         response: { 200: documents },
       },
-      config: { success: { status: 200, description: 'The transcodes, by name' }, problems: ['not-found'] },
+      config: {
+        action: 'asset.read',
+        success: { status: 200, description: 'The transcodes, by name' },
+        problems: ['not-found'],
+      },
     },
     async (request, reply) => {
-      const asset = await required(assets.find(request.caller.id, request.params.id));
+      const asset = await required(assets.find(request.caller, request.params.id));
       reply.header('cache-control', 'private, no-cache');
       return { data: (await transcodes.list(asset)).map(toDocument) };
     },
@@ -169,10 +174,10 @@ export function transcodeRoutes(app: App, core: Core): void {
         params: byName,
         response: { 200: document },
       },
-      config: { success: { status: 200, description: 'The transcode' }, problems: ['not-found'] },
+      config: { action: 'asset.read', success: { status: 200, description: 'The transcode' }, problems: ['not-found'] },
     },
     async (request, reply) => {
-      const asset = await required(assets.find(request.caller.id, request.params.id));
+      const asset = await required(assets.find(request.caller, request.params.id));
       reply.header('cache-control', 'private, no-cache');
       return toDocument(await transcodes.get(asset, request.params.transcodeId));
     },
@@ -187,10 +192,10 @@ export function transcodeRoutes(app: App, core: Core): void {
         summary: 'Delete a transcode, or stop it',
         params: byName,
       },
-      config: { success: { status: 204, description: 'It is gone' }, problems: ['not-found'] },
+      config: { action: 'asset.write', success: { status: 204, description: 'It is gone' }, problems: ['not-found'] },
     },
     async (request, reply) => {
-      const asset = await required(assets.find(request.caller.id, request.params.id));
+      const asset = await required(assets.find(request.caller, request.params.id));
       await transcodes.delete(asset, request.params.transcodeId);
       return reply.code(204).send();
     },

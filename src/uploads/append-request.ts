@@ -340,10 +340,10 @@ export class AppendRequest {
   /** Room in the quota, where the size was left open. */
   async #reserve(total: number): Promise<void> {
     const { uploads, quotas } = this.#context;
-    const { id, ownerId, size } = this.#session;
+    const { id, account, size } = this.#session;
     if (size !== undefined) return;
     const outcome = await uploads.extend(id, total);
-    if (outcome === 'no-room') throw await quotaExceeded(quotas, ownerId, total);
+    if (outcome === 'no-room') throw await quotaExceeded(quotas, account, total);
     if (outcome === 'ended') throw uploadNotFound();
   }
 
@@ -384,8 +384,8 @@ export class AppendRequest {
   }
 
   async #offsetNow(): Promise<number> {
-    const { ownerId, id } = this.#session;
-    const found = await this.#context.sessions.find('resumable', ownerId, id);
+    const { caller, id } = this.#session;
+    const found = await this.#context.sessions.find('resumable', caller, id);
     if (!found) throw uploadNotFound();
     return 'asset' in found ? sentSize(found.asset) : found.session.position;
   }

@@ -5,6 +5,8 @@ import type { DatabaseHandle } from '../database/client.ts';
 import { factsOnArrival, type ReadFactsOnArrival } from '../processing/facts-on-arrival.ts';
 import type { StepRules } from '../processing/pipeline.ts';
 import { stepRules } from '../processing/rules.ts';
+import type { Places } from '../projects/places.ts';
+import { placesOf } from '../projects/settings.ts';
 import { QuotasRepository } from '../quotas/repository.ts';
 import { type Scanner, scannerOf } from '../scanning/scanner.ts';
 import { MAX_PARTS } from '../storage/object-store.ts';
@@ -34,6 +36,7 @@ export interface UploadContext extends Pick<Core, Shared> {
   uploads: UploadsRepository;
   sessions: UploadSessionsRepository;
   quotas: QuotasRepository;
+  places: Places;
   /** Which steps of processing apply to which files. */
   rules: StepRules;
   /** Absent where CLAMD is not set. */
@@ -52,6 +55,7 @@ export function uploadContext(core: Core): UploadContext {
     uploads: uploadsRepository(core, database),
     sessions: new UploadSessionsRepository(database),
     quotas: new QuotasRepository(database, config.DEFAULT_QUOTA),
+    places: placesOf(core),
     rules: stepRules(core),
     scanner: scannerOf(core),
     readFacts: factsOnArrival(core),

@@ -12,6 +12,7 @@
  * `complete` may be repeated, at the same time too: whoever finds the store's upload gone looks for the object, and whoever
  * finds the record settled has the answer. What is neither completed nor cancelled ends with its lease.
  */
+import type { Caller } from '../access/caller.ts';
 import type { Asset } from '../assets/asset.ts';
 import { MAX_LINK } from '../config.ts';
 import type { Actor } from '../database/audit.ts';
@@ -129,8 +130,8 @@ export class DirectUploads {
   }
 
   /** Signs parts again, or for the first time; the upload lives on accordingly. @throws Problem */
-  async sign(ownerId: string, id: string, partNumbers: number[]): Promise<{ links: PartLink[]; expiresAt: Date }> {
-    const session = await this.#open(ownerId, id);
+  async sign(caller: Caller, id: string, partNumbers: number[]): Promise<{ links: PartLink[]; expiresAt: Date }> {
+    const session = await this.#open(caller, id);
     const partCount = partCountOf(session);
     const wrong = partNumbers.findIndex((partNumber) => partNumber > partCount);
     if (wrong >= 0) {
@@ -145,10 +146,10 @@ export class DirectUploads {
 
   /** The upload and what has arrived of it. @throws Problem */
   async find(
-    ownerId: string,
+    caller: Caller,
     id: string,
   ): Promise<{ session: DirectSession; parts: UploadedPart[] } | { asset: Asset }> {
-    const found = await this.#find(ownerId, id);
+    const found = await this.#find(caller, id);
     return 'asset' in found ? found : { session: found.session, parts: await this.#arrived(found.session) };
   }
 
@@ -157,8 +158,8 @@ export class DirectUploads {
    * @param inTransaction in the transaction that settles it
    * @throws Problem; a refusal for what the bytes are has ended the upload
    */
-  async complete(actor: Actor, ownerId: string, id: string, inTransaction?: InTransaction<Asset>): Promise<Asset> {
-    const found = await this.#find(ownerId, id);
+  async complete(actor: Actor, caller: Caller, id: string, inTransaction?: InTransaction<Asset>): Promise<Asset> {
+    const found = await this.#find(caller, id);
     if ('asset' in found) return found.asset;
     const session = direct(requireLive(found.session));
     const { onOutcome } = this.#context;
@@ -172,19 +173,19 @@ export class DirectUploads {
         throw error;
       }
       // Somebody else may have completed or ended it meanwhile; then that is the answer.
-      const now = await this.#find(ownerId, id);
+      const now = await this.#find(caller, id);
       if ('asset' in now) return now.asset;
       throw error;
     }
   }
 
   /** Ends the upload and leaves nothing. @throws Problem wrong-state when it is an asset by now */
-  async cancel(actor: Actor, ownerId: string, id: string): Promise<void> {
-    const found = await this.#find(ownerId, id);
+  async cancel(actor: Actor, caller: Caller, id: string): Promise<void> {
+    const found = await this.#find(caller, id);
     if ('asset' in found) throw uploadComplete();
     if (await cancelSession(this.#context, found.session, actor)) return;
     // Somebody was faster: it is gone, or an asset by now.
-    await this.#find(ownerId, id);
+    await this.#find(caller, id);
     throw uploadComplete();
   }
 
@@ -242,7 +243,7 @@ export class DirectUploads {
     inTransaction: InTransaction<SignedUpload> | undefined,
   ): Promise<SignedUpload> {
     const { store, sessions, objectKeys } = this.#context;
-    const { id, ownerId, name, objectKey, createdAt } = record;
+    const { id, ownerId, caller, name, objectKey, createdAt } = record;
     const uploader = objectKeys.nameOf(actor.callerId);
     const attributes = objectAttributes(record, uploader, { mediaType, cacheControl: policy.cacheControl }, sha256);
     let isOnly = true;
@@ -257,6 +258,8 @@ export class DirectUploads {
       ...agreed,
       id,
       ownerId,
+      account: record.place.account,
+      caller,
       fileName: name,
       objectKey,
       createdAt,
@@ -352,13 +355,13 @@ export class DirectUploads {
 
   // --------------------------------------------------------------------------------------------------------- the record
 
-  async #find(ownerId: string, id: string): Promise<{ session: DirectSession } | { asset: Asset }> {
-    const found = await findSession(this.#context, 'direct', ownerId, id);
+  async #find(caller: Caller, id: string): Promise<{ session: DirectSession } | { asset: Asset }> {
+    const found = await findSession(this.#context, 'direct', caller, id);
     return 'asset' in found ? found : { session: direct(found.session) };
   }
 
-  async #open(ownerId: string, id: string): Promise<DirectSession & { storeUploadId: string }> {
-    const found = await this.#find(ownerId, id);
+  async #open(caller: Caller, id: string): Promise<DirectSession & { storeUploadId: string }> {
+    const found = await this.#find(caller, id);
     if ('asset' in found) throw new Problem('wrong-state', { detail: 'The upload is complete.' });
     const { storeUploadId } = requireLive(found.session);
     if (storeUploadId === undefined) throw uploadNotFound();

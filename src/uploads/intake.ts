@@ -144,7 +144,7 @@ export class Intake {
     } catch (error) {
       this.#context.onOutcome('refused', 0);
       if (error instanceof Problem)
-        await recordRefusal(this.#context, arrival.actor, arrival.ownerId, error, arrival.fileName);
+        await recordRefusal(this.#context, arrival.actor, arrival.caller.id, error, arrival.fileName);
       throw error;
     }
   }
@@ -173,7 +173,7 @@ export class Intake {
     }
     if (!upload.begun) {
       if (refused && problem instanceof Problem)
-        await recordRefusal(this.#context, actor, arrival.ownerId, problem, arrival.fileName);
+        await recordRefusal(this.#context, actor, arrival.caller.id, problem, arrival.fileName);
       return;
     }
     const outcome: EndedUpload = { action: refused ? 'upload.refused' : 'upload.aborted', reason, actor };
@@ -288,8 +288,15 @@ class SingleUpload {
     if (this.#arrival.assetType === undefined) this.#validation.choose(assetType, this.received);
     if (sha256 && this.#sent && !sha256.equals(this.#sent.sha256)) throw digestMismatch(this.#sent.sha256);
     if (projectId === this.record.projectId && isDeepStrictEqual(metadata, this.record.metadata)) return;
-    this.record = { ...this.record, ...(projectId !== undefined && { projectId }), metadata };
-    if (this.begun && !(await this.#context.uploads.describe(this.record))) throw this.#disown();
+    if (projectId !== this.record.projectId) {
+      const place = await this.#context.places.of(this.#arrival.caller, projectId);
+      this.record = { ...this.record, place, ...(projectId !== undefined && { projectId }) };
+    }
+    this.record = { ...this.record, metadata };
+    if (!this.begun) return;
+    const outcome = await this.#context.uploads.describe(this.record);
+    if (outcome === 'no-room') throw await this.#quotaExceeded(this.#reserved);
+    if (outcome === 'ended') throw this.#disown();
   }
 
   /** The upload needs no sign of life any more. */
@@ -380,7 +387,8 @@ class SingleUpload {
     const file = { mediaType, assetType: policy.assetType, size: this.#writer.length };
     const before = nextStep(plan(rules, file, this.#learned.ended ?? {}, false));
     if (before !== 'facts') return undefined;
-    const { signal, ownerId } = this.#arrival;
+    const { signal, caller } = this.#arrival;
+    const ownerId = caller.id;
     const { objectKey } = this.record;
     return readFacts({ objectKey, mediaType, ownerId, bytes: this.#writer.head, signal });
   }
@@ -449,7 +457,7 @@ class SingleUpload {
   }
 
   #quotaExceeded(bytes: number): Promise<Problem> {
-    return quotaExceeded(this.#context.quotas, this.#arrival.ownerId, bytes);
+    return quotaExceeded(this.#context.quotas, this.record.place.account, bytes);
   }
 
   get #validated(): ValidatedType {

@@ -1,9 +1,11 @@
 /** How an upload begins: what the client declares becomes the record `uploading`, and the attributes of its object. */
 import { v7 as uuidv7 } from 'uuid';
+import type { Caller } from '../access/caller.ts';
 import { contentDisposition } from '../assets/content-disposition.ts';
 import { dispositionOf } from '../assets/serving.ts';
 import type { Actor } from '../database/audit.ts';
 import { Problem, type ProblemError } from '../problems.ts';
+import type { Place } from '../projects/places.ts';
 import type { ObjectKeys } from '../storage/object-key.ts';
 import type { ObjectAttributes } from '../storage/object-store.ts';
 import { checkFileName } from '../validation/file-name.ts';
@@ -23,7 +25,9 @@ export interface FileDescription {
 /** A file of which no byte has been read, as its client describes it. */
 export interface NewFile extends DeclaredFile, FileDescription {
   actor: Actor;
-  ownerId: string;
+  caller: Caller;
+  /** Where it goes, and who pays for it. */
+  place: Place;
 }
 
 /** Names the place of the file name in the request. */
@@ -34,14 +38,16 @@ export type NameField = (fault: string) => ProblemError;
  * @throws Problem invalid-name
  */
 export function newUpload(file: NewFile, keys: ObjectKeys, nameField: NameField): NewUpload {
-  const { ownerId, projectId, metadata } = file;
+  const { actor, caller, place, metadata } = file;
+  const ownerId = caller.id;
+  const { projectId } = place;
   const checked = checkFileName(file.fileName);
   if (!checked.ok) throw new Problem('invalid-name', { detail: checked.detail, errors: [nameField(checked.detail)] });
   const createdAt = new Date();
   const id = uuidv7({ msecs: createdAt.getTime() });
   const project = projectId !== undefined && { projectId };
   const key = keys.keyOf({ ownerId, assetId: id, ...project });
-  return { id, ownerId, ...project, name: checked.name, objectKey: key, metadata, createdAt };
+  return { id, ownerId, ...project, place, caller, actor, name: checked.name, objectKey: key, metadata, createdAt };
 }
 
 /**

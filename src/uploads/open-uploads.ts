@@ -3,6 +3,8 @@
  * it. An upload that comes in one request, as form or raw body, has a record and no session.
  */
 import { and, desc, eq, ne, sql } from 'drizzle-orm';
+import type { Caller } from '../access/caller.ts';
+import { type AccessParameter, accessOf, isUploader } from '../access/conditions.ts';
 import type { Actor } from '../database/audit.ts';
 import type { Executor } from '../database/client.ts';
 import { build, compile, type Parameter } from '../database/statements.ts';
@@ -39,7 +41,7 @@ export interface OpenUploadsQuery {
   limit: number;
 }
 
-const listOpen = compile('list-open-uploads', (p: Parameter<'ownerId' | 'value' | 'id' | 'limit'>) =>
+const listOpen = compile('list-open-uploads', (p: Parameter<'value' | 'id' | 'limit' | AccessParameter>) =>
   build
     .select({
       id: assets.id,
@@ -59,7 +61,7 @@ const listOpen = compile('list-open-uploads', (p: Parameter<'ownerId' | 'value' 
     .leftJoin(uploadSessions, eq(uploadSessions.assetId, assets.id))
     .where(
       and(
-        eq(assets.ownerId, p('ownerId')),
+        isUploader(p),
         inState('uploading'),
         sql`(${p('id')}::uuid is null
           or (${assets.createdAt}, ${assets.id}) < (${p('value')}::timestamptz, ${p('id')}::uuid))`,
@@ -69,16 +71,16 @@ const listOpen = compile('list-open-uploads', (p: Parameter<'ownerId' | 'value' 
     .limit(p('limit')),
 );
 
-const findOpen = compile('find-open-upload', (p: Parameter<'id' | 'ownerId'>) =>
+const findOpen = compile('find-open-upload', (p: Parameter<'id' | AccessParameter>) =>
   build
     .select({ objectKey: assets.objectKey, state: assets.state, kind: uploadSessions.kind })
     .from(assets)
     .leftJoin(uploadSessions, eq(uploadSessions.assetId, assets.id))
-    .where(and(eq(assets.id, p('id')), eq(assets.ownerId, p('ownerId')), ne(assets.state, 'deleting'))),
+    .where(and(eq(assets.id, p('id')), isUploader(p), ne(assets.state, 'deleting'))),
 );
 
 /** Ends a session of its kind. @throws Problem */
-type Cancel = (actor: Actor, ownerId: string, id: string) => Promise<void>;
+type Cancel = (actor: Actor, caller: Caller, id: string) => Promise<void>;
 
 export class OpenUploads {
   readonly #context: UploadContext;
@@ -92,18 +94,18 @@ export class OpenUploads {
   }
 
   /** The latest first. @returns each with the value that a page after it begins with */
-  async list(ownerId: string, { after, limit }: OpenUploadsQuery): Promise<{ upload: OpenUpload; value: string }[]> {
-    const values = { ownerId, value: after?.value ?? null, id: after?.id ?? null, limit };
+  async list(caller: Caller, { after, limit }: OpenUploadsQuery): Promise<{ upload: OpenUpload; value: string }[]> {
+    const values = { ...accessOf(caller), value: after?.value ?? null, id: after?.id ?? null, limit };
     const { rows } = await this.#database.run(listOpen, values);
     return rows.map((row) => ({ upload: toOpenUpload(row), value: row.value }));
   }
 
   /** Ends an upload of any kind, and leaves nothing. @throws Problem not-found; wrong-state when it is an asset by now */
-  async cancel(actor: Actor, ownerId: string, id: string): Promise<void> {
-    const { rows } = await this.#database.run(findOpen, { id, ownerId });
+  async cancel(actor: Actor, caller: Caller, id: string): Promise<void> {
+    const { rows } = await this.#database.run(findOpen, { id, ...accessOf(caller) });
     const [found] = rows;
     if (!found) throw uploadNotFound();
-    if (found.kind !== null) return this.#cancel[found.kind](actor, ownerId, id);
+    if (found.kind !== null) return this.#cancel[found.kind](actor, caller, id);
     if (found.state !== 'uploading') throw uploadComplete();
     const outcome = { action: 'upload.aborted' as const, reason: 'cancelled', actor };
     if (!(await endUpload(this.#context, { id, objectKey: found.objectKey }, outcome))) throw uploadComplete();

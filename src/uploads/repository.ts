@@ -6,6 +6,8 @@
  * An upload whose bytes are all there and checked is sealed, before the object is made whole: the record then says what
  * the object must be, so that whoever finds the upload abandoned can finish it.
  */
+
+import type { Caller } from '../access/caller.ts';
 import { type Asset, toAsset } from '../assets/asset.ts';
 import { deleteObjectJob } from '../assets/jobs/delete-object.ts';
 import type { Actor } from '../database/audit.ts';
@@ -16,6 +18,8 @@ import type { Facts, Original, ProcessingRecord, Scan } from '../database/tables
 import { assetReady } from '../processing/events.ts';
 import { isServable, nextStep, plan, type StepRules } from '../processing/pipeline.ts';
 import { stepJob } from '../processing/step-jobs.ts';
+import { makeProject, type Place } from '../projects/places.ts';
+import { moveCharge } from '../quotas/moving.ts';
 import { delayBefore, type Look, lookAgainJob } from './jobs/look-again.ts';
 import * as statements from './statements.ts';
 
@@ -30,13 +34,19 @@ export interface NewUpload {
   id: string;
   ownerId: string;
   projectId?: string;
+  place: Place;
+  caller: Caller;
+  actor: Actor;
   name: string;
   objectKey: string;
   metadata: Record<string, string>;
   createdAt: Date;
 }
 
-type DescribedUpload = Pick<NewUpload, 'id' | 'metadata'> & { projectId?: string | null };
+type DescribedUpload = Pick<NewUpload, 'id' | 'metadata' | 'place' | 'caller' | 'actor' | 'ownerId'>;
+
+/** So that a transaction in which a project was made is not committed. */
+class NoRoom extends Error {}
 
 /** What is known of the bytes once they are stored and checked. */
 export interface StoredBytes {
@@ -116,15 +126,21 @@ export class UploadsRepository {
   ): Promise<boolean> {
     const { seal, inTransaction, lease = this.#options.lease } = options;
     const { defaultLimit } = this.#options;
-    const values = { projectId: null, ...upload, ...sealOf(seal), size, lease, defaultLimit };
+    const { place, caller, actor } = upload;
+    const { account } = place;
+    const ticketId = caller.ticket ?? null;
+    const values = { projectId: null, ...upload, ...sealOf(seal), account, ticketId, size, lease, defaultLimit };
     return retryStatement(PATIENCE_BEFORE, async (attempt) => {
       try {
-        return await this.#run(inTransaction !== undefined, async (executor) => {
+        return await this.#run(inTransaction !== undefined || place.isNew, async (executor) => {
+          await makeProject(executor, place, caller, actor);
           const begun = (await executor.run(statements.beginUpload, values)).rowCount === 1;
+          if (!begun && place.isNew) throw new NoRoom();
           if (begun) await inTransaction?.(executor, upload.id);
           return begun;
         });
       } catch (error) {
+        if (error instanceof NoRoom) return false;
         // The first attempt took effect and only its answer was lost.
         if (attempt > 1 && sqlState(error) === UNIQUE_VIOLATION) return true;
         throw error;
@@ -150,12 +166,41 @@ export class UploadsRepository {
     return row?.isLive ? 'no-room' : 'ended';
   }
 
-  /** Writes down what the client has said since the upload began. @returns false when the upload was ended by somebody else */
-  async describe({ id, projectId = null, metadata }: DescribedUpload): Promise<boolean> {
-    const { rows } = await retryStatement(PATIENCE_BEFORE, () =>
-      this.#database.run(statements.describeUpload, { id, projectId, metadata }),
-    );
-    return rows.length > 0;
+  /**
+   * Writes down what the client has said since the upload began. Where another account pays for it at its place, what is
+   * reserved is reserved there.
+   * @returns 'ended' when the upload was ended by somebody else
+   */
+  async describe(upload: DescribedUpload): Promise<'described' | 'no-room' | 'ended'> {
+    const { id, metadata, place, caller, actor, ownerId } = upload;
+    const { account, projectId = null } = place;
+    const { defaultLimit } = this.#options;
+    const values = { id, metadata, projectId, account: account === ownerId ? null : account };
+    const describe = async (transaction: Executor) => {
+      await makeProject(transaction, place, caller, actor);
+      const { rows } = await transaction.run(statements.lockUpload, { id });
+      const [upload] = rows;
+      if (!upload) return 'ended';
+      const charge = {
+        from: upload.account,
+        to: account,
+        used: 0,
+        reserved: upload.reservedBytes,
+        files: 0,
+        defaultLimit,
+      };
+      if (!(await moveCharge(transaction, charge))) throw new NoRoom();
+      await transaction.run(statements.describeUpload, values);
+      return 'described';
+    };
+    return retryStatement(PATIENCE_BEFORE, async () => {
+      try {
+        return await this.#options.database.transact(describe);
+      } catch (error) {
+        if (error instanceof NoRoom) return 'no-room';
+        throw error;
+      }
+    });
   }
 
   /** Says that the upload lives. An upload that was ended stays so. */

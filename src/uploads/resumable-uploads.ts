@@ -15,7 +15,9 @@
  * `ready`. Otherwise a job reads the object back, and it is `processing` until then: the state of Node's SHA-256 cannot
  * be kept between requests. How one request goes is in append-request.ts.
  */
+
 import { setTimeout } from 'node:timers/promises';
+import type { Caller } from '../access/caller.ts';
 import { type Asset, sentSize } from '../assets/asset.ts';
 import type { Actor } from '../database/audit.ts';
 import { Problem } from '../problems.ts';
@@ -100,15 +102,15 @@ export class ResumableUploads {
    * goes on at this offset finds the upload there.
    * @throws Problem
    */
-  async find(ownerId: string, id: string): Promise<UploadProgress> {
-    const found = await this.#find(ownerId, id);
+  async find(caller: Caller, id: string): Promise<UploadProgress> {
+    const found = await this.#find(caller, id);
     if ('asset' in found) return completed(found);
     requireLive(found.session);
-    await this.#settled(ownerId, id);
+    await this.#settled(caller, id);
     const { sessions, shortTurns } = this.#context;
-    if (await shortTurns.run(ownerId, () => sessions.fence(id)))
+    if (await shortTurns.run(caller.id, () => sessions.fence(id)))
       for (const each of this.#running.of(id)) each.superseded.abort(new Superseded());
-    const now = await this.#find(ownerId, id);
+    const now = await this.#find(caller, id);
     if ('asset' in now) return completed(now);
     const { position, size, expiresAt, uploadMetadata } = now.session;
     return {
@@ -122,30 +124,30 @@ export class ResumableUploads {
    * Takes the bytes of one request.
    * @throws Problem, also when the request broke off; then what came is safe all the same, as far as it could be kept
    */
-  async append(ownerId: string, id: string, request: ResumeRequest): Promise<UploadProgress> {
+  async append(caller: Caller, id: string, request: ResumeRequest): Promise<UploadProgress> {
     const running = this.#running.begin(id);
     try {
       const signal = AbortSignal.any([request.signal, running.interrupted.signal]);
-      return await this.#append(ownerId, id, { ...request, signal }, running);
+      return await this.#append(caller, id, { ...request, signal }, running);
     } finally {
       running.end();
     }
   }
 
   /** Ends the upload and leaves nothing. @throws Problem */
-  async terminate(actor: Actor, ownerId: string, id: string): Promise<void> {
-    const found = await findSession(this.#context, 'resumable', ownerId, id);
+  async terminate(actor: Actor, caller: Caller, id: string): Promise<void> {
+    const found = await findSession(this.#context, 'resumable', caller, id);
     if ('asset' in found) throw uploadComplete();
     for (const each of this.#running.of(id)) each.superseded.abort(new Superseded());
     if (!(await cancelSession(this.#context, found.session, actor))) throw uploadNotFound();
   }
 
-  #find(ownerId: string, id: string) {
-    return findSession(this.#context, 'resumable', ownerId, id);
+  #find(caller: Caller, id: string) {
+    return findSession(this.#context, 'resumable', caller, id);
   }
 
-  async #append(ownerId: string, id: string, request: ResumeRequest, running: RunningRequest): Promise<UploadProgress> {
-    const found = await this.#find(ownerId, id);
+  async #append(caller: Caller, id: string, request: ResumeRequest, running: RunningRequest): Promise<UploadProgress> {
+    const found = await this.#find(caller, id);
     if ('asset' in found) return this.#afterTheEnd(found.asset, request);
     const session = this.#withSize(requireLive(found.session), request.size);
     const { position, size } = session;
@@ -178,13 +180,13 @@ export class ResumableUploads {
   }
 
   /** Waits until no request is at the upload, as long as it makes sense. */
-  async #settled(ownerId: string, id: string): Promise<void> {
+  async #settled(caller: Caller, id: string): Promise<void> {
     const here = this.#running.of(id);
     for (const each of here) each.interrupted.abort(new Interrupted());
     const ended = Promise.all(here.map((each) => each.ended));
     if (here.length > 0) await Promise.race([ended, setTimeout(SETTLE_HERE, undefined, { ref: false })]);
     for (const until = Date.now() + SETTLE_ELSEWHERE; Date.now() < until; await setTimeout(LOOK_AGAIN)) {
-      const found = await this.#find(ownerId, id);
+      const found = await this.#find(caller, id);
       if ('asset' in found || !found.session.isHeld) return;
     }
   }
@@ -203,10 +205,10 @@ export class ResumableUploads {
     return { ...session, size: declared };
   }
 
-  async #reserve({ id, ownerId }: UploadSession, total: number): Promise<void> {
+  async #reserve({ id, account }: UploadSession, total: number): Promise<void> {
     const { uploads, quotas } = this.#context;
     const outcome = await uploads.extend(id, total);
-    if (outcome === 'no-room') throw await quotaExceeded(quotas, ownerId, total);
+    if (outcome === 'no-room') throw await quotaExceeded(quotas, account, total);
     if (outcome === 'ended') throw uploadNotFound();
   }
 }

@@ -2,7 +2,10 @@
  * Upload sessions in the database. Every change of a resumable upload is made by the one request that holds it, and says
  * so: a request from which another one took over changes nothing any more, wherever it runs. No lock is held in between.
  */
+
 import { z } from 'zod';
+import type { Caller } from '../access/caller.ts';
+import { accessOf } from '../access/conditions.ts';
 import { type Asset, toAsset } from '../assets/asset.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
 import type { sessionKinds } from '../database/tables/uploads.ts';
@@ -39,6 +42,10 @@ export interface UploadSession extends Omit<NewSession, 'policies'> {
   policies?: UploadPolicies;
   id: string;
   ownerId: string;
+  /** Whose quota it takes of. */
+  account: string;
+  /** By whom it was found. */
+  caller: Caller;
   fileName: string;
   objectKey: string;
   createdAt: Date;
@@ -106,12 +113,13 @@ export class UploadSessionsRepository {
     });
   }
 
-  /** A session of this owner, or the asset it has become; undefined when there is neither. */
-  async find(kind: SessionKind, ownerId: string, id: string): Promise<FoundSession | undefined> {
-    const { rows } = await this.#handle.database.run(statements.findSession, { id, ownerId, kind });
+  /** A session of this uploader, or the asset it has become; undefined when there is neither. */
+  async find(kind: SessionKind, caller: Caller, id: string): Promise<FoundSession | undefined> {
+    const access = accessOf(caller);
+    const { rows } = await this.#handle.database.run(statements.findSession, { id, kind, ...access });
     const [row] = rows;
     if (!row) return undefined;
-    if (row.state === 'uploading') return { session: toSession(row) };
+    if (row.state === 'uploading') return { session: toSession(row, caller) };
     return { asset: toAsset(row), ...(row.uploadMetadata !== null && { uploadMetadata: row.uploadMetadata }) };
   }
 
@@ -243,11 +251,13 @@ const agreedPolicies = z.array(
 
 type SessionRow = NonNullable<ReturnType<typeof statements.findSession.decode>>;
 
-function toSession(row: SessionRow): UploadSession {
+function toSession(row: SessionRow, caller: Caller): UploadSession {
   const { agreedSize, agreedType, declaredType, declaredSha256, storeUploadId, validatedType, validatedPolicy } = row;
   return {
     id: row.id,
     ownerId: row.ownerId,
+    account: row.account,
+    caller,
     fileName: row.name,
     objectKey: row.objectKey,
     createdAt: row.createdAt,

@@ -1,9 +1,11 @@
 /** The statements of upload sessions; session-repository.ts says when each is run. */
 import { and, desc, eq, gte, lt, ne, type SQL, sql } from 'drizzle-orm';
+import { type AccessParameter, isUploader } from '../access/conditions.ts';
 import { assetColumns } from '../assets/asset.ts';
 import { build, compile, excluded, inSeconds, type Parameter, typed, writtenOut } from '../database/statements.ts';
 import { assets, inState } from '../database/tables/assets.ts';
 import { uploadParts, uploadSessions, uploadTails } from '../database/tables/uploads.ts';
+import { chargedAccount } from '../quotas/accounts.ts';
 
 export const insertSession = compile(
   'insert-session',
@@ -74,10 +76,11 @@ export const noteValidated = compile(
 const inParts = sql<number>`coalesce(${uploadSessions.tailBegin},
   ${uploadSessions.position} - coalesce(length(${uploadSessions.tail}), 0))`.mapWith(uploadSessions.position);
 
-export const findSession = compile('find-session', (p: Parameter<'id' | 'ownerId' | 'kind'>) =>
+export const findSession = compile('find-session', (p: Parameter<'id' | 'kind' | AccessParameter>) =>
   build
     .select({
       ...assetColumns,
+      account: chargedAccount.as('account'),
       kind: uploadSessions.kind,
       storeUploadId: uploadSessions.storeUploadId,
       partSize: uploadSessions.partSize,
@@ -98,12 +101,7 @@ export const findSession = compile('find-session', (p: Parameter<'id' | 'ownerId
     .from(assets)
     .innerJoin(uploadSessions, eq(uploadSessions.assetId, assets.id))
     .where(
-      and(
-        eq(assets.id, p('id')),
-        eq(assets.ownerId, p('ownerId')),
-        eq(uploadSessions.kind, p('kind')),
-        ne(assets.state, 'deleting'),
-      ),
+      and(eq(assets.id, p('id')), isUploader(p), eq(uploadSessions.kind, p('kind')), ne(assets.state, 'deleting')),
     ),
 );
 

@@ -3,6 +3,7 @@
  * how they begin, how they are found, and how they end. A session has its record `uploading` from its first moment on; it
  * ends as an asset, or with its lease.
  */
+import type { Caller } from '../access/caller.ts';
 import type { Asset } from '../assets/asset.ts';
 import type { Actor } from '../database/audit.ts';
 import type { ProcessingRecord } from '../database/tables/processing-record.ts';
@@ -33,17 +34,17 @@ export async function beginSession(
     lease,
     inTransaction: (transaction) => sessions.insert(transaction, record.id, session),
   });
-  if (!begun) throw await quotaExceeded(quotas, record.ownerId, size);
+  if (!begun) throw await quotaExceeded(quotas, record.place.account, size);
 }
 
 /** A session of this owner, or the asset it has become. @throws Problem not-found */
 export async function findSession(
   { sessions }: UploadContext,
   kind: SessionKind,
-  ownerId: string,
+  caller: Caller,
   id: string,
 ): Promise<FoundSession> {
-  const found = await sessions.find(kind, ownerId, id);
+  const found = await sessions.find(kind, caller, id);
   if (!found) throw uploadNotFound();
   return found;
 }

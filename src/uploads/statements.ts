@@ -1,13 +1,14 @@
 /** The statements by which an upload lives and ends; repository.ts says when each is run. */
 import { and, eq, exists, or, sql } from 'drizzle-orm';
 import { assetColumns } from '../assets/asset.ts';
-import { auditFrom } from '../database/audit.ts';
+import { type Actor as AuditActor, auditFrom } from '../database/audit.ts';
 import { build, compile, inSeconds, jsonObject, now, type Parameter, typed } from '../database/statements.ts';
 import { assets, inState, isVisible } from '../database/tables/assets.ts';
 import { quotas } from '../database/tables/quotas.ts';
+import { chargedAccount } from '../quotas/accounts.ts';
 import { reserve } from '../quotas/repository.ts';
 
-type Actor = 'callerId' | 'requestId';
+type Actor = keyof AuditActor;
 type Seal = 'storedSize' | 'sha256' | 'mediaType' | 'assetType' | 'cacheControl' | 'original';
 
 const isUploading = inState('uploading');
@@ -20,6 +21,8 @@ export const beginUpload = compile(
       | Seal
       | 'id'
       | 'ownerId'
+      | 'account'
+      | 'ticketId'
       | 'projectId'
       | 'name'
       | 'metadata'
@@ -35,7 +38,7 @@ export const beginUpload = compile(
     const record = build
       .select({
         id: typed(p('id'), assets.id).as('id'),
-        ownerId: reserved.ownerId,
+        ownerId: typed(p('ownerId'), assets.ownerId).as('owner_id'),
         projectId: typed(p('projectId'), assets.projectId).as('project_id'),
         name: typed(p('name'), assets.name).as('name'),
         state: sql`'uploading'`.as('state'),
@@ -61,6 +64,8 @@ export const beginUpload = compile(
         original: typed(p('original'), assets.original).as('original'),
         thumbHash: sql`null`.as('thumb_hash'),
         processing: sql`null::jsonb`.as('processing'),
+        account: sql`nullif(${reserved.account}, ${p('ownerId')})`.as('account'),
+        ticketId: typed(p('ticketId'), assets.ticketId).as('ticket_id'),
       })
       .from(reserved);
     return build.with(reserved).insert(assets).select(record);
@@ -88,7 +93,7 @@ function extension(p: Parameter<'id' | 'total' | 'defaultLimit' | 'lease'>, seal
     build
       .select({
         id: assets.id,
-        ownerId: assets.ownerId,
+        account: chargedAccount.as('account'),
         step: sql<number>`greatest(${p('total')}::bigint - ${assets.reservedBytes}, 0)`.as('step'),
       })
       .from(assets)
@@ -102,7 +107,7 @@ function extension(p: Parameter<'id' | 'total' | 'defaultLimit' | 'lease'>, seal
       .update(quotas)
       .set({ reservedBytes: sql`${quotas.reservedBytes} + ${live.step}` })
       .from(live)
-      .where(and(eq(quotas.ownerId, live.ownerId), or(sql`${live.step} = 0`, room)))
+      .where(and(eq(quotas.account, live.account), or(sql`${live.step} = 0`, room)))
       .returning({ id: live.id, step: live.step }),
   );
   const extended = build.$with('extended').as(
@@ -134,12 +139,25 @@ export const renewUpload = compile('renew-upload', (p: Parameter<'id' | 'lease'>
     .where(and(eq(assets.id, p('id')), isUploading)),
 );
 
-export const describeUpload = compile('describe-upload', (p: Parameter<'id' | 'projectId' | 'metadata'>) =>
+export const describeUpload = compile('describe-upload', (p: Parameter<'id' | 'projectId' | 'account' | 'metadata'>) =>
   build
     .update(assets)
-    .set({ projectId: typed(p('projectId'), assets.projectId), metadata: typed(p('metadata'), assets.metadata) })
+    .set({
+      projectId: typed(p('projectId'), assets.projectId),
+      account: typed(p('account'), assets.account),
+      metadata: typed(p('metadata'), assets.metadata),
+    })
     .where(and(eq(assets.id, p('id')), isUploading))
     .returning({ id: assets.id }),
+);
+
+/** The upload, held until the transaction ends. */
+export const lockUpload = compile('lock-upload', (p: Parameter<'id'>) =>
+  build
+    .select({ account: chargedAccount.as('account'), reservedBytes: assets.reservedBytes })
+    .from(assets)
+    .where(and(eq(assets.id, p('id')), isUploading))
+    .for('update'),
 );
 
 /** The record of an upload in progress, locked, as the statements that end it see it. */
@@ -149,6 +167,8 @@ function lockedUpload(p: Parameter<'id'>, ...conditions: Parameters<typeof and>)
       .select({
         id: assets.id,
         ownerId: assets.ownerId,
+        projectId: assets.projectId,
+        account: chargedAccount.as('account'),
         name: assets.name,
         objectKey: assets.objectKey,
         reservedBytes: assets.reservedBytes,
@@ -213,7 +233,7 @@ export const settleUpload = compile(
           fileCount: sql`${quotas.fileCount} + 1`,
         })
         .from(upload)
-        .where(eq(quotas.ownerId, upload.ownerId))
+        .where(eq(quotas.account, upload.account))
         .getSQL(),
     );
     const detail = jsonObject({ name: settled.name, size: settled.size, mediaType: settled.mediaType });
@@ -250,7 +270,7 @@ function released(upload: LockedUpload) {
       .update(quotas)
       .set({ reservedBytes: sql`${quotas.reservedBytes} - ${upload.reservedBytes}` })
       .from(upload)
-      .where(eq(quotas.ownerId, upload.ownerId))
+      .where(eq(quotas.account, upload.account))
       .getSQL(),
   );
 }

@@ -36,7 +36,7 @@ export function usageRoutes(app: App, { usage }: { usage: UsageRepository }): vo
         summary: 'Get count and bytes of your assets by asset type, media type, project and day',
         response: { 200: statisticsDocument },
       },
-      config: { success: { status: 200, description: 'Your statistics' } },
+      config: { action: 'account.read', success: { status: 200, description: 'Your statistics' } },
     },
     async (request) => {
       const rows = await usage.statistics(request.caller.id);

@@ -4,6 +4,8 @@
  */
 import { and, desc, eq, exists, inArray, isNull, lt, type SQL, type SQLWrapper, sql } from 'drizzle-orm';
 import { alias } from 'drizzle-orm/pg-core';
+import type { Caller } from '../access/caller.ts';
+import { type AccessParameter, accessOf, isFor } from '../access/conditions.ts';
 import { type Actor, auditFrom } from '../database/audit.ts';
 import type { Database, Executor } from '../database/client.ts';
 import { build, compile, hoursAgo, jsonObject, type Parameter } from '../database/statements.ts';
@@ -56,6 +58,7 @@ export interface FoundPicture {
 const pictureColumns = {
   id: assets.id,
   ownerId: assets.ownerId,
+  projectId: assets.projectId,
   name: assets.name,
   mediaType: assets.mediaType,
   size: assets.size,
@@ -122,16 +125,21 @@ const pictureWhere = (p: Parameter<'name'>, condition: SQL | undefined) =>
 
 const findVariant = compile('find-variant', (p: Parameter<'id' | 'name'>) => pictureWhere(p, eq(assets.id, p('id'))));
 
-const findOwnVariant = compile('find-own-variant', (p: Parameter<'id' | 'ownerId' | 'name'>) =>
-  pictureWhere(p, and(eq(assets.id, p('id')), eq(assets.ownerId, p('ownerId')))),
+const findOwnVariant = compile('find-own-variant', (p: Parameter<'id' | 'name' | AccessParameter>) =>
+  pictureWhere(p, and(eq(assets.id, p('id')), isFor(p, 'asset.download'))),
 );
 
 /** With the audit row of its download, where it is there to be downloaded. */
-const downloadVariant = compile('download-variant', (p: Parameter<'id' | 'ownerId' | 'name' | keyof Actor>) => {
-  const found = build.$with('found').as(pictureWhere(p, and(eq(assets.id, p('id')), eq(assets.ownerId, p('ownerId')))));
+const downloadVariant = compile('download-variant', (p: Parameter<'id' | 'name' | AccessParameter | keyof Actor>) => {
+  const found = build.$with('found').as(pictureWhere(p, and(eq(assets.id, p('id')), isFor(p, 'asset.download'))));
   const served = build
     .$with('served')
-    .as(build.select({ id: found.id, ownerId: found.ownerId }).from(found).where(eq(found.variantState, 'ready')));
+    .as(
+      build
+        .select({ id: found.id, ownerId: found.ownerId, projectId: found.projectId })
+        .from(found)
+        .where(eq(found.variantState, 'ready')),
+    );
   const detail = jsonObject({ variant: sql`${p('name')}::text` });
   return build
     .with(found, served, auditFrom(p, served, { action: 'asset.downloaded', detail }))
@@ -175,15 +183,15 @@ export class VariantsRepository {
     return rows[0] && foundPicture(rows[0]);
   }
 
-  /** The same for one owner. */
-  async findOwn(ownerId: string, id: string, name: string): Promise<FoundPicture | undefined> {
-    const { rows } = await this.#database.run(findOwnVariant, { id, ownerId, name });
+  /** The same where the caller may download it. */
+  async findFor(caller: Caller, id: string, name: string): Promise<FoundPicture | undefined> {
+    const { rows } = await this.#database.run(findOwnVariant, { id, name, ...accessOf(caller) });
     return rows[0] && foundPicture(rows[0]);
   }
 
   /** The same; where the variant is there, its download is written to the audit trail by the same statement. */
-  async download(ownerId: string, id: string, name: string, actor: Actor): Promise<FoundPicture | undefined> {
-    const { rows } = await this.#database.run(downloadVariant, { id, ownerId, name, ...actor });
+  async download(caller: Caller, id: string, name: string, actor: Actor): Promise<FoundPicture | undefined> {
+    const { rows } = await this.#database.run(downloadVariant, { id, name, ...accessOf(caller), ...actor });
     return rows[0] && foundPicture(rows[0]);
   }
 

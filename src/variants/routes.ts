@@ -1,6 +1,7 @@
 /** Variants of pictures over HTTP: for callers, by signed addresses for pages and CDNs, and the signing of those. */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
+import { actorOf, type Caller } from '../access/caller.ts';
 import { contentDisposition } from '../assets/content-disposition.ts';
 import { conditionalHeaders, deliver, signalOf } from '../assets/delivery.ts';
 import { nameOfDerivative } from '../assets/derivative-names.ts';
@@ -8,7 +9,6 @@ import { servable } from '../assets/downloads.ts';
 import { AssetsRepository } from '../assets/repository.ts';
 import { required } from '../assets/routes.ts';
 import type { Core } from '../core.ts';
-import { actorOf } from '../http/authentication.ts';
 import { formatDigest } from '../http/digest-fields.ts';
 import type { App } from '../http/openapi.ts';
 import { serviceUrls } from '../http/public-url.ts';
@@ -125,7 +125,7 @@ export class VariantRoutes {
           accept: z.string().optional().meta({ description: 'Chooses the format with `format=auto`' }),
         }),
       },
-      config: { success, problems: ['wrong-state', 'not-acceptable', ...problems] },
+      config: { action: 'asset.download', success, problems: ['wrong-state', 'not-acceptable', ...problems] },
       handler: async (request, reply) => {
         const { caller, params, query, headers } = request;
         if (query.format === 'auto') varyByAccept(reply);
@@ -136,12 +136,12 @@ export class VariantRoutes {
         const isPlain = request.method === 'GET' && !asksMore.some((name) => request.headers[name] !== undefined);
         const find = () =>
           isPlain
-            ? this.#variants.download(caller.id, params.id, variant, actor)
-            : this.#variants.findOwn(caller.id, params.id, variant);
-        const found = (await find()) ?? (await this.#notShown(caller.id, params.id, find));
+            ? this.#variants.download(caller, params.id, variant, actor)
+            : this.#variants.findFor(caller, params.id, variant);
+        const found = (await find()) ?? (await this.#notShown(caller, params.id, find));
         const isAudited = isPlain && found.found.state === 'ready';
         const audit = async () => {
-          const audited = await this.#assets.findForDownload(caller.id, params.id, 'asset.downloaded', actor, {
+          const audited = await this.#assets.findForDownload(caller, params.id, 'asset.downloaded', actor, {
             variant,
           });
           if (!audited) throw assetNotFound();
@@ -157,11 +157,11 @@ export class VariantRoutes {
 
   /** Says why an asset is not shown; or finds it, if it is shown since. @throws Problem not-found, wrong-state */
   async #notShown(
-    callerId: string,
+    caller: Caller,
     id: string,
     findAgain: () => Promise<FoundPicture | undefined>,
   ): Promise<FoundPicture> {
-    servable(await required(this.#assets.find(callerId, id)));
+    servable(await required(this.#assets.find(caller, id)));
     const found = await findAgain();
     if (!found) throw assetNotFound();
     return found;
@@ -183,6 +183,7 @@ export class VariantRoutes {
           response: { 200: variantLink },
         },
         config: {
+          action: 'asset.download',
           success: { status: 200, description: 'The address' },
           problems: ['not-found', 'wrong-state', 'derivative-unavailable'],
         },
@@ -191,10 +192,10 @@ export class VariantRoutes {
         const { caller, params, query } = request;
         const options = addressedOptions(query, query.srcset);
         const expiresIn = query.expiresIn ?? VARIANT_LINK_TTL / 1000;
-        requirePicture(servable(await required(this.#assets.find(caller.id, params.id))).mediaType);
+        requirePicture(servable(await required(this.#assets.find(caller, params.id))).mediaType);
         const detail = { variant: serialise(options), expiresIn, ...(query.srcset && { srcset: true }) };
         const action = 'asset.variant-link-issued';
-        const asset = await this.#assets.findForDownload(caller.id, params.id, action, actorOf(request), detail);
+        const asset = await this.#assets.findForDownload(caller, params.id, action, actorOf(request), detail);
         if (!asset) throw assetNotFound();
         const expires = expiryFor(Math.floor(Date.now() / 1000), expiresIn);
         const { current } = await this.#keys.ring();

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { createServer, type Server } from 'node:http';
 import { after, before, describe, test } from 'node:test';
 import { exportJWK, generateKeyPair, type JWTPayload, SignJWT, UnsecuredJWT } from 'jose';
+import { userNamed } from '../../src/access/caller.ts';
 import { TokenCache } from '../../src/http/token-cache.ts';
 import { Client } from '../support/client.ts';
 import { png } from '../support/files.ts';
@@ -317,7 +318,7 @@ describe('development mode', () => {
 });
 
 describe('tokens that were verified', () => {
-  const caller = { id: 'alice', scopes: new Set<string>() };
+  const caller = userNamed('alice');
 
   test('are believed for a minute, and never beyond their own end', (context) => {
     context.mock.timers.enable({ apis: ['Date'], now: 1_000_000 });
@@ -346,11 +347,11 @@ describe('tokens that were verified', () => {
     assert.equal(known.callerOf('ending'), undefined);
   });
 
-  test('are bounded in bytes, however long they are and whatever scopes they name', () => {
+  test('are bounded in bytes, however long they are and however many projects they name', () => {
     const known = new TokenCache();
-    const scopes = new Set(Array.from({ length: 500 }, (_each, index) => `scope-${index}`));
+    const projects = new Map(Array.from({ length: 500 }, (_each, index) => [`project-${index}`, 'viewer' as const]));
     for (let index = 0; index < 2000; index++)
-      known.remember(`${'x'.repeat(15_000)}${index}`, { id: 'alice', scopes }, Date.now() + 60_000);
+      known.remember(`${'x'.repeat(15_000)}${index}`, { ...userNamed('alice'), projects }, Date.now() + 60_000);
     assert.ok(known.bytes <= 8 * 1024 * 1024, `${known.bytes} bytes`);
     assert.ok(known.callerOf(`${'x'.repeat(15_000)}1999`));
   });

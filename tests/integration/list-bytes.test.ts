@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { userNamed } from '../../src/access/caller.ts';
 import { listStatement, MAX_PAGE_BYTES } from '../../src/assets/list.ts';
 import { Client } from '../support/client.ts';
 import { startService, type TestService } from '../support/service.ts';
@@ -49,7 +50,7 @@ describe('a list of large records', () => {
 
   test('Postgres sends no more than the page and one record', async () => {
     const { statement, values } = listStatement({
-      ownerId: 'large-name-asc',
+      scope: { kind: 'own', caller: userNamed('large-name-asc') },
       trashed: false,
       sort: 'name',
       order: 'asc',

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { userNamed } from '../../src/access/caller.ts';
 import { type ListQuery, listStatement } from '../../src/assets/list.ts';
 import { type DatabaseHandle, openDatabase } from '../../src/database/client.ts';
 import { prepareDatabase } from '../../src/prepare-database.ts';
@@ -41,7 +42,7 @@ describe(`a list of ${ASSETS} assets`, () => {
 
   async function planOf(changes: Partial<ListQuery>): Promise<Plan> {
     const query: ListQuery = {
-      ownerId: 'big',
+      scope: { kind: 'own', caller: userNamed('big') },
       trashed: false,
       sort: 'createdAt',
       order: 'desc',
@@ -124,7 +125,7 @@ describe(`a list of ${ASSETS} assets`, () => {
           test(`the prepared page by ${sort} ${order}${trashed ? ' of the trash' : ''}${far ? ', far down' : ''} is one index scan too`, async () => {
             const after = { value: after50k[sort], id };
             const plan = await genericPlanOf({
-              ownerId: 'big',
+              scope: { kind: 'own', caller: userNamed('big') },
               trashed,
               sort,
               order,

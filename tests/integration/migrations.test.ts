@@ -3,6 +3,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { Client } from 'pg';
+import { userNamed } from '../../src/access/caller.ts';
 import { openDatabase } from '../../src/database/client.ts';
 import { prepareDatabase } from '../../src/prepare-database.ts';
 import { UploadSessionsRepository } from '../../src/uploads/session-repository.ts';
@@ -169,7 +170,7 @@ test('a tail that an earlier version has kept is gone on with, and that version 
   const handle = openDatabase({ url, connections: 2, timeout: 10_000, onError: () => {} });
   context.after(() => handle.close());
   const sessions = new UploadSessionsRepository(handle);
-  const found = await sessions.find('resumable', 'owner', id);
+  const found = await sessions.find('resumable', userNamed('owner'), id);
   assert.ok(found && 'session' in found);
   const { session } = found;
   assert.deepEqual([session.position, session.inParts], [3, 0]);

@@ -1,6 +1,7 @@
 /** What no client can bring about at will: a request that is overtaken while it waits. Store and database are never reached. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { userNamed } from '../../src/access/caller.ts';
 import { loadConfig } from '../../src/config.ts';
 import { Problem } from '../../src/problems.ts';
 import { PartBuffers } from '../../src/storage/part-buffers.ts';
@@ -27,6 +28,8 @@ function requestOn(buffers: PartBuffers, partSize: number, superseded: AbortCont
     kind: 'resumable',
     id: '019aa1b2-7c3d-7e4f-8a5b-6c7d8e9fa0b1',
     ownerId: 'owner',
+    account: 'owner',
+    caller: userNamed('owner'),
     fileName: 'm.glb',
     objectKey: 'key',
     createdAt: new Date(),
@@ -37,7 +40,7 @@ function requestOn(buffers: PartBuffers, partSize: number, superseded: AbortCont
     takes: 0,
     isHeld: false,
   } as const;
-  const actor = { callerId: 'owner', requestId: 'request' };
+  const actor = { callerId: 'owner', requestId: 'request', via: null };
   return new AppendRequest(context, session, { actor, offset: 0, source: nothing(), signal: never }, superseded);
 }
 

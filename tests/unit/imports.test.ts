@@ -26,7 +26,7 @@ const below: string[][] = [
     'version.ts',
   ],
   ['database', 'validation'],
-  ['storage'],
+  ['access', 'storage'],
   ['doctor', 'http'],
   ['jobs'],
   ['feature.ts'],

@@ -1,8 +1,15 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { userNamed } from '../../src/access/caller.ts';
 import { type ListQuery, listStatement } from '../../src/assets/list.ts';
 
-const usual: ListQuery = { ownerId: 'o', trashed: false, sort: 'createdAt', order: 'desc', limit: 51 };
+const usual: ListQuery = {
+  scope: { kind: 'own', caller: userNamed('o') },
+  trashed: false,
+  sort: 'createdAt',
+  order: 'desc',
+  limit: 51,
+};
 
 describe('the statement of a page', () => {
   test('is prepared where it is usual: no filter, 50 assets', () => {
@@ -48,7 +55,13 @@ describe('the statement of a page', () => {
   });
 
   test('is compiled once for all pages of one shape, as long as it is asked for', () => {
-    const ask = (ownerId: string) => listStatement({ ...usual, ownerId, projectId: ownerId, limit: 2 }).statement;
+    const ask = (ownerId: string) =>
+      listStatement({
+        ...usual,
+        scope: { kind: 'own', caller: userNamed(ownerId) },
+        projectId: ownerId,
+        limit: 2,
+      }).statement;
     const first = ask('a');
     assert.equal(ask('b'), first);
     for (const sort of ['createdAt', 'name', 'size'] as const)

@@ -2,6 +2,7 @@ import { type SQL, sql } from 'drizzle-orm';
 import { bigint, boolean, check, index, integer, jsonb, pgTable, text, uuid } from 'drizzle-orm/pg-core';
 import { bytea, moment } from './columns.ts';
 import type { Facts, Original, ProcessingRecord, Scan } from './processing-record.ts';
+import { projects } from './projects.ts';
 
 /** `ready` alone is served. `uploading` and `deleting` are never shown: such an upload is no asset yet, or none any more. */
 export const assetStates = ['uploading', 'processing', 'ready', 'rejected', 'lost', 'deleting'] as const;
@@ -11,13 +12,14 @@ export type AssetState = (typeof assetStates)[number];
 const literals = (states: readonly AssetState[]) => sql.raw(states.map((state) => `'${state}'`).join(', '));
 const visible = sql`state in (${literals(visibleStates)})`;
 const listed = sql`${visible} and trashed_at is null`;
+const listedInProject = sql`${listed} and project_id is not null`;
 
 export const assets = pgTable(
   'assets',
   {
     id: uuid('id').primaryKey(),
     ownerId: text('owner_id').notNull(),
-    projectId: text('project_id'),
+    projectId: text('project_id').references(() => projects.id),
     name: text('name').notNull(),
     state: text('state', { enum: assetStates }).notNull(),
     /** These are known from the moment the bytes are stored and checked; the digest only where the bytes were read. */
@@ -52,6 +54,10 @@ export const assets = pgTable(
     original: jsonb('original').$type<Original>(),
     thumbHash: text('thumb_hash'),
     processing: jsonb('processing').$type<ProcessingRecord>(),
+    /** Whose quota it takes of; absent where that is its owner's. See `accountOf` in quotas/accounts.ts. */
+    account: text('account'),
+    /** The ticket that it was uploaded with. */
+    ticketId: uuid('ticket_id'),
   },
   () => [
     check('assets_state', sql`state in (${literals(assetStates)})`),
@@ -71,6 +77,22 @@ export const assets = pgTable(
     index('assets_by_media_type')
       .using('btree', sql`owner_id`, sql`media_type`, sql`created_at`, sql`id`)
       .where(listed),
+    // The same for a project, over all its members.
+    index('assets_of_project_by_created')
+      .using('btree', sql`project_id`, sql`created_at`, sql`id`)
+      .where(listedInProject),
+    index('assets_of_project_by_name')
+      .using('btree', sql`project_id`, sql`lower(name) collate "C"`, sql`id`)
+      .where(listedInProject),
+    index('assets_of_project_by_size').using('btree', sql`project_id`, sql`size`, sql`id`).where(listedInProject),
+    index('assets_of_project_trashed')
+      .using('btree', sql`project_id`, sql`created_at`, sql`id`)
+      .where(sql`${visible} and trashed_at is not null and project_id is not null`),
+    // Of the foreign key: whether anything is left in a project.
+    index('assets_of_project').using('btree', sql`project_id`).where(sql`project_id is not null`),
+    index('assets_of_ticket')
+      .using('btree', sql`ticket_id`, sql`created_at`, sql`id`)
+      .where(sql`ticket_id is not null`),
     index('assets_trashed')
       .using('btree', sql`owner_id`, sql`created_at`, sql`id`)
       .where(sql`${visible} and trashed_at is not null`),

@@ -9,6 +9,9 @@ const given = {
   assetId: uuid('asset_id'),
   requestId: text('request_id'),
   detail: jsonb('detail').$type<Record<string, unknown>>().notNull().default({}),
+  /** The credential by which the actor was spoken for: `key:{id}` or `ticket:{id}`. */
+  via: text('via'),
+  projectId: text('project_id'),
 };
 
 /**

@@ -4,9 +4,11 @@
  */
 export { assets } from './assets.ts';
 export { auditEvents } from './audit.ts';
+export { apiKeys, tickets } from './credentials.ts';
 export { derivatives } from './derivatives.ts';
 export { idempotencyKeys } from './idempotency.ts';
 export { callerCounts, uploadCounts } from './limits.ts';
+export { projectMembers, projects } from './projects.ts';
 export { quotas } from './quotas.ts';
 export { reconcileObjects, reconcileRuns } from './reconciliation.ts';
 export { scans } from './scans.ts';

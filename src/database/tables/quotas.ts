@@ -1,11 +1,11 @@
 import { sql } from 'drizzle-orm';
 import { bigint, check, pgTable, text } from 'drizzle-orm/pg-core';
 
-/** One row per owner who ever uploaded or was given a limit. `used + reserved` never passes the limit by an upload. */
+/** One row per account that ever took bytes or was given a limit: an owner, or a project that has a quota of its own; see quotas/accounts.ts. `used + reserved` never passes the limit by an upload. */
 export const quotas = pgTable(
   'quotas',
   {
-    ownerId: text('owner_id').primaryKey(),
+    account: text('owner_id').primaryKey(),
     /** Absent: the configured default, whatever it is at the time. */
     limitBytes: bigint('limit_bytes', { mode: 'bigint' }),
     usedBytes: bigint('used_bytes', { mode: 'bigint' }).notNull().default(sql`0`),

@@ -4,8 +4,8 @@
  */
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
+import { actorOf } from '../../access/caller.ts';
 import { assetDocument } from '../../assets/asset.ts';
-import { actorOf } from '../../http/authentication.ts';
 import type { App } from '../../http/openapi.ts';
 import type { ToPublicUrl } from '../../http/public-url.ts';
 import {
@@ -127,6 +127,7 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
         response: { 201: sessionDocument },
       },
       config: {
+        action: 'asset.upload',
         success: {
           status: 201,
           description: 'The links of the first parts',
@@ -155,15 +156,16 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
           headers: { ...headers, location: `/v1/uploads/${signed.session.id}` },
           body: { ...toDocument(signed), parts: linksFor(request, signed.links) },
         });
+        const place = await context.places.of(caller, projectId);
         const file = {
           actor: actorOf(request),
-          ownerId: caller.id,
+          caller,
+          place,
           fileName,
           size,
           declaredType: contentType,
           metadata,
           ...(assetType !== undefined && { assetType }),
-          ...(projectId !== undefined && { projectId }),
           ...(sha256 !== undefined && { sha256: Buffer.from(sha256, 'hex') }),
         };
         const commit = answering(request);
@@ -182,10 +184,10 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
         params: byId,
         response: { 200: uploadDocument },
       },
-      config: { success: { status: 200, description: 'The upload' }, problems: ['not-found'] },
+      config: { action: 'asset.upload', success: { status: 200, description: 'The upload' }, problems: ['not-found'] },
     },
     async (request) => {
-      const found = await direct.find(request.caller.id, request.params.id);
+      const found = await direct.find(request.caller, request.params.id);
       if ('asset' in found) {
         const { id, name, size } = found.asset;
         return { uploadId: id, state: 'complete' as const, name, size, parts: [] };
@@ -230,6 +232,7 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
         response: { 200: signedDocument },
       },
       config: {
+        action: 'asset.upload',
         // Nothing is lost when links are signed twice, and old links are of no use.
         idempotent: false,
         success: { status: 200, description: 'The links' },
@@ -244,7 +247,7 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
       },
     },
     async (request) => {
-      const { links, expiresAt } = await direct.sign(request.caller.id, request.params.id, request.body.partNumbers);
+      const { links, expiresAt } = await direct.sign(request.caller, request.params.id, request.body.partNumbers);
       return { parts: linksFor(request, links), expiresAt: expiresAt.toISOString() };
     },
   );
@@ -262,6 +265,7 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
         response: { 201: assetDocument },
       },
       config: {
+        action: 'asset.upload',
         success: { status: 201, description: 'The asset', headers: locationHeader },
         problems: [
           'not-found',
@@ -279,7 +283,7 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
     async (request, reply) => {
       const { caller, params } = request;
       const commit = answering(request);
-      const asset = await direct.complete(actorOf(request), caller.id, params.id, (transaction, settled) =>
+      const asset = await direct.complete(actorOf(request), caller, params.id, (transaction, settled) =>
         commit(transaction, uploadAnswer(settled)),
       );
       return sendAnswer(reply, uploadAnswer(asset));

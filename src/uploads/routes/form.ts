@@ -2,8 +2,8 @@
 import multipart from '@fastify/multipart';
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
+import { actorOf } from '../../access/caller.ts';
 import { type AssetDocument, assetDocument } from '../../assets/asset.ts';
-import { actorOf } from '../../http/authentication.ts';
 import { wantBody } from '../../http/body-guard.ts';
 import { asProblem } from '../../http/error-handler.ts';
 import type { App } from '../../http/openapi.ts';
@@ -14,7 +14,6 @@ import { baseName } from '../../validation/file-name.ts';
 import { policyNamed } from '../../validation/file-validation.ts';
 import { meteredBody, type UploadContext } from '../context.ts';
 import { boundaryOf, type FormFile, FormReader, refuseLargeForm } from '../form-reader.ts';
-import type { Arrival } from '../intake.ts';
 import type { FileDescription } from '../new-upload.ts';
 import { bodyOf, locationHeader } from './raw.ts';
 import {
@@ -25,6 +24,7 @@ import {
   description,
   type HeldAnswer,
   holdOnce,
+  type PlacelessArrival,
   receiveOnce,
   requestSignal,
   reserveKey,
@@ -90,6 +90,7 @@ export async function formUploadRoutes(app: App, options: UploadRouteOptions): P
         response: { 201: assetDocument },
       },
       config: {
+        action: 'asset.upload',
         streamsBody: true,
         idempotent: 'content',
         requestBody: { required: true, content: { 'multipart/form-data': { schema: uploadForm } } },
@@ -136,6 +137,7 @@ export async function formUploadRoutes(app: App, options: UploadRouteOptions): P
         response: { 200: batchOutcome },
       },
       config: {
+        action: 'asset.upload',
         streamsBody: true,
         idempotent: 'content',
         requestBody: { required: true, content: { 'multipart/form-data': { schema: batchForm } } },
@@ -211,7 +213,7 @@ interface FileOutcome {
 async function outcomeOfBytes(
   options: UploadRouteOptions,
   request: FastifyRequest,
-  arriving: Arrival,
+  arriving: PlacelessArrival,
   index: number,
 ): Promise<FileOutcome> {
   const name = arriving.fileName;
@@ -287,7 +289,7 @@ function arrival(
   { fileName, contentType }: FormFile,
   source: AsyncIterable<Buffer>,
   signal: AbortSignal,
-): Arrival {
+): PlacelessArrival {
   const atMost = contentLength(request);
   // RFC 7578 gives a part without a Content-Type this one, so it says nothing.
   const declaredType = contentType === 'text/plain' ? undefined : contentType;
@@ -296,7 +298,7 @@ function arrival(
     ...(declaredType !== undefined && { declaredType }),
     ...(atMost !== undefined && { atMost }),
     actor: actorOf(request),
-    ownerId: request.caller.id,
+    caller: request.caller,
     fileName: baseName(fileName),
     source,
     signal,

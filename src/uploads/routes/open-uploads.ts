@@ -1,6 +1,6 @@
 /** Uploads that are not finished, of all kinds: which there are, and how they are ended. */
 import { z } from 'zod';
-import { actorOf } from '../../http/authentication.ts';
+import { actorOf } from '../../access/caller.ts';
 import type { App } from '../../http/openapi.ts';
 import { decodeCursor, encodeCursor } from '../../http/paging.ts';
 import { assetId, bytesCount, projectId, timestamp } from '../../http/schema-types.ts';
@@ -73,6 +73,7 @@ export function openUploadRoutes(app: App, uploads: OpenUploads): void {
         response: { 200: page },
       },
       config: {
+        action: 'asset.upload',
         success: {
           status: 200,
           description: 'A page of uploads',
@@ -85,7 +86,7 @@ export function openUploadRoutes(app: App, uploads: OpenUploads): void {
     async (request, reply) => {
       const { cursor, limit } = request.query;
       const after = cursor === undefined ? undefined : decodeCursor(ORDER, cursor);
-      const rows = await uploads.list(request.caller.id, { limit: limit + 1, ...(after && { after }) });
+      const rows = await uploads.list(request.caller, { limit: limit + 1, ...(after && { after }) });
       const shown = rows.slice(0, limit);
       const last = shown.at(-1);
       const nextCursor =
@@ -112,10 +113,14 @@ export function openUploadRoutes(app: App, uploads: OpenUploads): void {
         description: 'Of any kind, as `listUploads` tells them.',
         params: z.object({ id: assetId }),
       },
-      config: { success: { status: 204, description: 'Cancelled' }, problems: ['not-found', 'wrong-state'] },
+      config: {
+        action: 'asset.upload',
+        success: { status: 204, description: 'Cancelled' },
+        problems: ['not-found', 'wrong-state'],
+      },
     },
     async (request, reply) => {
-      await uploads.cancel(actorOf(request), request.caller.id, request.params.id);
+      await uploads.cancel(actorOf(request), request.caller, request.params.id);
       return reply.code(204).send() as never;
     },
   );

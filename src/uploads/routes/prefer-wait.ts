@@ -3,7 +3,9 @@
  * until it is ready, or rejected, up to that long. What is waited for happens whether anybody waits or not; so where many
  * wait already, the answer comes at once, which the client sees by the state.
  */
+
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Caller } from '../../access/caller.ts';
 import { type Asset, recordTag, toDocument } from '../../assets/asset.ts';
 import { AssetsRepository } from '../../assets/repository.ts';
 import type { Core } from '../../core.ts';
@@ -39,7 +41,7 @@ export function honourPreferWait(scope: App, core: Pick<Core, 'database' | 'outb
     waiting.set(callerId, ofCaller + 1);
     total += 1;
     try {
-      return await waitFor(assets, callerId, ids, seconds, () => reply.raw.destroyed || core.stopping.aborted);
+      return await waitFor(assets, request.caller, ids, seconds, () => reply.raw.destroyed || core.stopping.aborted);
     } finally {
       total -= 1;
       const left = (waiting.get(callerId) ?? 1) - 1;
@@ -112,7 +114,7 @@ function withRecords(payload: unknown, found: ReadonlyMap<string, Asset>): unkno
 /** @returns the records as they are when none is `processing` any more, or the time is over */
 async function waitFor(
   assets: AssetsRepository,
-  ownerId: string,
+  caller: Caller,
   ids: string[],
   seconds: number,
   isOver: () => boolean,
@@ -122,7 +124,7 @@ async function waitFor(
   for (let pause = FIRST_PAUSE; ; pause = Math.min(LONGEST_PAUSE, pause * 1.5)) {
     for (const id of ids) {
       if (found.has(id) && found.get(id)?.state !== 'processing') continue;
-      const asset = await assets.find(ownerId, id);
+      const asset = await assets.find(caller, id);
       if (asset) found.set(id, asset);
     }
     const left = until - performance.now();

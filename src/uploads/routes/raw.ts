@@ -1,9 +1,9 @@
 /** Raw uploads: the body is the file. `curl -T photo.jpg http://localhost:3000/v1/assets/raw/` */
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
+import { actorOf } from '../../access/caller.ts';
 import { assetDocument } from '../../assets/asset.ts';
 import { entityTagHeader } from '../../assets/routes.ts';
-import { actorOf } from '../../http/authentication.ts';
 import { wantBody } from '../../http/body-guard.ts';
 import { parseDigest } from '../../http/digest-fields.ts';
 import type { App } from '../../http/openapi.ts';
@@ -57,6 +57,7 @@ export function rawUploadRoute(app: App, options: UploadRouteOptions): void {
         response: { 201: assetDocument },
       },
       config: {
+        action: 'asset.upload',
         streamsBody: true,
         idempotent: 'content',
         requestBody: { required: true, content: { 'application/octet-stream': { schema: binary } } },
@@ -91,7 +92,7 @@ export function rawUploadRoute(app: App, options: UploadRouteOptions): void {
           ...(size !== undefined && { size }),
           ...(declaredType !== undefined && { declaredType }),
           actor: actorOf(request),
-          ownerId: caller.id,
+          caller,
           fileName: params.fileName,
           source: bodyOf(request.raw, () => wantBody(request)),
           signal,

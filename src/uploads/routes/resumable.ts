@@ -4,8 +4,8 @@
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
+import { actorOf } from '../../access/caller.ts';
 import { recordTag } from '../../assets/asset.ts';
-import { actorOf } from '../../http/authentication.ts';
 import { wantBody } from '../../http/body-guard.ts';
 import { asProblem } from '../../http/error-handler.ts';
 import type { App } from '../../http/openapi.ts';
@@ -129,6 +129,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
           '`Upload-Metadata` carries `filename`, and if you like `filetype`, `assetType`, `projectId` and `metadata` (JSON). The body may hold the first bytes.',
       },
       config: {
+        action: 'asset.upload',
         streamsBody: true,
         requestHeaders: creationHeaders,
         requestBody: chunk,
@@ -167,6 +168,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
         params: byId,
       },
       config: {
+        action: 'asset.upload',
         rateLimit: false,
         requestHeaders: protocolHeaders,
         success: {
@@ -192,6 +194,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
         params: byId,
       },
       config: {
+        action: 'asset.upload',
         streamsBody: true,
         // Its offset says whether the bytes came already.
         idempotent: false,
@@ -222,6 +225,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
         params: byId,
       },
       config: {
+        action: 'asset.upload',
         requestHeaders: protocolHeaders,
         success: { status: 204, description: 'Ended' },
         problems: ['not-found', 'wrong-state', 'tus-version'],
@@ -233,7 +237,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
   // tus 1.0, X-HTTP-Method-Override: for clients that cannot send PATCH, such as those of Java.
   app.post(
     '/:id',
-    { schema: { params: byId }, config: { streamsBody: true, rateLimit: false } },
+    { schema: { params: byId }, config: { action: 'asset.upload', streamsBody: true, rateLimit: false } },
     async (request, reply) => {
       const { id } = request.params;
       const method = methodOf(request);
@@ -256,13 +260,14 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
     const described = readUploadMetadata(String(request.headers['upload-metadata'] ?? ''));
     const { headers } = await uploadLimit.count(caller.id);
     reply.headers(headers);
-    const file = { actor: actorOf(request), ownerId: caller.id, ...described };
+    const place = await options.context.places.of(caller, described.projectId);
+    const file = { actor: actorOf(request), caller, place, ...described };
     return resumable.create({ ...file, ...(size !== undefined && { size }) });
   }
 
   async function find(request: FastifyRequest, reply: FastifyReply, id: string): Promise<never> {
     await shortRequests.admit(request.caller.id, requestSignal(reply, options.stopping));
-    const progress = await resumable.find(request.caller.id, id);
+    const progress = await resumable.find(request.caller, id);
     const { uploadMetadata } = progress;
     reply.code(200).header('cache-control', 'no-store');
     if (uploadMetadata) reply.header('upload-metadata', uploadMetadata);
@@ -284,7 +289,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
   }
 
   async function terminate(request: FastifyRequest, reply: FastifyReply, id: string): Promise<never> {
-    await resumable.terminate(actorOf(request), request.caller.id, id);
+    await resumable.terminate(actorOf(request), request.caller, id);
     return reply.code(204).send() as never;
   }
 
@@ -292,7 +297,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
     const size = methodOf(request) === 'PATCH' ? lengthOf(request, 'upload-length') : undefined;
     const checksum = checksumOf(request);
     const length = lengthOfBody(request);
-    return resumable.append(request.caller.id, id, {
+    return resumable.append(request.caller, id, {
       actor: actorOf(request),
       offset,
       ...(length !== undefined && { length }),

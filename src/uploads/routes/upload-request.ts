@@ -3,8 +3,8 @@ import { createHash } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
+import { actorOf } from '../../access/caller.ts';
 import { type Asset, recordTag, toDocument } from '../../assets/asset.ts';
-import { actorOf } from '../../http/authentication.ts';
 import { asProblem } from '../../http/error-handler.ts';
 import { assetType, binaryDigest, metadata, projectId } from '../../http/schema-types.ts';
 import type { UploadLimit } from '../../http/upload-limit.ts';
@@ -36,11 +36,16 @@ export interface UploadRouteOptions {
   stopping: AbortSignal;
 }
 
+/** A file of which it is not known yet whether it may go where its client wants it. */
+export type PlacelessArrival = Omit<Arrival, 'place'>;
+
 /** Everything a file may be refused for. */
 export const uploadProblems: ProblemType[] = [
   'invalid-name',
   'incomplete-body',
   'quota-exceeded',
+  'forbidden',
+  'not-found',
   'request-timeout',
   'too-large',
   'unsupported-media-type',
@@ -117,12 +122,13 @@ export function uploadAnswer(asset: Asset): Answer & { body: ReturnType<typeof t
 export async function receiveOnce(
   options: UploadRouteOptions,
   request: FastifyRequest,
-  arrival: Arrival,
+  arrival: PlacelessArrival,
 ): Promise<Answer> {
-  const { intake, uploadLimit } = options;
+  const { context, intake, uploadLimit } = options;
   const take = async (inTransaction?: NonNullable<Arrival['inTransaction']>): Promise<Answer> => {
     const { headers } = await uploadLimit.count(request.caller.id);
-    const asset = await recorded(intake.receive({ ...arrival, ...(inTransaction && { inTransaction }) }));
+    const place = await context.places.of(arrival.caller, arrival.projectId);
+    const asset = await recorded(intake.receive({ ...arrival, place, ...(inTransaction && { inTransaction }) }));
     const answer = uploadAnswer(asset);
     return { ...answer, headers: { ...headers, ...answer.headers } };
   };
@@ -158,7 +164,7 @@ export interface HeldAnswer {
 export async function holdOnce(
   options: UploadRouteOptions,
   request: FastifyRequest,
-  arrival: Arrival,
+  arrival: PlacelessArrival,
   index: number,
 ): Promise<HeldAnswer> {
   const claim = await claimUpload(options, request, arrival, index);
@@ -179,7 +185,8 @@ export async function holdOnce(
   try {
     const { headers } = await options.uploadLimit.count(request.caller.id);
     const inTransaction = claim && answering(claim);
-    const held = await recorded(options.intake.hold({ ...arrival, ...(inTransaction && { inTransaction }) }));
+    const place = await options.context.places.of(arrival.caller, arrival.projectId);
+    const held = await recorded(options.intake.hold({ ...arrival, place, ...(inTransaction && { inTransaction }) }));
     return {
       answer: async (description) => {
         try {
@@ -207,7 +214,7 @@ export async function holdOnce(
 async function claimUpload(
   { context, idempotency }: UploadRouteOptions,
   request: FastifyRequest,
-  { fileName, projectId, assetType, metadata, declaredType, sha256, size }: Arrival,
+  { fileName, projectId, assetType, metadata, declaredType, sha256, size }: PlacelessArrival,
   index?: number,
 ): Promise<Claim | Replay | undefined> {
   const header = idempotencyKey(request.headers['idempotency-key']);
@@ -237,7 +244,7 @@ async function fateOf(uploads: UploadsRepository, id: string): Promise<Fate> {
 }
 
 /** A request is the same only if its file is. The body is read to its end, so that any client gets to its answer. */
-async function requireSameBytes({ source }: Arrival, { body }: Answer): Promise<void> {
+async function requireSameBytes({ source }: Pick<Arrival, 'source'>, { body }: Answer): Promise<void> {
   const hash = createHash('sha256');
   for await (const chunk of source) hash.update(chunk);
   const sent = sentDigestOf(body);

@@ -1,0 +1,85 @@
+/**
+ * Who may do what, as one table: the least role for each action, and the scope that a token or key needs for it. What
+ * decides (`may`), what statements select by (`roleIn`), and docs/access.md are all made of it.
+ */
+
+/**
+ * From the least to the greatest; each may do what those before it may. `viewer`, `editor` and `manager` are roles in a
+ * project. `owner` is who uploaded an asset that belongs to no project, or to one that shows each member only his own.
+ * `admin` acts on any asset, for a reason that he names.
+ */
+export const roles = ['viewer', 'editor', 'manager', 'owner', 'admin'] as const;
+export type Role = (typeof roles)[number];
+
+/** Those that a member of a project may have. */
+export const memberRoles = ['viewer', 'editor', 'manager'] as const;
+export type MemberRole = (typeof memberRoles)[number];
+
+/** What a credential may be used for. A token that names none of them has `userScopes`. */
+export const scopes = [
+  'assets:read',
+  'assets:write',
+  'assets:delete',
+  'projects',
+  'shares',
+  'keys',
+  'audit',
+  'act-for',
+  'admin',
+] as const;
+export type Scope = (typeof scopes)[number];
+
+/** What every user has: all but speaking for others and administration. */
+export const userScopes: readonly Scope[] = [
+  'assets:read',
+  'assets:write',
+  'assets:delete',
+  'projects',
+  'shares',
+  'keys',
+];
+
+interface Rule {
+  /** Of the asset, or of the project. */
+  least: Role;
+  scope: Scope;
+  /** For docs/access.md. */
+  means: string;
+}
+
+export const rules = {
+  'asset.read': { least: 'viewer', scope: 'assets:read', means: 'See it in lists, read its record and its history' },
+  'asset.download': {
+    least: 'viewer',
+    scope: 'assets:read',
+    means: 'Get its bytes, links, derivatives, variants and QR codes',
+  },
+  'asset.upload': { least: 'editor', scope: 'assets:write', means: 'Upload into the project, or move assets there' },
+  'asset.write': {
+    least: 'editor',
+    scope: 'assets:write',
+    means: 'Rename, move, describe, trash, restore; ask for transcodes',
+  },
+  'asset.delete': { least: 'manager', scope: 'assets:delete', means: 'Delete it for good' },
+  'account.read': { least: 'owner', scope: 'assets:read', means: 'Read your own quota and statistics' },
+  'project.read': { least: 'viewer', scope: 'projects', means: 'Read the project, its members and its quota' },
+  'project.leave': { least: 'viewer', scope: 'projects', means: 'Leave it' },
+  'project.manage': { least: 'manager', scope: 'projects', means: 'Change its settings and its members, delete it' },
+  'project.audit': { least: 'manager', scope: 'projects', means: 'Read what happened in it' },
+} as const satisfies Record<string, Rule>;
+export type Action = keyof typeof rules;
+export const actions = Object.keys(rules) as Action[];
+
+/** Place in the order of roles, from 1: so Postgres compares them too. */
+export function rankOf(role: Role): number {
+  return roles.indexOf(role) + 1;
+}
+
+/** @returns undefined for no role */
+export function roleAt(rank: number | null): Role | undefined {
+  return rank === null ? undefined : roles[rank - 1];
+}
+
+export function allows(role: Role, action: Action): boolean {
+  return rankOf(role) >= rankOf(rules[action].least);
+}

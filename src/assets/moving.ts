@@ -1,0 +1,43 @@
+/** The charge of an asset that is moved between projects goes to whoever pays for it there, or the move is refused. */
+import { and, isNull } from 'drizzle-orm';
+import type { AccessParameter } from '../access/conditions.ts';
+import type { Executor } from '../database/client.ts';
+import { build, compile, type Parameter, type Values } from '../database/statements.ts';
+import { assets, isVisible } from '../database/tables/assets.ts';
+import { Problem } from '../problems.ts';
+import type { Place } from '../projects/places.ts';
+import { chargedAccount, ownerAccount, projectAccount } from '../quotas/accounts.ts';
+import { moveCharge } from '../quotas/moving.ts';
+import { hasVersion, isOne } from './conditions.ts';
+
+const lockMoved = compile('lock-moved-asset', (p: Parameter<'id' | 'version' | AccessParameter>) =>
+  build
+    .select({ ownerId: assets.ownerId, account: chargedAccount.as('charged'), size: assets.size })
+    .from(assets)
+    .where(and(isOne(p, 'asset.write'), isVisible, isNull(assets.trashedAt), hasVersion(p)))
+    .for('update'),
+);
+
+/**
+ * Moves the charge of an asset, in the transaction of its move. The asset stays locked until the end of that.
+ * @param values `to`: where it is moved; outside projects its owner pays, whoever moves it there
+ * @returns what to write on the asset: null where its owner pays
+ * @throws Problem quota-exceeded
+ */
+export async function chargeMove(
+  transaction: Executor,
+  values: Values<'id' | 'version' | AccessParameter> & { to: Place; defaultLimit: number },
+): Promise<string | null> {
+  const { rows } = await transaction.run(lockMoved, values);
+  const [moved] = rows;
+  if (!moved) return null;
+  const { to, defaultLimit } = values;
+  const isOfProject = to.projectId !== undefined && to.account === projectAccount(to.projectId);
+  const account = isOfProject ? to.account : ownerAccount(moved.ownerId);
+  const used = moved.size ?? 0;
+  if (!(await moveCharge(transaction, { from: moved.account, to: account, used, reserved: 0, files: 1, defaultLimit })))
+    throw new Problem('quota-exceeded', {
+      detail: `There is no room for ${used} bytes where you move the asset. Delete assets there for good, or ask for a larger quota.`,
+    });
+  return account === moved.ownerId ? null : account;
+}

@@ -1,0 +1,35 @@
+import { sql } from 'drizzle-orm';
+import { boolean, check, index, integer, jsonb, pgTable, primaryKey, text } from 'drizzle-orm/pg-core';
+import { moment } from './columns.ts';
+
+/** Assets that several people have together. */
+export const projects = pgTable('projects', {
+  id: text('id').primaryKey(),
+  name: text('name').notNull(),
+  metadata: jsonb('metadata').$type<Record<string, string>>().notNull().default({}),
+  /** Members see only what they have uploaded themselves; managers see all. */
+  separate: boolean('separate').notNull().default(false),
+  createdBy: text('created_by').notNull(),
+  /** Counts the changes of the record; the entity tag is made of it. */
+  version: integer('version').notNull().default(1),
+  createdAt: moment('created_at').notNull().defaultNow(),
+  updatedAt: moment('updated_at').notNull().defaultNow(),
+});
+
+/** Who belongs to a project, and as what. */
+export const projectMembers = pgTable(
+  'project_members',
+  {
+    projectId: text('project_id')
+      .notNull()
+      .references(() => projects.id, { onDelete: 'cascade' }),
+    subject: text('subject').notNull(),
+    role: text('role', { enum: ['viewer', 'editor', 'manager'] }).notNull(),
+    createdAt: moment('created_at').notNull().defaultNow(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.projectId, table.subject] }),
+    check('project_members_role', sql`role in ('viewer', 'editor', 'manager')`),
+    index('project_members_by_subject').using('btree', sql`subject`, sql`project_id`),
+  ],
+);

@@ -1,0 +1,14 @@
+/** What happens to projects, as the audit trail names it. */
+export const projectActions = [
+  'project.created',
+  'project.updated',
+  'project.deleted',
+  'project.member-set',
+  'project.member-removed',
+] as const;
+
+declare module '../database/audit.ts' {
+  interface AuditActions {
+    projects: (typeof projectActions)[number];
+  }
+}
