@@ -1,5 +1,5 @@
 /** The statements by which derivatives are claimed, finished and discarded; derivatives.ts says when each is run. */
-import { and, eq, inArray, lt, ne, or, sql } from 'drizzle-orm';
+import { and, eq, inArray, lt, ne, or, type Placeholder, type SQL, type SQLWrapper, sql } from 'drizzle-orm';
 import { build, compile, inSeconds, isAnyOf, now, type Parameter, typed } from '../database/statements.ts';
 import { assets, inState } from '../database/tables/assets.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
@@ -31,6 +31,42 @@ export const listOfAsset = compile('list-derivatives', (p: Parameter<'assetId'>)
     )
     .orderBy(derivatives.name),
 );
+/** A row that is claimed: every column in the order of the table, because drizzle-orm names them all. */
+function making<AssetId extends SQLWrapper>(claim: {
+  id: SQL;
+  assetId: AssetId;
+  kind: SQL;
+  name: SQL;
+  objectKey: SQL;
+  sourceKey: SQL;
+  options: SQL;
+  requestedBy: SQL;
+  lease: Placeholder;
+}) {
+  return {
+    id: claim.id.as('id'),
+    assetId: claim.assetId,
+    kind: claim.kind.as('kind'),
+    name: claim.name.as('name'),
+    state: sql`'making'`.as('state'),
+    reason: sql`null`.as('reason'),
+    objectKey: claim.objectKey.as('object_key'),
+    sourceKey: claim.sourceKey.as('source_key'),
+    mediaType: sql`null`.as('media_type'),
+    size: sql`null::bigint`.as('size'),
+    sha256: sql`null::bytea`.as('sha256'),
+    width: sql`null::integer`.as('width'),
+    height: sql`null::integer`.as('height'),
+    options: claim.options.as('options'),
+    progress: sql`null::integer`.as('progress'),
+    requestedBy: claim.requestedBy.as('requested_by'),
+    leaseExpiresAt: inSeconds(claim.lease).as('lease_expires_at'),
+    askedAt: sql`${now}`.as('asked_at'),
+    createdAt: sql`${now}`.as('created_at'),
+    updatedAt: sql`${now}`.as('updated_at'),
+  };
+}
+
 export const insertMaking = compile(
   'insert-derivative',
   (
@@ -45,30 +81,53 @@ export const insertMaking = compile(
         .for('share'),
     );
     const row = build
-      .select({
-        id: typed(p('id'), derivatives.id).as('id'),
-        assetId: asset.id,
-        kind: typed(p('kind'), derivatives.kind).as('kind'),
-        name: typed(p('name'), derivatives.name).as('name'),
-        state: sql`'making'`.as('state'),
-        reason: sql`null`.as('reason'),
-        objectKey: typed(p('objectKey'), derivatives.objectKey).as('object_key'),
-        sourceKey: typed(p('sourceKey'), derivatives.sourceKey).as('source_key'),
-        mediaType: sql`null`.as('media_type'),
-        size: sql`null::bigint`.as('size'),
-        sha256: sql`null::bytea`.as('sha256'),
-        width: sql`null::integer`.as('width'),
-        height: sql`null::integer`.as('height'),
-        options: typed(p('options'), derivatives.options).as('options'),
-        progress: sql`null::integer`.as('progress'),
-        requestedBy: typed(p('requestedBy'), derivatives.requestedBy).as('requested_by'),
-        leaseExpiresAt: inSeconds(p('lease')).as('lease_expires_at'),
-        askedAt: sql`${now}`.as('asked_at'),
-        createdAt: sql`${now}`.as('created_at'),
-        updatedAt: sql`${now}`.as('updated_at'),
-      })
+      .select(
+        making({
+          id: typed(p('id'), derivatives.id),
+          assetId: asset.id,
+          kind: typed(p('kind'), derivatives.kind),
+          name: typed(p('name'), derivatives.name),
+          objectKey: typed(p('objectKey'), derivatives.objectKey),
+          sourceKey: typed(p('sourceKey'), derivatives.sourceKey),
+          options: typed(p('options'), derivatives.options),
+          requestedBy: typed(p('requestedBy'), derivatives.requestedBy),
+          lease: p('lease'),
+        }),
+      )
       .from(asset);
     return build.with(asset).insert(derivatives).select(row).returning();
+  },
+);
+/** Of a file that is no asset yet: names are free as long as it has no object but its own. */
+export const insertArriving = compile(
+  'insert-arriving-derivatives',
+  (p: Parameter<'assetId' | 'sourceKey' | 'claims' | 'lease'>) => {
+    // Locked, so that who ends the upload waits for these rows, and sees them.
+    const upload = build.$with('upload').as(
+      build
+        .select({ id: assets.id })
+        .from(assets)
+        .where(and(eq(assets.id, p('assetId')), inState('uploading'), eq(assets.objectKey, p('sourceKey'))))
+        .for('share'),
+    );
+    const claims = sql`jsonb_to_recordset(${p('claims')}::jsonb) as claim (id uuid, name text, "objectKey" text)`;
+    const rows = build
+      .select(
+        making({
+          id: sql`claim.id`,
+          assetId: upload.id,
+          kind: sql`'derivative'`,
+          name: sql`claim.name`,
+          objectKey: sql`claim."objectKey"`,
+          sourceKey: typed(p('sourceKey'), derivatives.sourceKey),
+          options: sql`null::jsonb`,
+          requestedBy: sql`'upload'`,
+          lease: p('lease'),
+        }),
+      )
+      .from(upload)
+      .innerJoin(claims, sql`true`);
+    return build.with(upload).insert(derivatives).select(rows).returning({ id: derivatives.id });
   },
 );
 export const finishMade = compile(

@@ -134,6 +134,25 @@ export class DerivativesRepository {
     }
   }
 
+  /**
+   * Claims names for a file whose object is whole and which is no asset yet; `settleUpload` finishes them.
+   * @returns none when the upload was ended
+   */
+  async claimArriving(
+    assetId: string,
+    sourceKey: string,
+    names: readonly string[],
+  ): Promise<{ id: string; name: string; objectKey: string }[]> {
+    const claims = names.map((name) => {
+      const id = uuidv7();
+      return { id, name, objectKey: keyBeside(sourceKey, id) };
+    });
+    const values = { assetId, sourceKey, claims: JSON.stringify(claims), lease: MAKING_LEASE };
+    const { rows } = await this.#handle.database.run(statements.insertArriving, values);
+    const claimed = new Set(rows.map(({ id }) => id));
+    return claims.filter(({ id }) => claimed.has(id));
+  }
+
   /** The object is stored. @returns undefined when the claim was lost: then the object is discarded already, or must be */
   async finish(
     id: string,

@@ -38,7 +38,7 @@ function withoutPixels(picture: Buffer): Uint8Array<ArrayBuffer> {
 for (const { store, skip } of storeKinds)
   describe(`derivatives on ${store}`, { skip }, () => {
     let service: TestService;
-    /** While set, nothing new can be stored. */
+    /** While set, no derivative can be stored, so that they are left to their job, which tries on. */
     let stuck = false;
     /** While set, what is to be stored waits for it. */
     let gate: Promise<void> | undefined;
@@ -48,6 +48,9 @@ for (const { store, skip } of storeKinds)
         new Proxy(inner, {
           get: (target, name) => {
             const value = Reflect.get(target, name);
+            if (name === 'put' && (stuck || gate))
+              return (...all: Parameters<ObjectStore['put']>) =>
+                all[0].endsWith('/original') ? target.put(...all) : Promise.reject(new ObjectStoreUnavailable('stuck'));
             if (name === 'putStream' && stuck) return () => Promise.reject(new ObjectStoreUnavailable('stuck'));
             if (name === 'putStream' && gate)
               return async (...all: Parameters<ObjectStore['putStream']>) => {
@@ -102,14 +105,28 @@ for (const { store, skip } of storeKinds)
       assert.deepEqual([quota.used, quota.fileCount], [bytes.length, 1]);
     });
 
-    test('a small picture has its facts in the answer to its upload, as soon as a process is free', async () => {
+    test('a small picture has all that is made of it in the answer to its upload, as soon as a process is free', async () => {
       const client = caller();
       const body = await waitUntil(async () => {
         const answer = await client.raw(await photo(640, 320), { name: 'photo.jpg' });
-        return answer.body.facts ? answer.body : undefined;
+        return answer.body.processing?.derive?.state === 'done' ? answer.body : undefined;
       });
-      assert.deepEqual([body?.facts?.width, body?.facts?.height, body?.state], [640, 320, 'ready']);
-      assert.equal(body?.processing?.facts?.state, 'done');
+      assert.ok(body);
+      assert.deepEqual([body.facts?.width, body.facts?.height, body.state], [640, 320, 'ready']);
+      assert.equal(body.processing?.facts?.state, 'done');
+      assert.equal(Buffer.from(body.thumbHash ?? '', 'base64').length > 10, true);
+      const made = await client.get(`/v1/assets/${body.id}/derivatives/thumbnail`);
+      assert.deepEqual([made.status, made.headers.get('content-type')], [200, 'image/webp']);
+      const [row] = await service.query('select state, lease_expires_at, size from derivatives where asset_id = $1', [
+        body.id,
+      ]);
+      assert.deepEqual(row, {
+        state: 'ready',
+        lease_expires_at: null,
+        size: made.headers.get('content-length'),
+      });
+      const jobs = await service.query("select from pgboss.job where data ->> 'assetId' = $1", [body.id]);
+      assert.deepEqual(jobs, []);
     });
 
     test('its bytes come with all that belongs to a download, and by a link', async () => {
@@ -181,7 +198,10 @@ for (const { store, skip } of storeKinds)
 
     test('a name may be changed under the entity tag of the upload, though a thumbnail has come since', async () => {
       const client = caller();
+      stuck = true;
       const { headers, body } = await client.raw(await photo(), { name: 'photo.jpg' });
+      assert.equal(body.processing?.derive?.state, 'waiting');
+      stuck = false;
       await waitUntil(() => isProcessed(client, body.id));
       const before = headers.get('etag') ?? '';
       const read = await client.get(`/v1/assets/${body.id}`, { 'if-none-match': before });
@@ -201,6 +221,8 @@ for (const { store, skip } of storeKinds)
       await waitUntil(
         async () => (await service.query('select from derivatives where asset_id = $1', [id])).length === 0,
       );
+      // Those of the tests before.
+      await waitUntil(async () => (await service.query("select from derivatives where state = 'discarded'")).length === 0);
       const { report } = await service.service.reconcile({});
       assert.deepEqual([report.unaccountedObjects, report.lostDerivatives, report.discardedDerivatives], [0, 0, 0]);
     });

@@ -13,6 +13,7 @@ import type {
   Previews,
   ReencodedPicture,
   Reencoding,
+  UnderstoodPicture,
   Variant,
 } from './tasks.ts';
 
@@ -39,9 +40,9 @@ export type PictureOptions = Pick<TaskOptions, 'signal' | 'callerId'>;
 
 /** All operations throw ToolError when the picture cannot be read, and PoolBusy when too many tasks wait. */
 export class Pictures {
-  readonly #pool: Pick<ChildPool, 'run' | 'tryRun'>;
+  readonly #pool: Pick<ChildPool, 'run'>;
 
-  constructor(pool: Pick<ChildPool, 'run' | 'tryRun'>) {
+  constructor(pool: Pick<ChildPool, 'run'>) {
     this.#pool = pool;
   }
 
@@ -54,21 +55,13 @@ export class Pictures {
     return this.#run({ kind: 'facts', source }, { seconds: LOOK, ...options });
   }
 
-  /**
-   * For whoever has somebody waiting.
-   * @param wait milliseconds until a process must have begun
-   * @returns undefined when none was free in time
-   */
-  async tryFacts(
+  /** For whoever has somebody waiting: what it is, and the previews unless they would take long. */
+  understand(
     source: PictureSource,
-    { wait, ...options }: PictureOptions & { wait: number; seconds?: number },
-  ): Promise<PictureFacts | undefined> {
-    const input: PictureTask = { kind: 'facts', source };
-    const tried = await this.#pool.tryRun<PictureFacts>(
-      { module: 'pictures', input },
-      { seconds: LOOK, wait, ...options },
-    );
-    return tried?.value;
+    sizes: readonly PreviewSize[],
+    options: PictureOptions = {},
+  ): Promise<UnderstoodPicture> {
+    return this.#run({ kind: 'understand', source, sizes }, { seconds: LOOK, ...options });
   }
 
   /** Previews of all sizes from one decoding, upright, of the first frame, and the placeholder. */

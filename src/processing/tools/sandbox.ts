@@ -38,6 +38,8 @@ export interface ToolRun {
   outputDirectory?: string;
   limits?: Partial<ToolLimits>;
   signal?: AbortSignal;
+  /** Callers take turns for places. */
+  callerId?: string;
 }
 
 export interface Sandbox {

@@ -14,8 +14,8 @@ import { baseName } from '../../validation/file-name.ts';
 import { policyNamed } from '../../validation/file-validation.ts';
 import { meteredBody, type UploadContext } from '../context.ts';
 import { boundaryOf, type FormFile, FormReader, refuseLargeForm } from '../form-reader.ts';
-import type { Arrival } from '../intake.ts';
 import type { FileDescription } from '../new-upload.ts';
+import type { Arrival } from '../single-upload.ts';
 import { bodyOf, locationHeader } from './raw.ts';
 import {
   audited,

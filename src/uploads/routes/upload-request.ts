@@ -23,9 +23,10 @@ import { infected } from '../../scanning/problems.ts';
 import { limitFor } from '../../validation/file-validation.ts';
 import { throughProcess, type UploadContext } from '../context.ts';
 import { recordRefusal } from '../ending.ts';
-import type { Arrival, Intake } from '../intake.ts';
+import type { Intake } from '../intake.ts';
 import type { FileDescription } from '../new-upload.ts';
 import type { UploadsRepository } from '../repository.ts';
+import type { Arrival } from '../single-upload.ts';
 
 export interface UploadRouteOptions {
   context: UploadContext;

@@ -1,6 +1,6 @@
 /** The process that reads pictures. */
 import { factsOf } from '../../pictures/decode.ts';
-import { previews, reencode, variant } from '../../pictures/encode.ts';
+import { previews, reencode, understand, variant } from '../../pictures/encode.ts';
 import type { PictureTask } from '../../pictures/tasks.ts';
 import { serve } from './serve.ts';
 
@@ -10,6 +10,8 @@ serve((task: PictureTask, directory) => {
       return factsOf(task.source);
     case 'previews':
       return previews(task.source, task.sizes);
+    case 'understand':
+      return understand(task.source, task.sizes);
     case 'variant':
       return variant(task.source, task.variant);
     case 'reencode':
