@@ -222,7 +222,9 @@ for (const { store, skip } of storeKinds)
         async () => (await service.query('select from derivatives where asset_id = $1', [id])).length === 0,
       );
       // Those of the tests before.
-      await waitUntil(async () => (await service.query("select from derivatives where state = 'discarded'")).length === 0);
+      await waitUntil(
+        async () => (await service.query("select from derivatives where state = 'discarded'")).length === 0,
+      );
       const { report } = await service.service.reconcile({});
       assert.deepEqual([report.unaccountedObjects, report.lostDerivatives, report.discardedDerivatives], [0, 0, 0]);
     });

@@ -69,6 +69,25 @@ describe('a bounded sandbox', () => {
     await last;
   });
 
+  test('gives a place to whoever has least of it', async () => {
+    const inner = new FakeSandbox();
+    const sandbox = new BoundedSandbox(inner, { size: 2 });
+    const run = (input: string, callerId: string) =>
+      sandbox.run({ program: 'ffmpeg', args: [], input, callerId }, nothing);
+    const runs = [run('1', 'alice'), run('2', 'alice'), run('3', 'alice'), run('4', 'bob')];
+    await turn();
+    inner.running[0]?.end();
+    await turn();
+    inner.running[1]?.end();
+    await turn();
+    assert.deepEqual(
+      inner.running.map(({ input }) => input),
+      ['1', '2', '4', '3'],
+    );
+    for (const index of [2, 3]) inner.running[index]?.end();
+    await Promise.all(runs);
+  });
+
   test('begins soon or not at all, for whoever has somebody waiting', async () => {
     const inner = new FakeSandbox();
     const sandbox = new BoundedSandbox(inner, { size: 1 });
