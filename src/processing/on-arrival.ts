@@ -19,7 +19,7 @@ import { ScratchFull } from './tools/scratch.ts';
 import { ToolError } from './tools/tool-error.ts';
 import { wantedDerivatives } from './wanted.ts';
 
-/** Milliseconds within which a tool must be free; somebody waits for the answer. */
+/** Milliseconds within which a tool must be free, and room for the file; somebody waits for the answer. */
 const SLOT_WAIT = 300;
 /**
  * Milliseconds that an answer waits for tools, a place included. ffprobe, pdfinfo and the thumbnail of a photo take a tenth of it on a machine that
@@ -64,12 +64,12 @@ export function lookOnArrival(core: Core): LookOnArrival | undefined {
     const { objectKey, bytes } = file;
     const signal = AbortSignal.any([file.signal, AbortSignal.timeout(LONGEST_WAIT)]);
     const onError = (error: unknown) => {
-      if (!isExpected(error)) core.onError('an arriving file could not be looked into', error);
+      if (!signal.aborted && !isExpected(error)) core.onError('an arriving file could not be looked into', error);
       return undefined;
     };
     try {
       const write = (path: string) => writeFile(path, bytes, { mode: 0o600 });
-      const copy = await tools.scratch.open(objectKey, write, bytes.length, { wait: 0 });
+      const copy = await tools.scratch.open(objectKey, write, bytes.length, { wait: SLOT_WAIT, signal });
       const work = workOn({ ...file, signal }, copy, tools);
       const wanted = file.policy && wantedDerivatives(core, file.policy, file.mediaType);
       const result = look(maker, wanted, work, tools).catch(onError);

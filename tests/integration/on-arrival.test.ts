@@ -17,6 +17,8 @@ import { startService, type TestService } from '../support/service.ts';
 import { waitUntil } from '../support/wait-until.ts';
 
 const env = { DERIVATIVES: 'true', REQUESTS_PER_MINUTE: '0', UPLOADS_PER_HOUR: '0' };
+/** Jobs are enqueued, and nobody does them. */
+const withoutWork = { ROLE: 'api', DATABASE_URL: 'postgres://unused/unused' };
 const bytesOf = (file: Buffer) => new Uint8Array(file);
 const caller = (service: TestService) => new Client(service.url, `user-${randomUUID()}`);
 
@@ -35,7 +37,7 @@ describe('a small file', () => {
           return typeof value === 'function' ? value.bind(target) : value;
         },
       });
-    service = await startService({ env: { ...env, ROLE: 'api' }, wrapStore });
+    service = await startService({ env: { ...env, ...withoutWork }, wrapStore });
   });
   after(() => service.close());
 
@@ -121,7 +123,7 @@ describe('a file that holds up a tool', () => {
       if (existsSync(`/usr/bin/${program}`)) symlinkSync(`/usr/bin/${program}`, join(folder, program));
     writeFileSync(join(folder, 'ffprobe'), `#!/bin/sh\nexec /bin/sh -c 'sleep 1000; : ${name}'\n`);
     chmodSync(join(folder, 'ffprobe'), 0o755);
-    service = await startService({ env: { ...env, ROLE: 'api', TOOLS_AT_ONCE: '1' } });
+    service = await startService({ env: { ...env, ...withoutWork, TOOLS_AT_ONCE: '1' } });
     process.env['PATH'] = folder;
   });
   after(async () => {
