@@ -135,22 +135,13 @@ export class DerivativesRepository {
   }
 
   /**
-   * Claims names for a file whose object is whole and which is no asset yet; `settleUpload` finishes them.
-   * @returns none when the upload was ended
+   * Claims names for a file whose object is whole and which is no asset yet; `settleUploadWithDerivatives` finishes them.
+   * @param claims as `newClaims` makes them
+   * @returns false when the upload was ended
    */
-  async claimArriving(
-    assetId: string,
-    sourceKey: string,
-    names: readonly string[],
-  ): Promise<{ id: string; name: string; objectKey: string }[]> {
-    const claims = names.map((name) => {
-      const id = uuidv7();
-      return { id, name, objectKey: keyBeside(sourceKey, id) };
-    });
+  async claimArriving(assetId: string, sourceKey: string, claims: readonly NewClaim[]): Promise<boolean> {
     const values = { assetId, sourceKey, claims: JSON.stringify(claims), lease: MAKING_LEASE };
-    const { rows } = await this.#handle.database.run(statements.insertArriving, values);
-    const claimed = new Set(rows.map(({ id }) => id));
-    return claims.filter(({ id }) => claimed.has(id));
+    return (await this.#handle.database.run(statements.insertArriving, values)).rows.length > 0;
   }
 
   /** The object is stored. @returns undefined when the claim was lost: then the object is discarded already, or must be */
@@ -237,6 +228,21 @@ export class DerivativesRepository {
       rows.map(({ id }) => ({ derivativeId: id })),
     );
   }
+}
+
+/** A row that is to be, under a key of its own. */
+export interface NewClaim {
+  id: string;
+  name: string;
+  objectKey: string;
+}
+
+/** @param sourceKey of the object beside which they lie */
+export function newClaims(sourceKey: string, names: Iterable<string>): NewClaim[] {
+  return Array.from(names, (name) => {
+    const id = uuidv7();
+    return { id, name, objectKey: keyBeside(sourceKey, id) };
+  });
 }
 
 export function isReady(derivative: Derivative): derivative is ReadyDerivative {

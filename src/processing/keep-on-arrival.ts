@@ -5,7 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { Core } from '../core.ts';
-import type { DerivativesRepository, MadeObject } from './derivatives.ts';
+import { type DerivativesRepository, type MadeObject, newClaims } from './derivatives.ts';
 import type { FoundOnArrival } from './on-arrival.ts';
 
 /** Milliseconds until an answer does not wait any longer for the store to take them; the job tries on. */
@@ -31,12 +31,10 @@ export async function storeOnArrival(
   made: NonNullable<FoundOnArrival['made']>,
 ): Promise<StoredDerivative[] | undefined> {
   if (made.size === 0) return [];
-  let claimed: string[] = [];
+  const claims = newClaims(sourceKey, made.keys());
   try {
-    const claims = await derivatives.claimArriving(assetId, sourceKey, [...made.keys()]);
-    claimed = claims.map(({ id }) => id);
-    // The upload was ended by somebody else.
-    if (claims.length === 0) return undefined;
+    // The upload may have been ended by somebody else.
+    if (!(await derivatives.claimArriving(assetId, sourceKey, claims))) return undefined;
     const signal = AbortSignal.timeout(STORE_WAIT);
     return await Promise.all(
       claims.map(async ({ id, name, objectKey }) => {
@@ -52,7 +50,8 @@ export async function storeOnArrival(
     );
   } catch (error) {
     onError('the derivatives of an arriving file are left to their job', error);
-    await derivatives.discard(claimed).catch(() => {});
+    // Also where nobody knows whether the claim was made.
+    await derivatives.discard(claims.map(({ id }) => id)).catch(() => {});
     return undefined;
   }
 }

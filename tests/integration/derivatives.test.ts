@@ -211,6 +211,24 @@ for (const { store, skip } of storeKinds)
       assert.equal((await client.send('PATCH', `/v1/assets/${body.id}`, change, { 'if-match': before })).status, 412);
     });
 
+    test('whose name somebody holds who may be dead is made when his time is over', async () => {
+      const client = caller();
+      const { id } = await stored(client, await photo());
+      await service.query(
+        `with held as (update derivatives set state = 'making', requested_by = 'upload', lease_expires_at = now() + interval '1 hour' where asset_id = $1),
+           waiting as (update assets set processing = jsonb_set(processing, '{derive}', '{"state": "waiting"}') where id = $1)
+         insert into pgboss.job (name, data) values ('derive', jsonb_build_object('assetId', $1::text))`,
+        [id],
+      );
+      const step = async () => (await client.get(`/v1/assets/${id}`)).body.processing?.derive;
+      await waitUntil(async () => (await step())?.reason === 'busy');
+      assert.equal((await step())?.state, 'waiting');
+      await service.query('update derivatives set lease_expires_at = now() where asset_id = $1', [id]);
+      await service.query("update pgboss.job set start_after = now() where name = 'derive'");
+      await waitUntil(async () => (await step())?.state === 'done');
+      assert.equal((await client.get(`/v1/assets/${id}/derivatives/thumbnail`)).status, 200);
+    });
+
     test('goes with its asset, and the reconciler finds nothing', async () => {
       const client = caller();
       const { id } = await stored(client, await photo());
