@@ -84,8 +84,10 @@ describe('killed at any moment', { skip: s3Skip() }, () => {
     );
     const last = await launch({ ...rig.environment, ...working });
     for (const id of ids) {
-      await waitUntil(async () => (await client.get(`/v1/assets/${id}/derivatives/thumbnail`)).status === 200);
+      const step = async () => (await client.get(`/v1/assets/${id}`)).body.processing?.derive?.state;
+      await waitUntil(async () => (await step()) === 'done');
       const { body } = await client.get(`/v1/assets/${id}`);
+      assert.equal((await client.get(`/v1/assets/${id}/derivatives/thumbnail`)).status, 200);
       assert.ok(body.facts?.width !== undefined && body.thumbHash !== undefined, JSON.stringify(body));
     }
     await waitUntil(
