@@ -51,10 +51,10 @@ export async function previews(source: PictureSource, sizes: readonly PreviewSiz
 }
 
 /**
- * Megapixels of which previews take less than half a second of a processor, by format; JPEG is decoded at an eighth of its size. HEIC,
- * and AVIF of several tiles, are never quick.
+ * Megapixels of which previews take less than half a second of a processor, by format and at worst: a progressive JPEG, which
+ * is decoded as a whole, and WebP without loss. HEIC and AVIF are never quick.
  */
-const QUICK: Partial<Record<PictureFacts['format'], number>> = { jpeg: 64, png: 16, webp: 16, gif: 16 };
+const QUICK: Partial<Record<PictureFacts['format'], number>> = { jpeg: 32, png: 16, webp: 16, gif: 16 };
 
 export async function understand(source: PictureSource, sizes: readonly PreviewSize[]): Promise<UnderstoodPicture> {
   const facts = await factsOf(source);
