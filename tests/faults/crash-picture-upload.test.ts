@@ -101,6 +101,17 @@ describe('a picture whose thumbnail is made before the answer', { skip: s3Skip()
     return service;
   }
 
+  async function withoutRow(): Promise<string[]> {
+    const { query, store } = rig.survivor;
+    const rows = await query<{ key: string }>(
+      'select object_key as key from assets union select object_key from derivatives',
+    );
+    const named = new Set(rows.map(({ key }) => key));
+    const keys: string[] = [];
+    for await (const page of store.list('', {})) keys.push(...page.map(({ key }) => key));
+    return keys.filter((key) => !named.has(key));
+  }
+
   function next(): Scenario {
     const scenario = rig.scenario('an upload by one request')();
     left.push({ scenario, prepared: undefined });
@@ -123,6 +134,7 @@ describe('a picture whose thumbnail is made before the answer', { skip: s3Skip()
           .catch((error: unknown) => error);
         await kill(rig, service);
         assert.ok(struck, `the service was never killed: ${outcome ?? 'done'}`);
+        assert.deepEqual(await withoutRow(), [], 'an object is in the store that no row names');
       });
   });
 

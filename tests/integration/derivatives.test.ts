@@ -129,6 +129,30 @@ for (const { store, skip } of storeKinds)
       assert.deepEqual(jobs, []);
     });
 
+    test('a picture that comes in other ways has its facts and its thumbnail by one job', async () => {
+      const client = caller();
+      const bytes = await photo(640, 320);
+      const headers = {
+        'tus-resumable': '1.0.0',
+        'upload-length': String(bytes.length),
+        'upload-metadata': `filename ${Buffer.from('photo.jpg').toString('base64')}`,
+        'content-type': 'application/offset+octet-stream',
+      };
+      const created = await client.request('POST', '/v1/resumable', { headers, body: bytes });
+      assert.equal(created.status, 201, JSON.stringify(created.body));
+      const id = created.headers.get('location')?.split('/').at(-1) ?? '';
+      const asset = await waitUntil(async () => {
+        const { body } = await client.get(`/v1/assets/${id}`);
+        return body.processing?.derive?.state === 'done' && body;
+      });
+      assert.ok(asset);
+      assert.deepEqual([asset.facts?.width, asset.processing?.facts?.state], [640, 'done']);
+      assert.equal(Buffer.from(asset.thumbHash ?? '', 'base64').length > 10, true);
+      assert.equal((await client.get(`/v1/assets/${id}/derivatives/thumbnail`)).status, 200);
+      const jobs = await service.query("select name from pgboss.job where data ->> 'assetId' = $1", [id]);
+      assert.deepEqual(jobs, [{ name: 'facts' }]);
+    });
+
     test('its bytes come with all that belongs to a download, and by a link', async () => {
       const client = caller();
       const { id } = await stored(client, await photo());

@@ -144,5 +144,9 @@ describe('a file that holds up a tool', () => {
       assert.deepEqual(jobs, [{ name: 'facts' }]);
     }
     await waitUntil(() => processesNamed(name).length === 0);
+    // It was not the tool's own limit, which is longer than anybody should wait for an answer.
+    const metrics = await (await fetch(`${service.url}/metrics`)).text();
+    assert.match(metrics, /stowage_processing_step_seconds/);
+    assert.doesNotMatch(metrics, /stowage_tools_killed_total\{/);
   });
 });
