@@ -111,21 +111,21 @@ export class JobQueue implements Outbox {
     transaction: Executor,
     { name }: JobReference<Data>,
     data: Data,
-    { startAfter = 0 }: SendOptions = {},
+    { startAfter = 0, priority = 0 }: SendOptions = {},
   ): Promise<void> {
-    await this.#boss.send(name, data, { db: transaction, ...(startAfter > 0 && { startAfter }) });
+    await this.#boss.send(name, data, { db: transaction, priority, ...(startAfter > 0 && { startAfter }) });
   }
 
   async sendAll<Data extends object>(
     transaction: Executor,
     { name }: JobReference<Data>,
     data: Data[],
-    { startAfter = 0 }: SendOptions = {},
+    { startAfter = 0, priority = 0 }: SendOptions = {},
   ): Promise<void> {
     if (data.length === 0) return;
     await this.#boss.insert(
       name,
-      data.map((each) => ({ data: each, ...(startAfter > 0 && { startAfter }) })),
+      data.map((each) => ({ data: each, priority, ...(startAfter > 0 && { startAfter }) })),
       { db: transaction },
     );
   }

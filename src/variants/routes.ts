@@ -245,7 +245,7 @@ export class VariantRoutes {
         }),
         headers: conditionalHeaders,
       },
-      config: { public: true, success, problems },
+      config: { public: true, success, problems: [...problems, 'too-many-requests'] },
       handler: async (request, reply) => {
         const { accepted } = await this.#keys.ring();
         const address = readAddress(accepted, request.raw.url ?? '', Math.floor(Date.now() / 1000));

@@ -25,7 +25,7 @@ export const documentMakerWithin = (seconds: number): Maker => ({
     const sandbox = await tools.sandbox;
     const facts = sandbox.has('pdfinfo')
       ? await popplerFacts(sandbox, file.path, { seconds, signal })
-      : await ask<PdfFacts>(work, { kind: 'facts', path: file.path }, seconds);
+      : await ask<PdfFacts>(work, { kind: 'facts' }, seconds);
     return { facts: rounded(facts) };
   },
 
@@ -52,7 +52,7 @@ async function drawPage(work: MakerWork, side: number, seconds: number): Promise
   const { tools, file, signal } = work;
   const sandbox = await tools.sandbox;
   if (!sandbox.has('pdftoppm')) {
-    const page = await ask<PagePicture>(work, { kind: 'page', path: file.path, side }, seconds);
+    const page = await ask<PagePicture>(work, { kind: 'page', side }, seconds);
     return { ...page, channels: 4 };
   }
   const path = await popplerPage(sandbox, file, side, { seconds, signal });
@@ -62,8 +62,8 @@ async function drawPage(work: MakerWork, side: number, seconds: number): Promise
   return path;
 }
 
-function ask<T>({ tools, asset, signal }: MakerWork, input: PdfTask, seconds: number): Promise<T> {
-  return tools.pool.run<T>({ module: 'pdf', input }, { seconds, signal, callerId: asset.ownerId });
+function ask<T>({ tools, asset, file, signal }: MakerWork, input: PdfTask, seconds: number): Promise<T> {
+  return tools.pool.run<T>({ module: 'pdf', input, file: file.path }, { seconds, signal, callerId: asset.ownerId });
 }
 
 /** Points, of which hundredths are enough. */

@@ -3,7 +3,7 @@
  * (tools/child-pool.ts), because it reads bytes that nobody trusts; this is the service's side.
  */
 import { join } from 'node:path';
-import type { ChildPool, TaskOptions } from '../tools/child-pool.ts';
+import type { ChildPool, Task, TaskOptions } from '../tools/child-pool.ts';
 import type {
   EncodedPicture,
   PictureFacts,
@@ -86,12 +86,17 @@ export class Pictures {
     options: PictureOptions = {},
   ): Promise<Omit<ReencodedPicture, 'name'> & { path: string }> {
     const input: PictureTask = { kind: 'reencode', source, reencoding };
-    const task = { module: 'pictures', input, outputDirectory } as const;
+    const task = { ...taskOf(input), outputDirectory };
     const { name, ...picture } = await this.#pool.run<ReencodedPicture>(task, { seconds: ENCODE, ...options });
     return { ...picture, path: join(outputDirectory, name) };
   }
 
   #run<T>(input: PictureTask, options: TaskOptions): Promise<T> {
-    return this.#pool.run<T>({ module: 'pictures', input }, options);
+    return this.#pool.run<T>(taskOf(input), options);
   }
+}
+
+/** A process sees the file of its task and no other. */
+function taskOf(input: PictureTask): Task {
+  return { module: 'pictures', input, ...(typeof input.source === 'string' && { file: input.source }) };
 }

@@ -1,6 +1,6 @@
 /** What the service asks of the process that reads pictures, and what that answers. */
 
-/** Path of a file in the scratch directory, the bytes of a small one, or pixels that another tool made. */
+/** Path of a file, the bytes of a small one, or pixels that another tool made. */
 export type PictureSource = string | Uint8Array | Pixels;
 
 /** Rows from the top, without gaps; each pixel has red, green and blue, and alpha when there are four channels. */
