@@ -71,6 +71,14 @@ export const insertMaking = compile(
     return build.with(asset).insert(derivatives).select(row).returning();
   },
 );
+/**
+ * Who removes an asset lists the objects beside it first, and forgets the rows last. What is finished in between would be
+ * forgotten with its object in the store; what stays `making` is not.
+ */
+const isOfLivingAsset = inArray(
+  derivatives.assetId,
+  build.select({ id: assets.id }).from(assets).where(inState('processing', 'ready')),
+);
 export const finishMade = compile(
   'finish-derivative',
   (p: Parameter<'id' | 'mediaType' | 'size' | 'sha256' | 'width' | 'height'>) =>
@@ -87,7 +95,7 @@ export const finishMade = compile(
         leaseExpiresAt: null,
         updatedAt: now,
       })
-      .where(and(eq(derivatives.id, p('id')), eq(derivatives.state, 'making')))
+      .where(and(eq(derivatives.id, p('id')), eq(derivatives.state, 'making'), isOfLivingAsset))
       .returning(),
 );
 export const failMaking = compile('fail-derivative', (p: Parameter<'id' | 'reason'>) =>
