@@ -29,7 +29,32 @@ export class BoundedSandbox implements Sandbox {
 
   /** The time that a program may take counts from its start. */
   async run<T>(run: ToolRun, consume: (stdout: AsyncIterable<Buffer>) => Promise<T>): Promise<T> {
-    await this.#enter(run);
+    await this.#enter(run.program, run.signal);
+    return this.#runInPlace(run, consume);
+  }
+
+  /**
+   * Runs a program only if it starts soon, for whoever has somebody waiting.
+   * @param wait milliseconds until there must be a place
+   * @returns undefined when none was free in time
+   * @throws as `run` does
+   */
+  async tryRun<T>(
+    run: ToolRun,
+    consume: (stdout: AsyncIterable<Buffer>) => Promise<T>,
+    wait: number,
+  ): Promise<{ value: T } | undefined> {
+    const late = AbortSignal.timeout(wait);
+    try {
+      await this.#enter(run.program, run.signal ? AbortSignal.any([late, run.signal]) : late);
+    } catch (error) {
+      if (late.aborted && !run.signal?.aborted) return undefined;
+      throw error;
+    }
+    return { value: await this.#runInPlace(run, consume) };
+  }
+
+  async #runInPlace<T>(run: ToolRun, consume: (stdout: AsyncIterable<Buffer>) => Promise<T>): Promise<T> {
     try {
       return await this.#sandbox.run(run, consume);
     } catch (error) {
@@ -40,7 +65,7 @@ export class BoundedSandbox implements Sandbox {
     }
   }
 
-  async #enter({ program, signal }: ToolRun): Promise<void> {
+  async #enter(program: Program, signal: AbortSignal | undefined): Promise<void> {
     if (this.#running < this.#options.size) {
       this.#running += 1;
       return;
