@@ -5,6 +5,14 @@ import { assets, inState } from '../database/tables/assets.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
 
 const isCurrent = ne(derivatives.state, 'discarded');
+/**
+ * Who removes an asset lists the objects beside it first, and forgets the rows last. What is finished in between would be
+ * forgotten with its object in the store; what stays `making` is not.
+ */
+const isOfLivingAsset = inArray(
+  derivatives.assetId,
+  build.select({ id: assets.id }).from(assets).where(ne(assets.state, 'deleting')),
+);
 
 export const findNamed = compile('find-derivative', (p: Parameter<'assetId' | 'name'>) =>
   build
@@ -70,14 +78,6 @@ export const insertMaking = compile(
       .from(asset);
     return build.with(asset).insert(derivatives).select(row).returning();
   },
-);
-/**
- * Who removes an asset lists the objects beside it first, and forgets the rows last. What is finished in between would be
- * forgotten with its object in the store; what stays `making` is not.
- */
-const isOfLivingAsset = inArray(
-  derivatives.assetId,
-  build.select({ id: assets.id }).from(assets).where(inState('processing', 'ready')),
 );
 export const finishMade = compile(
   'finish-derivative',
