@@ -5,6 +5,14 @@ import { assets, inState } from '../database/tables/assets.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
 
 const isCurrent = ne(derivatives.state, 'discarded');
+/**
+ * Who removes an asset lists the objects beside it first, and forgets the rows last. What is finished in between would be
+ * forgotten with its object in the store; what stays `making` is not.
+ */
+const isOfLivingAsset = inArray(
+  derivatives.assetId,
+  build.select({ id: assets.id }).from(assets).where(ne(assets.state, 'deleting')),
+);
 
 export const findNamed = compile('find-derivative', (p: Parameter<'assetId' | 'name'>) =>
   build
@@ -146,7 +154,7 @@ export const finishMade = compile(
         leaseExpiresAt: null,
         updatedAt: now,
       })
-      .where(and(eq(derivatives.id, p('id')), eq(derivatives.state, 'making')))
+      .where(and(eq(derivatives.id, p('id')), eq(derivatives.state, 'making'), isOfLivingAsset))
       .returning(),
 );
 export const failMaking = compile('fail-derivative', (p: Parameter<'id' | 'reason'>) =>

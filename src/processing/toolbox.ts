@@ -75,6 +75,10 @@ class OpenToolbox implements Toolbox {
       registers,
     });
     this.scratch = new Scratch({ directory: SCRATCH_DIR, bytes: SCRATCH_BYTES });
+    // What a process left that died goes now, whether a file comes or not.
+    this.scratch
+      .prepare()
+      .catch((error) => core.onError('the directory for files that tools read is of no use', error));
     this.pool = new ChildPool({
       size: TOOLS_AT_ONCE,
       memory: CHILD_MEMORY,
