@@ -9,6 +9,7 @@ import { openDatabase } from '../../src/database/client.ts';
 import { noSteps } from '../../src/processing/pipeline.ts';
 import { QuotasRepository } from '../../src/quotas/repository.ts';
 import { UploadsRepository } from '../../src/uploads/repository.ts';
+import { UsageRepository } from '../../src/usage/repository.ts';
 import { noOutbox } from '../no-outbox.ts';
 import type { Row } from '../report.ts';
 import { seedAssets } from '../seed.ts';
@@ -57,6 +58,7 @@ async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
   });
   const assets = new AssetsRepository(database, noOutbox);
   const quotas = new QuotasRepository(database, 2 ** 50);
+  const usage = new UsageRepository(database.database);
   const actor = { callerId: OWNER, requestId: 'pages' };
   const list = { ownerId: OWNER, trashed: false, sort: 'createdAt', order: 'desc', limit: 50 } as const;
   const { rows } = await database.pool.query<{ id: string }>('select id from assets offset 5000 limit 1');
@@ -65,6 +67,8 @@ async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
     'list, a page far down': () =>
       assets.list({ ...list, order: 'asc', after: { value: new Date(1_700_008_000_000).toISOString(), id: uuidv7() } }),
     quota: () => quotas.get(OWNER),
+    statistics: () => usage.statistics(OWNER),
+    link: () => assets.findForDownload(OWNER, rows[0]?.id ?? '', 'asset.link-issued', actor, {}),
     record: () => assets.find(OWNER, rows[0]?.id ?? ''),
     'upload commit': async () => {
       const id = uuidv7();

@@ -276,7 +276,9 @@ export async function installQueues(url: string, jobs: readonly Job[]): Promise<
     const there = new Set((await boss.getQueues()).map(({ name }) => name));
     for (const { name: queue, retries, firstPause, longestPause, limit, schedule } of jobs) {
       const dead = deadLettersOf(queue);
-      if (!there.has(dead)) await boss.createQueue(dead, { retentionSeconds: KEEP_UNTAKEN });
+      const letters = { retentionSeconds: KEEP_UNTAKEN, deleteAfterSeconds: KEEP_COMPLETED };
+      if (there.has(dead)) await boss.updateQueue(dead, letters);
+      else await boss.createQueue(dead, letters);
       const options = {
         retryLimit: retries,
         retryDelay: firstPause,

@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { type Asset, recordTag, toDocument } from '../../assets/asset.ts';
 import { actorOf } from '../../http/authentication.ts';
 import { asProblem } from '../../http/error-handler.ts';
+import { GIVEN_TWICE, repeatedName } from '../../http/json-names.ts';
 import { assetType, binaryDigest, metadata, projectId } from '../../http/schema-types.ts';
 import type { UploadLimit } from '../../http/upload-limit.ts';
 import {
@@ -63,11 +64,14 @@ export const metadataText = z
   .string()
   .transform((text, context) => {
     try {
-      return JSON.parse(text) as unknown;
+      const value: unknown = JSON.parse(text);
+      const repeated = repeatedName(text);
+      if (!repeated) return value;
+      context.addIssue({ code: 'custom', path: repeated, message: GIVEN_TWICE });
     } catch {
       context.addIssue({ code: 'custom', message: 'must be JSON, such as {"album":"summer"}' });
-      return z.NEVER;
     }
+    return z.NEVER;
   })
   .pipe(metadata);
 
