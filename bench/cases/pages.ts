@@ -55,7 +55,7 @@ async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
     lookAgain: 60,
     rules: noSteps,
   });
-  const assets = new AssetsRepository(database, noOutbox);
+  const assets = new AssetsRepository(database);
   const quotas = new QuotasRepository(database, 2 ** 50);
   const actor = { callerId: OWNER, requestId: 'pages' };
   const list = { ownerId: OWNER, trashed: false, sort: 'createdAt', order: 'desc', limit: 50 } as const;
