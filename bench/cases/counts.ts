@@ -110,7 +110,7 @@ const operations: [name: string, statements: number, requests: number, Operation
   ],
   [
     'deletion into the trash',
-    3,
+    1,
     0,
     async (client, begin) => {
       const id = await client.raw(KiB);

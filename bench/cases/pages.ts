@@ -56,7 +56,7 @@ async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
     lookAgain: 60,
     rules: noSteps,
   });
-  const assets = new AssetsRepository(database, noOutbox);
+  const assets = new AssetsRepository(database);
   const quotas = new QuotasRepository(database, 2 ** 50);
   const usage = new UsageRepository(database.database);
   const actor = { callerId: OWNER, requestId: 'pages' };

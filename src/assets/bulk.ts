@@ -1,16 +1,21 @@
 /** The statements by which many assets of one owner are changed at once. */
-import { and, eq, inArray, isNotNull, isNull, sql } from 'drizzle-orm';
+import { and, eq, isNotNull, isNull, sql } from 'drizzle-orm';
 import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
 import { build, compile, isAnyOf, now, type Parameter, type Statement } from '../database/statements.ts';
 import { assets, isVisible } from '../database/tables/assets.ts';
 import { auditEvents } from '../database/tables/audit.ts';
 import { nextVersion } from './conditions.ts';
-import { deletion } from './deletion.ts';
 
 type BulkParameter = 'ids' | 'ownerId' | keyof Actor;
 
-/** What is done with each of them; `delete` is for good. */
-export type BulkAction = 'trash' | 'restore' | 'delete';
+/** So that one statement takes a fraction of a second. */
+export const MAX_CHANGES = 1000;
+
+/** How long a database that is away is borne where the outcome of a commit may be unknown. Milliseconds. */
+export const CHANGE_PATIENCE = 2000;
+
+/** What is done with each of them; see deletions.ts for deleting them. */
+export type BulkAction = 'trash' | 'restore';
 
 /** An asset that there is; `isDone` unless its state does not allow the change. */
 interface Found {
@@ -62,30 +67,23 @@ const restoreAssets = compile('restore-assets', (p: Parameter<BulkParameter>) =>
     .from(own);
 });
 
-const deleteAssets = compile('delete-assets', (p: Parameter<BulkParameter>) => {
-  const own = build.$with('own').as(named(p));
-  const ids = build.select({ id: own.id }).from(own);
-  return deletion(p, inArray(assets.id, ids), 'asset.deleted', own);
-});
-
 export const bulkChanges: Record<BulkAction, { statement: Statement<BulkParameter, Found>; action: AuditAction }> = {
   trash: { statement: trashAssets, action: 'asset.trashed' },
   restore: { statement: restoreAssets, action: 'asset.restored' },
-  delete: { statement: deleteAssets, action: 'asset.deleted' },
 };
 
-/** Which of them a request has changed, as its audit rows tell: for one that does not know whether it was committed. */
+/** Which of them were changed by which of these requests, as audit rows tell: for who does not know whether it was committed. */
 export const findChangedBy = compile(
   'find-assets-changed-by',
-  (p: Parameter<'ids' | 'ownerId' | 'requestId' | 'action'>) =>
+  (p: Parameter<'ids' | 'ownerId' | 'requestIds' | 'action'>) =>
     build
-      .select({ id: auditEvents.assetId })
+      .select({ id: sql<string>`${auditEvents.assetId}`, requestId: auditEvents.requestId })
       .from(auditEvents)
       .where(
         and(
           isAnyOf(auditEvents.assetId, p('ids')),
           eq(auditEvents.ownerId, p('ownerId')),
-          eq(auditEvents.requestId, p('requestId')),
+          isAnyOf(auditEvents.requestId, p('requestIds')),
           eq(auditEvents.action, p('action')),
         ),
       ),

@@ -7,17 +7,19 @@ import type { App } from '../http/openapi.ts';
 import { decodeCursor, encodeCursor } from '../http/paging.ts';
 import { assetId, assetType, flag, metadata, projectId, projectIdOrNone } from '../http/schema-types.ts';
 import type { Answer } from '../idempotency/idempotency.ts';
-import { answering, answeringIfNamed, sendAnswer } from '../idempotency/requests.ts';
+import { answeringIfNamed, sendAnswer } from '../idempotency/requests.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import { checkFileName } from '../validation/file-name.ts';
 import { extensionFits } from '../validation/media-types.ts';
 import { type Asset, assetDocument, isOfVersion, recordTag, toDocument } from './asset.ts';
+import type { AssetDeletions } from './deletions.ts';
 import type { ListQuery } from './list.ts';
 import { conditionsOf, evaluateConditions, type RecordConditions, recordConditions } from './preconditions.ts';
 import type { AssetsRepository } from './repository.ts';
 
 export interface AssetRoutesOptions {
   assets: AssetsRepository;
+  deletions: AssetDeletions;
 }
 
 const byId = z.object({ id: assetId });
@@ -114,7 +116,7 @@ const assetPatch = z
   .refine((patch) => Object.keys(patch).length > 0, 'must change something')
   .meta({ id: 'AssetPatch', override: { minProperties: 1 } });
 
-export function assetRoutes(app: App, { assets }: AssetRoutesOptions): void {
+export function assetRoutes(app: App, { assets, deletions }: AssetRoutesOptions): void {
   app.get(
     '/v1/assets',
     {
@@ -256,14 +258,14 @@ export function assetRoutes(app: App, { assets }: AssetRoutesOptions): void {
       const { caller, params, query, headers } = request;
       const conditions = conditionsOf(headers);
       const actor = actorOf(request);
-      const commit = answering(request);
-      const inTransaction = (transaction: Executor) => commit(transaction, gone);
+      const commit = answeringIfNamed(request);
+      const inTransaction = commit && ((transaction: Executor) => commit(transaction, gone));
       await changeUnder({
         conditions,
         read: () => required(assets.find(caller.id, params.id)),
         change: (version) =>
           query.permanent
-            ? assets.delete(caller.id, params.id, version, actor, inTransaction)
+            ? deletions.delete(caller.id, params.id, version, actor, inTransaction)
             : assets.trash(caller.id, params.id, version, actor, inTransaction),
       });
       return sendAnswer(reply, gone);

@@ -94,7 +94,7 @@ const byAsset = z.object({ id: assetId });
 const byName = z.object({ id: assetId, transcodeId });
 
 export function transcodeRoutes(app: App, core: Core): void {
-  const assets = new AssetsRepository(core.database, core.outbox);
+  const assets = new AssetsRepository(core.database);
   const transcodes = new Transcodes(core);
 
   app.post(

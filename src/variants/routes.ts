@@ -97,7 +97,7 @@ export class VariantRoutes {
   constructor(core: Core, maker: VariantMaker) {
     this.#core = core;
     this.#maker = maker;
-    this.#assets = new AssetsRepository(core.database, core.outbox);
+    this.#assets = new AssetsRepository(core.database);
     this.#variants = new VariantsRepository(core.database.database);
     this.#keys = new VariantKeys(core.database.database, core.onError);
     this.#toUrl = serviceUrls(core.config);
