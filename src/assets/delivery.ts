@@ -107,19 +107,31 @@ export async function deliver(request: FastifyRequest, reply: FastifyReply, deli
     );
     throw unavailable('object store');
   }
+  if (reply.raw.closed) {
+    body.stream.destroy();
+    throw clientGone();
+  }
   watch(body.stream, reply);
   reply.raw.once('finish', () => delivery.onSent?.(length));
   return reply.send(freeing(body.stream));
 }
 
-/** Aborted when the connection of the answer is closed. */
+/** Aborted when the connection of the answer is closed, or was before. */
 export function signalOf({ raw }: FastifyReply): AbortSignal {
   const gone = new AbortController();
-  raw.once('close', () => gone.abort(new ClientGone('the client has gone')));
+  if (raw.closed) gone.abort(clientGone());
+  else raw.once('close', () => gone.abort(clientGone()));
   return gone.signal;
 }
 
-/** Gives up a store that sends nothing while it is waited for: when the client has all that came. */
+function clientGone(): ClientGone {
+  return new ClientGone('the client has gone');
+}
+
+/**
+ * Gives up a store that sends nothing while it is waited for: when the client has all that came. The answer must not be
+ * closed yet, as its end ends the watch.
+ */
 function watch(stream: Readable, reply: FastifyReply): void {
   const { raw } = reply;
   let written = -1;

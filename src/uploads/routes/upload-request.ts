@@ -94,9 +94,13 @@ export function described(from: Description) {
 /** Aborted as soon as nobody waits for the answer, or the service stops. */
 export function requestSignal(reply: FastifyReply, stopping: AbortSignal): AbortSignal {
   const gone = new AbortController();
-  reply.raw.once('close', () => {
-    if (!reply.raw.writableFinished) gone.abort(new ClientGone('the client has gone'));
-  });
+  const { raw } = reply;
+  const end = () => {
+    if (!raw.writableFinished) gone.abort(new ClientGone('the client has gone'));
+  };
+  // Callers are let in by promises, and may have gone by then.
+  if (raw.closed) end();
+  else raw.once('close', end);
   return AbortSignal.any([gone.signal, stopping]);
 }
 
