@@ -252,6 +252,14 @@ describe('the pool of children', () => {
     assert.equal(pool.size, 1);
   });
 
+  test('replaces a child that ran out of memory, though it lives', async () => {
+    const pool = open();
+    const place = async () => (await run(pool, { do: 'tell' })) as { environment: { TMPDIR: string } };
+    const before = (await place()).environment.TMPDIR;
+    assert.equal(await faultOf(run(pool, { do: 'refuse', reason: 'cannot allocate memory' })), 'out-of-memory');
+    assert.notEqual((await place()).environment.TMPDIR, before);
+  });
+
   test('works without bubblewrap, and without limits where there are none', async () => {
     const helpers = { prlimit: locate('prlimit') };
     for (const one of [new Confinement(helpers), new Confinement({})]) {

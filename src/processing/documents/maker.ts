@@ -66,12 +66,9 @@ function ask<T>({ tools, asset, file, signal }: MakerWork, input: PdfTask, secon
   return tools.pool.run<T>({ module: 'pdf', input, file: file.path }, { seconds, signal, callerId: asset.ownerId });
 }
 
-/** Points, of which hundredths are enough. */
-function rounded({ pages, pageWidth, pageHeight }: PdfFacts): PdfFacts {
+/** Points, of which hundredths are enough. A page that cannot be read has no size, though programs call it 0 x 0. */
+function rounded({ pages, pageWidth = 0, pageHeight = 0 }: PdfFacts): PdfFacts {
   const hundredths = (points: number) => Math.round(points * 100) / 100;
-  return {
-    pages,
-    ...(pageWidth !== undefined && { pageWidth: hundredths(pageWidth) }),
-    ...(pageHeight !== undefined && { pageHeight: hundredths(pageHeight) }),
-  };
+  const [width, height] = [hundredths(pageWidth), hundredths(pageHeight)];
+  return { pages, ...(width > 0 && height > 0 && { pageWidth: width, pageHeight: height }) };
 }
