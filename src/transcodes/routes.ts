@@ -1,6 +1,7 @@
 /** Transcodes over HTTP: asked for, followed, taken back. What was made is a derivative, and served as one. */
 import { v7 as uuidv7 } from 'uuid';
 import { z } from 'zod';
+import { requireMay } from '../access/may.ts';
 import type { Asset } from '../assets/asset.ts';
 import { derivativeName } from '../assets/derivative-names.ts';
 import { servable } from '../assets/downloads.ts';
@@ -119,7 +120,14 @@ export function transcodeRoutes(app: App, core: Core): void {
           headers: z.object({ Location: z.string().meta({ description: 'Address of the transcode' }) }),
         },
         problems: [
-          ...(['not-found', 'wrong-state', 'malformed-request', 'too-large', 'unsupported-media-type'] as const),
+          ...([
+            'forbidden',
+            'not-found',
+            'wrong-state',
+            'malformed-request',
+            'too-large',
+            'unsupported-media-type',
+          ] as const),
           ...[transcodeNotAllowed, tooManyTranscodes, transcodeImpossible, transcodesWaiting],
           ...(['not-implemented', 'overloaded'] as const),
         ],
@@ -127,7 +135,9 @@ export function transcodeRoutes(app: App, core: Core): void {
     },
     async (request, reply) => {
       const { caller, params } = request;
-      const asset = servable(await required(assets.find(caller, params.id)));
+      const found = await required(assets.find(caller, params.id));
+      requireMay(caller, 'asset.write', found);
+      const asset = servable(found);
       const commit = answering(request);
       const answerOf = (row: Derivative) => ({
         status: 202,
@@ -192,10 +202,15 @@ export function transcodeRoutes(app: App, core: Core): void {
         summary: 'Delete a transcode, or stop it',
         params: byName,
       },
-      config: { action: 'asset.write', success: { status: 204, description: 'It is gone' }, problems: ['not-found'] },
+      config: {
+        action: 'asset.write',
+        success: { status: 204, description: 'It is gone' },
+        problems: ['forbidden', 'not-found'],
+      },
     },
     async (request, reply) => {
       const asset = await required(assets.find(request.caller, request.params.id));
+      requireMay(request.caller, 'asset.write', asset);
       await transcodes.delete(asset, request.params.transcodeId);
       return reply.code(204).send();
     },
