@@ -1,4 +1,5 @@
 /** Transcodes over HTTP: asked for, followed, taken back. What was made is a derivative, and served as one. */
+
 import { v7 as uuidv7 } from 'uuid';
 import { z } from 'zod';
 import { requireMay } from '../access/may.ts';
