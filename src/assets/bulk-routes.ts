@@ -68,6 +68,7 @@ export function bulkRoutes(app: App, { assets, deletions }: AssetRoutesOptions):
         response: { 200: bulkOutcome },
       },
       config: {
+        actions: ['asset.write', 'asset.delete'],
         success: { status: 200, description: 'An outcome per id' },
         problems: ['malformed-request', 'too-large', 'unsupported-media-type'],
       },

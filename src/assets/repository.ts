@@ -22,7 +22,7 @@ import {
 } from '../database/statements.ts';
 import { assets, inState, isVisible } from '../database/tables/assets.ts';
 import { auditRows } from '../database/tables/audit.ts';
-import { makeProject, type Place } from '../projects/places.ts';
+import { makeProject, orProjectHasGone, type Place } from '../projects/places.ts';
 import { type Asset, type AssetRow, assetColumns, toAsset } from './asset.ts';
 import { type BulkAction, type BulkResult, bulkChanges, CHANGE_PATIENCE, findChangedBy, findReadable } from './bulk.ts';
 import { hasVersion, isOne, nextVersion } from './conditions.ts';
@@ -223,14 +223,19 @@ export class AssetsRepository {
       ...actor,
     };
     if (!move) return this.#change(updateAsset, values, inTransaction);
-    return this.#handle.transact(async (transaction) => {
+    const changeAndMove = async (transaction: Executor) => {
       await makeProject(transaction, move.to, caller, actor);
       const account = await chargeMove(transaction, { ...values, ...move });
       const { rows } = await transaction.run(updateAsset, { ...values, account });
       const asset = rows[0] && toAsset(rows[0]);
       if (asset) await inTransaction?.(transaction, asset);
       return asset;
-    });
+    };
+    try {
+      return await this.#handle.transact(changeAndMove);
+    } catch (error) {
+      throw orProjectHasGone(error);
+    }
   }
 
   /**

@@ -5,18 +5,28 @@ import { actorOf, type Caller } from '../access/caller.ts';
 import { requireMay, requireScope } from '../access/may.ts';
 import type { Database, Executor } from '../database/client.ts';
 import type { App } from '../http/openapi.ts';
-import { decodeCursor, encodeCursor } from '../http/paging.ts';
+import {
+  decodeCursor,
+  encodeCursor,
+  nextLink,
+  pageCursor,
+  pageEnd,
+  pageHeaders,
+  pageInfo,
+  pageLimit,
+} from '../http/paging.ts';
+import { conditionsOf, evaluateConditions, type RecordConditions, recordConditions } from '../http/preconditions.ts';
 import { assetId, assetType, flag, metadata, projectId, projectIdOrNone } from '../http/schema-types.ts';
 import type { Answer } from '../idempotency/idempotency.ts';
 import { answeringIfNamed, sendAnswer } from '../idempotency/requests.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import { type Places, standingOf } from '../projects/places.ts';
+import { tooManyProjects } from '../projects/problems.ts';
 import { checkFileName } from '../validation/file-name.ts';
 import { extensionFits } from '../validation/media-types.ts';
 import { type Asset, assetDocument, isOfVersion, recordTag, toDocument } from './asset.ts';
 import type { AssetDeletions } from './deletions.ts';
 import type { ListQuery, ListScope } from './list.ts';
-import { conditionsOf, evaluateConditions, type RecordConditions, recordConditions } from './preconditions.ts';
 import type { AssetsRepository, FoundAsset } from './repository.ts';
 
 export interface AssetRoutesOptions {
@@ -79,34 +89,11 @@ const listQuery = z.strictObject({
     .meta({ id: 'AssetSort' })
     .default('createdAt'),
   order: z.enum(['asc', 'desc'], { error: 'must be asc or desc' }).meta({ id: 'SortOrder' }).default('desc'),
-  limit: z
-    .string()
-    .regex(/^\d{1,3}$/, 'must be 1 to 200')
-    .transform(Number)
-    .refine((n) => n >= 1 && n <= 200, 'must be 1 to 200')
-    .default(50)
-    .meta({
-      override: { type: 'integer', minimum: 1, maximum: 200, default: 50 },
-      description: 'Assets per page, at most',
-    }),
-  cursor: z
-    .string()
-    .max(4096)
-    .optional()
-    .meta({ description: '`nextCursor` of the previous page, with the same sort and order' }),
+  limit: pageLimit,
+  cursor: pageCursor,
 });
 
-const assetPage = z
-  .object({
-    data: z.array(assetDocument),
-    page: z
-      .object({
-        nextCursor: z.string().optional().meta({ description: 'Present while more assets follow' }),
-        hasMore: z.boolean(),
-      })
-      .meta({ id: 'PageInfo' }),
-  })
-  .meta({ id: 'AssetPage' });
+const assetPage = z.object({ data: z.array(assetDocument), page: pageInfo }).meta({ id: 'AssetPage' });
 
 const assetPatch = z
   .strictObject({
@@ -146,9 +133,7 @@ export function assetRoutes(
         success: {
           status: 200,
           description: 'A page of assets',
-          headers: z.object({
-            Link: z.string().optional().meta({ description: 'RFC 8288; rel="next" while more follow' }),
-          }),
+          headers: pageHeaders,
         },
       },
     },
@@ -160,15 +145,8 @@ export function assetRoutes(
       if (cursor !== undefined) query.after = decodeCursor(order, cursor);
       const page = await assets.list(query);
       const nextCursor = page.next && encodeCursor(order, page.next);
-      if (nextCursor !== undefined) {
-        const next = new URLSearchParams(request.url.split('?')[1]);
-        next.set('cursor', nextCursor);
-        reply.header('link', `</v1/assets?${next}>; rel="next"`);
-      }
-      return {
-        data: page.assets.map(toDocument),
-        page: { ...(nextCursor !== undefined && { nextCursor }), hasMore: nextCursor !== undefined },
-      };
+      if (nextCursor !== undefined) reply.header('link', nextLink(request.url, nextCursor));
+      return { data: page.assets.map(toDocument), page: pageEnd(nextCursor) };
     },
   );
 
@@ -225,11 +203,14 @@ export function assetRoutes(
         problems: [
           'malformed-request',
           'invalid-name',
+          'quota-exceeded',
+          'forbidden',
           'not-found',
           'wrong-state',
           'precondition-failed',
           'too-large',
           'unsupported-media-type',
+          tooManyProjects,
         ],
       },
     },
@@ -277,8 +258,9 @@ export function assetRoutes(
         headers: recordConditions,
       },
       config: {
+        actions: ['asset.write', 'asset.delete'],
         success: { status: 204, description: 'Done' },
-        problems: ['not-found', 'precondition-failed'],
+        problems: ['forbidden', 'not-found', 'precondition-failed'],
       },
     },
     async (request, reply) => {
@@ -316,7 +298,7 @@ export function assetRoutes(
       config: {
         action: 'asset.write',
         success: { status: 200, description: 'The restored record', headers: entityTagHeader },
-        problems: ['not-found', 'wrong-state', 'precondition-failed'],
+        problems: ['forbidden', 'not-found', 'wrong-state', 'precondition-failed'],
       },
     },
     async (request, reply) => {

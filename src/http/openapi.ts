@@ -80,7 +80,7 @@ const isZod = (schema: unknown): schema is z.ZodType => schema instanceof z.core
 
 /** What every operation with a caller may answer. */
 const open: ProblemType[] = ['uri-too-long', 'headers-too-large', 'internal-error', 'storage-refused', 'unavailable'];
-const common: ProblemType[] = [...open, 'invalid-parameter', 'unauthenticated', 'too-many-requests'];
+const common: ProblemType[] = [...open, 'invalid-parameter', 'unauthenticated', 'missing-scope', 'too-many-requests'];
 
 interface Operation {
   method: string;

@@ -120,7 +120,14 @@ export function transcodeRoutes(app: App, core: Core): void {
           headers: z.object({ Location: z.string().meta({ description: 'Address of the transcode' }) }),
         },
         problems: [
-          ...(['not-found', 'wrong-state', 'malformed-request', 'too-large', 'unsupported-media-type'] as const),
+          ...([
+            'forbidden',
+            'not-found',
+            'wrong-state',
+            'malformed-request',
+            'too-large',
+            'unsupported-media-type',
+          ] as const),
           ...[transcodeNotAllowed, tooManyTranscodes, transcodeImpossible, transcodesWaiting],
           ...(['not-implemented', 'overloaded'] as const),
         ],
@@ -195,7 +202,11 @@ export function transcodeRoutes(app: App, core: Core): void {
         summary: 'Delete a transcode, or stop it',
         params: byName,
       },
-      config: { action: 'asset.write', success: { status: 204, description: 'It is gone' }, problems: ['not-found'] },
+      config: {
+        action: 'asset.write',
+        success: { status: 204, description: 'It is gone' },
+        problems: ['forbidden', 'not-found'],
+      },
     },
     async (request, reply) => {
       const asset = await required(assets.find(request.caller, request.params.id));

@@ -19,7 +19,7 @@ import { assetReady } from '../processing/events.ts';
 import type { StoredDerivative } from '../processing/keep-on-arrival.ts';
 import { isServable, nextStep, plan, type StepRules } from '../processing/pipeline.ts';
 import { stepJob } from '../processing/step-jobs.ts';
-import { makeProject, type Place } from '../projects/places.ts';
+import { makeProject, orProjectHasGone, type Place } from '../projects/places.ts';
 import { moveCharge } from '../quotas/moving.ts';
 import { delayBefore, type Look, lookAgainJob } from './jobs/look-again.ts';
 import * as statements from './statements.ts';
@@ -146,7 +146,7 @@ export class UploadsRepository {
         if (error instanceof NoRoom) return false;
         // The first attempt took effect and only its answer was lost.
         if (attempt > 1 && sqlState(error) === UNIQUE_VIOLATION) return true;
-        throw error;
+        throw orProjectHasGone(error);
       }
     });
   }
@@ -201,7 +201,7 @@ export class UploadsRepository {
         return await this.#options.database.transact(describe);
       } catch (error) {
         if (error instanceof NoRoom) return 'no-room';
-        throw error;
+        throw orProjectHasGone(error);
       }
     });
   }

@@ -20,6 +20,7 @@ import {
 import { operationOf } from '../../idempotency/requests.ts';
 import { ClientGone, Problem, type ProblemType } from '../../problems.ts';
 import { metadataNotRemovable } from '../../processing/strip/problem.ts';
+import { tooManyProjects } from '../../projects/problems.ts';
 import { infected } from '../../scanning/problems.ts';
 import { limitFor } from '../../validation/file-validation.ts';
 import { throughProcess, type UploadContext } from '../context.ts';
@@ -60,6 +61,7 @@ export const uploadProblems: ProblemType[] = [
   'digest-mismatch',
   metadataNotRemovable,
   infected,
+  tooManyProjects,
   'too-many-uploads',
   'overloaded',
 ];
