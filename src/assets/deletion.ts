@@ -35,22 +35,31 @@ export function deletion(
   const freed = build
     .select({ account: changed.account, bytes: sum(changed.size).as('bytes'), files: count().as('files') })
     .from(changed)
-    .groupBy(changed.account)
-    .as('freed');
+    .groupBy(changed.account);
+  const freedAccounts = build.$with('freed').as(freed);
+  // In one order, so that two deletions over the same accounts do not wait for each other; see quotas/moving.ts.
+  const locked = build.$with('locked').as(
+    build
+      .select({ account: quotas.account })
+      .from(quotas)
+      .where(inArray(quotas.account, build.select({ account: freedAccounts.account }).from(freedAccounts)))
+      .orderBy(quotas.account)
+      .for('update'),
+  );
   const uncounted = build.$with('uncounted', {}).as(
     build
       .update(quotas)
       .set({
-        usedBytes: sql`${quotas.usedBytes} - ${freed.bytes}`,
-        fileCount: sql`${quotas.fileCount} - ${freed.files}`,
+        usedBytes: sql`${quotas.usedBytes} - ${freedAccounts.bytes}`,
+        fileCount: sql`${quotas.fileCount} - ${freedAccounts.files}`,
       })
-      .from(freed)
-      .where(eq(quotas.account, freed.account))
+      .from(sql`${freedAccounts} join ${locked} on ${eq(locked.account, freedAccounts.account)}`)
+      .where(eq(quotas.account, freedAccounts.account))
       .getSQL(),
   );
   const detail = jsonObject({ name: changed.name, size: changed.size });
   return build
-    .with(...before, changed, uncounted, auditFrom(p, changed, { action, detail }))
+    .with(...before, changed, freedAccounts, locked, uncounted, auditFrom(p, changed, { action, detail }))
     .select({ id: changed.id, isDone: sql<boolean>`true` })
     .from(changed);
 }

@@ -3,7 +3,7 @@
  * found. A change of state is one statement, guarded by the state it starts from, with its audit row inside.
  */
 
-import { and, eq, exists, inArray, isNotNull, isNull, ne, sql } from 'drizzle-orm';
+import { and, eq, exists, inArray, isNotNull, isNull, ne, type SQL, type SQLWrapper, sql } from 'drizzle-orm';
 import type { Caller } from '../access/caller.ts';
 import { type AccessParameter, accessOf, roleOn } from '../access/conditions.ts';
 import { type Role, roleAt } from '../access/rules.ts';
@@ -76,7 +76,7 @@ const updateAsset = compile(
   ) => {
     const previous = build.$with('previous').as(
       build
-        .select({ id: assets.id, name: assets.name, projectId: assets.projectId })
+        .select({ id: assets.id, name: assets.name, projectId: assets.projectId, metadata: assets.metadata })
         .from(assets)
         .where(and(isOne(p, 'asset.write'), isVisible, isNull(assets.trashedAt), hasVersion(p)))
         .for('update'),
@@ -97,6 +97,7 @@ const updateAsset = compile(
           ...assetColumns,
           previousName: sql`${previous.name}`.as('previous_name'),
           previousProjectId: sql`${previous.projectId}`.as('previous_project_id'),
+          previousMetadata: sql`${previous.metadata}`.as('previous_metadata'),
         }),
     );
     const detail = jsonObject({
@@ -104,6 +105,7 @@ const updateAsset = compile(
       previousName: sql`nullif(${changed.previousName}, ${changed.name})`,
       projectId: changed.projectId,
       previousProjectId: changed.previousProjectId,
+      changedMetadata: changedKeys(changed.previousMetadata, changed.metadata),
     });
     return build
       .with(
@@ -185,6 +187,13 @@ const forgetAssets = compile('forget-assets', (p: Parameter<'ids'>) => {
   );
   return build.with(forgotten, removed, left).select({ id: left.id }).from(left);
 });
+
+/** The names that have another value now, or one more or less; null where there is none. Values may be large, and stay out. */
+function changedKeys(before: SQLWrapper, after: SQLWrapper): SQL {
+  return sql`(select jsonb_agg(name order by name)
+    from (select jsonb_object_keys(${before}) union select jsonb_object_keys(${after})) as names (name)
+    where ${before} -> name is distinct from ${after} -> name)`;
+}
 
 /** An asset, and what the caller is to it. */
 export type FoundAsset = Asset & { role: Role };
@@ -283,14 +292,17 @@ export class AssetsRepository {
       ...actor,
     };
     if (!move) return this.#change(updateAsset, values, inTransaction);
-    return this.#handle.transact(async (transaction) => {
-      await makeProject(transaction, move.to, caller, actor);
-      const account = await chargeMove(transaction, { ...values, ...move });
-      const { rows } = await transaction.run(updateAsset, { ...values, account });
-      const asset = rows[0] && toAsset(rows[0]);
-      if (asset) await inTransaction?.(transaction, asset);
-      return asset;
-    });
+    return unlessNothingMoved(() =>
+      this.#handle.transact(async (transaction) => {
+        await makeProject(transaction, move.to, caller, actor);
+        const account = await chargeMove(transaction, { ...values, ...move });
+        const { rows } = await transaction.run(updateAsset, { ...values, account });
+        const asset = rows[0] && toAsset(rows[0]);
+        if (!asset) throw new NothingMoved();
+        await inTransaction?.(transaction, asset);
+        return asset;
+      }),
+    );
   }
 
   /**
@@ -505,6 +517,18 @@ export class AssetsRepository {
   ): Promise<Asset | undefined> {
     const { rows } = await this.#database.run(statement, values);
     return rows[0] && toAsset(rows[0]);
+  }
+}
+
+/** So that a transaction in which a project was made for an asset that is not there is not committed. */
+class NothingMoved extends Error {}
+
+async function unlessNothingMoved<Moved>(move: () => Promise<Moved>): Promise<Moved | undefined> {
+  try {
+    return await move();
+  } catch (error) {
+    if (error instanceof NothingMoved) return undefined;
+    throw error;
   }
 }
 

@@ -1,11 +1,14 @@
 /** Quotas over HTTP. */
 import { z } from 'zod';
 import { actorOf } from '../access/caller.ts';
+import { requireMay } from '../access/may.ts';
+import type { Database } from '../database/client.ts';
 import { MAX_SUBJECT } from '../http/authentication.ts';
 import type { App } from '../http/openapi.ts';
-import { bytesCount } from '../http/schema-types.ts';
+import { bytesCount, projectId } from '../http/schema-types.ts';
 import { answering, sendAnswer } from '../idempotency/requests.ts';
-import { ownerAccount } from './accounts.ts';
+import { projectNotFound, standingOf } from '../projects/places.ts';
+import { accountNamed, ownerAccount, projectAccount, projectOfAccount } from './accounts.ts';
 import type { Quota, QuotasRepository } from './repository.ts';
 
 const quotaDocument = z
@@ -39,22 +42,43 @@ function toDocument({ limit, used, reserved, fileCount }: Quota): z.input<typeof
   };
 }
 
-const ownerId = z
+const projectQuota = z
+  .object({
+    projectId,
+    isOwn: z.boolean().meta({
+      description:
+        'Whether the project has a quota of its own, of which uploads into it take. Else each takes of the quota of who uploads',
+    }),
+    quota: quotaDocument.optional().meta({
+      description: 'The quota of the project; absent where it has none of its own and nothing was ever taken of one',
+    }),
+  })
+  .meta({ id: 'ProjectQuota' });
+
+const MAX_ACCOUNT = 'owner:'.length + MAX_SUBJECT;
+const account = z
   .string()
   .min(1)
-  .max(MAX_SUBJECT)
   .refine(
-    (text) => Buffer.byteLength(text) <= MAX_SUBJECT && text.isWellFormed() && !/\p{Cc}/u.test(text),
-    `must be 1 to ${MAX_SUBJECT} bytes of printable text`,
+    (text) => Buffer.byteLength(text) <= MAX_ACCOUNT && text.isWellFormed() && !/\p{Cc}/u.test(text),
+    `must be 1 to ${MAX_ACCOUNT} bytes of printable text`,
   )
+  .transform(accountNamed)
+  .refine((text) => projectId.safeParse(projectOfAccount(text) ?? 'none').success, 'must name a project by its id')
   .meta({
-    override: { type: 'string', minLength: 1, maxLength: MAX_SUBJECT },
-    description: 'Subject of the caller who owns the assets',
+    override: { type: 'string', minLength: 1, maxLength: MAX_ACCOUNT },
+    description:
+      'Whose quota: an owner, by the subject of his token, or `project:` and the id of a project. An owner whose subject begins with `project:` or `owner:` is named with `owner:` before it',
     example: 'user-1',
   });
-const byOwner = z.object({ ownerId });
+const byAccount = z.object({ ownerId: account });
 
-export function quotaRoutes(app: App, { quotas }: { quotas: QuotasRepository }): void {
+interface QuotaRoutesOptions {
+  quotas: QuotasRepository;
+  database: Database;
+}
+
+export function quotaRoutes(app: App, { quotas, database }: QuotaRoutesOptions): void {
   app.get(
     '/v1/quota',
     {
@@ -62,6 +86,8 @@ export function quotaRoutes(app: App, { quotas }: { quotas: QuotasRepository }):
         operationId: 'getQuota',
         tags: ['Quotas'],
         summary: 'Get your quota',
+        description:
+          'What you have uploaded takes of it, but for uploads into projects that have a quota of their own: see `getProjectQuota`.',
         response: { 200: quotaDocument },
       },
       config: { action: 'account.read', success: { status: 200, description: 'Your quota' } },
@@ -70,13 +96,42 @@ export function quotaRoutes(app: App, { quotas }: { quotas: QuotasRepository }):
   );
 
   app.get(
+    '/v1/projects/:projectId/quota',
+    {
+      schema: {
+        operationId: 'getProjectQuota',
+        tags: ['Quotas'],
+        summary: 'Get the quota of a project',
+        params: z.object({ projectId }),
+        response: { 200: projectQuota },
+      },
+      config: {
+        action: 'project.read',
+        success: { status: 200, description: 'The quota of the project' },
+        problems: ['missing-scope', 'forbidden', 'not-found'],
+      },
+    },
+    async ({ caller, params }) => {
+      const standing = await standingOf(database, caller, params.projectId);
+      if (standing.role === undefined) throw projectNotFound();
+      requireMay(caller, 'project.read', standing);
+      const found = await quotas.find(projectAccount(params.projectId));
+      return {
+        projectId: params.projectId,
+        isOwn: found?.isOwn === true,
+        ...(found && { quota: toDocument(found) }),
+      };
+    },
+  );
+
+  app.get(
     '/v1/admin/quotas/:ownerId',
     {
       schema: {
         operationId: 'getOwnerQuota',
         tags: ['Administration'],
-        summary: 'Get the quota of an owner',
-        params: byOwner,
+        summary: 'Get the quota of an owner or a project',
+        params: byAccount,
         response: { 200: quotaDocument },
       },
       config: { scope: 'admin', success: { status: 200, description: 'The quota' }, problems: ['missing-scope'] },
@@ -90,10 +145,10 @@ export function quotaRoutes(app: App, { quotas }: { quotas: QuotasRepository }):
       schema: {
         operationId: 'setOwnerQuota',
         tags: ['Administration'],
-        summary: 'Set the quota of an owner',
+        summary: 'Set the quota of an owner or a project',
         description:
-          'A limit below the used bytes deletes nothing; it only stops uploads. Without `limit` the default applies to the owner again.',
-        params: byOwner,
+          'A limit below the used bytes deletes nothing; it only stops uploads. Without `limit` the default applies to the owner again. A project that is given a limit pays for what is uploaded into it from then on; what is there already, and what is still there when the limit is taken away, stays with whoever pays for it.',
+        params: byAccount,
         body: z
           .strictObject({
             limit: bytesCount
