@@ -10,6 +10,7 @@ import { assetDocument, toDocument } from './asset.ts';
 import type { ListQuery, ListScope } from './list.ts';
 import type { AssetsRepository } from './repository.ts';
 
+export const sortOrder = z.enum(['asc', 'desc'], { error: 'must be asc or desc' }).meta({ id: 'SortOrder' });
 export const listQuery = z.strictObject({
   projectId: projectId.optional().meta({ description: 'Only this project' }),
   assetType: assetType.optional().meta({ description: 'Only this asset type' }),
@@ -51,7 +52,7 @@ export const listQuery = z.strictObject({
     .enum(['createdAt', 'name', 'size'], { error: 'must be createdAt, name or size' })
     .meta({ id: 'AssetSort' })
     .default('createdAt'),
-  order: z.enum(['asc', 'desc'], { error: 'must be asc or desc' }).meta({ id: 'SortOrder' }).default('desc'),
+  order: sortOrder.default('desc'),
   limit: z
     .string()
     .regex(/^\d{1,3}$/, 'must be 1 to 200')
@@ -71,7 +72,7 @@ export const listQuery = z.strictObject({
 
 export const pageInfo = z
   .object({
-    nextCursor: z.string().optional().meta({ description: 'Present while more assets follow' }),
+    nextCursor: z.string().optional().meta({ description: 'Present while more follow' }),
     hasMore: z.boolean(),
   })
   .meta({ id: 'PageInfo' });

@@ -32,20 +32,23 @@ import { type Asset, type AssetRow, assetColumns, toAsset } from './asset.ts';
 import { type BulkAction, type BulkResult, bulkChanges, findChangedBy, findReadable } from './bulk.ts';
 import { hasVersion, isOne, nextVersion } from './conditions.ts';
 import { deleteAsset, expireAssets, findOld, purgeTrash } from './deletion.ts';
+import { downloadColumns, downloadsOfAsset, forgetDownloads, markDownload } from './download-counts.ts';
 import { deleteObjectJob } from './jobs/delete-object.ts';
 import { type ListQuery, listStatement, pageOf } from './list.ts';
 import { chargeMove } from './moving.ts';
 
 const findAsset = compile('find-asset', (p: Parameter<'id' | AccessParameter>) =>
   build
-    .select({ ...assetColumns, rank: roleOn(p).as('rank') })
+    .select({ ...assetColumns, ...downloadColumns, rank: roleOn(p).as('rank') })
     .from(assets)
+    .leftJoinLateral(downloadsOfAsset.folded, sql`true`)
+    .leftJoinLateral(downloadsOfAsset.added, sql`true`)
     .where(and(isOne(p, 'asset.read'), isVisible)),
 );
 
 const findForDownload = compile(
   'find-asset-for-download',
-  (p: Parameter<'id' | 'action' | 'detail' | AccessParameter | keyof Actor>) => {
+  (p: Parameter<'id' | 'action' | 'detail' | 'counts' | AccessParameter | keyof Actor>) => {
     const found = build.$with('asset').as(
       build
         .select(assetColumns)
@@ -54,11 +57,39 @@ const findForDownload = compile(
     );
     const detail = typed(p('detail'), auditRows.detail);
     return build
-      .with(found, auditFrom(p, found, { action: p('action'), detail }))
+      .with(
+        found,
+        auditFrom(p, found, { action: p('action'), detail }),
+        markDownload(found, sql`${p('counts')}::boolean`),
+      )
       .select()
       .from(found);
   },
 );
+
+/** Whose link it is, is not known; a link of a derivative is no download of the file. */
+const followLink = compile('follow-link', (p: Parameter<'id' | 'key' | 'detail' | 'counts' | keyof Actor>) => {
+  const found = build.$with('asset').as(
+    build
+      .select({
+        id: assets.id,
+        ownerId: assets.ownerId,
+        projectId: assets.projectId,
+        isItself: sql<boolean>`${assets.objectKey} = ${p('key')}`.as('is_itself'),
+      })
+      .from(assets)
+      .where(and(eq(assets.id, p('id')), inState('ready'), isNull(assets.trashedAt))),
+  );
+  const detail = typed(p('detail'), auditRows.detail);
+  return build
+    .with(
+      found,
+      auditFrom(p, found, { action: 'asset.link-followed', detail }),
+      markDownload(found, sql`${found.isItself} and ${p('counts')}::boolean`),
+    )
+    .select({ id: found.id })
+    .from(found);
+});
 
 const findServed = compile('find-served-asset', (p: Parameter<'id'>) =>
   build
@@ -185,7 +216,10 @@ const forgetAssets = compile('forget-assets', (p: Parameter<'ids'>) => {
       .where(and(isOfForgotten, eq(derivatives.state, 'making')))
       .returning({ id: derivatives.id }),
   );
-  return build.with(forgotten, removed, left).select({ id: left.id }).from(left);
+  return build
+    .with(forgotten, removed, left, ...forgetDownloads(p))
+    .select({ id: left.id })
+    .from(left);
 });
 
 /** The names that have another value now, or one more or less; null where there is none. Values may be large, and stay out. */
@@ -195,8 +229,8 @@ function changedKeys(before: SQLWrapper, after: SQLWrapper): SQL {
     where ${before} -> name is distinct from ${after} -> name)`;
 }
 
-/** An asset, and what the caller is to it. */
-export type FoundAsset = Asset & { role: Role };
+/** An asset, what the caller is to it, and how often it was downloaded. */
+export type FoundAsset = Asset & { role: Role; downloadCount: number; lastDownloadedAt?: Date };
 
 /** An asset of which only the bytes, and the record that names them, are left. */
 export interface DeletedAsset extends Remains {
@@ -235,11 +269,14 @@ export class AssetsRepository {
     const { rows } = await this.#database.run(findAsset, { id, ...accessOf(caller) });
     const [row] = rows;
     const role = row && roleAt(row.rank);
-    return role && { ...toAsset(row), role };
+    if (!role) return undefined;
+    const { downloadCount, lastDownloadedAt } = row;
+    return { ...toAsset(row), role, downloadCount, ...(lastDownloadedAt && { lastDownloadedAt }) };
   }
 
   /**
    * Finds an asset that may be downloaded (ready, not in the trash) and records the download, in one statement.
+   * @param counts whether it is one more download of the file: a link that is issued is none, nor is a derivative
    * @returns undefined when there is none; `find` tells why
    */
   async findForDownload(
@@ -248,8 +285,23 @@ export class AssetsRepository {
     action: AuditAction,
     actor: Actor,
     detail: Record<string, unknown>,
+    counts = false,
   ): Promise<Asset | undefined> {
-    return this.#one(findForDownload, { id, action, detail, ...accessOf(caller), ...actor });
+    return this.#one(findForDownload, { id, action, detail, counts, ...accessOf(caller), ...actor });
+  }
+
+  /**
+   * Records that somebody has used a link through the service.
+   * @param key of the object that it leads to
+   * @param counts whether it is one more download of the file
+   */
+  async followLink(
+    id: string,
+    key: string,
+    actor: Actor,
+    { counts, ...detail }: { counts: boolean; range?: string },
+  ): Promise<void> {
+    await this.#database.run(followLink, { id, key, detail, counts, ...actor });
   }
 
   /**

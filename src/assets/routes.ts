@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { actorOf } from '../access/caller.ts';
 import { requireMay, requireScope } from '../access/may.ts';
 import { reasonQuery } from '../access/reason.ts';
+import { type Actor, recordEvent } from '../database/audit.ts';
 import type { Database, Executor } from '../database/client.ts';
 import type { App } from '../http/openapi.ts';
 import { assetId, flag, metadata, projectIdOrNone } from '../http/schema-types.ts';
@@ -106,11 +107,17 @@ export function assetRoutes(app: App, { assets, places, defaultLimit, database }
     async (request, reply) => {
       const conditions = conditionsOf(request.headers);
       const asset = await required(assets.find(request.caller, request.params.id));
+      if (asset.role === 'admin') await inspected(database, asset, actorOf(request));
       const outcome = evaluateConditions(conditions, recordTag(asset));
       if (outcome === 'precondition-failed') throw preconditionFailed(asset);
       reply.header('etag', recordTag(asset)).header('cache-control', 'private, no-cache');
       if (outcome === 'not-modified') return sendAnswer(reply, { status: 304, headers: {} });
-      return toDocument(asset);
+      const { downloadCount, lastDownloadedAt } = asset;
+      return {
+        ...toDocument(asset),
+        downloadCount,
+        ...(lastDownloadedAt && { lastDownloadedAt: lastDownloadedAt.toISOString() }),
+      };
     },
   );
 
@@ -242,6 +249,16 @@ export function assetRoutes(app: App, { assets, places, defaultLimit, database }
       return sendAnswer(reply, answerOf(restored));
     },
   );
+}
+
+/** An administrator has looked at a record that is there for him by his reason alone. */
+async function inspected(
+  database: Database,
+  { id: assetId, ownerId, projectId }: FoundAsset,
+  actor: Actor,
+): Promise<void> {
+  const project = projectId !== undefined && { projectId };
+  await recordEvent(database, { action: 'asset.inspected', actor, ownerId, assetId, ...project });
 }
 
 const gone: Answer = { status: 204, headers: {} };

@@ -10,8 +10,5 @@ export const quotas: Feature<Core> = {
   tags: [{ name: 'Quotas', description: 'What an owner or a project may store, and does' }],
   auditActions: quotaActions,
   routes: (app, { database, config }) =>
-    quotaRoutes(app, {
-      quotas: new QuotasRepository(database, config.DEFAULT_QUOTA),
-      database: database.database,
-    }),
+    quotaRoutes(app, { quotas: new QuotasRepository(database, config.DEFAULT_QUOTA) }),
 };

@@ -1,17 +1,14 @@
 /** Quotas over HTTP. */
 import { z } from 'zod';
 import { actorOf } from '../access/caller.ts';
-import { requireMay } from '../access/may.ts';
-import type { Database } from '../database/client.ts';
 import { MAX_SUBJECT } from '../http/authentication.ts';
 import type { App } from '../http/openapi.ts';
 import { bytesCount, projectId } from '../http/schema-types.ts';
 import { answering, sendAnswer } from '../idempotency/requests.ts';
-import { projectNotFound, standingOf } from '../projects/places.ts';
-import { accountNamed, ownerAccount, projectAccount, projectOfAccount } from './accounts.ts';
+import { accountNamed, ownerAccount, projectOfAccount } from './accounts.ts';
 import type { Quota, QuotasRepository } from './repository.ts';
 
-const quotaDocument = z
+export const quotaDocument = z
   .object({
     limit: bytesCount.meta({ example: 1073741824 }),
     used: bytesCount.meta({ description: 'Bytes of all assets, the trash included', example: 48213 }),
@@ -30,7 +27,8 @@ const quotaDocument = z
   })
   .meta({ id: 'Quota' });
 
-function toDocument({ limit, used, reserved, fileCount }: Quota): z.input<typeof quotaDocument> {
+/** A quota as callers get it. */
+export function toDocument({ limit, used, reserved, fileCount }: Quota): z.input<typeof quotaDocument> {
   const taken = used + reserved;
   return {
     limit: Number(limit),
@@ -41,19 +39,6 @@ function toDocument({ limit, used, reserved, fileCount }: Quota): z.input<typeof
     fileCount: Number(fileCount),
   };
 }
-
-const projectQuota = z
-  .object({
-    projectId,
-    isOwn: z.boolean().meta({
-      description:
-        'Whether the project has a quota of its own, of which uploads into it take. Else each takes of the quota of who uploads',
-    }),
-    quota: quotaDocument.optional().meta({
-      description: 'The quota of the project; absent where it has none of its own and nothing was ever taken of one',
-    }),
-  })
-  .meta({ id: 'ProjectQuota' });
 
 const MAX_ACCOUNT = 'owner:'.length + MAX_SUBJECT;
 const account = z
@@ -73,12 +58,7 @@ const account = z
   });
 const byAccount = z.object({ ownerId: account });
 
-interface QuotaRoutesOptions {
-  quotas: QuotasRepository;
-  database: Database;
-}
-
-export function quotaRoutes(app: App, { quotas, database }: QuotaRoutesOptions): void {
+export function quotaRoutes(app: App, { quotas }: { quotas: QuotasRepository }): void {
   app.get(
     '/v1/quota',
     {
@@ -93,35 +73,6 @@ export function quotaRoutes(app: App, { quotas, database }: QuotaRoutesOptions):
       config: { action: 'account.read', success: { status: 200, description: 'Your quota' } },
     },
     async (request) => toDocument(await quotas.get(ownerAccount(request.caller.id))),
-  );
-
-  app.get(
-    '/v1/projects/:projectId/quota',
-    {
-      schema: {
-        operationId: 'getProjectQuota',
-        tags: ['Quotas'],
-        summary: 'Get the quota of a project',
-        params: z.object({ projectId }),
-        response: { 200: projectQuota },
-      },
-      config: {
-        action: 'project.read',
-        success: { status: 200, description: 'The quota of the project' },
-        problems: ['missing-scope', 'forbidden', 'not-found'],
-      },
-    },
-    async ({ caller, params }) => {
-      const standing = await standingOf(database, caller, params.projectId);
-      if (standing.role === undefined) throw projectNotFound();
-      requireMay(caller, 'project.read', standing);
-      const found = await quotas.find(projectAccount(params.projectId));
-      return {
-        projectId: params.projectId,
-        isOwn: found?.isOwn === true,
-        ...(found && { quota: toDocument(found) }),
-      };
-    },
   );
 
   app.get(
