@@ -30,7 +30,8 @@ export const reasonQuery = z
 export function withReason(caller: Caller, { headers, query }: { headers: object; query: unknown }): Caller {
   const field: unknown = Reflect.get(headers, REASON_HEADER);
   if (field !== undefined) return { ...caller, reason: inHeader(field) };
-  const named: unknown = query instanceof Object ? Reflect.get(query, 'reason') : undefined;
+  // It has no prototype, so it is no instance of Object.
+  const named: unknown = typeof query === 'object' && query !== null ? Reflect.get(query, 'reason') : undefined;
   // What is none is refused by the schema of the operation.
   return typeof named === 'string' && isReason(named) ? { ...caller, reason: named } : caller;
 }
