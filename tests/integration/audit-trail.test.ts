@@ -192,7 +192,11 @@ describe('the audit trail for people', () => {
     await alice.send('PATCH', `/v1/assets/${body.id}`, { projectId });
     const shared = eventsOf(await viewer.get(history));
     assert.deepEqual(
-      shared.map(({ action, detail }) => [action, Object.hasOwn(detail, 'projectId'), Object.hasOwn(detail, 'previousProjectId')]),
+      shared.map(({ action, detail }) => [
+        action,
+        Object.hasOwn(detail, 'projectId'),
+        Object.hasOwn(detail, 'previousProjectId'),
+      ]),
       [['asset.updated', true, false]],
     );
     const whole = await alice.get(history);
