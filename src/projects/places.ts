@@ -4,7 +4,7 @@
  */
 import { eq, exists, isNotNull, sql } from 'drizzle-orm';
 import type { Caller } from '../access/caller.ts';
-import { accessOf, memberRank } from '../access/conditions.ts';
+import { memberRank } from '../access/conditions.ts';
 import { requireMay } from '../access/may.ts';
 import { type Role, rankOf, roleAt } from '../access/rules.ts';
 import { type Actor, auditFrom } from '../database/audit.ts';
@@ -136,16 +136,11 @@ export async function standingOf(database: Executor, caller: Caller, projectId: 
   const [row] = rows;
   const isShown = (!caller.only || caller.only.has(projectId)) && caller.ticket === undefined;
   const claimed = caller.projects?.get(projectId);
-  const isAdministrator = row !== undefined && accessOf(caller).anywhere === true;
-  const rank = Math.max(
-    row?.rank ?? 0,
-    claimed === undefined ? 0 : rankOf(claimed),
-    isAdministrator ? rankOf('admin') : 0,
-  );
+  const rank = Math.max(row?.rank ?? 0, claimed === undefined ? 0 : rankOf(claimed));
   return {
     exists: row !== undefined,
     role: isShown ? roleAt(rank === 0 ? null : rank) : undefined,
-    ownOnly: row?.separate === true && claimed === undefined && rank < rankOf('manager'),
+    ownOnly: row?.separate === true && claimed === undefined && row.rank !== rankOf('manager'),
     hasQuota: row?.hasQuota === true,
   };
 }
