@@ -5,6 +5,7 @@ import { audit } from './audit/index.ts';
 import type { Core } from './core.ts';
 import type { Feature } from './feature.ts';
 import { idempotency } from './idempotency/index.ts';
+import { owners } from './owners/index.ts';
 import { policies } from './policies/index.ts';
 import { processing } from './processing/index.ts';
 import { projects } from './projects/index.ts';
@@ -30,6 +31,7 @@ export const features: readonly Feature<Core>[] = [
   variants,
   transcodes,
   quotas,
+  owners,
   usage,
   administration,
   reconciliation,

@@ -60,7 +60,7 @@ async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
   const assets = new AssetsRepository(database);
   const quotas = new QuotasRepository(database, 2 ** 50);
   const usage = new UsageRepository(database.database);
-  const actor = { callerId: OWNER, requestId: 'pages', via: null };
+  const actor = { callerId: OWNER, requestId: 'pages', via: null, because: null };
   const caller = userNamed(OWNER);
   const whose = { ownerId: OWNER, caller, place: { isNew: false, account: OWNER }, actor };
   const list = { scope: { kind: 'own', caller }, trashed: false, sort: 'createdAt', order: 'desc', limit: 50 } as const;

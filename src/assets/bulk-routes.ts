@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { actorOf } from '../access/caller.ts';
 import { requireScope } from '../access/may.ts';
+import { reasonQuery } from '../access/reason.ts';
 import type { App } from '../http/openapi.ts';
 import { assetId } from '../http/schema-types.ts';
 import type { Answer } from '../idempotency/idempotency.ts';
@@ -64,6 +65,7 @@ export function bulkRoutes(app: App, { assets, deletions }: AssetRoutesOptions):
         summary: `Trash, restore or delete up to ${MAX_CHANGES} assets`,
         description:
           'Each asset is changed or refused by itself; the outcomes are those of the requests for one asset. All changes are made together, or none when the request fails. It counts as so many requests as it has ids.',
+        querystring: z.strictObject({ reason: reasonQuery }),
         body: bulkChange,
         response: { 200: bulkOutcome },
       },

@@ -10,6 +10,7 @@ import { derivatives } from '../database/tables/derivatives.ts';
 import { quotas } from '../database/tables/quotas.ts';
 import { chargedAccount } from '../quotas/accounts.ts';
 import { nextVersion } from './conditions.ts';
+import { forgetDownloads } from './download-counts.ts';
 
 /** Assets that are to be deleted, each with who wants that: what `deletion` needs of a common table expression. */
 type Chosen = WithSubquery & Record<'id' | keyof Actor, PgColumn | SQL.Aliased>;
@@ -19,6 +20,7 @@ const actorColumns = (p: Parameter<keyof Actor>) => ({
   callerId: sql<string>`${p('callerId')}::text`.as('caller_id'),
   requestId: sql<string>`${p('requestId')}::text`.as('request_id'),
   via: sql<string | null>`${p('via')}::text`.as('via'),
+  because: sql<string | null>`${p('because')}::text`.as('because'),
 });
 
 /** Marks those of them for deletion that are visible, frees their quota, and writes an audit row for each. */
@@ -39,28 +41,38 @@ function deletion(chosen: Chosen, action: AuditAction, ...before: WithSubquery[]
         callerId: sql<string>`${chosen.callerId}`.as('caller_id'),
         requestId: sql<string>`${chosen.requestId}`.as('request_id'),
         via: sql<string | null>`${chosen.via}`.as('via'),
+        because: sql<string | null>`${chosen.because}`.as('because'),
       }),
   );
   const freed = build
     .select({ account: changed.account, bytes: sum(changed.size).as('bytes'), files: count().as('files') })
     .from(changed)
-    .groupBy(changed.account)
-    .as('freed');
+    .groupBy(changed.account);
+  const freedAccounts = build.$with('freed').as(freed);
+  // In one order, so that two deletions over the same accounts do not wait for each other; see quotas/moving.ts.
+  const locked = build.$with('locked').as(
+    build
+      .select({ account: quotas.account })
+      .from(quotas)
+      .where(inArray(quotas.account, build.select({ account: freedAccounts.account }).from(freedAccounts)))
+      .orderBy(quotas.account)
+      .for('update'),
+  );
   const uncounted = build.$with('uncounted', {}).as(
     build
       .update(quotas)
       .set({
-        usedBytes: sql`${quotas.usedBytes} - ${freed.bytes}`,
-        fileCount: sql`${quotas.fileCount} - ${freed.files}`,
+        usedBytes: sql`${quotas.usedBytes} - ${freedAccounts.bytes}`,
+        fileCount: sql`${quotas.fileCount} - ${freedAccounts.files}`,
       })
-      .from(freed)
-      .where(eq(quotas.account, freed.account))
+      .from(sql`${freedAccounts} join ${locked} on ${eq(locked.account, freedAccounts.account)}`)
+      .where(eq(quotas.account, freedAccounts.account))
       .getSQL(),
   );
   const detail = jsonObject({ name: changed.name, size: changed.size });
   const audit = auditFrom((name) => changed[name], changed, { action, detail });
   return build
-    .with(...before, chosen, changed, uncounted, audit)
+    .with(...before, chosen, changed, freedAccounts, locked, uncounted, audit)
     .select({ id: changed.id })
     .from(changed);
 }
@@ -71,7 +83,7 @@ function deletion(chosen: Chosen, action: AuditAction, ...before: WithSubquery[]
  */
 export const deleteAssets = compile(
   'delete-assets',
-  (p: Parameter<'ids' | 'versions' | 'callerIds' | 'requestIds' | 'vias' | AccessParameter>) => {
+  (p: Parameter<'ids' | 'versions' | 'callerIds' | 'requestIds' | 'vias' | 'reasons' | AccessParameter>) => {
     const wanted = build.$with('wanted').as(
       build
         .select({
@@ -80,6 +92,7 @@ export const deleteAssets = compile(
           callerId: unnested(p('callerIds'), auditEvents.actorId).as('caller_id'),
           requestId: unnested(p('requestIds'), auditEvents.requestId).as('request_id'),
           via: unnested(p('vias'), auditEvents.via).as('via'),
+          because: unnested(p('reasons'), auditEvents.reason).as('because'),
         })
         .from(nowhere),
     );
@@ -90,6 +103,7 @@ export const deleteAssets = compile(
           callerId: sql<string>`${wanted.callerId}`.as('caller_id'),
           requestId: sql<string>`${wanted.requestId}`.as('request_id'),
           via: sql<string | null>`${wanted.via}`.as('via'),
+          because: sql<string | null>`${wanted.because}`.as('because'),
         })
         .from(assets)
         .innerJoin(wanted, eq(wanted.id, assets.id))
@@ -191,5 +205,8 @@ export const forgetAssets = compile('forget-assets', (p: Parameter<'ids'>) => {
       .where(and(isOfForgotten, eq(derivatives.state, 'making')))
       .returning({ id: derivatives.id }),
   );
-  return build.with(forgotten, removed, left).select({ id: left.id }).from(left);
+  return build
+    .with(forgotten, removed, left, ...forgetDownloads(p))
+    .select({ id: left.id })
+    .from(left);
 });

@@ -116,10 +116,19 @@ export class AssetDeletions {
     const requestIds = wanted.map(({ actor }) => actor.requestId);
     const callerIds = wanted.map(({ actor }) => actor.callerId);
     const vias = wanted.map(({ actor }) => actor.via);
+    const reasons = wanted.map(({ actor }) => actor.because);
     const versions = wanted.map(({ version }) => version);
     const deleted = await retryStatement(CHANGE_PATIENCE, (attempt) =>
       this.#handle.transact(async (transaction) => {
-        const { rows } = await transaction.run(deleteAssets, { ...access, ids, versions, callerIds, requestIds, vias });
+        const { rows } = await transaction.run(deleteAssets, {
+          ...access,
+          ids,
+          versions,
+          callerIds,
+          requestIds,
+          vias,
+          reasons,
+        });
         await this.#enqueue(transaction, rows);
         const done = new Set(rows.map(({ id }) => id));
         // An earlier commit may have taken effect, and only its answer was lost.

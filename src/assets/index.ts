@@ -11,6 +11,7 @@ import { assetActions } from './audit.ts';
 import { bulkRoutes } from './bulk-routes.ts';
 import { AssetDeletions } from './deletions.ts';
 import { derivativeRoutes } from './derivative-routes.ts';
+import { foldDownloads } from './download-counts.ts';
 import { downloadRoutes } from './downloads.ts';
 import { deleteObjectJob, deleteObjects } from './jobs/delete-object.ts';
 import { purgeAssets } from './jobs/purge-assets.ts';
@@ -49,6 +50,17 @@ export const assets: Feature<Core> = {
     { name: 'stowage_active_downloads', help: 'Downloads that have a place', read: () => downloads.active },
   ],
   jobs: [
+    defineJob({
+      name: 'fold-downloads',
+      data: nothing,
+      retries: 3,
+      firstPause: 10,
+      limit: 10 * MINUTE,
+      schedule: '* * * * *',
+      run: async (_data, { signal }, { background }: Core) => {
+        await foldDownloads(background, signal);
+      },
+    }),
     defineBatchJob({
       ...deleteObjectJob,
       data: z.object({ assetId: z.string() }),

@@ -3,7 +3,7 @@
  * found. A change of state is one statement, guarded by the state it starts from, with its audit row inside.
  */
 
-import { and, eq, exists, isNotNull, isNull, sql } from 'drizzle-orm';
+import { and, eq, exists, isNotNull, isNull, type SQL, type SQLWrapper, sql } from 'drizzle-orm';
 import type { Caller } from '../access/caller.ts';
 import { type AccessParameter, accessOf, roleOn } from '../access/conditions.ts';
 import { type Role, roleAt } from '../access/rules.ts';
@@ -26,19 +26,22 @@ import { makeProject, orProjectHasGone, type Place } from '../projects/places.ts
 import { type Asset, type AssetRow, assetColumns, toAsset } from './asset.ts';
 import { type BulkAction, type BulkResult, bulkChanges, CHANGE_PATIENCE, findChangedBy, findReadable } from './bulk.ts';
 import { hasVersion, isOne, nextVersion } from './conditions.ts';
+import { downloadColumns, downloadsOfAsset, markDownload } from './download-counts.ts';
 import { type ListQuery, listStatement, pageOf } from './list.ts';
 import { chargeMove } from './moving.ts';
 
 const findAsset = compile('find-asset', (p: Parameter<'id' | AccessParameter>) =>
   build
-    .select({ ...assetColumns, rank: roleOn(p).as('rank') })
+    .select({ ...assetColumns, ...downloadColumns, rank: roleOn(p).as('rank') })
     .from(assets)
+    .leftJoinLateral(downloadsOfAsset.folded, sql`true`)
+    .leftJoinLateral(downloadsOfAsset.added, sql`true`)
     .where(and(isOne(p, 'asset.read'), isVisible)),
 );
 
 const findForDownload = compile(
   'find-asset-for-download',
-  (p: Parameter<'id' | 'action' | 'detail' | AccessParameter | keyof Actor>) => {
+  (p: Parameter<'id' | 'action' | 'detail' | 'counts' | AccessParameter | keyof Actor>) => {
     const found = build.$with('asset').as(
       build
         .select(assetColumns)
@@ -47,11 +50,39 @@ const findForDownload = compile(
     );
     const detail = typed(p('detail'), auditRows.detail);
     return build
-      .with(found, auditFrom(p, found, { action: p('action'), detail }))
+      .with(
+        found,
+        auditFrom(p, found, { action: p('action'), detail }),
+        markDownload(found, sql`${p('counts')}::boolean`),
+      )
       .select()
       .from(found);
   },
 );
+
+/** Whose link it is, is not known; a link of a derivative is no download of the file. */
+const followLink = compile('follow-link', (p: Parameter<'id' | 'key' | 'detail' | 'counts' | keyof Actor>) => {
+  const found = build.$with('asset').as(
+    build
+      .select({
+        id: assets.id,
+        ownerId: assets.ownerId,
+        projectId: assets.projectId,
+        isItself: sql<boolean>`${assets.objectKey} = ${p('key')}`.as('is_itself'),
+      })
+      .from(assets)
+      .where(and(eq(assets.id, p('id')), inState('ready'), isNull(assets.trashedAt))),
+  );
+  const detail = typed(p('detail'), auditRows.detail);
+  return build
+    .with(
+      found,
+      auditFrom(p, found, { action: 'asset.link-followed', detail }),
+      markDownload(found, sql`${found.isItself} and ${p('counts')}::boolean`),
+    )
+    .select({ id: found.id })
+    .from(found);
+});
 
 const findServed = compile('find-served-asset', (p: Parameter<'id'>) =>
   build
@@ -69,7 +100,7 @@ const updateAsset = compile(
   ) => {
     const previous = build.$with('previous').as(
       build
-        .select({ id: assets.id, name: assets.name, projectId: assets.projectId })
+        .select({ id: assets.id, name: assets.name, projectId: assets.projectId, metadata: assets.metadata })
         .from(assets)
         .where(and(isOne(p, 'asset.write'), isVisible, isNull(assets.trashedAt), hasVersion(p)))
         .for('update'),
@@ -90,6 +121,7 @@ const updateAsset = compile(
           ...assetColumns,
           previousName: sql`${previous.name}`.as('previous_name'),
           previousProjectId: sql`${previous.projectId}`.as('previous_project_id'),
+          previousMetadata: sql`${previous.metadata}`.as('previous_metadata'),
         }),
     );
     const detail = jsonObject({
@@ -97,6 +129,7 @@ const updateAsset = compile(
       previousName: sql`nullif(${changed.previousName}, ${changed.name})`,
       projectId: changed.projectId,
       previousProjectId: changed.previousProjectId,
+      changedMetadata: changedKeys(changed.previousMetadata, changed.metadata),
     });
     return build
       .with(
@@ -139,8 +172,15 @@ const restoreAsset = compile('restore-asset', (p: Parameter<'id' | 'version' | A
     .from(changed);
 });
 
-/** An asset, and what the caller is to it. */
-export type FoundAsset = Asset & { role: Role };
+/** The names that have another value now, or one more or less; null where there is none. Values may be large, and stay out. */
+function changedKeys(before: SQLWrapper, after: SQLWrapper): SQL {
+  return sql`(select jsonb_agg(name order by name)
+    from (select jsonb_object_keys(${before}) union select jsonb_object_keys(${after})) as names (name)
+    where ${before} -> name is distinct from ${after} -> name)`;
+}
+
+/** An asset, what the caller is to it, and how often it was downloaded. */
+export type FoundAsset = Asset & { role: Role; downloadCount: number; lastDownloadedAt?: Date };
 
 export interface AssetChanges {
   name?: string;
@@ -166,11 +206,14 @@ export class AssetsRepository {
     const { rows } = await this.#database.run(findAsset, { id, ...accessOf(caller) });
     const [row] = rows;
     const role = row && roleAt(row.rank);
-    return role && { ...toAsset(row), role };
+    if (!role) return undefined;
+    const { downloadCount, lastDownloadedAt } = row;
+    return { ...toAsset(row), role, downloadCount, ...(lastDownloadedAt && { lastDownloadedAt }) };
   }
 
   /**
    * Finds an asset that may be downloaded (ready, not in the trash) and records the download, in one statement.
+   * @param counts whether it is one more download of the file: a link that is issued is none, nor is a derivative
    * @returns undefined when there is none; `find` tells why
    */
   async findForDownload(
@@ -179,8 +222,23 @@ export class AssetsRepository {
     action: AuditAction,
     actor: Actor,
     detail: Record<string, unknown>,
+    counts = false,
   ): Promise<Asset | undefined> {
-    return this.#one(findForDownload, { id, action, detail, ...accessOf(caller), ...actor });
+    return this.#one(findForDownload, { id, action, detail, counts, ...accessOf(caller), ...actor });
+  }
+
+  /**
+   * Records that somebody has used a link through the service.
+   * @param key of the object that it leads to
+   * @param counts whether it is one more download of the file
+   */
+  async followLink(
+    id: string,
+    key: string,
+    actor: Actor,
+    { counts, ...detail }: { counts: boolean; range?: string },
+  ): Promise<void> {
+    await this.#database.run(followLink, { id, key, detail, counts, ...actor });
   }
 
   /**
@@ -228,11 +286,12 @@ export class AssetsRepository {
       const account = await chargeMove(transaction, { ...values, ...move });
       const { rows } = await transaction.run(updateAsset, { ...values, account });
       const asset = rows[0] && toAsset(rows[0]);
-      if (asset) await inTransaction?.(transaction, asset);
+      if (!asset) throw new NothingMoved();
+      await inTransaction?.(transaction, asset);
       return asset;
     };
     try {
-      return await this.#handle.transact(changeAndMove);
+      return await unlessNothingMoved(() => this.#handle.transact(changeAndMove));
     } catch (error) {
       throw orProjectHasGone(error);
     }
@@ -342,5 +401,17 @@ export class AssetsRepository {
   ): Promise<Asset | undefined> {
     const { rows } = await this.#database.run(statement, values);
     return rows[0] && toAsset(rows[0]);
+  }
+}
+
+/** So that a transaction in which a project was made for an asset that is not there is not committed. */
+class NothingMoved extends Error {}
+
+async function unlessNothingMoved<Moved>(move: () => Promise<Moved>): Promise<Moved | undefined> {
+  try {
+    return await move();
+  } catch (error) {
+    if (error instanceof NothingMoved) return undefined;
+    throw error;
   }
 }

@@ -16,6 +16,7 @@ import {
 } from 'jose';
 import type { Caller } from '../access/caller.ts';
 import { hasScope } from '../access/may.ts';
+import { withReason } from '../access/reason.ts';
 import { type Action, type MemberRole, memberRoles, rules, type Scope, scopes, userScopes } from '../access/rules.ts';
 import { Problem, unavailable } from '../problems.ts';
 import { KeySet, KeySetUnavailable } from './key-set.ts';
@@ -76,7 +77,8 @@ export function authenticate(app: FastifyInstance, options: AuthenticationOption
   app.addHook('onRequest', async (request) => {
     const { config } = request.routeOptions;
     if (config.public) return;
-    const caller = identifier.known(request) ?? (await refusals.guard(request.ip, () => identifier.verify(request)));
+    const known = identifier.known(request) ?? (await refusals.guard(request.ip, () => identifier.verify(request)));
+    const caller = withReason(known, request);
     Object.defineProperty(request, 'caller', { value: caller });
     if (config.scope !== undefined && !caller.scopes.has(config.scope)) throw missingScope(nameOf(config.scope));
     if (config.action !== undefined && !hasScope(caller, config.action))
@@ -100,7 +102,7 @@ const developer: Identifier = {
         errors: [{ parameter: 'x-user-id', detail: 'is not usable' }],
       });
     }
-    return { id, scopes: everyScope };
+    return { id, scopes: developerScopes };
   },
 };
 
@@ -189,7 +191,8 @@ export interface ClaimNames {
   projectsClaim?: string | undefined;
 }
 
-const everyScope: ReadonlySet<Scope> = new Set(scopes);
+/** All but the audit trail of everybody: whoever tries the service out sees what a user sees. */
+const developerScopes: ReadonlySet<Scope> = new Set(scopes.filter((scope) => scope !== 'audit'));
 
 /**
  * What a token may be used for. One that names none of our scopes has what every user has: issuers put scopes of other

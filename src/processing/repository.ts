@@ -100,13 +100,20 @@ const writeStep = compile(
         .returning({
           id: assets.id,
           ownerId: assets.ownerId,
+          projectId: assets.projectId,
           reason: assets.reason,
           signature: sql`${assets.scan} ->> 'signature'`.as('signature'),
         }),
     );
     const audited = build.$with('audited').as(
       build
-        .select({ id: changed.id, ownerId: changed.ownerId, reason: changed.reason, signature: changed.signature })
+        .select({
+          id: changed.id,
+          ownerId: changed.ownerId,
+          projectId: changed.projectId,
+          reason: changed.reason,
+          signature: changed.signature,
+        })
         .from(changed)
         .where(sql`${p('action')}::text is not null`),
     );

@@ -157,7 +157,7 @@ for (const { store, skip } of storeKinds) {
       const outcome = {
         action: 'upload.aborted',
         reason: 'test',
-        actor: { callerId: 'test', requestId: 'test', via: null },
+        actor: { callerId: 'test', requestId: 'test', via: null, because: null },
       } as const;
       assert.equal(await uploads.markForDeletion(body.id, outcome), false);
       assert.equal(await stateOf(body.id), 'ready');

@@ -212,10 +212,12 @@ export type QuotaChange = {
     limit?: number;
 };
 
+export type OwnerSort = 'usage' | 'id';
+
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'delete-object' | 'purge-assets' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'purge-assets' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -285,6 +287,14 @@ export type Asset = {
      * Present while the asset is in the trash
      */
     trashedAt?: string;
+    /**
+     * How often its bytes were downloaded through the service; told by `getAsset` only. A download in several ranges counts once, for the one that begins with the first byte
+     */
+    downloadCount?: number;
+    /**
+     * When last; told by `getAsset` only
+     */
+    lastDownloadedAt?: string;
 };
 
 /**
@@ -974,6 +984,53 @@ export type Quota = {
     fileCount: number;
 };
 
+export type OwnerPage = {
+    data: Array<Owner>;
+    page: PageInfo;
+};
+
+export type Owner = {
+    /**
+     * Subject of the tokens of the owner
+     */
+    id: string;
+    /**
+     * Bytes of the quota
+     */
+    limit: number;
+    /**
+     * Bytes of all assets that the quota of the owner pays for, the trash included
+     */
+    used: number;
+    /**
+     * Bytes of uploads in progress
+     */
+    reserved: number;
+    /**
+     * Assets that the quota of the owner pays for, the trash included
+     */
+    fileCount: number;
+    /**
+     * When something last happened to an asset of the owner, as the audit trail tells
+     */
+    lastActivityAt?: string;
+};
+
+export type ProjectQuota = {
+    /**
+     * Label by which the application groups its assets
+     */
+    projectId: string;
+    /**
+     * Whether the project has a quota of its own, of which uploads into it take. Else each takes of the quota of who uploads
+     */
+    isOwn: boolean;
+    /**
+     * The quota of the project; absent where it has none of its own and nothing was ever taken of one
+     */
+    quota?: Quota;
+};
+
 export type Statistics = {
     byAssetType: Array<StatisticsGroup>;
     byMediaType: Array<StatisticsGroup>;
@@ -1065,6 +1122,50 @@ export type FailedJob = {
 
 export type RetriedJobs = {
     retried: number;
+};
+
+export type AuditPage = {
+    data: Array<AuditEvent>;
+    page: PageInfo;
+};
+
+export type AuditEvent = {
+    at: string;
+    /**
+     * What was done; more may be added
+     */
+    action: string;
+    /**
+     * Who did it: the subject of a token, or a part of the service, such as `stowage:reaper`
+     */
+    actorId: string;
+    /**
+     * The credential by which somebody spoke for the actor: `key:` or `ticket:` and its id
+     */
+    via?: string;
+    /**
+     * Who has uploaded the asset, or whom it is about
+     */
+    ownerId: string;
+    assetId?: string;
+    /**
+     * Of the asset, at that time
+     */
+    projectId?: string;
+    /**
+     * Why, in the words of the actor
+     */
+    reason?: string;
+    /**
+     * The `requestId` of the request, or the job
+     */
+    requestId?: string;
+    /**
+     * What else belongs to the action
+     */
+    detail: {
+        [key: string]: unknown;
+    };
 };
 
 export type ListAssetsData = {
@@ -1182,7 +1283,7 @@ export type UploadAssetErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope, or: The quota of the owner is used up, or: You may not do this, or: You have made as many projects as you may
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may
      */
     403: Problem;
     /**
@@ -1269,7 +1370,7 @@ export type UploadAssetsErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope, or: The quota of the owner is used up, or: You may not do this, or: You have made as many projects as you may
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may
      */
     403: Problem;
     /**
@@ -1386,7 +1487,7 @@ export type UploadRawAssetErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope, or: The quota of the owner is used up, or: You may not do this, or: You have made as many projects as you may
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may
      */
     403: Problem;
     /**
@@ -1514,7 +1615,7 @@ export type CreateResumableUploadErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope, or: The quota of the owner is used up, or: You may not do this, or: You have made as many projects as you may
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may
      */
     403: Problem;
     /**
@@ -1777,7 +1878,7 @@ export type ContinueResumableUploadErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope, or: The quota of the owner is used up, or: You may not do this, or: You have made as many projects as you may
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may
      */
     403: Problem;
     /**
@@ -1942,7 +2043,7 @@ export type CreateUploadErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope, or: The quota of the owner is used up, or: You may not do this, or: You have made as many projects as you may
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may
      */
     403: Problem;
     /**
@@ -2729,6 +2830,10 @@ export type DeleteAssetData = {
     };
     query?: {
         permanent?: boolean;
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
     };
     url: '/v1/assets/{id}';
 };
@@ -2895,7 +3000,12 @@ export type UpdateAssetData = {
     path: {
         id: string;
     };
-    query?: never;
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
     url: '/v1/assets/{id}';
 };
 
@@ -2909,7 +3019,7 @@ export type UpdateAssetErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope, or: The quota of the owner is used up, or: You may not do this, or: You have made as many projects as you may
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may
      */
     403: Problem;
     /**
@@ -2992,7 +3102,12 @@ export type RestoreAssetData = {
     path: {
         id: string;
     };
-    query?: never;
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
     url: '/v1/assets/{id}/restore';
 };
 
@@ -3071,7 +3186,12 @@ export type BulkChangeAssetsData = {
         'idempotency-key'?: string;
     };
     path?: never;
-    query?: never;
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
     url: '/v1/assets/bulk';
 };
 
@@ -4956,7 +5076,7 @@ export type GetOwnerQuotaData = {
     body?: never;
     path: {
         /**
-         * Subject of the caller who owns the assets
+         * Whose quota: an owner, by the subject of his token, or `project:` and the id of a project. An owner whose subject begins with `project:` or `owner:` is named with `owner:` before it
          */
         ownerId: string;
     };
@@ -5024,7 +5144,7 @@ export type SetOwnerQuotaData = {
     };
     path: {
         /**
-         * Subject of the caller who owns the assets
+         * Whose quota: an owner, by the subject of his token, or `project:` and the id of a project. An owner whose subject begins with `project:` or `owner:` is named with `owner:` before it
          */
         ownerId: string;
     };
@@ -5097,6 +5217,237 @@ export type SetOwnerQuotaResponses = {
 };
 
 export type SetOwnerQuotaResponse = SetOwnerQuotaResponses[keyof SetOwnerQuotaResponses];
+
+export type ListOwnersData = {
+    body?: never;
+    path?: never;
+    query?: {
+        sort?: OwnerSort;
+        /**
+         * By default `desc` by usage, the largest first, and `asc` by id
+         */
+        order?: SortOrder;
+        /**
+         * Rows per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort, order and filters
+         */
+        cursor?: string;
+    };
+    url: '/v1/admin/owners';
+};
+
+export type ListOwnersErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListOwnersError = ListOwnersErrors[keyof ListOwnersErrors];
+
+export type ListOwnersResponses = {
+    /**
+     * A page of owners
+     */
+    200: OwnerPage;
+};
+
+export type ListOwnersResponse = ListOwnersResponses[keyof ListOwnersResponses];
+
+export type ListAssetsOfOwnerData = {
+    body?: never;
+    path: {
+        ownerId: string;
+    };
+    query?: {
+        /**
+         * Only this project
+         */
+        projectId?: string;
+        /**
+         * Only this asset type
+         */
+        assetType?: string;
+        /**
+         * Only this media type, or all types of a family
+         */
+        mediaType?: string;
+        /**
+         * Only this state
+         */
+        state?: AssetStateFilter;
+        /**
+         * Only names that begin with this text; upper and lower case are equal
+         */
+        name?: string;
+        /**
+         * Lists the trash instead of the other assets
+         */
+        trashed?: boolean;
+        sort?: AssetSort;
+        order?: SortOrder;
+        /**
+         * Entries per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort and order
+         */
+        cursor?: string;
+    };
+    url: '/v1/admin/owners/{ownerId}/assets';
+};
+
+export type ListAssetsOfOwnerErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListAssetsOfOwnerError = ListAssetsOfOwnerErrors[keyof ListAssetsOfOwnerErrors];
+
+export type ListAssetsOfOwnerResponses = {
+    /**
+     * A page of assets
+     */
+    200: AssetPage;
+};
+
+export type ListAssetsOfOwnerResponse = ListAssetsOfOwnerResponses[keyof ListAssetsOfOwnerResponses];
+
+export type GetProjectQuotaData = {
+    body?: never;
+    path: {
+        /**
+         * Label by which the application groups its assets
+         */
+        projectId: string;
+    };
+    query?: never;
+    url: '/v1/projects/{projectId}/quota';
+};
+
+export type GetProjectQuotaErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetProjectQuotaError = GetProjectQuotaErrors[keyof GetProjectQuotaErrors];
+
+export type GetProjectQuotaResponses = {
+    /**
+     * The quota of the project
+     */
+    200: ProjectQuota;
+};
+
+export type GetProjectQuotaResponse = GetProjectQuotaResponses[keyof GetProjectQuotaResponses];
 
 export type GetStatisticsData = {
     body?: never;
@@ -5486,3 +5837,165 @@ export type GetProjectCodeResponses = {
 };
 
 export type GetProjectCodeResponse = GetProjectCodeResponses[keyof GetProjectCodeResponses];
+
+export type ListAuditEventsData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Only this asset
+         */
+        assetId?: string;
+        /**
+         * Only this project. A manager gets what all its members did; everybody else what is about himself
+         */
+        projectId?: string;
+        /**
+         * Only what this subject did. With your own, what you did to the assets of others comes too
+         */
+        actor?: string;
+        /**
+         * Only this action
+         */
+        action?: string;
+        /**
+         * Only from this time on
+         */
+        since?: string;
+        /**
+         * Only before this time
+         */
+        until?: string;
+        /**
+         * Rows per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort, order and filters
+         */
+        cursor?: string;
+    };
+    url: '/v1/audit';
+};
+
+export type ListAuditEventsErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests, or: Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type ListAuditEventsError = ListAuditEventsErrors[keyof ListAuditEventsErrors];
+
+export type ListAuditEventsResponses = {
+    /**
+     * A page of the audit trail
+     */
+    200: AuditPage;
+};
+
+export type ListAuditEventsResponse = ListAuditEventsResponses[keyof ListAuditEventsResponses];
+
+export type GetAssetHistoryData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * Rows per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort, order and filters
+         */
+        cursor?: string;
+    };
+    url: '/v1/assets/{id}/history';
+};
+
+export type GetAssetHistoryErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetAssetHistoryError = GetAssetHistoryErrors[keyof GetAssetHistoryErrors];
+
+export type GetAssetHistoryResponses = {
+    /**
+     * A page of its history
+     */
+    200: AuditPage;
+};
+
+export type GetAssetHistoryResponse = GetAssetHistoryResponses[keyof GetAssetHistoryResponses];
