@@ -5,6 +5,7 @@ import { audit } from './audit/index.ts';
 import type { Core } from './core.ts';
 import type { Feature } from './feature.ts';
 import { idempotency } from './idempotency/index.ts';
+import { keys } from './keys/index.ts';
 import { policies } from './policies/index.ts';
 import { processing } from './processing/index.ts';
 import { projects } from './projects/index.ts';
@@ -14,6 +15,7 @@ import { reconciliation } from './reconciliation/index.ts';
 import { rescans } from './rescans/index.ts';
 import { scanning } from './scanning/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
+import { tickets } from './tickets/index.ts';
 import { transcodes } from './transcodes/index.ts';
 import { uploads } from './uploads/index.ts';
 import { usage } from './usage/index.ts';
@@ -26,6 +28,8 @@ export const features: readonly Feature<Core>[] = [
   policies,
   assets,
   projects,
+  keys,
+  tickets,
   processing,
   variants,
   transcodes,

@@ -35,6 +35,7 @@ import {
 } from '../validation/file-validation.ts';
 import { HEAD_SIZE } from '../validation/media-types.ts';
 import {
+  contextOf,
   leaseRenewalOf,
   lookAgainAt,
   meteredBody,
@@ -140,7 +141,7 @@ export class Intake {
   /** Validates what is known before any byte is read. */
   async #begin(arrival: Arrival, isHeld: boolean): Promise<SingleUpload> {
     try {
-      return new SingleUpload(arrival, this.#context, isHeld);
+      return new SingleUpload(arrival, contextOf(this.#context, arrival.caller), isHeld);
     } catch (error) {
       this.#context.onOutcome('refused', 0);
       if (error instanceof Problem)
@@ -431,13 +432,19 @@ class SingleUpload {
   async #beginRecord(bytes: number, seal: StoredBytes | undefined): Promise<void> {
     const inTransaction = this.#arrival.inTransaction?.begun;
     this.begun = true;
-    if (await this.#context.uploads.begin(this.record, bytes, { seal, inTransaction })) return;
+    try {
+      if (await this.#context.uploads.begin(this.record, bytes, { seal, inTransaction })) return;
+    } catch (error) {
+      // Whatever else it is, it may have begun.
+      if (error instanceof Problem) this.begun = false;
+      throw error;
+    }
     this.begun = false;
     throw await this.#quotaExceeded(bytes);
   }
 
   async #extendRecord(bytes: number, seal: StoredBytes | undefined): Promise<void> {
-    const outcome = await this.#context.uploads.extend(this.record.id, bytes, seal);
+    const outcome = await this.#context.uploads.extend(this.record, bytes, seal);
     if (outcome === 'no-room') throw await this.#quotaExceeded(bytes - this.#reserved);
     if (outcome === 'ended') throw this.#disown();
   }
