@@ -9,6 +9,13 @@ export async function seedAssets(databaseUrl: string, ownerId: string, count: nu
     // It would be among what is measured; what it would do is done below.
     await client.query('alter table assets set (autovacuum_enabled = false)');
     await client.query(
+      `with made as (
+         insert into projects (id, name, created_by) select 'project-' || n, 'project', $1 from generate_series(0, 19) as n
+         on conflict do nothing returning id
+       ) insert into project_members (project_id, subject, role) select id, $1, 'manager' from made`,
+      [ownerId],
+    );
+    await client.query(
       `insert into assets (id, owner_id, project_id, name, state, asset_type, media_type, size, sha256, metadata, object_key,
          cache_control, created_at, updated_at)
        select (lpad(to_hex(1700000000000 + n * 1000::bigint), 12, '0') || '7' || substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 4, 15))::uuid,

@@ -1,6 +1,8 @@
 /** Transcodes over HTTP: asked for, followed, taken back. What was made is a derivative, and served as one. */
+
 import { v7 as uuidv7 } from 'uuid';
 import { z } from 'zod';
+import { requireMay } from '../access/may.ts';
 import type { Asset } from '../assets/asset.ts';
 import { derivativeName } from '../assets/derivative-names.ts';
 import { servable } from '../assets/downloads.ts';
@@ -127,7 +129,9 @@ export function transcodeRoutes(app: App, core: Core): void {
     },
     async (request, reply) => {
       const { caller, params } = request;
-      const asset = servable(await required(assets.find(caller, params.id)));
+      const found = await required(assets.find(caller, params.id));
+      requireMay(caller, 'asset.write', found);
+      const asset = servable(found);
       const commit = answering(request);
       const answerOf = (row: Derivative) => ({
         status: 202,
@@ -196,6 +200,7 @@ export function transcodeRoutes(app: App, core: Core): void {
     },
     async (request, reply) => {
       const asset = await required(assets.find(request.caller, request.params.id));
+      requireMay(request.caller, 'asset.write', asset);
       await transcodes.delete(asset, request.params.transcodeId);
       return reply.code(204).send();
     },

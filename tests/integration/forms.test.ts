@@ -271,7 +271,7 @@ describe('forms', () => {
       Array.from({ length: count }, (_, index) => file(`${index}.png`, png(300, index), 'files'));
 
     test('ten files are stored, each with its outcome, in order', async () => {
-      const answer = await batch('batch-10', field('projectId', 'p'), ...files(10), end);
+      const answer = await batch('batch-10', field('projectId', 'of-ten'), ...files(10), end);
       assert.equal(answer.status, 200);
       const { results } = JSON.parse(answer.body);
       assert.deepEqual(
@@ -282,7 +282,7 @@ describe('forms', () => {
         results.map((result: { asset: { name: string } }) => result.asset.name),
         Array.from({ length: 10 }, (_, index) => `${index}.png`),
       );
-      assert.ok(results.every((result: { asset: { projectId: string } }) => result.asset.projectId === 'p'));
+      assert.ok(results.every((result: { asset: { projectId: string } }) => result.asset.projectId === 'of-ten'));
     });
 
     test('a bad file among good ones is refused by itself', async () => {
@@ -316,7 +316,7 @@ describe('forms', () => {
         second,
         file('bad.png', Buffer.from('not a picture'), 'files'),
         third,
-        field('projectId', 'p'),
+        field('projectId', 'of-three'),
         field('assetType', 'image'),
         end,
       );
@@ -325,16 +325,16 @@ describe('forms', () => {
       assert.deepEqual(
         results.map(({ status, asset }) => [status, asset?.projectId, asset?.metadata['album'], asset?.assetType]),
         [
-          [201, 'p', 'summer', 'image'],
-          [201, 'p', 'summer', 'image'],
+          [201, 'of-three', 'summer', 'image'],
+          [201, 'of-three', 'summer', 'image'],
           [415, undefined, undefined, undefined],
-          [201, 'p', 'summer', 'image'],
+          [201, 'of-three', 'summer', 'image'],
         ],
       );
       const rows = await service.query<{ project_id: string; state: string }>(
         "select project_id, state from assets where owner_id = 'batch-late'",
       );
-      assert.deepEqual(rows, Array(3).fill({ project_id: 'p', state: 'ready' }));
+      assert.deepEqual(rows, Array(3).fill({ project_id: 'of-three', state: 'ready' }));
     });
 
     test('an asset type after the files refuses each that it does not allow', async () => {
@@ -386,7 +386,7 @@ describe('forms', () => {
         const digest = createHash('sha256').update(content).digest('hex');
         const body = bytes(
           file('m.glb', content).toString('latin1').replace('image/png', 'application/octet-stream'),
-          field('projectId', 'p'),
+          field('projectId', 'late'),
           part('Content-Disposition: form-data; name="metadata"\r\nContent-Type: application/json', '{"a":"b"}'),
           field('assetType', 'model'),
           field('sha256', digest),
@@ -397,7 +397,7 @@ describe('forms', () => {
         const asset = JSON.parse(answer.body);
         assert.deepEqual(
           [asset.projectId, asset.metadata, asset.assetType, asset.sha256],
-          ['p', { a: 'b' }, 'model', digest],
+          ['late', { a: 'b' }, 'model', digest],
         );
         const kept = await new Client(large.url, user).get(`/v1/assets/${asset.id}`);
         assert.deepEqual(kept.body, asset);
@@ -497,12 +497,12 @@ describe('forms', () => {
         service.url,
         form(bytes(file(), field('projectId', project), end), { user: 'again', headers: 'Idempotency-Key: k1\r\n' }),
       );
-    const first = await send('p');
+    const first = await send('again');
     assert.equal(first.status, 201);
-    const again = await send('p');
+    const again = await send('again');
     assert.equal(again.status, 201);
     assert.equal(JSON.parse(again.body).id, JSON.parse(first.body).id);
-    assert.equal((await send('q')).status, 422);
+    assert.equal((await send('again-too')).status, 422);
   });
 
   test('a batch that was refused at its end is taken under the same key with another end', async () => {
@@ -516,10 +516,10 @@ describe('forms', () => {
         }),
       );
     assert.equal((await send(field('colour', 'red'))).status, 400);
-    const taken = JSON.parse((await send(field('projectId', 'p'))).body).results;
-    const again = JSON.parse((await send(field('projectId', 'p'))).body).results;
+    const taken = JSON.parse((await send(field('projectId', 'batch-again'))).body).results;
+    const again = JSON.parse((await send(field('projectId', 'batch-again'))).body).results;
     assert.deepEqual(again, taken);
-    const other = JSON.parse((await send(field('projectId', 'q'))).body).results;
+    const other = JSON.parse((await send(field('projectId', 'batch-again-too'))).body).results;
     assert.deepEqual(
       other.map(({ status }: { status: number }) => status),
       [422, 422],

@@ -27,6 +27,7 @@ const listedIn = (body: AnyBody) => body.data as unknown as Listed[];
 describe('uploads that are not finished', () => {
   let service: TestService;
   let client: Client;
+  let project: string;
   before(async () => {
     service = await startService({
       env: {
@@ -41,6 +42,7 @@ describe('uploads that are not finished', () => {
   after(() => service.close());
   beforeEach(() => {
     client = new Client(service.url, `owner-${randomUUID()}`);
+    project = `project-${randomUUID()}`;
   });
 
   const list = async (where = client, query = '') => {
@@ -66,7 +68,7 @@ describe('uploads that are not finished', () => {
     });
   async function direct(size: number): Promise<string> {
     const { status, body } = await client.send('POST', '/v1/uploads', {
-      ...{ fileName: 'd.glb', size, contentType: 'model/gltf-binary', projectId: 'p1' },
+      ...{ fileName: 'd.glb', size, contentType: 'model/gltf-binary', projectId: project },
     });
     assert.equal(status, 201);
     return String(body['uploadId']);
@@ -114,7 +116,7 @@ describe('uploads that are not finished', () => {
           ...{ uploadId: second, kind: 'resumable', name: 'ä b.glb' },
           ...{ size: 12 * MiB, offset: 6 * MiB, reservedBytes: 12 * MiB },
         },
-        { uploadId: first, kind: 'direct', name: 'd.glb', projectId: 'p1', size: 7 * MiB, reservedBytes: 7 * MiB },
+        { uploadId: first, kind: 'direct', name: 'd.glb', projectId: project, size: 7 * MiB, reservedBytes: 7 * MiB },
       ],
     );
     const { body } = await client.get('/v1/quota');

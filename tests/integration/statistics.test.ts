@@ -97,6 +97,10 @@ describe('statistics', () => {
   test('count what many statements change at once, whoever sends them', async () => {
     const owner = `import-${randomUUID()}`;
     await service.query(
+      "insert into projects (id, name, created_by) select 'p' || n, 'p', $1 from generate_series(0, 2) n on conflict do nothing",
+      [owner],
+    );
+    await service.query(
       `insert into assets (id, owner_id, project_id, name, state, asset_type, media_type, size, object_key, created_at, updated_at)
        select gen_random_uuid(), $1, 'p' || n % 3, 'a.png', 'ready', 'image', 'image/png', n, 'key', now(), now()
        from generate_series(1, 300) as n`,
@@ -110,8 +114,12 @@ describe('statistics', () => {
   test('are read without looking at one asset, and the projects have a bound', async () => {
     const owner = `many-${randomUUID()}`;
     await service.query(
+      "insert into projects (id, name, created_by) select 'many' || n, 'p', $1 from generate_series(1, 1500) n",
+      [owner],
+    );
+    await service.query(
       `insert into assets (id, owner_id, project_id, name, state, asset_type, media_type, size, object_key, created_at, updated_at)
-       select gen_random_uuid(), $1, 'p' || n, 'a.png', 'ready', 'image', 'image/png', 1, 'key', now(), now()
+       select gen_random_uuid(), $1, 'many' || n, 'a.png', 'ready', 'image', 'image/png', 1, 'key', now(), now()
        from generate_series(1, 1500) as n`,
       [owner],
     );

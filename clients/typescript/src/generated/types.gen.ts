@@ -190,6 +190,10 @@ export type Asset = {
     name: string;
     projectId?: string;
     /**
+     * Subject of who has uploaded it
+     */
+    uploadedBy: string;
+    /**
      * Upload policy the file was accepted under
      */
     assetType: string;
@@ -1071,9 +1075,13 @@ export type UploadAssetErrors = {
      */
     401: Problem;
     /**
-     * The quota of the owner is used up
+     * The quota of the owner is used up, or: You may not do this
      */
     403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
     /**
      * The request was too slow
      */
@@ -1154,9 +1162,13 @@ export type UploadAssetsErrors = {
      */
     401: Problem;
     /**
-     * The quota of the owner is used up
+     * The quota of the owner is used up, or: You may not do this
      */
     403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
     /**
      * The request was too slow
      */
@@ -1267,9 +1279,13 @@ export type UploadRawAssetErrors = {
      */
     401: Problem;
     /**
-     * The quota of the owner is used up
+     * The quota of the owner is used up, or: You may not do this
      */
     403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
     /**
      * The request was too slow
      */
@@ -1391,9 +1407,13 @@ export type CreateResumableUploadErrors = {
      */
     401: Problem;
     /**
-     * The quota of the owner is used up
+     * The quota of the owner is used up, or: You may not do this
      */
     403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
     /**
      * The request was too slow
      */
@@ -1642,7 +1662,7 @@ export type ContinueResumableUploadErrors = {
      */
     401: Problem;
     /**
-     * The quota of the owner is used up
+     * The quota of the owner is used up, or: You may not do this
      */
     403: Problem;
     /**
