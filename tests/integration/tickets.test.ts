@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { Client } from '../support/client.ts';
 import { png } from '../support/files.ts';
+import { launch } from '../support/processes.ts';
 import { startService, type TestService } from '../support/service.ts';
 import { waitUntil } from '../support/wait-until.ts';
 
@@ -310,7 +311,7 @@ describe('files of a ticket are counted', () => {
   });
 
   test('a place of an upload that fails is given back once, however it fails', async () => {
-    const { id, page } = await issue({ maxFiles: 1, maxBytes: 5000, subject: 'failing' });
+    const { id, page } = await issue({ maxFiles: 1, maxBytes: 50_000_000, subject: 'failing' });
     const none = { files: 0, bytes: 0 };
     const begun = () => page.begin(400);
     const at = (answer: { headers: Headers }) => String(answer.headers.get('location')).replace('/v1/resumable', '');
@@ -325,7 +326,7 @@ describe('files of a ticket are counted', () => {
     await new Client(service.url).send('PUT', '/v1/admin/quotas/failing', { limit: 100 });
     assert.equal((await page.raw(png(400))).body.type, 'urn:stowage:problem:quota-exceeded');
     assert.equal((await page.direct(400)).body.type, 'urn:stowage:problem:quota-exceeded');
-    await new Client(service.url).send('PUT', '/v1/admin/quotas/failing', { limit: 10_000 });
+    await new Client(service.url).send('PUT', '/v1/admin/quotas/failing', { limit: 100_000_000 });
     assert.deepEqual(await countsOf(id), none);
     // Cancelled, many times at once.
     const direct = await page.direct(400);
@@ -348,9 +349,9 @@ describe('files of a ticket are counted', () => {
         controller.enqueue(png(3000).slice(0, 1000));
       },
     });
-    const init = { body, duplex: 'half' as const, signal: gone.signal, headers: { 'content-length': '3000' } };
+    const init = { body, duplex: 'half' as const, signal: gone.signal, headers: { 'content-length': '20000000' } };
     const broken = page.request('PUT', '/v1/assets/raw/photo.png', init).catch(() => undefined);
-    await waitUntil(async () => service.service.core.admission !== undefined);
+    await waitUntil(async () => (await countsOf(id))['files'] === 1);
     gone.abort();
     await broken;
     await waitUntil(async () => (await countsOf(id))['files'] === 0);
@@ -360,6 +361,29 @@ describe('files of a ticket are counted', () => {
     assert.equal((await page.raw(png(400))).body.type, USED_UP);
     const checks = await service.query('select 1 from assets where owner_id = $1 and state = $2', ['failing', 'ready']);
     assert.equal(checks.length, 1);
+  });
+
+  test('a process that is killed between begin and end loses no place: the reaper gives it back', async () => {
+    const doomed = await launch({ ...service.place, DATABASE_URL: service.databaseUrl, ROLE: 'api' });
+    const limits = { maxFiles: 3, maxBytes: 100_000_000, subject: 'killed' };
+    const { id: counted, token, page } = await issue(limits);
+    const there = new Page(token, { ...service, url: doomed.url });
+    const size = 20_000_000;
+    const body = new ReadableStream({ start: (controller) => controller.enqueue(png(3000)) });
+    const init = { body, duplex: 'half' as const, headers: { 'content-length': String(size) } };
+    const broken = there.request('PUT', '/v1/assets/raw/photo.png', init).catch(() => undefined);
+    assert.equal((await there.direct(400)).status, 201);
+    assert.equal((await there.begin(undefined)).status, 201);
+    await waitUntil(async () => (await countsOf(counted))['files'] === 3);
+    assert.deepEqual(await countsOf(counted), { files: 3, bytes: size + 400 });
+    doomed.child.kill('SIGKILL');
+    await doomed.exit;
+    await broken;
+    assert.equal((await page.raw(png(400))).body.type, USED_UP);
+    await service.query("update assets set lease_expires_at = now() - interval '1 second' where state = 'uploading'");
+    await Promise.all([service.service.reap(), other.service.reap()]);
+    assert.deepEqual(await countsOf(counted), { files: 0, bytes: 0 });
+    assert.equal((await page.raw(png(400))).status, 201);
   });
 
   test('a ticket that has expired is removed a day later, not while an upload of it is open', async () => {
