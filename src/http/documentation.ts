@@ -36,7 +36,7 @@ export function documentation(app: App, { write, version, tags }: DocumentationO
             type: 'http',
             scheme: 'bearer',
             description:
-              'A JWT of your issuer; an API key of a server (`stw_...`); or an upload ticket of a browser (`stt_...`), which may upload and see what became of it.',
+              'A JWT of your issuer; an API key of a server (`stw_...`); or an upload ticket of a browser (`stt_...`), which may upload and see what became of it. Who has the scope `act-for` may send `Stowage-Subject: user-123` with any request, and speaks for that subject.',
           },
         },
       },

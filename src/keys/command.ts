@@ -51,7 +51,7 @@ function scopesIn(texts: readonly string[]): Scope[] {
   const named = texts.flatMap((text) => text.split(/[\s,]+/)).filter((text) => text !== '');
   const wrong = named.find((text) => !isScope(text));
   if (wrong !== undefined || named.length === 0)
-    throw new Error(`--scope ${wrong ?? ''} must be one of ${allScopes.join(', ')}. ${USAGE}`);
+    throw new Error(`--scope ${wrong ?? 'is missing: it'} must be one of ${allScopes.join(', ')}. ${USAGE}`);
   return [...new Set(named.filter(isScope))];
 }
 

@@ -3,8 +3,10 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { SignJWT } from 'jose';
 import { kindOfSecret, makeSecret } from '../../src/access/credential-secret.ts';
+import { makeKey as makeByCommand, revokeKey, type WantedKey } from '../../src/keys/command.ts';
 import { Client, SECRET } from '../support/client.ts';
 import { png } from '../support/files.ts';
+import { spawnService } from '../support/processes.ts';
 import { startService, type TestService } from '../support/service.ts';
 import { waitUntil } from '../support/wait-until.ts';
 
@@ -278,6 +280,47 @@ describe('speaking for others', () => {
     assert.deepEqual(await service.query('select owner_id from assets where id = $1', [body.id]), [
       { owner_id: 'Jürgen' },
     ]);
+  });
+});
+
+describe('npm run key', () => {
+  const script = new URL('../../scripts/key.ts', import.meta.url).pathname;
+  const runKey = async (...args: string[]) => {
+    const env = { ...service.place, DATABASE_URL: service.databaseUrl, AUTH_JWT_SECRET: SECRET };
+    const { exit, output } = spawnService(env, script, args);
+    return { code: await exit, output: output() };
+  };
+
+  test('makes the first key, whose backend gives out tickets for its users; and revokes it', async () => {
+    const { code, output } = await runKey('--name', 'backend', '--scope', 'act-for');
+    assert.equal(code, 0, output);
+    const [secret = ''] = /stw_[0-9A-Za-z]{49}/.exec(output) ?? [];
+    const [id = ''] = /[0-9a-f]{8}-[0-9a-f-]{27}/.exec(output) ?? [];
+    assert.match(output, /of backend/);
+    const backend = new BearerClient(secret);
+    const ticket = await backend.send('POST', '/v1/tickets', { subject: 'user-9', expiresIn: 60 });
+    assert.equal(ticket.status, 201, JSON.stringify(ticket.body));
+    const { body } = await new BearerClient(String(ticket.body['token'])).raw(png());
+    const forUser = new BearerClient(secret, { 'stowage-subject': 'user-9' });
+    assert.equal((await forUser.get(`/v1/assets/${body.id}`)).status, 200);
+    assert.deepEqual(await auditOf(`detail ->> 'keyId' = $1`, id), [
+      { actor_id: 'stowage:operator', via: null, action: 'key.created' },
+    ]);
+    await assert.rejects(revokeKey(service.database, 'somebody', id), /there is no key/);
+    await revokeKey(service.database, 'backend', id);
+    await waitUntil(async () => (await backend.get('/v1/assets')).status === 401);
+  });
+
+  test('tells what is wrong with its arguments', async () => {
+    const wrong: [Partial<WantedKey>, RegExp][] = [
+      [{ scopes: ['act-for'] }, /^Error: --name is missing/],
+      [{ name: 'x' }, /--scope is missing: it must be one of assets:read/],
+      [{ name: 'x', scopes: ['all'] }, /--scope all must be one of/],
+      [{ name: 'x', scopes: ['admin'], projects: ['p'] }, /--scope admin reaches beyond projects/],
+      [{ name: 'x', scopes: ['admin'], expires: 'soon' }, /--expires must be a time/],
+    ];
+    for (const [wanted, expected] of wrong)
+      await assert.rejects(makeByCommand(service.database, { scopes: [], projects: [], ...wanted }), expected);
   });
 });
 
