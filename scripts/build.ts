@@ -11,8 +11,8 @@
  *
  *   node_modules/       packages of workers that are more than JavaScript
  *   reference-page.js   the page of /docs, 4 MB, loaded when somebody asks for it; else it is loaded from its package
- *   migrate.js, doctor.js, reconcile.js, setup-bucket.js, rotate-variant-key.js   the commands of these names, each with
- *                       what it uses
+ *   migrate.js, doctor.js, reconcile.js, setup-bucket.js, key.js, rotate-variant-key.js   the commands of these names, each
+ *                       with what it uses
  */
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { isBuiltin } from 'node:module';
@@ -32,7 +32,7 @@ const WORKERS = 'src/processing/tools/workers';
 const NOT_BUNDLED = ['sharp', 'libheif-js', '@embedpdf/pdfium'];
 
 /** What operators run beside the service. */
-const commands = ['migrate', 'doctor', 'reconcile', 'setup-bucket', 'rotate-variant-key'].map((name) => [
+const commands = ['migrate', 'doctor', 'reconcile', 'setup-bucket', 'key', 'rotate-variant-key'].map((name) => [
   name,
   `scripts/${name}.ts`,
 ]);

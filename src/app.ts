@@ -5,6 +5,7 @@ import { audit } from './audit/index.ts';
 import type { Core } from './core.ts';
 import type { Feature } from './feature.ts';
 import { idempotency } from './idempotency/index.ts';
+import { keys } from './keys/index.ts';
 import { owners } from './owners/index.ts';
 import { policies } from './policies/index.ts';
 import { processing } from './processing/index.ts';
@@ -15,6 +16,7 @@ import { reconciliation } from './reconciliation/index.ts';
 import { rescans } from './rescans/index.ts';
 import { scanning } from './scanning/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
+import { tickets } from './tickets/index.ts';
 import { transcodes } from './transcodes/index.ts';
 import { uploads } from './uploads/index.ts';
 import { usage } from './usage/index.ts';
@@ -27,6 +29,8 @@ export const features: readonly Feature<Core>[] = [
   policies,
   assets,
   projects,
+  keys,
+  tickets,
   processing,
   variants,
   transcodes,

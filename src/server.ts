@@ -5,6 +5,7 @@
 
 import helmet from '@fastify/helmet';
 import Fastify, { LogController } from 'fastify';
+import { Credentials } from './access/credentials.ts';
 import type { Scope } from './access/rules.ts';
 import type { Config } from './config.ts';
 import { type Core, type OpenCore, openCore, type Resources } from './core.ts';
@@ -98,7 +99,11 @@ export async function buildServer(
   checkRequests(app);
   if (config.developmentMode) admitLocalOnly(app, crossOrigin);
   answerUnknown(app, paths, refusals);
-  authenticate(app, authenticationOptions(config), refusals);
+  authenticate(app, {
+    options: authenticationOptions(config),
+    credentials: new Credentials({ database: database.database, onError: core.onError }),
+    refusals,
+  });
   await limitRequests(app, config.REQUESTS_PER_MINUTE);
   guardBodies(app, config.BODY_TIMEOUT);
   boundAnswers(app, core.answers);

@@ -29,6 +29,10 @@ export const scopes = [
 ] as const;
 export type Scope = (typeof scopes)[number];
 
+export function isScope(text: string): text is Scope {
+  return scopes.some((scope) => scope === text);
+}
+
 /** What every user has: all but speaking for others and administration. */
 export const userScopes: readonly Scope[] = [
   'assets:read',

@@ -1,11 +1,13 @@
 /**
  * Who is calling. A bearer token (RFC 6750) is a JWT whose algorithm, issuer and audience are fixed by configuration,
- * never by the token. Without configured keys the service is in development mode, on a loopback address only, and
- * believes the header `x-user-id`.
+ * never by the token; or an API key, or an upload ticket, which the database knows. Without configured keys of tokens the
+ * service is in development mode, on a loopback address only, and believes the header `x-user-id`.
+ *
+ * Who has the scope `act-for` may speak for somebody else, whom `Stowage-Subject` names.
  *
  * The answer to a request without a valid token is given before its body is read.
  */
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyContextConfig, FastifyInstance, FastifyRequest } from 'fastify';
 import {
   errors,
   type JWTPayload,
@@ -15,9 +17,13 @@ import {
   jwtVerify,
 } from 'jose';
 import type { Caller } from '../access/caller.ts';
+import { looksLikeSecret } from '../access/credential-secret.ts';
+import type { Credentials } from '../access/credentials.ts';
+import { grantedBy, scopesActing } from '../access/granted.ts';
 import { hasScope } from '../access/may.ts';
 import { withReason } from '../access/reason.ts';
-import { type Action, type MemberRole, memberRoles, rules, type Scope, scopes, userScopes } from '../access/rules.ts';
+import { type Action, type MemberRole, memberRoles, rules, type Scope, scopes } from '../access/rules.ts';
+import { isSubject, MAX_SUBJECT } from '../access/subject.ts';
 import { Problem, unavailable } from '../problems.ts';
 import { KeySet, KeySetUnavailable } from './key-set.ts';
 import type { RefusalLimit } from './refusal-limit.ts';
@@ -51,22 +57,32 @@ export type AuthenticationOptions =
       names: ClaimNames;
     };
 
-/** Bytes of the subject of a token. */
-export const MAX_SUBJECT = 255;
+/** Names whom somebody with the scope `act-for` speaks for. */
+const SUBJECT_HEADER = 'stowage-subject';
 /** Seconds since 1970 at the end of the year 9999; what lies beyond is no date. */
 const LAST_DATE = 253_402_300_799;
 
 /** Tells who calls. */
 interface Identifier {
-  /** At once, when the token was verified a moment ago. */
+  /** At once, when the credential was verified a moment ago. */
   known(request: FastifyRequest): Caller | undefined;
+  /** Of whom it is known that he was somebody a moment ago: he is looked at, whatever others at his address do. */
+  isFamiliar?(request: FastifyRequest): boolean;
   /** @throws Problem */
   verify(request: FastifyRequest): Promise<Caller>;
 }
 
-/** @param refusals counts callers who are not let in, by address */
-export function authenticate(app: FastifyInstance, options: AuthenticationOptions, refusals: RefusalLimit): void {
-  const identifier = options.mode === 'development' ? developer : bearer(options);
+export interface Authentication {
+  options: AuthenticationOptions;
+  /** Keys and tickets. */
+  credentials: Credentials;
+  /** Counts callers who are not let in, by address. */
+  refusals: RefusalLimit;
+}
+
+export function authenticate(app: FastifyInstance, { options, credentials, refusals }: Authentication): void {
+  const tokens = options.mode === 'development' ? developer : bearer(options);
+  const secrets = bySecret(credentials);
   const nameOf = (scope: Scope) => (options.mode === 'development' ? scope : options.names.nameOf(scope));
   // Replaced before any handler runs; a getter makes forgetting that loud.
   app.decorateRequest('caller', {
@@ -74,16 +90,67 @@ export function authenticate(app: FastifyInstance, options: AuthenticationOption
       throw new Error('this route is public and has no caller');
     },
   });
+  const identify = async (request: FastifyRequest): Promise<Caller> => {
+    const identifier = secretOf(request) === undefined ? tokens : secrets;
+    const known = identifier.known(request);
+    if (known) return known;
+    if (identifier.isFamiliar?.(request)) return identifier.verify(request);
+    return refusals.guard(request.ip, () => identifier.verify(request));
+  };
   app.addHook('onRequest', async (request) => {
     const { config } = request.routeOptions;
     if (config.public) return;
-    const known = identifier.known(request) ?? (await refusals.guard(request.ip, () => identifier.verify(request)));
-    const caller = withReason(known, request);
+    const caller = withReason(spokenFor(request, await identify(request), nameOf), request);
     Object.defineProperty(request, 'caller', { value: caller });
-    if (config.scope !== undefined && !caller.scopes.has(config.scope)) throw missingScope(nameOf(config.scope));
-    if (config.action !== undefined && !hasScope(caller, config.action))
-      throw missingScope(nameOf(rules[config.action].scope));
+    requireForRoute(caller, config, nameOf);
   });
+}
+
+/** @throws Problem missing-scope, forbidden */
+function requireForRoute(
+  caller: Caller,
+  { scope, action }: Pick<FastifyContextConfig, 'scope' | 'action'>,
+  nameOf: (scope: Scope) => string,
+): void {
+  if (caller.ticket !== undefined && (action === undefined || !hasScope(caller, action)))
+    throw new Problem('forbidden', {
+      detail: 'An upload ticket is for uploads and what became of them. Ask with a token or an API key.',
+    });
+  if (caller.only && action === 'account.read')
+    throw new Problem('forbidden', { detail: 'This key is for projects, and this is of all that its owner has.' });
+  if (scope !== undefined && !caller.scopes.has(scope)) throw missingScope(nameOf(scope));
+  if (action !== undefined && !hasScope(caller, action)) throw missingScope(nameOf(rules[action].scope));
+}
+
+/**
+ * The subject that `Stowage-Subject` names, in whose name the credential speaks; without the header field, the caller.
+ * @throws Problem missing-scope; invalid-parameter when nobody can have this name
+ */
+function spokenFor({ headers, raw }: FastifyRequest, caller: Caller, nameOf: (scope: Scope) => string): Caller {
+  const subject = headers[SUBJECT_HEADER];
+  if (subject === undefined) return caller;
+  if (caller.ticket !== undefined || !caller.scopes.has('act-for')) throw missingScope(nameOf('act-for'));
+  // Sent twice, Node makes one of them.
+  const isOne = typeof subject === 'string' && raw.headersDistinct[SUBJECT_HEADER]?.length === 1;
+  const id = isOne ? asText(subject) : undefined;
+  if (id === undefined || !isSubject(id)) {
+    const detail = `must be 1 to ${MAX_SUBJECT} bytes of printable text in UTF-8, and be there once`;
+    throw new Problem('invalid-parameter', {
+      detail: `Stowage-Subject ${detail}.`,
+      errors: [{ parameter: 'Stowage-Subject', detail }],
+    });
+  }
+  const { only, via = `token:${caller.id}` } = caller;
+  return { id, scopes: scopesActing(caller.scopes), ...(only && { only }), via };
+}
+
+/** Node reads header fields as Latin-1; clients send UTF-8, as far as it is more than ASCII. */
+function asText(field: string): string | undefined {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.from(field, 'latin1'));
+  } catch {
+    return undefined;
+  }
 }
 
 /** Who calls, in requests that may be public. */
@@ -155,13 +222,34 @@ async function verify(token: string, findKey: JWTVerifyGetKey, checks: JWTVerify
   }
 }
 
+/** By an API key or an upload ticket. */
+function bySecret(credentials: Credentials): Identifier {
+  const withSecret = <Result>(request: FastifyRequest, work: (secret: string) => Result) =>
+    work(secretOf(request) ?? '');
+  return {
+    known: (request) => withSecret(request, (secret) => credentials.recall(secret)),
+    isFamiliar: (request) => withSecret(request, (secret) => credentials.wasGood(secret)),
+    verify: async (request) => {
+      const caller = await withSecret(request, (secret) => credentials.find(secret));
+      if (caller) return caller;
+      throw unauthenticated('The key or ticket is unknown, revoked or expired.', 'invalid_token');
+    },
+  };
+}
+
+/** What is sent as a key or a ticket, be it damaged. */
+function secretOf({ headers }: FastifyRequest): string | undefined {
+  const sent = /^Bearer +([A-Za-z0-9_]+)$/i.exec(headers.authorization ?? '')?.[1];
+  return sent !== undefined && looksLikeSecret(sent) ? sent : undefined;
+}
+
 function tokenOf({ headers }: FastifyRequest): string | undefined {
   return /^Bearer +([A-Za-z0-9_=-]+\.[A-Za-z0-9_=-]+\.[A-Za-z0-9_=-]*)$/i.exec(headers.authorization ?? '')?.[1];
 }
 
 function noToken({ headers }: FastifyRequest): Problem {
   return headers.authorization === undefined
-    ? unauthenticated('Send Authorization: Bearer with a JWT.')
+    ? unauthenticated('Send Authorization: Bearer with a JWT, an API key or an upload ticket.')
     : unauthenticated('The Authorization header is not a bearer token.', 'invalid_request');
 }
 
@@ -178,7 +266,7 @@ function toCaller(payload: JWTPayload, names: ClaimNames): Caller {
   if (typeof sub !== 'string' || !isSubject(sub))
     throw unauthenticated(`The claim sub must be 1 to ${MAX_SUBJECT} printable characters.`, 'invalid_token');
   const projects = projectsIn(payload, names);
-  return { id: sub, scopes: grantedBy(payload, names), ...(projects && { projects }) };
+  return { id: sub, scopes: scopesIn(payload, names), ...(projects && { projects }) };
 }
 
 /** How tokens say what they are for. */
@@ -194,15 +282,10 @@ export interface ClaimNames {
 /** All but the audit trail of everybody: whoever tries the service out sees what a user sees. */
 const developerScopes: ReadonlySet<Scope> = new Set(scopes.filter((scope) => scope !== 'audit'));
 
-/**
- * What a token may be used for. One that names none of our scopes has what every user has: issuers put scopes of other
- * services into tokens too. The scope of administrators alone takes nothing away.
- */
-function grantedBy(payload: JWTPayload, { nameOf, scopeClaims }: ClaimNames): ReadonlySet<Scope> {
+/** Issuers put scopes of other services into tokens too. */
+function scopesIn(payload: JWTPayload, { nameOf, scopeClaims }: ClaimNames): ReadonlySet<Scope> {
   const named = new Set(scopeClaims.flatMap((claim) => namesIn(payload[claim])));
-  const granted = scopes.filter((scope) => named.has(nameOf(scope)));
-  const isLimited = granted.some((scope) => scope !== 'admin');
-  return new Set(isLimited ? granted : [...userScopes, ...granted]);
+  return grantedBy(scopes.filter((scope) => named.has(nameOf(scope))));
 }
 
 /** A string of names with spaces (RFC 8693 section 4.2), or a list, as some issuers send. */
@@ -227,16 +310,6 @@ function missingScope(scope: string): Problem {
     detail: `This needs the scope ${scope}.`,
     headers: { 'www-authenticate': `Bearer realm="stowage", error="insufficient_scope", scope="${scope}"` },
   });
-}
-
-/** What the subject of a token may be. */
-export function isSubject(text: string): boolean {
-  return (
-    text.length > 0 &&
-    Buffer.byteLength(text) <= MAX_SUBJECT &&
-    text.isWellFormed() &&
-    !/[\p{Cc}\u2028\u2029]/u.test(text)
-  );
 }
 
 /** Every doubt is a refusal; but a key set that cannot be fetched is our trouble, not the caller's. */

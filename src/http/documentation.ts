@@ -30,7 +30,16 @@ export function documentation(app: App, { write, version, tags }: DocumentationO
       servers: [{ url: '/', description: 'The server that sent this document' }],
       security: [{ bearer: [] }],
       tags: [...tags],
-      components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } },
+      components: {
+        securitySchemes: {
+          bearer: {
+            type: 'http',
+            scheme: 'bearer',
+            description:
+              'A JWT of your issuer; an API key of a server (`stw_...`); or an upload ticket of a browser (`stt_...`), which may upload and see what became of it. Who has the scope `act-for` may send `Stowage-Subject: user-123` with any request, and speaks for that subject.',
+          },
+        },
+      },
     });
 
   const files = new SharedFiles();

@@ -1,7 +1,7 @@
 /**
  * Requests that may be sent again (draft-ietf-httpapi-idempotency-key-header-07). The first request under an
  * `Idempotency-Key` runs; the same request under the same key gets the first answer, with `Idempotency-Replayed: true`;
- * another request under that key is refused. Keys belong to their caller and are kept for 24 hours.
+ * another request under that key is refused. Keys belong to the credential and its caller, and are kept for 24 hours.
  *
  * The answer is written in the transaction of what the request does, so there is never one without the other, and it
  * holds across instances and crashes. While a request runs, it renews a lease; whoever finds the lease expired first looks
@@ -15,6 +15,7 @@
  */
 import { createHash, randomUUID } from 'node:crypto';
 import { z } from 'zod';
+import { answersOf, type Caller } from '../access/caller.ts';
 import { LEASE_RENEWALS } from '../config.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
 import { Problem } from '../problems.ts';
@@ -115,14 +116,15 @@ export class Idempotency {
    * @throws Problem idempotency-key-reused, request-in-progress, too-many-requests
    */
   async claim(
-    callerId: string,
+    caller: Caller,
     key: string,
     request: NamedRequest,
     fateOf: (begunId: string) => Promise<Fate> = async () => ({ state: 'gone' }),
   ): Promise<Claim | Replay> {
+    const callerId = answersOf(caller);
     const attempt = { callerId, key, claim: randomUUID() };
     for (;;) {
-      if (await this.#insert(attempt, request)) return this.#claimOf(attempt);
+      if (await this.#insert(caller, attempt, request)) return this.#claimOf(attempt);
       const row = await this.#keys.find(callerId, key);
       // It expired between the two statements.
       if (!row) continue;
@@ -151,18 +153,23 @@ export class Idempotency {
    * operation under this key is refused.
    * @throws Problem idempotency-key-reused, too-many-requests
    */
-  async reserve(callerId: string, key: string, operation: string): Promise<void> {
+  async reserve(caller: Caller, key: string, operation: string): Promise<void> {
+    const callerId = answersOf(caller);
     const request = { operation, content: undefined };
-    while (!(await this.#insert({ callerId, key, claim: randomUUID() }, request))) {
+    while (!(await this.#insert(caller, { callerId, key, claim: randomUUID() }, request))) {
       const row = await this.#keys.find(callerId, key);
       if (row) return requireSame(row, request);
     }
   }
 
   /** @returns false when the key is there already */
-  async #insert(attempt: Attempt, request: NamedRequest): Promise<boolean> {
+  async #insert({ id: subject }: Caller, attempt: Attempt, request: NamedRequest): Promise<boolean> {
     const { operation, size = null } = request;
-    const inserted = await this.#keys.insert(attempt, { operation, fingerprint: fingerprintOf(request), size });
+    const inserted = await this.#keys.insert(attempt, subject, {
+      operation,
+      fingerprint: fingerprintOf(request),
+      size,
+    });
     if (inserted.isInserted || inserted.isKnown) return inserted.isInserted;
     throw new Problem('too-many-requests', {
       detail: `At most ${this.#options.keysPerHour} requests an hour may have an Idempotency-Key. Slow down.`,

@@ -19,6 +19,7 @@ const KEPT_HOURS = 24;
 
 /** Which attempt of which request. */
 export interface Attempt {
+  /** Under whose name the answer is kept. */
   callerId: string;
   key: string;
   claim: string;
@@ -52,8 +53,8 @@ const answered = (p: Parameter<keyof StoredAnswer>) => ({
 
 const insertKey = compile(
   'insert-idempotency-key',
-  (p: Parameter<keyof Attempt | keyof Remembered | 'lease' | 'keysPerHour'>) => {
-    const counted = build.$with('counted').as(countOne(p, 'idempotency-key'));
+  (p: Parameter<keyof Attempt | keyof Remembered | 'subject' | 'lease' | 'keysPerHour'>) => {
+    const counted = build.$with('counted').as(countOne(() => p('subject'), 'idempotency-key'));
     const isAllowed = sql`${p('keysPerHour')}::integer = 0 or ${counted.count} <= ${p('keysPerHour')}::integer`;
     // Every column in the order of the table: drizzle-orm names them all.
     const row = build
@@ -192,14 +193,16 @@ export class IdempotencyRepository {
 
   /**
    * Counts the key and inserts it, by one statement.
+   * @param subject of whom it is counted, whatever credentials he has
    * @returns `isInserted` false when the key is there already and not yet old, or when it is not, because the caller has had
    *   too many (`isKnown` false; for how many `seconds` yet)
    */
   async insert(
     attempt: Attempt,
+    subject: string,
     remembered: Remembered,
   ): Promise<{ isInserted: boolean; isKnown: boolean; seconds: number }> {
-    const values = { ...attempt, ...remembered, lease: this.#lease, keysPerHour: this.#keysPerHour };
+    const values = { ...attempt, ...remembered, subject, lease: this.#lease, keysPerHour: this.#keysPerHour };
     const { rows } = await this.#database.run(insertKey, values);
     return rows[0] ?? { isInserted: false, isKnown: true, seconds: 0 };
   }

@@ -67,7 +67,7 @@ export function honourIdempotencyKeys(app: FastifyInstance, idempotency: Idempot
     if (key === undefined) return undefined;
     const { params, query, body, headers } = request;
     const content = [params, query, body, decisive.map((name) => headers[name])];
-    const claim = await idempotency.claim(request.caller.id, key, { operation: operationOf(request), content });
+    const claim = await idempotency.claim(request.caller, key, { operation: operationOf(request), content });
     if (claim.kind === 'replay') return sendAnswer(reply, claim.answer);
     request.claim = claim;
     return undefined;

@@ -1,11 +1,11 @@
 /** Owners over HTTP, for administrators. */
 import { z } from 'zod';
 import { actorOf, type Caller } from '../access/caller.ts';
+import { MAX_SUBJECT } from '../access/subject.ts';
 import { assetPage, listPage, listQuery, sortOrder } from '../assets/list-page.ts';
 import type { AssetsRepository } from '../assets/repository.ts';
 import { recordEvent } from '../database/audit.ts';
 import type { Database } from '../database/client.ts';
-import { MAX_SUBJECT } from '../http/authentication.ts';
 import { cursorOf, pageCursor, pageLimit, storableText, wholeNumber } from '../http/keyset-cursor.ts';
 import type { App } from '../http/openapi.ts';
 import { nextLink, pageHeaders, pageInfo } from '../http/paging.ts';

@@ -3,10 +3,10 @@
  * into none, where it is its owner's alone. And who pays for it there.
  */
 import { eq, exists, isNotNull, sql } from 'drizzle-orm';
-import type { Caller } from '../access/caller.ts';
+import { type Caller, type TicketTerms, userNamed } from '../access/caller.ts';
 import { memberRank } from '../access/conditions.ts';
 import { requireMay } from '../access/may.ts';
-import { type Role, rankOf, roleAt } from '../access/rules.ts';
+import { allows, type Role, rankOf, roleAt } from '../access/rules.ts';
 import type { Actor } from '../database/audit.ts';
 import { type Database, type Executor, sqlConstraint } from '../database/client.ts';
 import { build, compile, type Parameter } from '../database/statements.ts';
@@ -74,6 +74,7 @@ export class Places {
 
   /** Where the caller may put something. @throws Problem not-found, of a project that is none for him; forbidden */
   async of(caller: Caller, projectId: string | undefined): Promise<Place> {
+    if (caller.terms) return this.#ofTicket(caller, caller.terms);
     if (projectId === undefined) {
       if (caller.only)
         throw new Problem('forbidden', { detail: 'This key is for projects. Name one of them as projectId.' });
@@ -86,6 +87,19 @@ export class Places {
     } else if (!this.mayMake(caller, projectId)) throw projectNotFound();
     const account = standing.hasQuota ? projectAccount(projectId) : ownerAccount(caller.id);
     return { projectId, isNew: !standing.exists, account, ...this.limitOf(caller, projectId) };
+  }
+
+  /** Where its ticket says, as long as the project is there and who gave the ticket out may upload there. */
+  async #ofTicket(caller: Caller, { projectId, issuedBy, byClaim }: TicketTerms): Promise<Place> {
+    if (projectId === undefined) return { isNew: false, account: ownerAccount(caller.id) };
+    const standing = await standingOf(this.#options.database, userNamed(issuedBy), projectId);
+    if (!standing.exists) throw projectNotFound();
+    if (!byClaim && !(standing.role && allows(standing.role, 'asset.upload')))
+      throw new Problem('forbidden', {
+        detail: 'Who gave out the ticket may not upload into its project any more. Ask for another ticket.',
+      });
+    const account = standing.hasQuota ? projectAccount(projectId) : ownerAccount(caller.id);
+    return { projectId, isNew: false, account };
   }
 
   /** Whether the caller may make a project of this id; where the token names it, it is known elsewhere already. */

@@ -3,8 +3,8 @@ import { createHash } from 'node:crypto';
 import { getTableColumns } from 'drizzle-orm';
 import { z } from 'zod';
 import { memberRoles, type Role, roles } from '../access/rules.ts';
+import { isSubject, MAX_SUBJECT } from '../access/subject.ts';
 import { projectMembers, projects } from '../database/tables/projects.ts';
-import { isSubject, MAX_SUBJECT } from '../http/authentication.ts';
 import { metadata, openEnum, projectId, timestamp } from '../http/schema-types.ts';
 
 export type ProjectRow = typeof projects.$inferSelect;

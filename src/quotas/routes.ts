@@ -1,7 +1,7 @@
 /** Quotas over HTTP. */
 import { z } from 'zod';
 import { actorOf } from '../access/caller.ts';
-import { MAX_SUBJECT } from '../http/authentication.ts';
+import { MAX_SUBJECT } from '../access/subject.ts';
 import type { App } from '../http/openapi.ts';
 import { bytesCount, projectId } from '../http/schema-types.ts';
 import { answering, sendAnswer } from '../idempotency/requests.ts';

@@ -340,9 +340,9 @@ export class AppendRequest {
   /** Room in the quota, where the size was left open. */
   async #reserve(total: number): Promise<void> {
     const { uploads, quotas } = this.#context;
-    const { id, account, size } = this.#session;
+    const { account, size } = this.#session;
     if (size !== undefined) return;
-    const outcome = await uploads.extend(id, total);
+    const outcome = await uploads.extend(this.#session, total);
     if (outcome === 'no-room') throw await quotaExceeded(quotas, account, total);
     if (outcome === 'ended') throw uploadNotFound();
   }

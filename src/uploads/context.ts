@@ -1,4 +1,5 @@
 /** What all uploads share, whatever route they came through. */
+import type { Caller } from '../access/caller.ts';
 import { LEASE_RENEWALS } from '../config.ts';
 import type { Core } from '../core.ts';
 import type { DatabaseHandle } from '../database/client.ts';
@@ -11,6 +12,7 @@ import { placesOf } from '../projects/settings.ts';
 import { QuotasRepository } from '../quotas/repository.ts';
 import { type Scanner, scannerOf } from '../scanning/scanner.ts';
 import { MAX_PARTS } from '../storage/object-store.ts';
+import { policiesUnder } from '../tickets/terms.ts';
 import { metered } from './metered-source.ts';
 import { UploadsRepository } from './repository.ts';
 import { UploadSessionsRepository } from './session-repository.ts';
@@ -65,6 +67,11 @@ export function uploadContext(core: Core): UploadContext {
     shortTurns: new ShortTurns(),
     onOutcome: (outcome, bytes) => core.metrics.upload(outcome, bytes),
   };
+}
+
+/** The same for one caller: a ticket allows less. @throws Problem type-not-allowed */
+export function contextOf(context: UploadContext, caller: Pick<Caller, 'terms'>): UploadContext {
+  return caller.terms ? { ...context, policies: policiesUnder(caller, context.policies) } : context;
 }
 
 /** The records of uploads, on one of the pools. */

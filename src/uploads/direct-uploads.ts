@@ -38,7 +38,7 @@ import {
 import { claimedType, extensionFits, HEAD_SIZE, normaliseMediaType } from '../validation/media-types.ts';
 import { needsWholeFile } from '../validation/structure.ts';
 import { UploadPolicies } from '../validation/upload-policies.ts';
-import { leaseOf, lookAgainAt, throughProcess, type UploadContext } from './context.ts';
+import { contextOf, leaseOf, lookAgainAt, throughProcess, type UploadContext } from './context.ts';
 import { endFailedUpload, eraseEnded } from './ending.ts';
 import { type NewFile, newUpload, objectAttributes } from './new-upload.ts';
 import type { InTransaction, NewUpload } from './repository.ts';
@@ -191,8 +191,8 @@ export class DirectUploads {
 
   // --------------------------------------------------------------------------------------------------------- validating
 
-  #validateDeclared({ size, declaredType, assetType }: NewDirectUpload, fileName: string): ValidatedType {
-    const { policies, store } = this.#context;
+  #validateDeclared({ size, declaredType, assetType, caller }: NewDirectUpload, fileName: string): ValidatedType {
+    const { policies, store } = contextOf(this.#context, caller);
     const mediaType = normaliseMediaType(declaredType) && claimedType(fileName, declaredType);
     if (mediaType === undefined) {
       const detail = 'must be the media type of the file, such as image/png';

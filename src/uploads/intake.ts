@@ -23,7 +23,7 @@ import type { Asset } from '../assets/asset.ts';
 import { asProblem } from '../http/error-handler.ts';
 import { type ClientGone, Problem } from '../problems.ts';
 import { OutcomeUnknown } from '../storage/part-writer.ts';
-import { lookAgainAt, type UploadContext } from './context.ts';
+import { contextOf, lookAgainAt, type UploadContext } from './context.ts';
 import { endUpload, recordRefusal } from './ending.ts';
 import type { FileDescription } from './new-upload.ts';
 import type { EndedUpload } from './repository.ts';
@@ -102,7 +102,7 @@ export class Intake {
   /** Validates what is known before any byte is read. */
   async #begin(arrival: Arrival, isHeld: boolean): Promise<SingleUpload> {
     try {
-      return new SingleUpload(arrival, this.#context, isHeld);
+      return new SingleUpload(arrival, contextOf(this.#context, arrival.caller), isHeld);
     } catch (error) {
       this.#context.onOutcome('refused', 0);
       if (error instanceof Problem)

@@ -21,6 +21,7 @@ import { isServable, nextStep, plan, type StepRules } from '../processing/pipeli
 import { stepJob } from '../processing/step-jobs.ts';
 import { makeProject, orProjectHasGone, type Place } from '../projects/places.ts';
 import { moveCharge } from '../quotas/moving.ts';
+import { countBytes, countFile } from '../tickets/counting.ts';
 import { delayBefore, type Look, lookAgainJob } from './jobs/look-again.ts';
 import * as statements from './statements.ts';
 
@@ -121,6 +122,7 @@ export class UploadsRepository {
    * @param seal what the object will be, when that is known already
    * @param lease seconds, when it is another one than that of uploads that are heard of all the time
    * @returns false when the quota has no room; then nothing was written
+   * @throws Problem ticket-used-up; not-found or forbidden of a project; then nothing was written, either
    */
   async begin(
     upload: NewUpload,
@@ -135,10 +137,12 @@ export class UploadsRepository {
     const values = { projectId: null, ...upload, ...sealOf(seal), account, ticketId, size, lease, defaultLimit };
     return retryStatement(PATIENCE_BEFORE, async (attempt) => {
       try {
-        return await this.#run(inTransaction !== undefined || place.isNew, async (executor) => {
+        const isMore = inTransaction !== undefined || place.isNew || ticketId !== null;
+        return await this.#run(isMore, async (executor) => {
           await makeProject(executor, place, caller, actor);
           const begun = (await executor.run(statements.beginUpload, values)).rowCount === 1;
           if (!begun && place.isNew) throw new NoRoom();
+          if (begun && ticketId !== null) await countFile(executor, ticketId, size);
           if (begun) await inTransaction?.(executor, upload.id);
           return begun;
         });
@@ -155,16 +159,24 @@ export class UploadsRepository {
    * Raises the reservation to `total` bytes and renews the lease. The total, not the step, is named: so it may be repeated.
    * @param seal what the object will be: the upload is sealed
    * @returns 'no-room' when the quota has no room, 'ended' when the upload was ended by somebody else
+   * @throws Problem ticket-used-up; then nothing was written
    */
-  async extend(id: string, total: number, seal?: StoredBytes): Promise<'extended' | 'no-room' | 'ended'> {
+  async extend(
+    { id, caller: { ticket } }: Pick<NewUpload, 'id' | 'caller'>,
+    total: number,
+    seal?: StoredBytes,
+  ): Promise<'extended' | 'no-room' | 'ended'> {
     const { defaultLimit, lease } = this.#options;
     const values = { id, total, defaultLimit, lease };
-    const { rows } = await retryStatement(PATIENCE_BEFORE, () =>
-      seal
-        ? this.#database.run(statements.sealUpload, { ...values, ...sealOf(seal) })
-        : this.#database.run(statements.extendUpload, values),
-    );
-    const [row] = rows;
+    const extend = async (executor: Executor) => {
+      const { rows } = await (seal
+        ? executor.run(statements.sealUpload, { ...values, ...sealOf(seal) })
+        : executor.run(statements.extendUpload, values));
+      const [row] = rows;
+      if (ticket !== undefined && row?.isExtended) await countBytes(executor, ticket, row.step);
+      return row;
+    };
+    const row = await retryStatement(PATIENCE_BEFORE, () => this.#run(ticket !== undefined, extend));
     if (row?.isExtended) return 'extended';
     return row?.isLive ? 'no-room' : 'ended';
   }

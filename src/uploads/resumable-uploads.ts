@@ -26,7 +26,7 @@ import { MAX_PARTS } from '../storage/object-store.ts';
 import { emptyFile, limitFor, policyNamed, refuseBeyond } from '../validation/file-validation.ts';
 import { UploadPolicies } from '../validation/upload-policies.ts';
 import { type Append, AppendRequest, type UploadProgress } from './append-request.ts';
-import { throughProcess, type UploadContext } from './context.ts';
+import { contextOf, throughProcess, type UploadContext } from './context.ts';
 import { type NewFile, newUpload } from './new-upload.ts';
 import type { NewSession, UploadSession } from './session-repository.ts';
 import {
@@ -72,7 +72,8 @@ export class ResumableUploads {
 
   /** Reserves the quota, as far as the size is known. @throws Problem */
   async create(file: NewResumableUpload): Promise<UploadProgress> {
-    const { config, policies, buffers, objectKeys } = this.#context;
+    const { config, buffers, objectKeys } = this.#context;
+    const { policies } = contextOf(this.#context, file.caller);
     const { size, declaredType, assetType, uploadMetadata } = file;
     const record = newUpload(file, objectKeys, (fault) => ({
       parameter: 'Upload-Metadata',
@@ -205,9 +206,10 @@ export class ResumableUploads {
     return { ...session, size: declared };
   }
 
-  async #reserve({ id, account }: UploadSession, total: number): Promise<void> {
+  async #reserve(session: UploadSession, total: number): Promise<void> {
     const { uploads, quotas } = this.#context;
-    const outcome = await uploads.extend(id, total);
+    const { account } = session;
+    const outcome = await uploads.extend(session, total);
     if (outcome === 'no-room') throw await quotaExceeded(quotas, account, total);
     if (outcome === 'ended') throw uploadNotFound();
   }

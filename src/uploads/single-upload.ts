@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import type { Asset } from '../assets/asset.ts';
-import { type Problem, unavailable } from '../problems.ts';
+import { Problem, unavailable } from '../problems.ts';
 import { quotaExceeded } from '../quotas/quota-exceeded.ts';
 import { PartWriter } from '../storage/part-writer.ts';
 import {
@@ -282,13 +282,19 @@ export class SingleUpload {
   async #beginRecord(bytes: number, seal: StoredBytes | undefined): Promise<void> {
     const inTransaction = this.#arrival.inTransaction?.begun;
     this.begun = true;
-    if (await this.#context.uploads.begin(this.record, bytes, { seal, inTransaction })) return;
+    try {
+      if (await this.#context.uploads.begin(this.record, bytes, { seal, inTransaction })) return;
+    } catch (error) {
+      // Whatever else it is, it may have begun.
+      if (error instanceof Problem) this.begun = false;
+      throw error;
+    }
     this.begun = false;
     throw await this.#quotaExceeded(bytes);
   }
 
   async #extendRecord(bytes: number, seal: StoredBytes | undefined): Promise<void> {
-    const outcome = await this.#context.uploads.extend(this.record.id, bytes, seal);
+    const outcome = await this.#context.uploads.extend(this.record, bytes, seal);
     if (outcome === 'no-room') throw await this.#quotaExceeded(bytes - this.#reserved);
     if (outcome === 'ended') throw this.#disown();
   }

@@ -8,6 +8,7 @@ import { derivatives } from '../database/tables/derivatives.ts';
 import { quotas } from '../database/tables/quotas.ts';
 import { chargedAccount } from '../quotas/accounts.ts';
 import { reserve } from '../quotas/repository.ts';
+import { givenBack } from '../tickets/counting.ts';
 
 type Actor = keyof AuditActor;
 type Seal = 'storedSize' | 'sha256' | 'mediaType' | 'assetType' | 'cacheControl' | 'original';
@@ -129,6 +130,10 @@ function extension(p: Parameter<'id' | 'total' | 'defaultLimit' | 'lease'>, seal
     .select({
       isLive: sql<boolean>`${exists(build.select({ id: live.id }).from(live))}`.as('is_live'),
       isExtended: sql<boolean>`${exists(build.select({ id: extended.id }).from(extended))}`.as('is_extended'),
+      // Bytes that are new.
+      step: sql<number>`coalesce((${build.select({ step: granted.step }).from(granted)}), 0)`
+        .mapWith(Number)
+        .as('step'),
     })
     .from(sql`(select) as one`);
 }
@@ -173,6 +178,7 @@ function lockedUpload(p: Parameter<'id'>, ...conditions: Parameters<typeof and>)
         name: assets.name,
         objectKey: assets.objectKey,
         reservedBytes: assets.reservedBytes,
+        ticketId: assets.ticketId,
       })
       .from(assets)
       .where(and(eq(assets.id, p('id')), isUploading, ...conditions))
@@ -296,16 +302,17 @@ export const noteVerified = compile('note-verified', (p: Parameter<'id' | 'bytes
     .where(and(eq(assets.id, p('id')), inState('processing'))),
 );
 
-/** What was reserved for the upload is free again. */
+/** What was reserved for the upload is free again, and its place and bytes are given back to its ticket. */
 function released(upload: LockedUpload) {
-  return build.$with('released', {}).as(
+  const released = build.$with('released').as(
     build
       .update(quotas)
       .set({ reservedBytes: sql`${quotas.reservedBytes} - ${upload.reservedBytes}` })
       .from(upload)
       .where(eq(quotas.account, upload.account))
-      .getSQL(),
+      .returning({ account: quotas.account }),
   );
+  return [released, givenBack(upload, released)];
 }
 
 /** One audit row that tells why an upload ended. */
@@ -319,7 +326,10 @@ export const removeUpload = compile('remove-upload', (p: Parameter<'id' | 'actio
   const ended = build
     .$with('ended', {})
     .as(build.delete(assets).where(sql`${assets.id} = (select ${upload.id} from ${upload})`).getSQL());
-  return build.with(upload, ended, released(upload), endedAudit(p, upload)).select({ id: upload.id }).from(upload);
+  return build
+    .with(upload, ended, ...released(upload), endedAudit(p, upload))
+    .select({ id: upload.id })
+    .from(upload);
 });
 
 export const markUploadForDeletion = compile(
@@ -337,7 +347,7 @@ export const markUploadForDeletion = compile(
           .getSQL(),
       );
     return build
-      .with(upload, ended, released(upload), endedAudit(p, upload))
+      .with(upload, ended, ...released(upload), endedAudit(p, upload))
       .select({ objectKey: upload.objectKey })
       .from(upload);
   },

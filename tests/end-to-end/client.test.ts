@@ -31,6 +31,7 @@ const { UploadFailed, upload }: ClientPackage = await import(`${'../../clients/t
 interface UploadOptions {
   baseUrl: string;
   headers?: Record<string, string>;
+  ticket?: string | (() => Promise<string>);
   method?: 'form' | 'direct' | 'resumable';
   projectId?: string;
   metadata?: Record<string, string>;
@@ -122,6 +123,26 @@ describe('upload(file) in Node', { skip: s3Skip() }, () => {
   });
   const fileOf = (bytes: Buffer<ArrayBuffer>, name: string, type: string) => new File([bytes], name, { type });
 
+  for (const method of ['form', 'direct', 'resumable'] as const)
+    test(`takes an upload ticket instead of a token, or a function that fetches one: ${method}`, async () => {
+      const backend = new Client(service.url, `backend-${method}`);
+      let issued = 0;
+      const fetchTicket = async () => {
+        issued += 1;
+        const wanted = { subject: `user-${method}`, maxFiles: 1, metadata: { order: '7' }, expiresIn: 600 };
+        return String((await backend.send('POST', '/v1/tickets', wanted)).body['token']);
+      };
+      const file = fileOf(glb(6 * MiB, 4), 'm.glb', 'model/gltf-binary');
+      const options: UploadOptions = { baseUrl: service.url, method };
+      const asset = await upload(file, { ...options, ticket: fetchTicket });
+      assert.deepEqual(asset.metadata, { order: '7' });
+      assert.equal(issued, 1);
+      assert.equal((await new Client(service.url, `user-${method}`).get(`/v1/assets/${asset.id}`)).status, 200);
+      const ticket = await fetchTicket();
+      assert.equal((await upload(file, { ...options, ticket })).state, 'ready');
+      await assert.rejects(upload(file, { ...options, ticket }), { status: 403 });
+    });
+
   for (const [title, bytes, name, type, method] of [
     ['a small file in one request', png(5000, 1), 'p.png', 'image/png', undefined],
     ['a large one by direct parts', glb(27 * MiB, 2), 'm.glb', 'model/gltf-binary', undefined],
@@ -134,13 +155,13 @@ describe('upload(file) in Node', { skip: s3Skip() }, () => {
       const asset = await upload(fileOf(bytes, name, type), {
         ...optionsFor(owner),
         ...(method && { method }),
-        projectId: 'p1',
+        projectId: owner,
         metadata: { album: 'summer' },
         onProgress: (sent) => progress.push(sent),
       });
       assert.equal(asset.state, 'ready');
       assert.equal(asset.name, name);
-      assert.equal(asset.projectId, 'p1');
+      assert.equal(asset.projectId, owner);
       assert.deepEqual(asset.metadata, { album: 'summer' });
       assert.equal(progress.at(-1), bytes.length);
       assert.deepEqual(

@@ -81,6 +81,7 @@ describe('the bundle', () => {
       ...[
         'compile',
         'doctor',
+        'key',
         'main',
         'migrate',
         'reconcile',

@@ -26,11 +26,18 @@ import { sha256 } from './sha256.ts';
 /** `form`: one request through the service. `direct`: parts to the bucket. `resumable`: tus. */
 export type UploadMethod = 'form' | 'direct' | 'resumable';
 
+type Headers = Record<string, string> | (() => Record<string, string>);
+
 export interface UploadOptions {
   /** Of the service, such as https://files.example.com */
   baseUrl: string;
   /** Sent with every request to the service, such as `authorization`; never to the bucket. A function is asked each time. */
-  headers?: Record<string, string> | (() => Record<string, string>);
+  headers?: Headers;
+  /**
+   * Upload ticket that a backend gave to the page, instead of a token; or a function that fetches one, which is asked when the
+   * upload begins. An upload goes on only with the ticket that it began with.
+   */
+  ticket?: string | (() => Promise<string>);
   /** Of the file; by default `name` and `type` of a File. */
   fileName?: string;
   contentType?: string;
@@ -109,17 +116,26 @@ export async function upload(file: Blob, options: UploadOptions): Promise<Asset>
     metadata: options.metadata,
   };
   options.signal?.throwIfAborted();
+  const headers = await headersOf(options);
+  options.signal?.throwIfAborted();
   const key = await fingerprint(file, identity);
   return withKey(key, (isAlone) => {
     const storage = options.storage === undefined ? defaultStorage() : options.storage || undefined;
     return new Upload(
       file,
-      { ...options, baseUrl },
+      { ...options, baseUrl, headers },
       identity,
       key,
       new UploadMemory(isAlone ? storage : undefined),
     ).run();
   });
+}
+
+/** With the ticket, where there is one. */
+async function headersOf({ headers = {}, ticket }: UploadOptions): Promise<Headers> {
+  if (ticket === undefined) return headers;
+  const authorization = `Bearer ${typeof ticket === 'function' ? await ticket() : ticket}`;
+  return () => ({ ...(typeof headers === 'function' ? headers() : headers), authorization });
 }
 
 class Upload {

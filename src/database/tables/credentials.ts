@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm';
-import { bigint, check, index, integer, jsonb, pgTable, text, uniqueIndex, uuid } from 'drizzle-orm/pg-core';
+import { bigint, boolean, check, index, integer, jsonb, pgTable, text, uniqueIndex, uuid } from 'drizzle-orm/pg-core';
 import { bytea, moment } from './columns.ts';
 
 /** API keys of servers. The secret is shown once; only its digest is here. */
@@ -39,6 +39,8 @@ export const tickets = pgTable(
     /** SHA-256 of the token. */
     digest: bytea('digest').notNull(),
     projectId: text('project_id'),
+    /** The issuer may upload there by what his token said; no row tells whether he still may. */
+    byClaim: boolean('by_claim').notNull().default(false),
     assetType: text('asset_type'),
     mediaTypes: text('media_types').array(),
     /** Bytes of one file. */

@@ -9,7 +9,7 @@ export const uploadCounts = pgTable('upload_counts', {
 });
 
 /** What is counted of a caller, beside uploads. */
-export const countedKinds = ['idempotency-key', 'refusal'] as const;
+export const countedKinds = ['idempotency-key', 'refusal', 'ticket'] as const;
 
 /** What else a caller made the service write in a window, shared by all instances. Unlogged, as above. */
 export const callerCounts = pgTable(

@@ -21,6 +21,8 @@ import {
 import { answering, sendAnswer } from '../../idempotency/requests.ts';
 import { tooManyProjects } from '../../projects/problems.ts';
 import { MAX_PARTS } from '../../storage/object-store.ts';
+import { ticketUsedUp } from '../../tickets/problems.ts';
+import { underTicket } from '../../tickets/terms.ts';
 import type { DirectUploads, PartLink, SignedUpload } from '../direct-uploads.ts';
 import { locationHeader } from './raw.ts';
 import { audited, type UploadRouteOptions, uploadAnswer } from './upload-request.ts';
@@ -139,6 +141,9 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
           'malformed-request',
           'unsupported-media-type',
           'quota-exceeded',
+          'forbidden',
+          'not-found',
+          ticketUsedUp,
           'too-large',
           'extension-mismatch',
           'type-not-allowed',
@@ -160,16 +165,20 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
           headers: { ...headers, location: `/v1/uploads/${signed.session.id}` },
           body: { ...toDocument(signed), parts: linksFor(request, signed.links) },
         });
-        const place = await context.places.of(caller, projectId);
+        const under = underTicket(caller, {
+          metadata,
+          ...(projectId !== undefined && { projectId }),
+          ...(assetType !== undefined && { assetType }),
+        });
+        const place = await context.places.of(caller, under.projectId);
         const file = {
+          ...under,
           actor: actorOf(request),
           caller,
           place,
           fileName,
           size,
           declaredType: contentType,
-          metadata,
-          ...(assetType !== undefined && { assetType }),
           ...(sha256 !== undefined && { sha256: Buffer.from(sha256, 'hex') }),
         };
         const commit = answering(request);

@@ -68,6 +68,7 @@ export function rawUploadRoute(app: App, options: UploadRouteOptions): void {
       preHandler: async (request) => {
         const limit = declaredLimit(
           context,
+          request.caller,
           (request.query as { assetType?: string }).assetType,
           request.headers['content-type'],
         );

@@ -11,6 +11,7 @@ import { asProblem } from '../../http/error-handler.ts';
 import type { App } from '../../http/openapi.ts';
 import { assetId, binary } from '../../http/schema-types.ts';
 import { Problem } from '../../problems.ts';
+import { underTicket } from '../../tickets/terms.ts';
 import type { BodyChecksum, UploadProgress } from '../append-request.ts';
 import type { ResumableUploads } from '../resumable-uploads.ts';
 import { ENOUGH, type ShortRequests } from '../short-requests.ts';
@@ -257,7 +258,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
       throw wrongHeader('Upload-Length', 'must be a number of bytes, or Upload-Defer-Length must be 1');
     if (size !== undefined && size > largest)
       throw new Problem('too-large', { detail: `A file may have at most ${largest} bytes.` });
-    const described = readUploadMetadata(String(request.headers['upload-metadata'] ?? ''));
+    const described = underTicket(caller, readUploadMetadata(String(request.headers['upload-metadata'] ?? '')));
     const { headers } = await uploadLimit.count(caller.id);
     reply.headers(headers);
     const place = await options.context.places.of(caller, described.projectId);

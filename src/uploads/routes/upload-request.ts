@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { actorOf } from '../../access/caller.ts';
+import { actorOf, type Caller } from '../../access/caller.ts';
 import { type Asset, recordTag, toDocument } from '../../assets/asset.ts';
 import { asProblem } from '../../http/error-handler.ts';
 import { GIVEN_TWICE, repeatedName } from '../../http/json-names.ts';
@@ -22,8 +22,10 @@ import { ClientGone, Problem, type ProblemType } from '../../problems.ts';
 import { metadataNotRemovable } from '../../processing/strip/problem.ts';
 import { tooManyProjects } from '../../projects/problems.ts';
 import { infected } from '../../scanning/problems.ts';
+import { ticketUsedUp } from '../../tickets/problems.ts';
+import { underTicket } from '../../tickets/terms.ts';
 import { limitFor } from '../../validation/file-validation.ts';
-import { throughProcess, type UploadContext } from '../context.ts';
+import { contextOf, throughProcess, type UploadContext } from '../context.ts';
 import { recordRefusal } from '../ending.ts';
 import type { Intake } from '../intake.ts';
 import type { FileDescription } from '../new-upload.ts';
@@ -47,6 +49,7 @@ export const uploadProblems: ProblemType[] = [
   'invalid-name',
   'incomplete-body',
   'quota-exceeded',
+  ticketUsedUp,
   'forbidden',
   'not-found',
   'request-timeout',
@@ -129,9 +132,14 @@ export function uploadAnswer(asset: Asset): Answer & { body: ReturnType<typeof t
 export async function receiveOnce(
   options: UploadRouteOptions,
   request: FastifyRequest,
-  arrival: PlacelessArrival,
+  sent: PlacelessArrival,
 ): Promise<Answer> {
   const { context, intake, uploadLimit } = options;
+  const { described } = sent;
+  const arrival = {
+    ...underTicket(sent.caller, sent),
+    ...(described && { described: () => underTicket(sent.caller, described()) }),
+  };
   const take = async (inTransaction?: NonNullable<Arrival['inTransaction']>): Promise<Answer> => {
     const { headers } = await uploadLimit.count(request.caller.id);
     const place = await context.places.of(arrival.caller, arrival.projectId);
@@ -171,15 +179,16 @@ export interface HeldAnswer {
 export async function holdOnce(
   options: UploadRouteOptions,
   request: FastifyRequest,
-  arrival: PlacelessArrival,
+  sent: PlacelessArrival,
   index: number,
 ): Promise<HeldAnswer> {
+  const arrival = underTicket(sent.caller, sent);
   const claim = await claimUpload(options, request, arrival, index);
   if (claim?.kind === 'replay') {
     await requireSameBytes(arrival, claim.answer);
     return {
       answer: async (description) => {
-        requireSameDescription(description, claim.answer);
+        requireSameDescription(underTicket(sent.caller, description), claim.answer);
         return claim.answer;
       },
       end: async () => {},
@@ -197,7 +206,8 @@ export async function holdOnce(
     return {
       answer: async (description) => {
         try {
-          const answer = uploadAnswer(await recorded(held.settle(description)));
+          const described = underTicket(sent.caller, description);
+          const answer = uploadAnswer(await recorded(held.settle(described)));
           claim?.close();
           return { ...answer, headers: { ...headers, ...answer.headers } };
         } catch (error) {
@@ -230,13 +240,13 @@ async function claimUpload(
   const key = index === undefined ? header : `${header} ${index}`;
   const content = { fileName, projectId, assetType, metadata, declaredType, sha256: sha256?.toString('hex') };
   const named = { operation: operationOf(request), content, size };
-  return idempotency.claim(request.caller.id, key, named, (id) => fateOf(context.uploads, id));
+  return idempotency.claim(request.caller, key, named, (id) => fateOf(context.uploads, id));
 }
 
 /** Keeps the key of a request for several files, each of which is then received under a key of its own. */
 export async function reserveKey({ idempotency }: UploadRouteOptions, request: FastifyRequest): Promise<void> {
   const key = idempotencyKey(request.headers['idempotency-key']);
-  if (key !== undefined) await idempotency.reserve(request.caller.id, key, operationOf(request));
+  if (key !== undefined) await idempotency.reserve(request.caller, key, operationOf(request));
 }
 
 /** What belongs into the transactions of an upload under an Idempotency-Key. */
@@ -334,11 +344,13 @@ export function contentLength(request: FastifyRequest): number | undefined {
   return text === undefined ? undefined : Number(text);
 }
 
-/** Bytes that a file may have which comes through this process, by what the client declares. @throws Problem when no policy would allow it */
+/** Bytes that a file of the caller may have which comes through this process, by what it declares. @throws Problem when no policy would allow it */
 export function declaredLimit(
-  context: UploadContext,
+  all: UploadContext,
+  caller: Caller,
   assetType: string | undefined,
   declaredType: string | undefined,
 ): number {
+  const context = contextOf(all, caller);
   return throughProcess(context, limitFor(context.policies, { assetType, declaredType }));
 }

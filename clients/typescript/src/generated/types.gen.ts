@@ -180,6 +180,68 @@ export type ProjectMemberChange = {
  */
 export type MemberRole = 'viewer' | 'editor' | 'manager';
 
+export type ApiKeyRequest = {
+    name: string;
+    /**
+     * What the key may be used for: nothing that you may not do yourself. `act-for` and `admin` alone add to what every user may do.
+     */
+    scopes: Array<Scope>;
+    /**
+     * The only projects for which the key is good; absent: all that you reach
+     */
+    projects?: Array<string>;
+    /**
+     * Seconds; absent: until it is revoked
+     */
+    expiresIn?: number;
+};
+
+/**
+ * What a credential may be used for
+ */
+export type Scope = 'assets:read' | 'assets:write' | 'assets:delete' | 'projects' | 'shares' | 'keys' | 'audit' | 'act-for' | 'admin';
+
+export type UploadTicketRequest = {
+    /**
+     * Who uploads, and owns what is in no project; absent: you. Another one needs the scope `act-for`
+     */
+    subject?: string;
+    /**
+     * Where all files go
+     */
+    projectId?: string;
+    /**
+     * The only upload policy
+     */
+    assetType?: string;
+    /**
+     * The only media types, of those that upload policies allow
+     */
+    mediaTypes?: Array<string>;
+    /**
+     * Bytes of one file
+     */
+    maxFileSize?: number;
+    /**
+     * Files in all
+     */
+    maxFiles?: number;
+    /**
+     * Bytes of all files together
+     */
+    maxBytes?: number;
+    /**
+     * Given to each asset, whatever the page says
+     */
+    metadata?: {
+        [key: string]: string;
+    };
+    /**
+     * Seconds, at most a day
+     */
+    expiresIn: number;
+};
+
 export type VariantFit = 'inside' | 'cover' | 'contain';
 
 export type VariantPosition = 'centre' | 'top' | 'right' | 'bottom' | 'left' | 'attention';
@@ -217,7 +279,7 @@ export type OwnerSort = 'usage' | 'id';
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'purge-assets' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'purge-assets' | 'remove-dead-keys' | 'remove-dead-tickets' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -880,6 +942,167 @@ export type ProjectMember = {
  */
 export type ProjectMemberRole = string;
 
+export type CreatedApiKey = {
+    /**
+     * UUIDv7
+     */
+    id: string;
+    name: string;
+    scopes: Array<GrantedScope>;
+    /**
+     * The only projects for which it is good
+     */
+    projects?: Array<string>;
+    createdAt: string;
+    expiresAt?: string;
+    /**
+     * To the hour; absent while it was never used
+     */
+    lastUsedAt?: string;
+    /**
+     * Sent as `Authorization: Bearer stw_...`. Shown this once; absent where the request was sent again under its Idempotency-Key
+     */
+    secret?: string;
+};
+
+/**
+ * What the key may be used for. One of `assets:read`, `assets:write`, `assets:delete`, `projects`, `shares`, `keys`, `audit`, `act-for`, `admin`; more may be added.
+ */
+export type GrantedScope = string;
+
+export type ApiKeyPage = {
+    data: Array<ApiKey>;
+    page: ApiKeyPageInfo;
+};
+
+export type ApiKey = {
+    /**
+     * UUIDv7
+     */
+    id: string;
+    name: string;
+    scopes: Array<GrantedScope>;
+    /**
+     * The only projects for which it is good
+     */
+    projects?: Array<string>;
+    createdAt: string;
+    expiresAt?: string;
+    /**
+     * To the hour; absent while it was never used
+     */
+    lastUsedAt?: string;
+};
+
+export type ApiKeyPageInfo = {
+    /**
+     * Present while more follow
+     */
+    nextCursor?: string;
+    hasMore: boolean;
+};
+
+export type CreatedUploadTicket = {
+    /**
+     * UUIDv7
+     */
+    id: string;
+    subject: string;
+    /**
+     * Label by which the application groups its assets
+     */
+    projectId?: string;
+    assetType?: string;
+    mediaTypes?: Array<string>;
+    /**
+     * Bytes
+     */
+    maxFileSize?: number;
+    /**
+     * Files in all
+     */
+    maxFiles?: number;
+    /**
+     * Bytes
+     */
+    maxBytes?: number;
+    /**
+     * Up to 50 strings by name, of at most 8192 bytes together as JSON
+     */
+    metadata?: {
+        [key: string]: string;
+    };
+    /**
+     * Uploaded, or being uploaded
+     */
+    files: number;
+    /**
+     * Theirs
+     */
+    bytes: number;
+    createdAt: string;
+    expiresAt: string;
+    /**
+     * Sent as `Authorization: Bearer stt_...`. Shown this once; absent where the request was sent again under its Idempotency-Key
+     */
+    token?: string;
+};
+
+export type UploadTicketPage = {
+    data: Array<UploadTicket>;
+    page: UploadTicketPageInfo;
+};
+
+export type UploadTicket = {
+    /**
+     * UUIDv7
+     */
+    id: string;
+    subject: string;
+    /**
+     * Label by which the application groups its assets
+     */
+    projectId?: string;
+    assetType?: string;
+    mediaTypes?: Array<string>;
+    /**
+     * Bytes
+     */
+    maxFileSize?: number;
+    /**
+     * Files in all
+     */
+    maxFiles?: number;
+    /**
+     * Bytes
+     */
+    maxBytes?: number;
+    /**
+     * Up to 50 strings by name, of at most 8192 bytes together as JSON
+     */
+    metadata?: {
+        [key: string]: string;
+    };
+    /**
+     * Uploaded, or being uploaded
+     */
+    files: number;
+    /**
+     * Theirs
+     */
+    bytes: number;
+    createdAt: string;
+    expiresAt: string;
+};
+
+export type UploadTicketPageInfo = {
+    /**
+     * Present while more follow
+     */
+    nextCursor?: string;
+    hasMore: boolean;
+};
+
 export type VariantLink = {
     /**
      * Whoever has this address can see the picture, without a token
@@ -1283,7 +1506,7 @@ export type UploadAssetErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may, or: The upload ticket allows no more
      */
     403: Problem;
     /**
@@ -1370,7 +1593,7 @@ export type UploadAssetsErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may, or: The upload ticket allows no more
      */
     403: Problem;
     /**
@@ -1487,7 +1710,7 @@ export type UploadRawAssetErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may, or: The upload ticket allows no more
      */
     403: Problem;
     /**
@@ -1615,7 +1838,7 @@ export type CreateResumableUploadErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may, or: The upload ticket allows no more
      */
     403: Problem;
     /**
@@ -1878,7 +2101,7 @@ export type ContinueResumableUploadErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may, or: The upload ticket allows no more
      */
     403: Problem;
     /**
@@ -2043,7 +2266,7 @@ export type CreateUploadErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may, or: The upload ticket allows no more
      */
     403: Problem;
     /**
@@ -4409,6 +4632,576 @@ export type SetProjectMemberResponses = {
 };
 
 export type SetProjectMemberResponse = SetProjectMemberResponses[keyof SetProjectMemberResponses];
+
+export type ListApiKeysData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Rows per page
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page
+         */
+        cursor?: string;
+    };
+    url: '/v1/keys';
+};
+
+export type ListApiKeysErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListApiKeysError = ListApiKeysErrors[keyof ListApiKeysErrors];
+
+export type ListApiKeysResponses = {
+    /**
+     * A page of keys
+     */
+    200: ApiKeyPage;
+};
+
+export type ListApiKeysResponse = ListApiKeysResponses[keyof ListApiKeysResponses];
+
+export type CreateApiKeyData = {
+    body: ApiKeyRequest;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/keys';
+};
+
+export type CreateApiKeyErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type CreateApiKeyError = CreateApiKeyErrors[keyof CreateApiKeyErrors];
+
+export type CreateApiKeyResponses = {
+    /**
+     * The key, with its secret
+     */
+    201: CreatedApiKey;
+};
+
+export type CreateApiKeyResponse = CreateApiKeyResponses[keyof CreateApiKeyResponses];
+
+export type DeleteApiKeyData = {
+    body?: never;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/keys/{id}';
+};
+
+export type DeleteApiKeyErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type DeleteApiKeyError = DeleteApiKeyErrors[keyof DeleteApiKeyErrors];
+
+export type DeleteApiKeyResponses = {
+    /**
+     * It is revoked
+     */
+    204: unknown;
+};
+
+export type GetApiKeyData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/keys/{id}';
+};
+
+export type GetApiKeyErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetApiKeyError = GetApiKeyErrors[keyof GetApiKeyErrors];
+
+export type GetApiKeyResponses = {
+    /**
+     * The key
+     */
+    200: ApiKey;
+};
+
+export type GetApiKeyResponse = GetApiKeyResponses[keyof GetApiKeyResponses];
+
+export type ListUploadTicketsData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Rows per page
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page
+         */
+        cursor?: string;
+    };
+    url: '/v1/tickets';
+};
+
+export type ListUploadTicketsErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListUploadTicketsError = ListUploadTicketsErrors[keyof ListUploadTicketsErrors];
+
+export type ListUploadTicketsResponses = {
+    /**
+     * A page of tickets
+     */
+    200: UploadTicketPage;
+};
+
+export type ListUploadTicketsResponse = ListUploadTicketsResponses[keyof ListUploadTicketsResponses];
+
+export type CreateUploadTicketData = {
+    body: UploadTicketRequest;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/tickets';
+};
+
+export type CreateUploadTicketErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type CreateUploadTicketError = CreateUploadTicketErrors[keyof CreateUploadTicketErrors];
+
+export type CreateUploadTicketResponses = {
+    /**
+     * The ticket, with its token
+     */
+    201: CreatedUploadTicket;
+};
+
+export type CreateUploadTicketResponse = CreateUploadTicketResponses[keyof CreateUploadTicketResponses];
+
+export type DeleteUploadTicketData = {
+    body?: never;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/tickets/{id}';
+};
+
+export type DeleteUploadTicketErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type DeleteUploadTicketError = DeleteUploadTicketErrors[keyof DeleteUploadTicketErrors];
+
+export type DeleteUploadTicketResponses = {
+    /**
+     * It is revoked
+     */
+    204: unknown;
+};
+
+export type GetUploadTicketData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/tickets/{id}';
+};
+
+export type GetUploadTicketErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetUploadTicketError = GetUploadTicketErrors[keyof GetUploadTicketErrors];
+
+export type GetUploadTicketResponses = {
+    /**
+     * The ticket
+     */
+    200: UploadTicket;
+};
+
+export type GetUploadTicketResponse = GetUploadTicketResponses[keyof GetUploadTicketResponses];
 
 export type GetVariantData = {
     body?: never;

@@ -1,0 +1,1 @@
+ALTER TABLE "tickets" ADD COLUMN "by_claim" boolean DEFAULT false NOT NULL;

@@ -1,0 +1,7 @@
+/** Problems of upload tickets. */
+import { defineProblem } from '../problems.ts';
+
+export const ticketUsedUp = defineProblem('ticket-used-up', {
+  status: 403,
+  title: 'The upload ticket allows no more',
+});
