@@ -267,6 +267,9 @@ describe('projects', () => {
     assert.deepEqual(await seenBy(first), [new Set([`first-${numbers}`]), 1]);
     assert.deepEqual(await seenBy(second), [new Set([`second-${numbers}`]), 1]);
     assert.deepEqual(await seenBy(manager), [new Set([`first-${numbers}`, `second-${numbers}`]), 3]);
+    const [foreign] = (await manager.get(`/v1/assets?projectId=${id}&limit=1`)).body.data;
+    const other = foreign?.uploadedBy === `first-${numbers}` ? second : first;
+    assert.equal((await other.get(`/v1/assets/${foreign?.id}`)).status, 404);
     await manager.send('PATCH', `/v1/projects/${id}`, { separate: false });
     assert.deepEqual(await seenBy(first), [new Set([`first-${numbers}`, `second-${numbers}`]), 3]);
   });
