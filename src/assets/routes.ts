@@ -18,18 +18,20 @@ import {
 import { conditionsOf, evaluateConditions, type RecordConditions, recordConditions } from '../http/preconditions.ts';
 import { assetId, assetType, flag, metadata, projectId, projectIdOrNone } from '../http/schema-types.ts';
 import type { Answer } from '../idempotency/idempotency.ts';
-import { answering, answeringIfNamed, sendAnswer } from '../idempotency/requests.ts';
+import { answeringIfNamed, sendAnswer } from '../idempotency/requests.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import { type Places, standingOf } from '../projects/places.ts';
 import { tooManyProjects } from '../projects/problems.ts';
 import { checkFileName } from '../validation/file-name.ts';
 import { extensionFits } from '../validation/media-types.ts';
 import { type Asset, assetDocument, isOfVersion, recordTag, toDocument } from './asset.ts';
+import type { AssetDeletions } from './deletions.ts';
 import type { ListQuery, ListScope } from './list.ts';
 import type { AssetsRepository, FoundAsset } from './repository.ts';
 
 export interface AssetRoutesOptions {
   assets: AssetsRepository;
+  deletions: AssetDeletions;
 }
 
 interface RecordRoutesOptions extends AssetRoutesOptions {
@@ -110,7 +112,10 @@ const assetPatch = z
   .refine((patch) => Object.keys(patch).length > 0, 'must change something')
   .meta({ id: 'AssetPatch', override: { minProperties: 1 } });
 
-export function assetRoutes(app: App, { assets, places, defaultLimit, database }: RecordRoutesOptions): void {
+export function assetRoutes(
+  app: App,
+  { assets, deletions, places, defaultLimit, database }: RecordRoutesOptions,
+): void {
   app.get(
     '/v1/assets',
     {
@@ -262,8 +267,8 @@ export function assetRoutes(app: App, { assets, places, defaultLimit, database }
       const { caller, params, query, headers } = request;
       const conditions = conditionsOf(headers);
       const actor = actorOf(request);
-      const commit = answering(request);
-      const inTransaction = (transaction: Executor) => commit(transaction, gone);
+      const commit = answeringIfNamed(request);
+      const inTransaction = commit && ((transaction: Executor) => commit(transaction, gone));
       const action = query.permanent ? 'asset.delete' : 'asset.write';
       requireScope(caller, action);
       await changeUnder({
@@ -272,7 +277,7 @@ export function assetRoutes(app: App, { assets, places, defaultLimit, database }
         read: () => required(assets.find(caller, params.id)),
         change: (version) =>
           query.permanent
-            ? assets.delete(caller, params.id, version, actor, inTransaction)
+            ? deletions.delete(caller, params.id, version, actor, inTransaction)
             : assets.trash(caller, params.id, version, actor, inTransaction),
       });
       return sendAnswer(reply, gone);

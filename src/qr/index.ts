@@ -33,7 +33,7 @@ export const qr: Feature<Core> = {
     const { APP_URL_TEMPLATE: assetPage, PROJECT_URL_TEMPLATE: projectPage } = core.settings(settings);
     qrRoutes(app, {
       database: core.database.database,
-      assets: new AssetsRepository(core.database, core.outbox),
+      assets: new AssetsRepository(core.database),
       store: core.store,
       linkLife: core.config.LINK_TTL / 1000,
       toPublicUrl: core.toPublicUrl,

@@ -4559,7 +4559,7 @@ export type FollowVariantLinkErrors = {
      */
     416: Problem;
     /**
-     * Too many downloads
+     * Too many requests, or: Too many downloads
      */
     429: Problem;
     /**
