@@ -231,8 +231,7 @@ test('labels of an earlier version become projects in which nobody sees what he 
   );
   const handle = openDatabase({ url, connections: 2, timeout: 10_000, onError: () => {} });
   context.after(() => handle.close());
-  const outbox = { send: async () => {}, sendAll: async () => {}, wake: () => {} };
-  const assets = new AssetsRepository(handle, outbox);
+  const assets = new AssetsRepository(handle);
   const { rows: all } = await client.query<{ id: string; owner_id: string }>(
     "select id, owner_id from assets where state = 'ready'",
   );

@@ -170,7 +170,7 @@ describe('projects', () => {
     const to = await places.of(caller, id);
     const { body } = await manager.raw(png());
     assert.equal((await manager.request('DELETE', `/v1/projects/${id}`)).status, 204);
-    const assets = new AssetsRepository(service.database, service.service.core.outbox);
+    const assets = new AssetsRepository(service.database);
     const actor = { callerId: caller.id, requestId: 'a', via: null };
     await assert.rejects(
       assets.update(caller, body.id, { move: { to, defaultLimit: 100_000 } }, undefined, actor),
