@@ -70,6 +70,14 @@ const operationIds: Record<string, string> = {
   retryJobs: 'POST /v1/admin/jobs/{queue}/retry',
   getAssetCode: 'GET /v1/assets/{id}/qr',
   getProjectCode: 'GET /v1/projects/{projectId}/qr',
+  createProject: 'POST /v1/projects',
+  listProjects: 'GET /v1/projects',
+  getProject: 'GET /v1/projects/{projectId}',
+  updateProject: 'PATCH /v1/projects/{projectId}',
+  deleteProject: 'DELETE /v1/projects/{projectId}',
+  listProjectMembers: 'GET /v1/projects/{projectId}/members',
+  setProjectMember: 'PUT /v1/projects/{projectId}/members/{subject}',
+  removeProjectMember: 'DELETE /v1/projects/{projectId}/members/{subject}',
 };
 
 describe('the contract', () => {
@@ -101,6 +109,9 @@ describe('the contract', () => {
       'UploadRequest',
       'PartsRequest',
       'AssetPatch',
+      'NewProject',
+      'ProjectPatch',
+      'ProjectMemberChange',
       'BulkChange',
       'QuotaChange',
       'JobRetry',

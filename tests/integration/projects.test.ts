@@ -267,8 +267,24 @@ describe('projects', () => {
     assert.deepEqual(await seenBy(first), [new Set([`first-${numbers}`]), 1]);
     assert.deepEqual(await seenBy(second), [new Set([`second-${numbers}`]), 1]);
     assert.deepEqual(await seenBy(manager), [new Set([`first-${numbers}`, `second-${numbers}`]), 3]);
+    const [foreign] = (await manager.get(`/v1/assets?projectId=${id}&limit=1`)).body.data;
+    const other = foreign?.uploadedBy === `first-${numbers}` ? second : first;
+    assert.equal((await other.get(`/v1/assets/${foreign?.id}`)).status, 404);
     await manager.send('PATCH', `/v1/projects/${id}`, { separate: false });
     assert.deepEqual(await seenBy(first), [new Set([`first-${numbers}`, `second-${numbers}`]), 3]);
+  });
+
+  test('keep what a member has uploaded who leaves, and show it to him no more', async () => {
+    const editor = await clientOf(`editor-${numbers}`);
+    await member(`editor-${numbers}`, 'editor');
+    const { body } = await editor.raw(png(), { fields: { projectId: id } });
+    const listed = async (client: Client, query: string) =>
+      (await client.get(`/v1/assets${query}`)).body.data.map((asset) => asset.id);
+    assert.deepEqual(await listed(editor, ''), [body.id]);
+    assert.equal((await member(`editor-${numbers}`, undefined, editor)).status, 204);
+    for (const query of ['', `?projectId=${id}`]) assert.deepEqual(await listed(editor, query), []);
+    assert.deepEqual(await listed(manager, `?projectId=${id}`), [body.id]);
+    assert.equal((await manager.get(`/v1/assets/${body.id}`)).body.uploadedBy, `editor-${numbers}`);
   });
 
   test('take assets from where who moves them may write to where he may upload', async () => {
