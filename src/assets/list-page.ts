@@ -3,7 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Caller } from '../access/caller.ts';
 import type { Database } from '../database/client.ts';
-import { decodeCursor, encodeCursor } from '../http/paging.ts';
+import { decodeCursor, encodeCursor, nextLink, pageCursor, pageEnd, pageInfo, pageLimit } from '../http/paging.ts';
 import { assetType, flag, projectId } from '../http/schema-types.ts';
 import { standingOf } from '../projects/places.ts';
 import { assetDocument, toDocument } from './asset.ts';
@@ -53,29 +53,9 @@ export const listQuery = z.strictObject({
     .meta({ id: 'AssetSort' })
     .default('createdAt'),
   order: sortOrder.default('desc'),
-  limit: z
-    .string()
-    .regex(/^\d{1,3}$/, 'must be 1 to 200')
-    .transform(Number)
-    .refine((n) => n >= 1 && n <= 200, 'must be 1 to 200')
-    .default(50)
-    .meta({
-      override: { type: 'integer', minimum: 1, maximum: 200, default: 50 },
-      description: 'Assets per page, at most',
-    }),
-  cursor: z
-    .string()
-    .max(4096)
-    .optional()
-    .meta({ description: '`nextCursor` of the previous page, with the same sort and order' }),
+  limit: pageLimit,
+  cursor: pageCursor,
 });
-
-export const pageInfo = z
-  .object({
-    nextCursor: z.string().optional().meta({ description: 'Present while more follow' }),
-    hasMore: z.boolean(),
-  })
-  .meta({ id: 'PageInfo' });
 
 export const assetPage = z
   .object({
@@ -83,10 +63,6 @@ export const assetPage = z
     page: pageInfo,
   })
   .meta({ id: 'AssetPage' });
-
-export const linkHeader = z.object({
-  Link: z.string().optional().meta({ description: 'RFC 8288; rel="next" while more follow' }),
-});
 
 /** One page of a list, and the header field that leads to the next. */
 export async function listPage(
@@ -101,19 +77,8 @@ export async function listPage(
   if (cursor !== undefined) query.after = decodeCursor(order, cursor);
   const page = await assets.list(query);
   const nextCursor = page.next && encodeCursor(order, page.next);
-  if (nextCursor !== undefined) linkToNext(request, reply, nextCursor);
-  return {
-    data: page.assets.map(toDocument),
-    page: { ...(nextCursor !== undefined && { nextCursor }), hasMore: nextCursor !== undefined },
-  };
-}
-
-/** RFC 8288. */
-export function linkToNext({ url }: FastifyRequest, reply: FastifyReply, nextCursor: string): void {
-  const [path, query] = url.split('?');
-  const next = new URLSearchParams(query);
-  next.set('cursor', nextCursor);
-  reply.header('link', `<${path}?${next}>; rel="next"`);
+  if (nextCursor !== undefined) reply.header('link', nextLink(request.url, nextCursor));
+  return { data: page.assets.map(toDocument), page: pageEnd(nextCursor) };
 }
 
 /**

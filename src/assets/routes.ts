@@ -7,20 +7,24 @@ import { reasonQuery } from '../access/reason.ts';
 import { type Actor, recordEvent } from '../database/audit.ts';
 import type { Database, Executor } from '../database/client.ts';
 import type { App } from '../http/openapi.ts';
+import { pageHeaders } from '../http/paging.ts';
+import { conditionsOf, evaluateConditions, type RecordConditions, recordConditions } from '../http/preconditions.ts';
 import { assetId, flag, metadata, projectIdOrNone } from '../http/schema-types.ts';
 import type { Answer } from '../idempotency/idempotency.ts';
-import { answering, answeringIfNamed, sendAnswer } from '../idempotency/requests.ts';
+import { answeringIfNamed, sendAnswer } from '../idempotency/requests.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import type { Places } from '../projects/places.ts';
+import { tooManyProjects } from '../projects/problems.ts';
 import { checkFileName } from '../validation/file-name.ts';
 import { extensionFits } from '../validation/media-types.ts';
 import { type Asset, assetDocument, isOfVersion, recordTag, toDocument } from './asset.ts';
-import { assetPage, linkHeader, listPage, listQuery, scopeOf } from './list-page.ts';
-import { conditionsOf, evaluateConditions, type RecordConditions, recordConditions } from './preconditions.ts';
+import type { AssetDeletions } from './deletions.ts';
+import { assetPage, listPage, listQuery, scopeOf } from './list-page.ts';
 import type { AssetsRepository, FoundAsset } from './repository.ts';
 
 export interface AssetRoutesOptions {
   assets: AssetsRepository;
+  deletions: AssetDeletions;
 }
 
 interface RecordRoutesOptions extends AssetRoutesOptions {
@@ -54,7 +58,10 @@ const assetPatch = z
   .refine((patch) => Object.keys(patch).length > 0, 'must change something')
   .meta({ id: 'AssetPatch', override: { minProperties: 1 } });
 
-export function assetRoutes(app: App, { assets, places, defaultLimit, database }: RecordRoutesOptions): void {
+export function assetRoutes(
+  app: App,
+  { assets, deletions, places, defaultLimit, database }: RecordRoutesOptions,
+): void {
   app.get(
     '/v1/assets',
     {
@@ -72,7 +79,7 @@ export function assetRoutes(app: App, { assets, places, defaultLimit, database }
         success: {
           status: 200,
           description: 'A page of assets',
-          headers: linkHeader,
+          headers: pageHeaders,
         },
       },
     },
@@ -142,11 +149,14 @@ export function assetRoutes(app: App, { assets, places, defaultLimit, database }
         problems: [
           'malformed-request',
           'invalid-name',
+          'quota-exceeded',
+          'forbidden',
           'not-found',
           'wrong-state',
           'precondition-failed',
           'too-large',
           'unsupported-media-type',
+          tooManyProjects,
         ],
       },
     },
@@ -192,16 +202,17 @@ export function assetRoutes(app: App, { assets, places, defaultLimit, database }
         headers: recordConditions,
       },
       config: {
+        actions: ['asset.write', 'asset.delete'],
         success: { status: 204, description: 'Done' },
-        problems: ['not-found', 'precondition-failed'],
+        problems: ['forbidden', 'not-found', 'precondition-failed'],
       },
     },
     async (request, reply) => {
       const { caller, params, query, headers } = request;
       const conditions = conditionsOf(headers);
       const actor = actorOf(request);
-      const commit = answering(request);
-      const inTransaction = (transaction: Executor) => commit(transaction, gone);
+      const commit = answeringIfNamed(request);
+      const inTransaction = commit && ((transaction: Executor) => commit(transaction, gone));
       const action = query.permanent ? 'asset.delete' : 'asset.write';
       requireScope(caller, action);
       await changeUnder({
@@ -210,7 +221,7 @@ export function assetRoutes(app: App, { assets, places, defaultLimit, database }
         read: () => required(assets.find(caller, params.id)),
         change: (version) =>
           query.permanent
-            ? assets.delete(caller, params.id, version, actor, inTransaction)
+            ? deletions.delete(caller, params.id, version, actor, inTransaction)
             : assets.trash(caller, params.id, version, actor, inTransaction),
       });
       return sendAnswer(reply, gone);
@@ -232,7 +243,7 @@ export function assetRoutes(app: App, { assets, places, defaultLimit, database }
       config: {
         action: 'asset.write',
         success: { status: 200, description: 'The restored record', headers: entityTagHeader },
-        problems: ['not-found', 'wrong-state', 'precondition-failed'],
+        problems: ['forbidden', 'not-found', 'wrong-state', 'precondition-failed'],
       },
     },
     async (request, reply) => {

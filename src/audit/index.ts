@@ -16,10 +16,10 @@ export const audit: Feature<Core> = {
   name: 'audit',
   settings: auditSettings,
   tags: [{ name: 'Audit', description: 'What happened, and who did it' }],
-  routes: (app, { database, outbox, downloads }) =>
+  routes: (app, { database, downloads }) =>
     auditRoutes(app, {
       audit: new AuditRepository(database.database),
-      assets: new AssetsRepository(database, outbox),
+      assets: new AssetsRepository(database),
       database: database.database,
       places: downloads,
     }),

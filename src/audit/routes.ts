@@ -5,7 +5,6 @@ import { z } from 'zod';
 import type { Caller } from '../access/caller.ts';
 import { may, requireScope } from '../access/may.ts';
 import { signalOf } from '../assets/delivery.ts';
-import { linkHeader, linkToNext, pageInfo } from '../assets/list-page.ts';
 import type { AssetsRepository } from '../assets/repository.ts';
 import { required } from '../assets/routes.ts';
 import type { Database } from '../database/client.ts';
@@ -13,6 +12,7 @@ import { MAX_SUBJECT } from '../http/authentication.ts';
 import type { DownloadPlaces } from '../http/download-places.ts';
 import { cursorOf, pageCursor, pageLimit, wholeNumber } from '../http/keyset-cursor.ts';
 import type { App } from '../http/openapi.ts';
+import { nextLink, pageHeaders, pageInfo } from '../http/paging.ts';
 import { assetId, projectId } from '../http/schema-types.ts';
 import { standingOf } from '../projects/places.ts';
 import { auditDocument, formatOf, type LineFormat, toDocument } from './document.ts';
@@ -84,7 +84,7 @@ export function auditRoutes(app: App, { audit, assets, database, places }: Audit
         response: { 200: auditPage },
       },
       config: {
-        success: { status: 200, description: 'A page of the audit trail', headers: linkHeader },
+        success: { status: 200, description: 'A page of the audit trail', headers: pageHeaders },
         problems: ['missing-scope', 'too-many-downloads', 'overloaded'],
       },
     },
@@ -112,7 +112,7 @@ export function auditRoutes(app: App, { audit, assets, database, places }: Audit
       },
       config: {
         action: 'asset.read',
-        success: { status: 200, description: 'A page of its history', headers: linkHeader },
+        success: { status: 200, description: 'A page of its history', headers: pageHeaders },
         problems: ['missing-scope', 'not-found'],
       },
     },
@@ -157,7 +157,7 @@ export function auditRoutes(app: App, { audit, assets, database, places }: Audit
     const shown = rows.slice(0, limit);
     const last = rows.length > limit ? shown.at(-1) : undefined;
     const nextCursor = last && cursors.encode(order, [last.at.toISOString(), String(last.id)]);
-    if (nextCursor !== undefined) linkToNext(request, reply, nextCursor);
+    if (nextCursor !== undefined) reply.header('link', nextLink(request.url, nextCursor));
     return {
       data: shown.map((row) => toDocument(row, hidesPlaces)),
       page: { ...(nextCursor !== undefined && { nextCursor }), hasMore: nextCursor !== undefined },

@@ -34,6 +34,8 @@ declare module 'fastify' {
     scope?: Scope;
     /** What the route does: the scope for it is needed. What is done to which resource is decided by `may`. */
     action?: Action;
+    /** The same where the request decides which it is: the handler asks for the scope, by `requireScope`. */
+    actions?: readonly Action[];
   }
 }
 
@@ -227,7 +229,8 @@ function missingScope(scope: string): Problem {
   });
 }
 
-function isSubject(text: string): boolean {
+/** What the subject of a token may be. */
+export function isSubject(text: string): boolean {
   return (
     text.length > 0 &&
     Buffer.byteLength(text) <= MAX_SUBJECT &&

@@ -14,7 +14,7 @@ export const owners: Feature<Core> = {
   routes: (app, { database, outbox, config }) => {
     ownerRoutes(app, {
       owners: new OwnersRepository(database.database, config.DEFAULT_QUOTA),
-      assets: new AssetsRepository(database, outbox),
+      assets: new AssetsRepository(database),
       database: database.database,
     });
     projectQuotaRoute(app, {

@@ -1,13 +1,14 @@
 /** Owners over HTTP, for administrators. */
 import { z } from 'zod';
 import { actorOf, type Caller } from '../access/caller.ts';
-import { assetPage, linkHeader, linkToNext, listPage, listQuery, pageInfo, sortOrder } from '../assets/list-page.ts';
+import { assetPage, listPage, listQuery, sortOrder } from '../assets/list-page.ts';
 import type { AssetsRepository } from '../assets/repository.ts';
 import { recordEvent } from '../database/audit.ts';
 import type { Database } from '../database/client.ts';
 import { MAX_SUBJECT } from '../http/authentication.ts';
 import { cursorOf, pageCursor, pageLimit, storableText, wholeNumber } from '../http/keyset-cursor.ts';
 import type { App } from '../http/openapi.ts';
+import { nextLink, pageHeaders, pageInfo } from '../http/paging.ts';
 import { bytesCount, timestamp } from '../http/schema-types.ts';
 import { type OwnerRow, type OwnersRepository, ownerSorts } from './repository.ts';
 
@@ -87,7 +88,7 @@ export function ownerRoutes(app: App, { owners, assets, database }: OwnerRoutesO
       },
       config: {
         scope: 'admin',
-        success: { status: 200, description: 'A page of owners', headers: linkHeader },
+        success: { status: 200, description: 'A page of owners', headers: pageHeaders },
         problems: ['missing-scope'],
       },
     },
@@ -103,7 +104,7 @@ export function ownerRoutes(app: App, { owners, assets, database }: OwnerRoutesO
       const page = rows.slice(0, limit);
       const last = rows.length > limit ? page.at(-1) : undefined;
       const nextCursor = last && cursors.encode(`${sort}.${order}`, [String(last.used), last.account]);
-      if (nextCursor !== undefined) linkToNext(request, reply, nextCursor);
+      if (nextCursor !== undefined) reply.header('link', nextLink(request.url, nextCursor));
       return {
         data: page.map(toDocument),
         page: { ...(nextCursor !== undefined && { nextCursor }), hasMore: nextCursor !== undefined },
@@ -126,7 +127,7 @@ export function ownerRoutes(app: App, { owners, assets, database }: OwnerRoutesO
       },
       config: {
         scope: 'admin',
-        success: { status: 200, description: 'A page of assets', headers: linkHeader },
+        success: { status: 200, description: 'A page of assets', headers: pageHeaders },
         problems: ['missing-scope'],
       },
     },

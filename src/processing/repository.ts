@@ -306,7 +306,9 @@ interface Change {
 function changeOf({ asset, scan, processing }: FoundForStep, step: StepName, outcome: EndedStep['outcome']): Change {
   const at = new Date().toISOString();
   const ended = { state: endedState(outcome), at, ...('reason' in outcome && { reason: outcome.reason }) };
-  const record = withEnded(processing, step, ended);
+  const also = outcome.kind === 'done' ? outcome.also : undefined;
+  const own = withEnded(processing, step, ended);
+  const record = also ? withEnded(own, also, { state: 'done', at }) : own;
   const isReady = asset.state === 'ready' || isServable(record);
   const change: Change = {
     state: isReady ? 'ready' : 'processing',

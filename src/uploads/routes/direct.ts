@@ -19,6 +19,7 @@ import {
   timestamp,
 } from '../../http/schema-types.ts';
 import { answering, sendAnswer } from '../../idempotency/requests.ts';
+import { tooManyProjects } from '../../projects/problems.ts';
 import { MAX_PARTS } from '../../storage/object-store.ts';
 import type { DirectUploads, PartLink, SignedUpload } from '../direct-uploads.ts';
 import { locationHeader } from './raw.ts';
@@ -142,6 +143,9 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
           'extension-mismatch',
           'type-not-allowed',
           'empty-file',
+          'forbidden',
+          'not-found',
+          tooManyProjects,
           'too-many-uploads',
         ],
       },

@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.ts';
 import { type Client, type ClientMeta, formDataBodySerializer, type Options as Options2, type RequestResult, type TDataShape } from './client/index.ts';
-import type { BulkChangeAssetsData, BulkChangeAssetsErrors, BulkChangeAssetsResponses, CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelStoredFileScanData, CancelStoredFileScanErrors, CancelStoredFileScanResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateTranscodeData, CreateTranscodeErrors, CreateTranscodeResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, CreateVariantLinkData, CreateVariantLinkErrors, CreateVariantLinkResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DeleteTranscodeData, DeleteTranscodeErrors, DeleteTranscodeResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, DownloadDerivativeData, DownloadDerivativeErrors, DownloadDerivativeResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, FollowVariantLinkData, FollowVariantLinkErrors, FollowVariantLinkResponses, GetAssetCodeData, GetAssetCodeErrors, GetAssetCodeResponses, GetAssetData, GetAssetErrors, GetAssetHistoryData, GetAssetHistoryErrors, GetAssetHistoryResponses, GetAssetResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetProjectCodeData, GetProjectCodeErrors, GetProjectCodeResponses, GetProjectQuotaData, GetProjectQuotaErrors, GetProjectQuotaResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetStoredFileScanData, GetStoredFileScanErrors, GetStoredFileScanResponses, GetTranscodeData, GetTranscodeErrors, GetTranscodeResponses, GetUploadData, GetUploadErrors, GetUploadResponses, GetVariantData, GetVariantErrors, GetVariantResponses, ListAssetsData, ListAssetsErrors, ListAssetsOfOwnerData, ListAssetsOfOwnerErrors, ListAssetsOfOwnerResponses, ListAssetsResponses, ListAuditEventsData, ListAuditEventsErrors, ListAuditEventsResponses, ListDerivativesData, ListDerivativesErrors, ListDerivativesResponses, ListOwnersData, ListOwnersErrors, ListOwnersResponses, ListStoredFileScansData, ListStoredFileScansErrors, ListStoredFileScansResponses, ListTranscodesData, ListTranscodesErrors, ListTranscodesResponses, ListUploadPoliciesData, ListUploadPoliciesErrors, ListUploadPoliciesResponses, ListUploadsData, ListUploadsErrors, ListUploadsResponses, RedirectToDownloadData, RedirectToDownloadErrors, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, ScanStoredFilesData, ScanStoredFilesErrors, ScanStoredFilesResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
+import type { BulkChangeAssetsData, BulkChangeAssetsErrors, BulkChangeAssetsResponses, CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelStoredFileScanData, CancelStoredFileScanErrors, CancelStoredFileScanResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateProjectData, CreateProjectErrors, CreateProjectResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateTranscodeData, CreateTranscodeErrors, CreateTranscodeResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, CreateVariantLinkData, CreateVariantLinkErrors, CreateVariantLinkResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DeleteProjectData, DeleteProjectErrors, DeleteProjectResponses, DeleteTranscodeData, DeleteTranscodeErrors, DeleteTranscodeResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, DownloadDerivativeData, DownloadDerivativeErrors, DownloadDerivativeResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, FollowVariantLinkData, FollowVariantLinkErrors, FollowVariantLinkResponses, GetAssetCodeData, GetAssetCodeErrors, GetAssetCodeResponses, GetAssetData, GetAssetErrors, GetAssetHistoryData, GetAssetHistoryErrors, GetAssetHistoryResponses, GetAssetResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetProjectCodeData, GetProjectCodeErrors, GetProjectCodeResponses, GetProjectData, GetProjectErrors, GetProjectQuotaData, GetProjectQuotaErrors, GetProjectQuotaResponses, GetProjectResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetStoredFileScanData, GetStoredFileScanErrors, GetStoredFileScanResponses, GetTranscodeData, GetTranscodeErrors, GetTranscodeResponses, GetUploadData, GetUploadErrors, GetUploadResponses, GetVariantData, GetVariantErrors, GetVariantResponses, ListAssetsData, ListAssetsErrors, ListAssetsOfOwnerData, ListAssetsOfOwnerErrors, ListAssetsOfOwnerResponses, ListAssetsResponses, ListAuditEventsData, ListAuditEventsErrors, ListAuditEventsResponses, ListDerivativesData, ListDerivativesErrors, ListDerivativesResponses, ListOwnersData, ListOwnersErrors, ListOwnersResponses, ListProjectMembersData, ListProjectMembersErrors, ListProjectMembersResponses, ListProjectsData, ListProjectsErrors, ListProjectsResponses, ListStoredFileScansData, ListStoredFileScansErrors, ListStoredFileScansResponses, ListTranscodesData, ListTranscodesErrors, ListTranscodesResponses, ListUploadPoliciesData, ListUploadPoliciesErrors, ListUploadPoliciesResponses, ListUploadsData, ListUploadsErrors, ListUploadsResponses, RedirectToDownloadData, RedirectToDownloadErrors, RemoveProjectMemberData, RemoveProjectMemberErrors, RemoveProjectMemberResponses, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, ScanStoredFilesData, ScanStoredFilesErrors, ScanStoredFilesResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SetProjectMemberData, SetProjectMemberErrors, SetProjectMemberResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UpdateProjectData, UpdateProjectErrors, UpdateProjectResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -394,6 +394,104 @@ export const downloadAsset = <ThrowOnError extends boolean = false>(options: Opt
 export const followLink = <ThrowOnError extends boolean = false>(options: Options<FollowLinkData, ThrowOnError>): RequestResult<FollowLinkResponses, FollowLinkErrors, ThrowOnError> => (options.client ?? client).get<FollowLinkResponses, FollowLinkErrors, ThrowOnError>({ url: '/v1/links/{token}', ...options });
 
 /**
+ * List your projects
+ *
+ * Those of which you are a member and those that your token names, where somebody has made them, in the order of their ids. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.
+ */
+export const listProjects = <ThrowOnError extends boolean = false>(options?: Options<ListProjectsData, ThrowOnError>): RequestResult<ListProjectsResponses, ListProjectsErrors, ThrowOnError> => (options?.client ?? client).get<ListProjectsResponses, ListProjectsErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/projects',
+    ...options
+});
+
+/**
+ * Make a project
+ *
+ * You become its manager, unless your token says what you are to it. An upload that names a project which nobody has made makes it, too.
+ */
+export const createProject = <ThrowOnError extends boolean = false>(options: Options<CreateProjectData, ThrowOnError>): RequestResult<CreateProjectResponses, CreateProjectErrors, ThrowOnError> => (options.client ?? client).post<CreateProjectResponses, CreateProjectErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/projects',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Delete a project that is empty
+ *
+ * Its members go with it, and its quota. While it has assets, in the trash or not, or open uploads, it is refused and told how many there are.
+ */
+export const deleteProject = <ThrowOnError extends boolean = false>(options: Options<DeleteProjectData, ThrowOnError>): RequestResult<DeleteProjectResponses, DeleteProjectErrors, ThrowOnError> => (options.client ?? client).delete<DeleteProjectResponses, DeleteProjectErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/projects/{projectId}',
+    ...options
+});
+
+/**
+ * Get a project
+ */
+export const getProject = <ThrowOnError extends boolean = false>(options: Options<GetProjectData, ThrowOnError>): RequestResult<GetProjectResponses, GetProjectErrors, ThrowOnError> => (options.client ?? client).get<GetProjectResponses, GetProjectErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/projects/{projectId}',
+    ...options
+});
+
+/**
+ * Change the name, the metadata or the kind of a project
+ *
+ * When `separate` becomes false, all members see the assets of all, and one another. With `If-Match` the change is made only if the record is still the one you read.
+ */
+export const updateProject = <ThrowOnError extends boolean = false>(options: Options<UpdateProjectData, ThrowOnError>): RequestResult<UpdateProjectResponses, UpdateProjectErrors, ThrowOnError> => (options.client ?? client).patch<UpdateProjectResponses, UpdateProjectErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/projects/{projectId}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * List the members of a project
+ *
+ * In the order of their subjects; those that only tokens name are not known here. Where a project is `separate`, who is no manager sees himself alone. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.
+ */
+export const listProjectMembers = <ThrowOnError extends boolean = false>(options: Options<ListProjectMembersData, ThrowOnError>): RequestResult<ListProjectMembersResponses, ListProjectMembersErrors, ThrowOnError> => (options.client ?? client).get<ListProjectMembersResponses, ListProjectMembersErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/projects/{projectId}/members',
+    ...options
+});
+
+/**
+ * Remove a member from a project, or leave it
+ *
+ * Managers remove anybody, and every member himself. What a member has uploaded stays in the project. A project that has managers keeps one.
+ */
+export const removeProjectMember = <ThrowOnError extends boolean = false>(options: Options<RemoveProjectMemberData, ThrowOnError>): RequestResult<RemoveProjectMemberResponses, RemoveProjectMemberErrors, ThrowOnError> => (options.client ?? client).delete<RemoveProjectMemberResponses, RemoveProjectMemberErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/projects/{projectId}/members/{subject}',
+    ...options
+});
+
+/**
+ * Make somebody a member of a project, or change the role of a member
+ *
+ * Managers only. A project that has managers keeps one.
+ */
+export const setProjectMember = <ThrowOnError extends boolean = false>(options: Options<SetProjectMemberData, ThrowOnError>): RequestResult<SetProjectMemberResponses, SetProjectMemberErrors, ThrowOnError> => (options.client ?? client).put<SetProjectMemberResponses, SetProjectMemberErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/projects/{projectId}/members/{subject}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
  * Get a picture in another size or format
  *
  * Made when it is asked for first, and kept. Upright, in sRGB, without metadata; of a moving picture the first frame. For pages use addresses that are signed by `createVariantLink`: browsers and CDNs may keep what those lead to.
@@ -575,7 +673,7 @@ export const getAssetCode = <ThrowOnError extends boolean = false>(options: Opti
 /**
  * Get the QR code of a project
  *
- * The code of the page that the setting `PROJECT_URL_TEMPLATE` names. Projects are labels, so there is one for every valid id.
+ * The code of the page that the setting `PROJECT_URL_TEMPLATE` names.
  */
 export const getProjectCode = <ThrowOnError extends boolean = false>(options: Options<GetProjectCodeData, ThrowOnError>): RequestResult<GetProjectCodeResponses, GetProjectCodeErrors, ThrowOnError> => (options.client ?? client).get<GetProjectCodeResponses, GetProjectCodeErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],

@@ -133,6 +133,53 @@ export type BulkAction = 'trash' | 'restore' | 'delete';
 
 export type Disposition = 'inline' | 'attachment';
 
+export type NewProject = {
+    /**
+     * Made when absent; it is never changed
+     */
+    id?: string;
+    /**
+     * What people call it
+     */
+    name: string;
+    /**
+     * Up to 50 strings by name, of at most 8192 bytes together as JSON
+     */
+    metadata?: {
+        [key: string]: string;
+    };
+    /**
+     * Members see only what they have uploaded themselves, and no other members; managers see all
+     */
+    separate?: boolean;
+};
+
+export type ProjectPatch = {
+    /**
+     * What people call it
+     */
+    name?: string;
+    /**
+     * Replaces all metadata; null or an empty object removes it
+     */
+    metadata?: {
+        [key: string]: string;
+    } | null;
+    /**
+     * Members see only what they have uploaded themselves, and no other members; managers see all
+     */
+    separate?: boolean;
+};
+
+export type ProjectMemberChange = {
+    role: MemberRole;
+};
+
+/**
+ * Each may do what those before it may
+ */
+export type MemberRole = 'viewer' | 'editor' | 'manager';
+
 export type VariantFit = 'inside' | 'cover' | 'contain';
 
 export type VariantPosition = 'centre' | 'top' | 'right' | 'bottom' | 'left' | 'attention';
@@ -777,6 +824,62 @@ export type DownloadLink = {
     asset: Asset;
 };
 
+export type Project = {
+    /**
+     * Label by which the application groups its assets
+     */
+    id: string;
+    /**
+     * What people call it
+     */
+    name: string;
+    /**
+     * Data that the application keeps with the project
+     */
+    metadata: {
+        [key: string]: string;
+    };
+    /**
+     * Members see only what they have uploaded themselves, and no other members; managers see all
+     */
+    separate: boolean;
+    role: ProjectRole;
+    createdAt: string;
+    updatedAt: string;
+};
+
+/**
+ * What you are to it, as a member or by your token. One of `viewer`, `editor`, `manager`, `owner`, `admin`; more may be added.
+ */
+export type ProjectRole = string;
+
+export type ProjectPage = {
+    data: Array<Project>;
+    page: PageInfo;
+};
+
+export type ProjectMemberPage = {
+    data: Array<ProjectMember>;
+    page: PageInfo;
+};
+
+export type ProjectMember = {
+    /**
+     * Subject of the tokens of the member
+     */
+    subject: string;
+    role: ProjectMemberRole;
+    /**
+     * Since when
+     */
+    createdAt: string;
+};
+
+/**
+ * What the member is. One of `viewer`, `editor`, `manager`; more may be added.
+ */
+export type ProjectMemberRole = string;
+
 export type VariantLink = {
     /**
      * Whoever has this address can see the picture, without a token
@@ -1096,7 +1199,7 @@ export type ListAssetsData = {
         sort?: AssetSort;
         order?: SortOrder;
         /**
-         * Assets per page, at most
+         * Entries per page, at most
          */
         limit?: number;
         /**
@@ -1116,6 +1219,10 @@ export type ListAssetsErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
     /**
      * The URL is too long
      */
@@ -1176,7 +1283,7 @@ export type UploadAssetErrors = {
      */
     401: Problem;
     /**
-     * The quota is used up, or: You may not do this
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may
      */
     403: Problem;
     /**
@@ -1263,7 +1370,7 @@ export type UploadAssetsErrors = {
      */
     401: Problem;
     /**
-     * The quota is used up, or: You may not do this
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may
      */
     403: Problem;
     /**
@@ -1380,7 +1487,7 @@ export type UploadRawAssetErrors = {
      */
     401: Problem;
     /**
-     * The quota is used up, or: You may not do this
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may
      */
     403: Problem;
     /**
@@ -1508,7 +1615,7 @@ export type CreateResumableUploadErrors = {
      */
     401: Problem;
     /**
-     * The quota is used up, or: You may not do this
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may
      */
     403: Problem;
     /**
@@ -1603,6 +1710,10 @@ export type CancelResumableUploadErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * There is no such resource
      */
     404: Problem;
@@ -1679,6 +1790,10 @@ export type GetResumableUploadErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
     /**
      * There is no such resource
      */
@@ -1763,7 +1878,7 @@ export type ContinueResumableUploadErrors = {
      */
     401: Problem;
     /**
-     * The quota is used up, or: You may not do this
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may
      */
     403: Problem;
     /**
@@ -1865,6 +1980,10 @@ export type ListUploadsErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * The URL is too long
      */
     414: Problem;
@@ -1924,9 +2043,13 @@ export type CreateUploadErrors = {
      */
     401: Problem;
     /**
-     * The quota is used up
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may
      */
     403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
     /**
      * A request with this Idempotency-Key is still running
      */
@@ -2005,6 +2128,10 @@ export type CancelUploadErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * There is no such resource
      */
     404: Problem;
@@ -2072,6 +2199,10 @@ export type GetUploadErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * There is no such resource
      */
     404: Problem;
@@ -2130,6 +2261,10 @@ export type SignUploadPartsErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
     /**
      * There is no such resource
      */
@@ -2211,6 +2346,10 @@ export type CompleteUploadErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
     /**
      * There is no such resource
      */
@@ -2630,6 +2769,10 @@ export type ListUploadPoliciesErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * The URL is too long
      */
     414: Problem;
@@ -2704,6 +2847,10 @@ export type DeleteAssetErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
     /**
      * There is no such resource
      */
@@ -2786,6 +2933,10 @@ export type GetAssetErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * There is no such resource
      */
     404: Problem;
@@ -2867,6 +3018,10 @@ export type UpdateAssetErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may
+     */
+    403: Problem;
     /**
      * There is no such resource
      */
@@ -2966,6 +3121,10 @@ export type RestoreAssetErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
      * There is no such resource
      */
     404: Problem;
@@ -3046,6 +3205,10 @@ export type BulkChangeAssetsErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * A request with this Idempotency-Key is still running
      */
     409: Problem;
@@ -3116,6 +3279,10 @@ export type ListDerivativesErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
     /**
      * There is no such resource
      */
@@ -3190,6 +3357,10 @@ export type DownloadDerivativeErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
     /**
      * There is no such resource, or: The derivative is not there and cannot be made
      */
@@ -3279,6 +3450,10 @@ export type CreateDownloadLinkErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * There is no such resource, or: The derivative is not there and cannot be made
      */
     404: Problem;
@@ -3355,6 +3530,10 @@ export type RedirectToDownloadErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * There is no such resource, or: The derivative is not there and cannot be made
      */
     404: Problem;
@@ -3424,6 +3603,10 @@ export type DownloadAssetErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
     /**
      * There is no such resource
      */
@@ -3559,6 +3742,674 @@ export type FollowLinkResponses = {
 
 export type FollowLinkResponse = FollowLinkResponses[keyof FollowLinkResponses];
 
+export type ListProjectsData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Entries per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort and order
+         */
+        cursor?: string;
+    };
+    url: '/v1/projects';
+};
+
+export type ListProjectsErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListProjectsError = ListProjectsErrors[keyof ListProjectsErrors];
+
+export type ListProjectsResponses = {
+    /**
+     * A page of projects
+     */
+    200: ProjectPage;
+};
+
+export type ListProjectsResponse = ListProjectsResponses[keyof ListProjectsResponses];
+
+export type CreateProjectData = {
+    body: NewProject;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/projects';
+};
+
+export type CreateProjectErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this, or: You have made as many projects as you may
+     */
+    403: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: There is a project with this id
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type CreateProjectError = CreateProjectErrors[keyof CreateProjectErrors];
+
+export type CreateProjectResponses = {
+    /**
+     * The project
+     */
+    201: Project;
+};
+
+export type CreateProjectResponse = CreateProjectResponses[keyof CreateProjectResponses];
+
+export type DeleteProjectData = {
+    body?: never;
+    headers?: {
+        /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
+         * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
+         */
+        'if-none-match'?: string;
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        /**
+         * Label by which the application groups its assets
+         */
+        projectId: string;
+    };
+    query?: never;
+    url: '/v1/projects/{projectId}';
+};
+
+export type DeleteProjectErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The project has assets or open uploads
+     */
+    409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type DeleteProjectError = DeleteProjectErrors[keyof DeleteProjectErrors];
+
+export type DeleteProjectResponses = {
+    /**
+     * The project is deleted
+     */
+    204: void;
+};
+
+export type DeleteProjectResponse = DeleteProjectResponses[keyof DeleteProjectResponses];
+
+export type GetProjectData = {
+    body?: never;
+    headers?: {
+        /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
+         * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
+         */
+        'if-none-match'?: string;
+    };
+    path: {
+        /**
+         * Label by which the application groups its assets
+         */
+        projectId: string;
+    };
+    query?: never;
+    url: '/v1/projects/{projectId}';
+};
+
+export type GetProjectErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetProjectError = GetProjectErrors[keyof GetProjectErrors];
+
+export type GetProjectResponses = {
+    /**
+     * The project
+     */
+    200: Project;
+};
+
+export type GetProjectResponse = GetProjectResponses[keyof GetProjectResponses];
+
+export type UpdateProjectData = {
+    body: ProjectPatch;
+    headers?: {
+        /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
+         * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
+         */
+        'if-none-match'?: string;
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        /**
+         * Label by which the application groups its assets
+         */
+        projectId: string;
+    };
+    query?: never;
+    url: '/v1/projects/{projectId}';
+};
+
+export type UpdateProjectErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type UpdateProjectError = UpdateProjectErrors[keyof UpdateProjectErrors];
+
+export type UpdateProjectResponses = {
+    /**
+     * The changed project
+     */
+    200: Project;
+};
+
+export type UpdateProjectResponse = UpdateProjectResponses[keyof UpdateProjectResponses];
+
+export type ListProjectMembersData = {
+    body?: never;
+    path: {
+        /**
+         * Label by which the application groups its assets
+         */
+        projectId: string;
+    };
+    query?: {
+        /**
+         * Entries per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort and order
+         */
+        cursor?: string;
+    };
+    url: '/v1/projects/{projectId}/members';
+};
+
+export type ListProjectMembersErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListProjectMembersError = ListProjectMembersErrors[keyof ListProjectMembersErrors];
+
+export type ListProjectMembersResponses = {
+    /**
+     * A page of members
+     */
+    200: ProjectMemberPage;
+};
+
+export type ListProjectMembersResponse = ListProjectMembersResponses[keyof ListProjectMembersResponses];
+
+export type RemoveProjectMemberData = {
+    body?: never;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        /**
+         * Label by which the application groups its assets
+         */
+        projectId: string;
+        /**
+         * Subject of a token, percent-encoded
+         */
+        subject: string;
+    };
+    query?: never;
+    url: '/v1/projects/{projectId}/members/{subject}';
+};
+
+export type RemoveProjectMemberErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The project would have no manager
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type RemoveProjectMemberError = RemoveProjectMemberErrors[keyof RemoveProjectMemberErrors];
+
+export type RemoveProjectMemberResponses = {
+    /**
+     * Is no member any more
+     */
+    204: void;
+};
+
+export type RemoveProjectMemberResponse = RemoveProjectMemberResponses[keyof RemoveProjectMemberResponses];
+
+export type SetProjectMemberData = {
+    body: ProjectMemberChange;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        /**
+         * Label by which the application groups its assets
+         */
+        projectId: string;
+        /**
+         * Subject of a token, percent-encoded
+         */
+        subject: string;
+    };
+    query?: never;
+    url: '/v1/projects/{projectId}/members/{subject}';
+};
+
+export type SetProjectMemberErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this, or: The project has as many members as it may have
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The project would have no manager
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type SetProjectMemberError = SetProjectMemberErrors[keyof SetProjectMemberErrors];
+
+export type SetProjectMemberResponses = {
+    /**
+     * The member
+     */
+    200: ProjectMember;
+};
+
+export type SetProjectMemberResponse = SetProjectMemberResponses[keyof SetProjectMemberResponses];
+
 export type GetVariantData = {
     body?: never;
     headers?: {
@@ -3617,6 +4468,10 @@ export type GetVariantErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
     /**
      * There is no such resource, or: The derivative is not there and cannot be made
      */
@@ -3727,6 +4582,10 @@ export type CreateVariantLinkErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * There is no such resource, or: The derivative is not there and cannot be made
      */
     404: Problem;
@@ -3820,7 +4679,7 @@ export type FollowVariantLinkErrors = {
      */
     416: Problem;
     /**
-     * Too many downloads
+     * Too many requests, or: Too many downloads
      */
     429: Problem;
     /**
@@ -3874,6 +4733,10 @@ export type ListTranscodesErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
     /**
      * There is no such resource
      */
@@ -3940,7 +4803,7 @@ export type CreateTranscodeErrors = {
      */
     401: Problem;
     /**
-     * The upload policy does not allow this transcode
+     * The token lacks a scope, or: You may not do this, or: The upload policy does not allow this transcode
      */
     403: Problem;
     /**
@@ -4033,6 +4896,10 @@ export type DeleteTranscodeErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
      * There is no such resource
      */
     404: Problem;
@@ -4104,6 +4971,10 @@ export type GetTranscodeErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * There is no such resource
      */
     404: Problem;
@@ -4160,6 +5031,10 @@ export type GetQuotaErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
     /**
      * The URL is too long
      */
@@ -4447,7 +5322,7 @@ export type ListAssetsOfOwnerData = {
         sort?: AssetSort;
         order?: SortOrder;
         /**
-         * Assets per page, at most
+         * Entries per page, at most
          */
         limit?: number;
         /**
@@ -4590,6 +5465,10 @@ export type GetStatisticsErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
     /**
      * The URL is too long
      */
@@ -4810,6 +5689,10 @@ export type GetAssetCodeErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * There is no such resource
      */
     404: Problem;
@@ -4903,7 +5786,11 @@ export type GetProjectCodeErrors = {
      */
     401: Problem;
     /**
-     * The service does not know the pages of projects
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource, or: The service does not know the pages of projects
      */
     404: Problem;
     /**
