@@ -11,7 +11,7 @@ import { ownerRoutes } from './routes.ts';
 export const owners: Feature<Core> = {
   name: 'owners',
   auditActions: ownerActions,
-  routes: (app, { database, outbox, config }) => {
+  routes: (app, { database, config }) => {
     ownerRoutes(app, {
       owners: new OwnersRepository(database.database, config.DEFAULT_QUOTA),
       assets: new AssetsRepository(database),
