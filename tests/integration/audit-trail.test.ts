@@ -235,6 +235,24 @@ describe('the audit trail for people', () => {
     assert.equal((await alice.get(path, { 'stowage-reason': 'x'.repeat(501) })).status, 400);
   });
 
+  test('keeps the reason for which a project and its members were changed', async () => {
+    const [alice, bob] = [await someone(), await someone()];
+    const { projectId } = await projectWithAsset(alice);
+    const member = `/v1/projects/${projectId}/members/${nameOf(bob)}`;
+    assert.equal((await alice.send('PUT', `${member}?reason=helps`, { role: 'editor' })).status, 200);
+    assert.equal((await alice.request('DELETE', `${member}?reason=done`)).status, 204);
+    assert.equal((await alice.send('PATCH', `/v1/projects/${projectId}?reason=typo`, { name: 'Right' })).status, 200);
+    const events = eventsOf(await alice.get(`/v1/audit?projectId=${projectId}`));
+    assert.deepEqual(
+      events.slice(0, 3).map(({ action, reason }) => [action, reason]),
+      [
+        ['project.updated', 'typo'],
+        ['project.member-removed', 'done'],
+        ['project.member-set', 'helps'],
+      ],
+    );
+  });
+
   test('lets an administrator do everything to any asset for a reason, and nothing without one', async () => {
     const [alice, admin] = [await someone(), await someone(`admin-${randomUUID()}`, 'admin')];
     const { body } = await alice.raw(png(400));

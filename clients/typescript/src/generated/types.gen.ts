@@ -3909,7 +3909,12 @@ export type DeleteProjectData = {
          */
         projectId: string;
     };
-    query?: never;
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
     url: '/v1/projects/{projectId}';
 };
 
@@ -4081,7 +4086,12 @@ export type UpdateProjectData = {
          */
         projectId: string;
     };
-    query?: never;
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
     url: '/v1/projects/{projectId}';
 };
 
@@ -4252,7 +4262,12 @@ export type RemoveProjectMemberData = {
          */
         subject: string;
     };
-    query?: never;
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
     url: '/v1/projects/{projectId}/members/{subject}';
 };
 
@@ -4336,7 +4351,12 @@ export type SetProjectMemberData = {
          */
         subject: string;
     };
-    query?: never;
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
     url: '/v1/projects/{projectId}/members/{subject}';
 };
 
