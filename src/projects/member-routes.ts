@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { actorOf } from '../access/caller.ts';
 import { requireMay } from '../access/may.ts';
+import { reasonQuery } from '../access/reason.ts';
 import type { MemberRole } from '../access/rules.ts';
 import type { App } from '../http/openapi.ts';
 import {
@@ -79,6 +80,7 @@ export function memberRoutes(app: App, { projects, maxMembers }: MemberRoutesOpt
         summary: 'Make somebody a member of a project, or change the role of a member',
         description: 'Managers only. A project that has managers keeps one.',
         params: bySubject,
+        querystring: z.strictObject({ reason: reasonQuery }),
         body: z.strictObject({ role: memberRole }).meta({ id: 'ProjectMemberChange' }),
         response: { 200: memberDocument },
       },
@@ -128,6 +130,7 @@ export function memberRoutes(app: App, { projects, maxMembers }: MemberRoutesOpt
         description:
           'Managers remove anybody, and every member himself. What a member has uploaded stays in the project. A project that has managers keeps one.',
         params: bySubject,
+        querystring: z.strictObject({ reason: reasonQuery }),
       },
       config: {
         action: 'project.leave',

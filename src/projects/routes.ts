@@ -4,6 +4,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { z } from 'zod';
 import { actorOf, type Caller } from '../access/caller.ts';
 import { requireMay } from '../access/may.ts';
+import { reasonQuery } from '../access/reason.ts';
 import type { Executor } from '../database/client.ts';
 import type { App } from '../http/openapi.ts';
 import {
@@ -162,6 +163,7 @@ export function projectRoutes(app: App, { projects, places }: ProjectRoutesOptio
         description:
           'When `separate` becomes false, all members see the assets of all, and one another. With `If-Match` the change is made only if the record is still the one you read.',
         params: byId,
+        querystring: z.strictObject({ reason: reasonQuery }),
         headers: recordConditions,
         body: projectPatch,
         response: { 200: projectDocument },
@@ -202,6 +204,7 @@ export function projectRoutes(app: App, { projects, places }: ProjectRoutesOptio
         description:
           'Its members go with it, and its quota. While it has assets, in the trash or not, or open uploads, it is refused and told how many there are.',
         params: byId,
+        querystring: z.strictObject({ reason: reasonQuery }),
         headers: recordConditions,
       },
       config: {

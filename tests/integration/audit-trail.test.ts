@@ -184,7 +184,8 @@ describe('the audit trail for people', () => {
 
   test('of an asset is its history: all of it for who uploaded it, for members what happened in the project', async () => {
     const [alice, viewer, stranger] = [await someone(), await someone(), await someone()];
-    const { body } = await alice.raw(png(400));
+    const other = await projectWithAsset(alice);
+    const { body } = await alice.raw(png(400), { fields: { projectId: other.projectId } });
     const { projectId } = await projectWithAsset(alice);
     await join(projectId, viewer, 'viewer');
     const history = `/v1/assets/${body.id}/history`;
@@ -201,6 +202,7 @@ describe('the audit trail for people', () => {
     );
     const whole = await alice.get(history);
     assert.deepEqual(actionsOf(whole), ['asset.updated', 'asset.uploaded']);
+    assert.equal(eventsOf(whole)[0]?.detail['previousProjectId'], other.projectId);
     const foreign = await stranger.get(history);
     const unknown = await stranger.get(`/v1/assets/${randomUUID()}/history`);
     assert.deepEqual([foreign.status, foreign.body.detail], [unknown.status, unknown.body.detail]);
@@ -231,6 +233,24 @@ describe('the audit trail for people', () => {
     for (const reason of ['', 'x'.repeat(501), 'a\u0007b'])
       assert.equal((await alice.request('DELETE', `${path}?reason=${encodeURIComponent(reason)}`)).status, 400);
     assert.equal((await alice.get(path, { 'stowage-reason': 'x'.repeat(501) })).status, 400);
+  });
+
+  test('keeps the reason for which a project and its members were changed', async () => {
+    const [alice, bob] = [await someone(), await someone()];
+    const { projectId } = await projectWithAsset(alice);
+    const member = `/v1/projects/${projectId}/members/${nameOf(bob)}`;
+    assert.equal((await alice.send('PUT', `${member}?reason=helps`, { role: 'editor' })).status, 200);
+    assert.equal((await alice.request('DELETE', `${member}?reason=done`)).status, 204);
+    assert.equal((await alice.send('PATCH', `/v1/projects/${projectId}?reason=typo`, { name: 'Right' })).status, 200);
+    const events = eventsOf(await alice.get(`/v1/audit?projectId=${projectId}`));
+    assert.deepEqual(
+      events.slice(0, 3).map(({ action, reason }) => [action, reason]),
+      [
+        ['project.updated', 'typo'],
+        ['project.member-removed', 'done'],
+        ['project.member-set', 'helps'],
+      ],
+    );
   });
 
   test('lets an administrator do everything to any asset for a reason, and nothing without one', async () => {
@@ -278,7 +298,7 @@ describe('the audit trail for people', () => {
     for (const [index, owner] of owners.entries()) await owner.raw(png(sizes[index] ?? 0));
     const listed = async (query: string) => {
       const all: { id: string; used: number; fileCount: number; lastActivityAt?: string }[] = [];
-      for (let path: string | undefined = `/v1/admin/owners?limit=2&${query}`; path !== undefined; ) {
+      for (let path: string | undefined = `/v1/admin/owners?limit=1&${query}`; path !== undefined; ) {
         const answer: { body: AnyBody; headers: Headers } = await admin.get(path);
         all.push(...(answer.body as unknown as { data: typeof all }).data);
         path = /<([^>]+)>/.exec(answer.headers.get('link') ?? '')?.[1];

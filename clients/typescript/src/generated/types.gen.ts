@@ -4132,7 +4132,12 @@ export type DeleteProjectData = {
          */
         projectId: string;
     };
-    query?: never;
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
     url: '/v1/projects/{projectId}';
 };
 
@@ -4304,7 +4309,12 @@ export type UpdateProjectData = {
          */
         projectId: string;
     };
-    query?: never;
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
     url: '/v1/projects/{projectId}';
 };
 
@@ -4475,7 +4485,12 @@ export type RemoveProjectMemberData = {
          */
         subject: string;
     };
-    query?: never;
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
     url: '/v1/projects/{projectId}/members/{subject}';
 };
 
@@ -4559,7 +4574,12 @@ export type SetProjectMemberData = {
          */
         subject: string;
     };
-    query?: never;
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
     url: '/v1/projects/{projectId}/members/{subject}';
 };
 
