@@ -84,6 +84,7 @@ export function auditRoutes(app: App, { audit, assets, database, places }: Audit
         response: { 200: auditPage },
       },
       config: {
+        actions: ['account.read', 'project.audit'],
         success: { status: 200, description: 'A page of the audit trail', headers: pageHeaders },
         problems: ['missing-scope', 'too-many-downloads', 'overloaded'],
       },

@@ -97,6 +97,7 @@ const assetCalls: Record<string, { action?: Action; fresh?: 'ready' | 'trashed';
   listTranscodes: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/transcodes` }) },
   getTranscode: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/transcodes/mp3` }) },
   deleteTranscode: { call: (id) => ({ method: 'DELETE', path: `/v1/assets/${id}/transcodes/mp3` }) },
+  getAssetHistory: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/history` }) },
   getAssetCode: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/qr` }) },
 };
 
@@ -120,6 +121,7 @@ const projectCalls: Record<string, { action?: Action; call: (id: string) => Call
     action: 'project.manage',
     call: (id) => ({ method: 'DELETE', path: `/v1/projects/${id}/members/nobody-at-all` }),
   },
+  getProjectQuota: { call: (id) => ({ method: 'GET', path: `/v1/projects/${id}/quota` }) },
   getProjectCode: { call: (id) => ({ method: 'GET', path: `/v1/projects/${id}/qr` }) },
   uploadAsset: {
     call: (id) => {
@@ -195,8 +197,8 @@ const ownCalls: Record<string, Call> = {
   getStatistics: { method: 'GET', path: '/v1/statistics' },
   listUploadPolicies: { method: 'GET', path: '/v1/policies' },
 };
-/** Walked by tests of their own below. */
-const others = ['uploadAssets', 'bulkChangeAssets', 'createProject', 'removeProjectMember'];
+/** Walked by tests of their own: below, and in audit-trail.test.ts. */
+const others = ['uploadAssets', 'bulkChangeAssets', 'createProject', 'removeProjectMember', 'listAuditEvents'];
 
 const contract: { paths: Record<string, Record<string, { operationId: string; security?: unknown[] }>> } = parse(
   readFileSync(new URL('../../openapi.yaml', import.meta.url), 'utf8'),
