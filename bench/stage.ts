@@ -74,6 +74,8 @@ export interface ServiceOptions {
   bucket?: TestBucket;
   /** Instead of the S3 server, such as a proxy that counts. */
   s3Endpoint?: string;
+  /** On the disk instead of the S3 server. */
+  isOnDisk?: boolean;
 }
 
 export class Stage {
@@ -134,12 +136,16 @@ export class Stage {
         HOST: '127.0.0.1',
         PORT: String(port),
         DATABASE_URL: databaseUrl,
-        S3_BUCKET: bucket.bucket,
-        S3_ENDPOINT: options.s3Endpoint ?? endpoint,
-        S3_REGION: region,
-        S3_ACCESS_KEY_ID: accessKeyId,
-        S3_SECRET_ACCESS_KEY: secretAccessKey,
-        S3_FORCE_PATH_STYLE: 'true',
+        ...(options.isOnDisk
+          ? { DATA_DIR: mkdtempSync(join(this.directory, 'data-')) }
+          : {
+              S3_BUCKET: bucket.bucket,
+              S3_ENDPOINT: options.s3Endpoint ?? endpoint,
+              S3_REGION: region,
+              S3_ACCESS_KEY_ID: accessKeyId,
+              S3_SECRET_ACCESS_KEY: secretAccessKey,
+              S3_FORCE_PATH_STYLE: 'true',
+            }),
         AUTH_JWT_SECRET: SECRET,
         UPLOAD_POLICIES: policies,
         DEFAULT_QUOTA: '1TiB',

@@ -6,6 +6,7 @@ import type { Core } from './core.ts';
 import type { Feature } from './feature.ts';
 import { idempotency } from './idempotency/index.ts';
 import { keys } from './keys/index.ts';
+import { owners } from './owners/index.ts';
 import { policies } from './policies/index.ts';
 import { processing } from './processing/index.ts';
 import { projects } from './projects/index.ts';
@@ -34,6 +35,7 @@ export const features: readonly Feature<Core>[] = [
   variants,
   transcodes,
   quotas,
+  owners,
   usage,
   administration,
   reconciliation,

@@ -15,7 +15,7 @@ const catalogue = {
   'incomplete-body': { status: 400, title: 'The body ended early' },
   unauthenticated: { status: 401, title: 'A valid bearer token is needed' },
   'missing-scope': { status: 403, title: 'The token lacks a scope' },
-  'quota-exceeded': { status: 403, title: 'The quota of the owner is used up' },
+  'quota-exceeded': { status: 403, title: 'The quota is used up' },
   forbidden: { status: 403, title: 'You may not do this' },
   'not-local': { status: 403, title: 'Development mode answers this machine only' },
   'not-found': { status: 404, title: 'There is no such resource' },

@@ -27,7 +27,7 @@ import { limitRequests } from './http/rate-limit.ts';
 import { RefusalLimit } from './http/refusal-limit.ts';
 import { RefusalPace } from './http/refusal-pace.ts';
 import { logRequests, requestIdOf } from './http/request-log.ts';
-import { checkRequests } from './http/well-formed.ts';
+import { checkRequests, toOriginForm } from './http/well-formed.ts';
 import { honourIdempotencyKeys } from './idempotency/requests.ts';
 
 const MAX_PARAMETER = 8192;
@@ -74,6 +74,7 @@ export async function buildServer(
   });
   const connections = new Connections({
     onRequest: (request, response) => {
+      toOriginForm(request);
       bodies.watch(request, response);
       core.answers.watch(response);
     },

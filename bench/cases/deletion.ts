@@ -1,9 +1,11 @@
-/** Deleting many assets for good, one by one and at once, beside DeleteObject by the SDK alone. */
+/**
+ * Deleting many assets for good, one by one and at once, beside DeleteObject by the SDK alone. They are texts: of pictures,
+ * thumbnails would be made meanwhile, and deleted too.
+ */
 
 import { openDatabase } from '../../src/database/client.ts';
 import { PostgresProxy } from '../../tests/faults/postgres-proxy.ts';
 import { S3Proxy } from '../../tests/faults/s3-proxy.ts';
-import { png } from '../../tests/support/files.ts';
 import { waitUntil } from '../../tests/support/wait-until.ts';
 import type { DeletionOptions, Deletions } from '../deletions.ts';
 import { cpuSeconds, type Part } from '../processes.ts';
@@ -108,8 +110,9 @@ async function upload({ url, headersOf }: BenchService): Promise<string[]> {
   const files = Array.from({ length: ASSETS }, (_, index) => index).values();
   const worker = async () => {
     for (const index of files) {
-      const headers = { ...headersOf(), 'content-type': 'image/png' };
-      const answer = await fetch(`${url}/v1/assets/raw/a.png`, { method: 'PUT', headers, body: png(KiB, index) });
+      const headers = { ...headersOf(), 'content-type': 'text/plain' };
+      const body = `${index}`.padEnd(KiB, ' text');
+      const answer = await fetch(`${url}/v1/assets/raw/a.txt`, { method: 'PUT', headers, body });
       if (!answer.ok) throw new Error(await answer.text());
       ids.push(((await answer.json()) as { id: string }).id);
     }

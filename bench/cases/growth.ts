@@ -83,7 +83,7 @@ function operations(databaseUrl: string) {
     /** The two statements of a small upload. */
     uploadCommit: async () => {
       const id = uuidv7();
-      const actor = { callerId: 'bench', requestId: id, via: null };
+      const actor = { callerId: 'bench', requestId: id, via: null, because: null };
       const place = { isNew: false, account: 'bench' };
       const whose = { ownerId: 'bench', caller: userNamed('bench'), place, actor };
       const upload = { id, ...whose, name: 'a.png', objectKey: id, metadata: {}, createdAt: new Date() };

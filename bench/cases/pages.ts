@@ -10,6 +10,7 @@ import { openDatabase } from '../../src/database/client.ts';
 import { noSteps } from '../../src/processing/pipeline.ts';
 import { QuotasRepository } from '../../src/quotas/repository.ts';
 import { UploadsRepository } from '../../src/uploads/repository.ts';
+import { UsageRepository } from '../../src/usage/repository.ts';
 import { noOutbox } from '../no-outbox.ts';
 import type { Row } from '../report.ts';
 import { seedAssets } from '../seed.ts';
@@ -56,9 +57,10 @@ async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
     lookAgain: 60,
     rules: noSteps,
   });
-  const assets = new AssetsRepository(database, noOutbox);
+  const assets = new AssetsRepository(database);
   const quotas = new QuotasRepository(database, 2 ** 50);
-  const actor = { callerId: OWNER, requestId: 'pages', via: null };
+  const usage = new UsageRepository(database.database);
+  const actor = { callerId: OWNER, requestId: 'pages', via: null, because: null };
   const caller = userNamed(OWNER);
   const whose = { ownerId: OWNER, caller, place: { isNew: false, account: OWNER }, actor };
   const list = { scope: { kind: 'own', caller }, trashed: false, sort: 'createdAt', order: 'desc', limit: 50 } as const;
@@ -68,6 +70,8 @@ async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
     'list, a page far down': () =>
       assets.list({ ...list, order: 'asc', after: { value: new Date(1_700_008_000_000).toISOString(), id: uuidv7() } }),
     quota: () => quotas.get(OWNER),
+    statistics: () => usage.statistics(OWNER),
+    link: () => assets.findForDownload(caller, rows[0]?.id ?? '', 'asset.link-issued', actor, {}),
     record: () => assets.find(caller, rows[0]?.id ?? ''),
     'upload commit': async () => {
       const id = uuidv7();

@@ -17,6 +17,8 @@ const PHOTOS = 100;
 /** As TOOLS_AT_ONCE has it by default. */
 const AT_ONCE = 2;
 const UPLOADS_AT_ONCE = 4;
+/** Photos before those that are measured. */
+const WARM = 8;
 const BOMBS = 10;
 /** What a child may take by itself and for a task, as the toolbox has it, of AT_ONCE children. */
 const TOOLS_MEMORY = AT_ONCE * (640 + 128);
@@ -34,14 +36,16 @@ export async function photos(stage: Stage, { rounds, say }: CaseOptions): Promis
     await without.stop();
     await empty(without.bucket);
 
+    const onDisk = await stage.service({ isOnDisk: true });
+    figures.add('disk', await photosPerSecond(stage, onDisk, photo));
+    await onDisk.stop();
     const service = await stage.service();
-    const began = performance.now();
-    await upload(stage, service, photo, PHOTOS);
-    await madeOrRefused(service, PHOTOS);
-    figures.add('measured', (PHOTOS / (performance.now() - began)) * 1000);
+    figures.add('measured', await photosPerSecond(stage, service, photo));
     figures.add('memory', service.meter.peakRss() / MiB);
     const options = { file: photo, amount: PHOTOS, atOnce: AT_ONCE } satisfies SharpLoopOptions;
     figures.add('yardstick', (await stage.run<Rate>('sharp-loop.ts', options)).perSecond);
+    const confined = await stage.run<Rate>('sharp-loop.ts', { ...options, isConfined: true });
+    figures.add('confined', confined.perSecond);
 
     let highest = 0;
     const watch = setInterval(() => {
@@ -52,11 +56,11 @@ export async function photos(stage: Stage, { rounds, say }: CaseOptions): Promis
       );
     }, 50);
     await upload(stage, service, bomb, BOMBS);
-    await madeOrRefused(service, PHOTOS + BOMBS);
+    await madeOrRefused(service, WARM + PHOTOS + BOMBS);
     clearInterval(watch);
     figures.add('tools', highest / MiB);
     say(
-      `round ${round}: ${figures.of('measured').at(-1)?.toFixed(1)}/s beside ${figures.of('yardstick').at(-1)?.toFixed(1)}/s, tools ${figures.of('tools').at(-1)?.toFixed(0)} MiB`,
+      `round ${round}: ${figures.of('measured').at(-1)?.toFixed(1)}/s, on disk ${figures.of('disk').at(-1)?.toFixed(1)}/s beside ${figures.of('yardstick').at(-1)?.toFixed(1)}/s, tools ${figures.of('tools').at(-1)?.toFixed(0)} MiB`,
     );
     await service.stop();
     await empty(service.bucket);
@@ -70,6 +74,23 @@ export async function photos(stage: Stage, { rounds, say }: CaseOptions): Promis
       yardstick: figures.of('yardstick'),
       beside: `sharp alone, ${AT_ONCE} at once`,
       aim: { compare: '>=', value: 0.8 },
+    },
+    {
+      group: 'processing',
+      what: 'the same on the disk instead of S3',
+      unit: '/s',
+      measured: figures.of('disk'),
+      yardstick: figures.of('yardstick'),
+      beside: `sharp alone, ${AT_ONCE} at once`,
+      aim: { compare: '>=', value: 0.8 },
+    },
+    {
+      group: 'processing',
+      what: 'thumbnails and placeholders in the processes of the service, without uploads',
+      unit: '/s',
+      measured: figures.of('confined'),
+      yardstick: figures.of('yardstick'),
+      beside: `sharp alone, ${AT_ONCE} at once`,
     },
     {
       group: 'processing',
@@ -124,6 +145,16 @@ function upload(stage: Stage, service: BenchService, bodyFile: string, amount: n
     seconds: 0,
     amount,
   } satisfies LoadOptions);
+}
+
+/** From the first byte to the last thumbnail, when the processes that make them have begun. */
+async function photosPerSecond(stage: Stage, service: BenchService, photo: string): Promise<number> {
+  await upload(stage, service, photo, WARM);
+  await madeOrRefused(service, WARM);
+  const began = performance.now();
+  await upload(stage, service, photo, PHOTOS);
+  await madeOrRefused(service, WARM + PHOTOS);
+  return (PHOTOS / (performance.now() - began)) * 1000;
 }
 
 /** Resolves when so many thumbnails are there, or it is known why not. */

@@ -17,7 +17,7 @@ export interface Caller {
   terms?: TicketTerms;
   /** The credential in whose name it is that this subject speaks, for the audit trail: `key:{id}`, `ticket:{id}`. */
   via?: string;
-  /** The administrator's reason, by which any asset is there for him. */
+  /** Why he asks, in his words: kept with what he changes. By it, any asset is there for an administrator. */
   reason?: string;
 }
 
@@ -43,8 +43,8 @@ export function userNamed(id: string): Caller {
 }
 
 /** Who acts in this request, for the audit trail. */
-export function actorOf(request: { caller: Pick<Caller, 'id' | 'via'>; id: string }): Actor {
-  return { callerId: request.caller.id, requestId: request.id, via: request.caller.via ?? null };
+export function actorOf({ caller, id }: { caller: Pick<Caller, 'id' | 'via' | 'reason'>; id: string }): Actor {
+  return { callerId: caller.id, requestId: id, via: caller.via ?? null, because: caller.reason ?? null };
 }
 
 /**

@@ -44,7 +44,7 @@ export const userScopes: readonly Scope[] = [
 ];
 
 interface Rule {
-  /** Of the asset, or of the project. */
+  /** Of the asset, or of the project; `owner` where it is for everybody, of what is his own. */
   least: Role;
   scope: Scope;
   /** For docs/access.md. */
@@ -66,6 +66,7 @@ export const rules = {
   },
   'asset.delete': { least: 'manager', scope: 'assets:delete', means: 'Delete it for good' },
   'account.read': { least: 'owner', scope: 'assets:read', means: 'Read your own quota and statistics' },
+  'project.create': { least: 'owner', scope: 'projects', means: 'Make a project' },
   'project.read': { least: 'viewer', scope: 'projects', means: 'Read the project, its members and its quota' },
   'project.leave': { least: 'viewer', scope: 'projects', means: 'Leave it' },
   'project.manage': { least: 'manager', scope: 'projects', means: 'Change its settings and its members, delete it' },

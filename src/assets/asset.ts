@@ -119,6 +119,12 @@ export const assetDocument = z
     createdAt: timestamp,
     updatedAt: timestamp,
     trashedAt: timestamp.optional().meta({ description: 'Present while the asset is in the trash' }),
+    downloadCount: bytesCount.optional().meta({
+      override: { type: 'integer', format: 'int64', minimum: 0 },
+      description:
+        'How often its bytes were downloaded through the service; told by `getAsset` only. A download in several ranges counts once, for the one that begins with the first byte',
+    }),
+    lastDownloadedAt: timestamp.optional().meta({ description: 'When last; told by `getAsset` only' }),
   })
   .meta({ id: 'Asset' });
 export type AssetDocument = z.input<typeof assetDocument>;

@@ -12,7 +12,9 @@ export const assetActions = [
   'asset.verified',
   'asset.rejected',
   'asset.link-issued',
+  'asset.link-followed',
   'asset.downloaded',
+  'asset.inspected',
 ] as const;
 
 declare module '../database/audit.ts' {

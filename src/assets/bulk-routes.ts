@@ -2,17 +2,16 @@
 import { z } from 'zod';
 import { actorOf } from '../access/caller.ts';
 import { requireScope } from '../access/may.ts';
+import { reasonQuery } from '../access/reason.ts';
 import type { App } from '../http/openapi.ts';
 import { assetId } from '../http/schema-types.ts';
 import type { Answer } from '../idempotency/idempotency.ts';
 import { answering, sendAnswer } from '../idempotency/requests.ts';
 import { assetNotFound, Problem, problemDocument } from '../problems.ts';
-import type { BulkAction, BulkResult } from './bulk.ts';
+import { type BulkResult, MAX_CHANGES } from './bulk.ts';
 import { type AssetRoutesOptions, notInTrash } from './routes.ts';
 
-/** So that one statement takes a fraction of a second, and its body fits the limit of JSON bodies. */
-export const MAX_IDS = 1000;
-const BAD_COUNT = `must be 1 to ${MAX_IDS} ids`;
+const BAD_COUNT = `must be 1 to ${MAX_CHANGES} ids`;
 
 const bulkChange = z
   .strictObject({
@@ -28,7 +27,7 @@ const bulkChange = z
     ids: z
       .array(assetId, { error: BAD_COUNT })
       .min(1, BAD_COUNT)
-      .max(MAX_IDS, BAD_COUNT)
+      .max(MAX_CHANGES, BAD_COUNT)
       .meta({ description: 'An id that is named twice is changed once, and has the same outcome twice' }),
   })
   .refine(({ action, permanent }) => action === 'delete' || !permanent, {
@@ -56,28 +55,29 @@ const bulkOutcome = z
   })
   .meta({ id: 'BulkOutcome' });
 
-export function bulkRoutes(app: App, { assets }: AssetRoutesOptions): void {
+export function bulkRoutes(app: App, { assets, deletions }: AssetRoutesOptions): void {
   app.post(
     '/v1/assets/bulk',
     {
       schema: {
         operationId: 'bulkChangeAssets',
         tags: ['Assets'],
-        summary: `Trash, restore or delete up to ${MAX_IDS} assets`,
+        summary: `Trash, restore or delete up to ${MAX_CHANGES} assets`,
         description:
           'Each asset is changed or refused by itself; the outcomes are those of the requests for one asset. All changes are made together, or none when the request fails. It counts as so many requests as it has ids.',
+        querystring: z.strictObject({ reason: reasonQuery }),
         body: bulkChange,
         response: { 200: bulkOutcome },
       },
       config: {
+        actions: ['asset.write', 'asset.delete'],
         success: { status: 200, description: 'An outcome per id' },
         problems: ['malformed-request', 'too-large', 'unsupported-media-type'],
       },
     },
     async (request, reply) => {
       const { action, permanent, ids } = request.body;
-      const change: BulkAction = action === 'delete' && !permanent ? 'trash' : action;
-      requireScope(request.caller, change === 'delete' ? 'asset.delete' : 'asset.write');
+      requireScope(request.caller, permanent ? 'asset.delete' : 'asset.write');
       request.countAs(ids.length);
       // Postgres writes ids in lower case.
       const named = ids.map((id) => id.toLowerCase());
@@ -87,12 +87,18 @@ export function bulkRoutes(app: App, { assets }: AssetRoutesOptions): void {
         headers: {},
         body: { results: named.map((id) => resultOf(id, found.get(id), request.id)) },
       });
-      const found = await assets.changeMany(
-        request.caller,
-        [...new Set(named)],
-        change,
-        actorOf(request),
-        (transaction, outcomes) => commit(transaction, answerTo(outcomes)),
+      const { caller } = request;
+      const distinct = [...new Set(named)];
+      const actor = actorOf(request);
+      if (permanent) {
+        const deleted = await deletions.deleteMany(caller, distinct, actor, (transaction, outcomes) =>
+          commit(transaction, answerTo(outcomes)),
+        );
+        return sendAnswer(reply, answerTo(deleted));
+      }
+      const change = action === 'delete' ? 'trash' : action;
+      const found = await assets.changeMany(caller, distinct, change, actor, (transaction, outcomes) =>
+        commit(transaction, answerTo(outcomes)),
       );
       return sendAnswer(reply, answerTo(found));
     },

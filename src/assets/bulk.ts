@@ -1,18 +1,22 @@
 /** The statements by which many assets are changed at once. */
-import { and, eq, inArray, isNotNull, isNull, sql } from 'drizzle-orm';
+import { and, eq, isNotNull, isNull, sql } from 'drizzle-orm';
 import { type AccessParameter, isFor } from '../access/conditions.ts';
-import type { Action } from '../access/rules.ts';
 import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
 import { build, compile, isAnyOf, now, type Parameter, type Statement } from '../database/statements.ts';
 import { assets, isVisible } from '../database/tables/assets.ts';
 import { auditEvents } from '../database/tables/audit.ts';
 import { nextVersion } from './conditions.ts';
-import { deletion } from './deletion.ts';
 
 type BulkParameter = 'ids' | AccessParameter | keyof Actor;
 
-/** What is done with each of them; `delete` is for good. */
-export type BulkAction = 'trash' | 'restore' | 'delete';
+/** So that one statement takes a fraction of a second. */
+export const MAX_CHANGES = 1000;
+
+/** How long a database that is away is borne where the outcome of a commit may be unknown. Milliseconds. */
+export const CHANGE_PATIENCE = 2000;
+
+/** What is done with each of them; see deletions.ts for deleting them. */
+export type BulkAction = 'trash' | 'restore';
 
 /** `wrong-state`: its state does not allow it. `forbidden`: the caller's role does not. */
 export type BulkResult = 'done' | 'wrong-state' | 'forbidden';
@@ -24,19 +28,19 @@ interface Found {
 }
 
 /**
- * The visible assets, among those that are named, to which the caller may do this. Locked in one order, so that two requests for the same
+ * The visible assets, among those that are named, that the caller may change. Locked in one order, so that two requests for the same
  * assets do not wait for each other.
  */
-const named = (p: Parameter<BulkParameter>, action: Action) =>
+const named = (p: Parameter<BulkParameter>) =>
   build
     .select({ id: assets.id, trashedAt: assets.trashedAt })
     .from(assets)
-    .where(and(isAnyOf(assets.id, p('ids')), isFor(p, action), isVisible))
+    .where(and(isAnyOf(assets.id, p('ids')), isFor(p, 'asset.write'), isVisible))
     .orderBy(assets.id)
     .for('update');
 
 const trashAssets = compile('trash-assets', (p: Parameter<BulkParameter>) => {
-  const own = build.$with('own').as(named(p, 'asset.write'));
+  const own = build.$with('own').as(named(p));
   const changed = build.$with('changed').as(
     build
       .update(assets)
@@ -52,7 +56,7 @@ const trashAssets = compile('trash-assets', (p: Parameter<BulkParameter>) => {
 });
 
 const restoreAssets = compile('restore-assets', (p: Parameter<BulkParameter>) => {
-  const own = build.$with('own').as(named(p, 'asset.write'));
+  const own = build.$with('own').as(named(p));
   const changed = build.$with('changed').as(
     build
       .update(assets)
@@ -67,16 +71,9 @@ const restoreAssets = compile('restore-assets', (p: Parameter<BulkParameter>) =>
     .from(own);
 });
 
-const deleteAssets = compile('delete-assets', (p: Parameter<BulkParameter>) => {
-  const own = build.$with('own').as(named(p, 'asset.delete'));
-  const ids = build.select({ id: own.id }).from(own);
-  return deletion(p, inArray(assets.id, ids), 'asset.deleted', own);
-});
-
 export const bulkChanges: Record<BulkAction, { statement: Statement<BulkParameter, Found>; action: AuditAction }> = {
   trash: { statement: trashAssets, action: 'asset.trashed' },
   restore: { statement: restoreAssets, action: 'asset.restored' },
-  delete: { statement: deleteAssets, action: 'asset.deleted' },
 };
 
 /** Which of them the caller may see, whatever else he may do to them. */
@@ -90,18 +87,17 @@ export const findReadable = compile(
   { named: false },
 );
 
-/** Which of them a request has changed, as its audit rows tell: for one that does not know whether it was committed. */
+/** Which of them were changed by which of these requests, as audit rows tell: for who does not know whether it was committed. */
 export const findChangedBy = compile(
   'find-assets-changed-by',
-  (p: Parameter<'ids' | 'callerId' | 'requestId' | 'action'>) =>
+  (p: Parameter<'ids' | 'requestIds' | 'action'>) =>
     build
-      .select({ id: auditEvents.assetId })
+      .select({ id: sql<string>`${auditEvents.assetId}`, requestId: auditEvents.requestId })
       .from(auditEvents)
       .where(
         and(
           isAnyOf(auditEvents.assetId, p('ids')),
-          eq(auditEvents.actorId, p('callerId')),
-          eq(auditEvents.requestId, p('requestId')),
+          isAnyOf(auditEvents.requestId, p('requestIds')),
           eq(auditEvents.action, p('action')),
         ),
       ),

@@ -8,11 +8,11 @@ import type { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { DownloadPlaces } from '../http/download-places.ts';
+import { evaluateRead, rangeApplies } from '../http/preconditions.ts';
 import { ClientGone, Problem, unavailable } from '../problems.ts';
 import { freeing } from '../storage/chunks.ts';
 import { type ObjectStore, ObjectStoreUnavailable } from '../storage/object-store.ts';
 import { parseRange } from './byte-range.ts';
-import { evaluateRead, rangeApplies } from './preconditions.ts';
 import { contentHeaders } from './serving.ts';
 
 /** Milliseconds without a byte from the store after which it is given up. */

@@ -193,7 +193,7 @@ export function downloadRoutes(
       // Without a condition or a range it is certain that bytes are sent: one statement finds the asset and writes the audit row.
       const isPlain = request.method === 'GET' && !asksMore.some((name) => request.headers[name] !== undefined);
       const asset = isPlain
-        ? await findForDownload(request, params.id, 'asset.downloaded', {})
+        ? await findForDownload(request, params.id, 'asset.downloaded', {}, true)
         : servable(await required(assets.find(caller, params.id)));
       return deliver(request, reply, {
         store,
@@ -211,8 +211,8 @@ export function downloadRoutes(
         },
         ...(!isPlain && {
           beforeBytes: async () => {
-            const range = request.headers.range === undefined ? {} : { range: request.headers.range.slice(0, 100) };
-            await findForDownload(request, params.id, 'asset.downloaded', range);
+            const { range, isFirst } = rangeOf(request);
+            await findForDownload(request, params.id, 'asset.downloaded', range, isFirst);
           },
         }),
         onSent,
@@ -238,7 +238,7 @@ export function downloadRoutes(
       wanted === undefined
         ? undefined
         : await derivatives.find(servable(await required(assets.find(request.caller, params.id))), wanted);
-    const asset = await findForDownload(request, params.id, 'asset.link-issued', detail);
+    const asset = await findForDownload(request, params.id, 'asset.link-issued', detail, false);
     const expiresAt = new Date(Date.now() + expiresIn * 1000);
     const served = derivative
       ? { ...derivative, name: nameOfDerivative(asset, derivative), cacheControl: asset.cacheControl }
@@ -258,8 +258,9 @@ export function downloadRoutes(
     id: string,
     action: AuditAction,
     detail: Record<string, unknown>,
+    counts: boolean,
   ): Promise<Asset> {
-    const findOnce = () => assets.findForDownload(request.caller, id, action, actorOf(request), detail);
+    const findOnce = () => assets.findForDownload(request.caller, id, action, actorOf(request), detail, counts);
     const asset = await findOnce();
     if (asset) return asset;
     servable(await required(assets.find(request.caller, id)));
@@ -282,6 +283,12 @@ function dispositionFor(asset: Pick<Asset, 'name' | 'mediaType'>, wanted: 'inlin
   const type =
     wanted === 'inline' && !isSafeInline(asset.mediaType) ? 'attachment' : (wanted ?? dispositionOf(asset.mediaType));
   return contentDisposition(type, asset.name);
+}
+
+/** What is kept of the range that is asked for, and whether it begins with the first byte. */
+function rangeOf({ headers: { range } }: FastifyRequest): { range: { range?: string }; isFirst: boolean } {
+  if (range === undefined) return { range: {}, isFirst: true };
+  return { range: { range: range.slice(0, 100) }, isFirst: /^bytes=0-/.test(range) };
 }
 
 /** What a presigned URL is to S3: the signature in the token is the permission, so there is no caller. */
@@ -346,6 +353,13 @@ function diskLinkRoute(
           'content-disposition': permission.contentDisposition,
           'cache-control': permission.cacheControl,
         },
+        ...(id !== undefined && {
+          beforeBytes: () => {
+            const { range, isFirst } = rangeOf(request);
+            const actor = { callerId: 'stowage:link', requestId: request.id, via: null, because: null };
+            return assets.followLink(id, permission.key, actor, { ...range, counts: isFirst });
+          },
+        }),
         onSent,
       });
     },

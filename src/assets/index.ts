@@ -9,7 +9,9 @@ import { defineBatchJob, defineJob, HOUR, MINUTE, nothing } from '../jobs/job.ts
 import { placesOf } from '../projects/settings.ts';
 import { assetActions } from './audit.ts';
 import { bulkRoutes } from './bulk-routes.ts';
+import { AssetDeletions } from './deletions.ts';
 import { derivativeRoutes } from './derivative-routes.ts';
+import { foldDownloads } from './download-counts.ts';
 import { downloadRoutes } from './downloads.ts';
 import { deleteObjectJob, deleteObjects } from './jobs/delete-object.ts';
 import { purgeAssets } from './jobs/purge-assets.ts';
@@ -27,14 +29,11 @@ export const assets: Feature<Core> = {
   auditActions: assetActions,
   routes: (app, core) => {
     const { database, outbox, store, downloads, config, metrics, toPublicUrl } = core;
-    const repository = new AssetsRepository(database, outbox);
-    assetRoutes(app, {
-      assets: repository,
-      places: placesOf(core),
-      defaultLimit: config.DEFAULT_QUOTA,
-      database: database.database,
-    });
-    bulkRoutes(app, { assets: repository });
+    const repository = new AssetsRepository(database);
+    const changes = { assets: repository, deletions: new AssetDeletions(database, outbox) };
+    const { DEFAULT_QUOTA: defaultLimit } = config;
+    assetRoutes(app, { ...changes, places: placesOf(core), defaultLimit, database: database.database });
+    bulkRoutes(app, changes);
     derivativeRoutes(app, core, repository);
     downloadRoutes(app, {
       assets: repository,
@@ -51,6 +50,17 @@ export const assets: Feature<Core> = {
     { name: 'stowage_active_downloads', help: 'Downloads that have a place', read: () => downloads.active },
   ],
   jobs: [
+    defineJob({
+      name: 'fold-downloads',
+      data: nothing,
+      retries: 3,
+      firstPause: 10,
+      limit: 10 * MINUTE,
+      schedule: '* * * * *',
+      run: async (_data, { signal }, { background }: Core) => {
+        await foldDownloads(background, signal);
+      },
+    }),
     defineBatchJob({
       ...deleteObjectJob,
       data: z.object({ assetId: z.string() }),
@@ -60,7 +70,7 @@ export const assets: Feature<Core> = {
       // As many as one request deletes.
       concurrency: 1000,
       runBatch: (jobs, context, { background, outbox, store }: Core) =>
-        deleteObjects({ assets: new AssetsRepository(background, outbox), store }, jobs, context),
+        deleteObjects({ deletions: new AssetDeletions(background, outbox), store }, jobs, context),
     }),
     defineJob({
       name: 'purge-assets',
@@ -72,7 +82,7 @@ export const assets: Feature<Core> = {
       schedule: '17 * * * *',
       run: async (_data, context, { background, outbox, policies, config, log }: Core) => {
         const purged = await purgeAssets(
-          { assets: new AssetsRepository(background, outbox), policies, trashRetention: config.TRASH_RETENTION_DAYS },
+          { deletions: new AssetDeletions(background, outbox), policies, trashRetention: config.TRASH_RETENTION_DAYS },
           context,
         );
         if (purged.purged + purged.expired > 0) log.info(purged, 'expired assets deleted');

@@ -36,8 +36,15 @@ export async function chargeMove(
   const account = isOfProject ? to.account : ownerAccount(moved.ownerId);
   const used = moved.size ?? 0;
   if (!(await moveCharge(transaction, { from: moved.account, to: account, used, reserved: 0, files: 1, defaultLimit })))
-    throw new Problem('quota-exceeded', {
-      detail: `There is no room for ${used} bytes where you move the asset. Delete assets there for good, or ask for a larger quota.`,
-    });
+    throw noRoom(used, isOfProject ? to.projectId : undefined);
   return account === moved.ownerId ? null : account;
+}
+
+/** How much there is of the quota of another owner is not told. */
+function noRoom(bytes: number, projectId: string | undefined): Problem {
+  const whose =
+    projectId === undefined ? 'the quota of who has uploaded the asset' : `the quota of the project ${projectId}`;
+  return new Problem('quota-exceeded', {
+    detail: `There is no room for ${bytes} bytes in ${whose}, which pays for it there. Delete assets for good, or ask for a larger quota.`,
+  });
 }

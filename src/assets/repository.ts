@@ -3,18 +3,16 @@
  * found. A change of state is one statement, guarded by the state it starts from, with its audit row inside.
  */
 
-import { and, eq, exists, inArray, isNotNull, isNull, ne, sql } from 'drizzle-orm';
+import { and, eq, exists, isNotNull, isNull, type SQL, type SQLWrapper, sql } from 'drizzle-orm';
 import type { Caller } from '../access/caller.ts';
 import { type AccessParameter, accessOf, roleOn } from '../access/conditions.ts';
 import { type Role, roleAt } from '../access/rules.ts';
 import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
 import type { Database, DatabaseHandle, Executor } from '../database/client.ts';
-import type { Outbox } from '../database/outbox.ts';
 import { retryStatement } from '../database/retry.ts';
 import {
   build,
   compile,
-  isAnyOf,
   jsonObject,
   now,
   type Parameter,
@@ -24,28 +22,26 @@ import {
 } from '../database/statements.ts';
 import { assets, inState, isVisible } from '../database/tables/assets.ts';
 import { auditRows } from '../database/tables/audit.ts';
-import { derivatives } from '../database/tables/derivatives.ts';
-import { discardDerivativeJob, MAKING_LEASE } from '../processing/derivatives.ts';
-import { makeProject, type Place } from '../projects/places.ts';
-import type { Remains } from '../storage/erase.ts';
+import { makeProject, orProjectHasGone, type Place } from '../projects/places.ts';
 import { type Asset, type AssetRow, assetColumns, toAsset } from './asset.ts';
-import { type BulkAction, type BulkResult, bulkChanges, findChangedBy, findReadable } from './bulk.ts';
+import { type BulkAction, type BulkResult, bulkChanges, CHANGE_PATIENCE, findChangedBy, findReadable } from './bulk.ts';
 import { hasVersion, isOne, nextVersion } from './conditions.ts';
-import { deleteAsset, expireAssets, findOld, purgeTrash } from './deletion.ts';
-import { deleteObjectJob } from './jobs/delete-object.ts';
+import { downloadColumns, downloadsOfAsset, markDownload } from './download-counts.ts';
 import { type ListQuery, listStatement, pageOf } from './list.ts';
 import { chargeMove } from './moving.ts';
 
 const findAsset = compile('find-asset', (p: Parameter<'id' | AccessParameter>) =>
   build
-    .select({ ...assetColumns, rank: roleOn(p).as('rank') })
+    .select({ ...assetColumns, ...downloadColumns, rank: roleOn(p).as('rank') })
     .from(assets)
+    .leftJoinLateral(downloadsOfAsset.folded, sql`true`)
+    .leftJoinLateral(downloadsOfAsset.added, sql`true`)
     .where(and(isOne(p, 'asset.read'), isVisible)),
 );
 
 const findForDownload = compile(
   'find-asset-for-download',
-  (p: Parameter<'id' | 'action' | 'detail' | AccessParameter | keyof Actor>) => {
+  (p: Parameter<'id' | 'action' | 'detail' | 'counts' | AccessParameter | keyof Actor>) => {
     const found = build.$with('asset').as(
       build
         .select(assetColumns)
@@ -54,11 +50,39 @@ const findForDownload = compile(
     );
     const detail = typed(p('detail'), auditRows.detail);
     return build
-      .with(found, auditFrom(p, found, { action: p('action'), detail }))
+      .with(
+        found,
+        auditFrom(p, found, { action: p('action'), detail }),
+        markDownload(found, sql`${p('counts')}::boolean`),
+      )
       .select()
       .from(found);
   },
 );
+
+/** Whose link it is, is not known; a link of a derivative is no download of the file. */
+const followLink = compile('follow-link', (p: Parameter<'id' | 'key' | 'detail' | 'counts' | keyof Actor>) => {
+  const found = build.$with('asset').as(
+    build
+      .select({
+        id: assets.id,
+        ownerId: assets.ownerId,
+        projectId: assets.projectId,
+        isItself: sql<boolean>`${assets.objectKey} = ${p('key')}`.as('is_itself'),
+      })
+      .from(assets)
+      .where(and(eq(assets.id, p('id')), inState('ready'), isNull(assets.trashedAt))),
+  );
+  const detail = typed(p('detail'), auditRows.detail);
+  return build
+    .with(
+      found,
+      auditFrom(p, found, { action: 'asset.link-followed', detail }),
+      markDownload(found, sql`${found.isItself} and ${p('counts')}::boolean`),
+    )
+    .select({ id: found.id })
+    .from(found);
+});
 
 const findServed = compile('find-served-asset', (p: Parameter<'id'>) =>
   build
@@ -76,7 +100,7 @@ const updateAsset = compile(
   ) => {
     const previous = build.$with('previous').as(
       build
-        .select({ id: assets.id, name: assets.name, projectId: assets.projectId })
+        .select({ id: assets.id, name: assets.name, projectId: assets.projectId, metadata: assets.metadata })
         .from(assets)
         .where(and(isOne(p, 'asset.write'), isVisible, isNull(assets.trashedAt), hasVersion(p)))
         .for('update'),
@@ -97,6 +121,7 @@ const updateAsset = compile(
           ...assetColumns,
           previousName: sql`${previous.name}`.as('previous_name'),
           previousProjectId: sql`${previous.projectId}`.as('previous_project_id'),
+          previousMetadata: sql`${previous.metadata}`.as('previous_metadata'),
         }),
     );
     const detail = jsonObject({
@@ -104,6 +129,7 @@ const updateAsset = compile(
       previousName: sql`nullif(${changed.previousName}, ${changed.name})`,
       projectId: changed.projectId,
       previousProjectId: changed.previousProjectId,
+      changedMetadata: changedKeys(changed.previousMetadata, changed.metadata),
     });
     return build
       .with(
@@ -146,53 +172,15 @@ const restoreAsset = compile('restore-asset', (p: Parameter<'id' | 'version' | A
     .from(changed);
 });
 
-const findDeleting = compile('find-deleting-assets', (p: Parameter<'ids'>) =>
-  build
-    .select({
-      id: assets.id,
-      objectKey: assets.objectKey,
-      storedWhole: assets.storedWhole,
-      others: sql<string[] | null>`(${build
-        .select({ keys: sql`array_agg(${derivatives.objectKey})` })
-        .from(derivatives)
-        .where(eq(derivatives.assetId, assets.id))})`.as('others'),
-    })
-    .from(assets)
-    .where(and(isAnyOf(assets.id, p('ids')), inState('deleting'))),
-);
-
-/** The objects of its derivatives are gone too; what is in the making may be stored yet, and is discarded. */
-const forgetAssets = compile('forget-assets', (p: Parameter<'ids'>) => {
-  const forgotten = build.$with('forgotten').as(
-    build
-      .delete(assets)
-      .where(and(isAnyOf(assets.id, p('ids')), inState('deleting')))
-      .returning({ id: assets.id }),
-  );
-  const isOfForgotten = inArray(derivatives.assetId, build.select({ id: forgotten.id }).from(forgotten));
-  const removed = build.$with('removed', {}).as(
-    build
-      .delete(derivatives)
-      .where(and(isOfForgotten, ne(derivatives.state, 'making')))
-      .getSQL(),
-  );
-  const left = build.$with('left_over').as(
-    build
-      .update(derivatives)
-      .set({ state: 'discarded', updatedAt: now })
-      .where(and(isOfForgotten, eq(derivatives.state, 'making')))
-      .returning({ id: derivatives.id }),
-  );
-  return build.with(forgotten, removed, left).select({ id: left.id }).from(left);
-});
-
-/** An asset, and what the caller is to it. */
-export type FoundAsset = Asset & { role: Role };
-
-/** An asset of which only the bytes, and the record that names them, are left. */
-export interface DeletedAsset extends Remains {
-  id: string;
+/** The names that have another value now, or one more or less; null where there is none. Values may be large, and stay out. */
+function changedKeys(before: SQLWrapper, after: SQLWrapper): SQL {
+  return sql`(select jsonb_agg(name order by name)
+    from (select jsonb_object_keys(${before}) union select jsonb_object_keys(${after})) as names (name)
+    where ${before} -> name is distinct from ${after} -> name)`;
 }
+
+/** An asset, what the caller is to it, and how often it was downloaded. */
+export type FoundAsset = Asset & { role: Role; downloadCount: number; lastDownloadedAt?: Date };
 
 export interface AssetChanges {
   name?: string;
@@ -201,24 +189,16 @@ export interface AssetChanges {
   metadata?: Record<string, string>;
 }
 
-/** How long a database that is away is borne where the outcome of a commit may be unknown. Milliseconds. */
-const DELETION_PATIENCE = 2000;
-
 /** What belongs into the transaction that changes an asset, such as the answer to a request that may be repeated. */
 type WithAsset = (transaction: Executor, asset: Asset) => Promise<void>;
-
-/** Called first in a transaction of a job; see JobContext. */
-type Fence = (transaction: Executor) => Promise<void>;
 
 export class AssetsRepository {
   readonly #handle: DatabaseHandle;
   readonly #database: Database;
-  readonly #outbox: Pick<Outbox, 'send' | 'sendAll' | 'wake'>;
 
-  constructor(handle: DatabaseHandle, outbox: Pick<Outbox, 'send' | 'sendAll' | 'wake'>) {
+  constructor(handle: DatabaseHandle) {
     this.#handle = handle;
     this.#database = handle.database;
-    this.#outbox = outbox;
   }
 
   /** A visible asset that is there for the caller, in the trash or not; with what he is to it. */
@@ -226,11 +206,14 @@ export class AssetsRepository {
     const { rows } = await this.#database.run(findAsset, { id, ...accessOf(caller) });
     const [row] = rows;
     const role = row && roleAt(row.rank);
-    return role && { ...toAsset(row), role };
+    if (!role) return undefined;
+    const { downloadCount, lastDownloadedAt } = row;
+    return { ...toAsset(row), role, downloadCount, ...(lastDownloadedAt && { lastDownloadedAt }) };
   }
 
   /**
    * Finds an asset that may be downloaded (ready, not in the trash) and records the download, in one statement.
+   * @param counts whether it is one more download of the file: a link that is issued is none, nor is a derivative
    * @returns undefined when there is none; `find` tells why
    */
   async findForDownload(
@@ -239,8 +222,23 @@ export class AssetsRepository {
     action: AuditAction,
     actor: Actor,
     detail: Record<string, unknown>,
+    counts = false,
   ): Promise<Asset | undefined> {
-    return this.#one(findForDownload, { id, action, detail, ...accessOf(caller), ...actor });
+    return this.#one(findForDownload, { id, action, detail, counts, ...accessOf(caller), ...actor });
+  }
+
+  /**
+   * Records that somebody has used a link through the service.
+   * @param key of the object that it leads to
+   * @param counts whether it is one more download of the file
+   */
+  async followLink(
+    id: string,
+    key: string,
+    actor: Actor,
+    { counts, ...detail }: { counts: boolean; range?: string },
+  ): Promise<void> {
+    await this.#database.run(followLink, { id, key, detail, counts, ...actor });
   }
 
   /**
@@ -283,14 +281,20 @@ export class AssetsRepository {
       ...actor,
     };
     if (!move) return this.#change(updateAsset, values, inTransaction);
-    return this.#handle.transact(async (transaction) => {
+    const changeAndMove = async (transaction: Executor) => {
       await makeProject(transaction, move.to, caller, actor);
       const account = await chargeMove(transaction, { ...values, ...move });
       const { rows } = await transaction.run(updateAsset, { ...values, account });
       const asset = rows[0] && toAsset(rows[0]);
-      if (asset) await inTransaction?.(transaction, asset);
+      if (!asset) throw new NothingMoved();
+      await inTransaction?.(transaction, asset);
       return asset;
-    });
+    };
+    try {
+      return await unlessNothingMoved(() => this.#handle.transact(changeAndMove));
+    } catch (error) {
+      throw orProjectHasGone(error);
+    }
   }
 
   /**
@@ -304,20 +308,18 @@ export class AssetsRepository {
     id: string,
     version: number | undefined,
     actor: Actor,
-    inTransaction: (transaction: Executor) => Promise<void>,
+    inTransaction?: (transaction: Executor) => Promise<void>,
   ): Promise<boolean> {
-    return retryStatement(DELETION_PATIENCE, () =>
-      this.#handle.transact(async (transaction) => {
-        const { rows } = await transaction.run(trashAsset, {
-          id,
-          version: version ?? null,
-          ...accessOf(caller),
-          ...actor,
-        });
-        if (rows.length > 0) await inTransaction(transaction);
-        return rows.length > 0;
-      }),
-    );
+    const values = { id, version: version ?? null, ...accessOf(caller), ...actor };
+    const trashBy = async (executor: Executor) => (await executor.run(trashAsset, values)).rows.length > 0;
+    return retryStatement(CHANGE_PATIENCE, () => {
+      if (!inTransaction) return trashBy(this.#database);
+      return this.#handle.transact(async (transaction) => {
+        const isThere = await trashBy(transaction);
+        if (isThere) await inTransaction(transaction);
+        return isThere;
+      });
+    });
   }
 
   /**
@@ -336,39 +338,6 @@ export class AssetsRepository {
   }
 
   /**
-   * Marks the asset for deletion, from the trash or not: from here on nobody sees it, and its quota is free. The row
-   * stays until a job, enqueued in the same transaction, has removed the bytes.
-   * @param version only when the record still has this version
-   * @param inTransaction what belongs into the same transaction
-   * @returns false when there is no such asset (any more)
-   */
-  async delete(
-    caller: Caller,
-    id: string,
-    version: number | undefined,
-    actor: Actor,
-    inTransaction?: (transaction: Executor) => Promise<void>,
-  ): Promise<boolean> {
-    const deleted = await retryStatement(DELETION_PATIENCE, (attempt) =>
-      this.#handle.transact(async (transaction) => {
-        const { rows } = await transaction.run(deleteAsset, {
-          id,
-          version: version ?? null,
-          ...accessOf(caller),
-          ...actor,
-        });
-        if (rows.length > 0) await this.#outbox.send(transaction, deleteObjectJob, { assetId: id });
-        // An earlier commit took effect and only its answer was lost.
-        else if (attempt === 1) return false;
-        await inTransaction?.(transaction);
-        return true;
-      }),
-    );
-    if (deleted) this.#outbox.wake(deleteObjectJob);
-    return deleted;
-  }
-
-  /**
    * Changes many assets in one transaction, with an audit row for each that is changed.
    * @param ids each once
    * @param inTransaction what belongs into the same transaction
@@ -383,21 +352,17 @@ export class AssetsRepository {
   ): Promise<ReadonlyMap<string, BulkResult>> {
     const { statement, action: audited } = bulkChanges[action];
     const access = accessOf(caller);
-    const found = await retryStatement(DELETION_PATIENCE, (attempt) =>
+    return retryStatement(CHANGE_PATIENCE, (attempt) =>
       this.#handle.transact(async (transaction) => {
         const { rows } = await transaction.run(statement, { ids, ...access, ...actor });
         const outcomes = new Map(
           rows.map(({ id, isDone }): [string, BulkResult] => [id, isDone ? 'done' : 'wrong-state']),
         );
-        if (action === 'delete') {
-          const jobs = rows.map(({ id }) => ({ assetId: id }));
-          await this.#outbox.sendAll(transaction, deleteObjectJob, jobs);
-        }
         // An earlier commit may have taken effect, and only its answer was lost.
         if (attempt > 1) {
-          const values = { ids, callerId: actor.callerId, requestId: actor.requestId, action: audited };
+          const values = { ids, requestIds: [actor.requestId], action: audited };
           const { rows: before } = await transaction.run(findChangedBy, values);
-          for (const { id } of before) if (id !== null) outcomes.set(id, 'done');
+          for (const { id } of before) outcomes.set(id, 'done');
         }
         const others = ids.filter((id) => !outcomes.has(id));
         if (others.length > 0) {
@@ -408,80 +373,11 @@ export class AssetsRepository {
         return outcomes;
       }),
     );
-    if (action === 'delete' && [...found.values()].includes('done')) this.#outbox.wake(deleteObjectJob);
-    return found;
-  }
-
-  /** Deletes for good what has been in the trash since before `cutoff`, at most `limit` assets. @returns how many */
-  async purgeTrash(cutoff: Date, limit: number, actor: Actor, fence: Fence): Promise<number> {
-    return this.#deleteBatch(purgeTrash, { cutoff, limit, ...actor }, fence);
-  }
-
-  /**
-   * Deletes for good assets of a type that were made before `cutoff`, at most `limit` of them. Ids are made of the time
-   * (UUIDv7), so the primary key finds the oldest.
-   * @param after where the last batch ended
-   * @returns how many were looked at and deleted, and where to go on
-   */
-  async expire(
-    { assetType, cutoff, after, limit }: { assetType: string; cutoff: Date; after: string; limit: number },
-    actor: Actor,
-    fence: Fence,
-  ): Promise<{ looked: number; deleted: number; last: string }> {
-    const before = firstIdAt(cutoff);
-    const { rows } = await this.#database.run(findOld, { assetType, cutoff, after, before, limit });
-    const ids = rows.filter(({ matches }) => matches).map(({ id }) => id);
-    const deleted = ids.length === 0 ? 0 : await this.#deleteBatch(expireAssets, { ids, assetType, ...actor }, fence);
-    return { looked: rows.length, deleted, last: rows.at(-1)?.id ?? after };
-  }
-
-  async #deleteBatch<Name extends string>(
-    statement: Statement<Name, { id: string }>,
-    values: Values<Name>,
-    fence: Fence,
-  ): Promise<number> {
-    return this.#handle.transact(async (transaction) => {
-      await fence(transaction);
-      const { rows } = await transaction.run(statement, values);
-      await this.#outbox.sendAll(
-        transaction,
-        deleteObjectJob,
-        rows.map(({ id }) => ({ assetId: id })),
-      );
-      return rows.length;
-    });
   }
 
   /** Whether the bytes of an asset may be handed out, to whoever has a link to them. */
   async isServed(id: string): Promise<boolean> {
     return (await this.#database.run(findServed, { id })).rows.length > 0;
-  }
-
-  /** Where the bytes of those records are that are to be removed. */
-  async findDeleting(ids: string[]): Promise<DeletedAsset[]> {
-    const { rows } = await this.#database.run(findDeleting, { ids });
-    return rows.map(({ id, objectKey, storedWhole, others }) => ({
-      id,
-      key: objectKey,
-      storedWhole: storedWhole === true,
-      others: others ?? [],
-    }));
-  }
-
-  /**
-   * Removes the records of deleted assets, once their bytes are gone.
-   * @param held called first in the transaction, with all ids; tells whose records may be removed
-   * @returns those
-   */
-  async forget(ids: string[], held: (transaction: Executor, ids: string[]) => Promise<string[]>): Promise<string[]> {
-    return this.#handle.transact(async (transaction) => {
-      const removed = await held(transaction, ids);
-      if (removed.length === 0) return removed;
-      const { rows } = await transaction.run(forgetAssets, { ids: removed });
-      const jobs = rows.map(({ id: derivativeId }) => ({ derivativeId }));
-      await this.#outbox.sendAll(transaction, discardDerivativeJob, jobs, { startAfter: MAKING_LEASE });
-      return removed;
-    });
   }
 
   /** Changes one record: by one statement, or by one transaction where something else belongs to it. */
@@ -508,8 +404,14 @@ export class AssetsRepository {
   }
 }
 
-/** The smallest UUIDv7 of a moment (RFC 9562 section 5.7). */
-function firstIdAt(moment: Date): string {
-  const time = Math.max(0, moment.getTime()).toString(16).padStart(12, '0');
-  return `${time.slice(0, 8)}-${time.slice(8)}-0000-0000-000000000000`;
+/** So that a transaction in which a project was made for an asset that is not there is not committed. */
+class NothingMoved extends Error {}
+
+async function unlessNothingMoved<Moved>(move: () => Promise<Moved>): Promise<Moved | undefined> {
+  try {
+    return await move();
+  } catch (error) {
+    if (error instanceof NothingMoved) return undefined;
+    throw error;
+  }
 }

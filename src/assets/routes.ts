@@ -1,25 +1,30 @@
 /** The catalogue of assets over HTTP: list, get, change, trash, restore, delete. */
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { actorOf, type Caller } from '../access/caller.ts';
+import { actorOf } from '../access/caller.ts';
 import { requireMay, requireScope } from '../access/may.ts';
+import { reasonQuery } from '../access/reason.ts';
+import { type Actor, recordEvent } from '../database/audit.ts';
 import type { Database, Executor } from '../database/client.ts';
 import type { App } from '../http/openapi.ts';
-import { decodeCursor, encodeCursor } from '../http/paging.ts';
-import { assetId, assetType, flag, metadata, projectId, projectIdOrNone } from '../http/schema-types.ts';
+import { pageHeaders } from '../http/paging.ts';
+import { conditionsOf, evaluateConditions, type RecordConditions, recordConditions } from '../http/preconditions.ts';
+import { assetId, flag, metadata, projectIdOrNone } from '../http/schema-types.ts';
 import type { Answer } from '../idempotency/idempotency.ts';
-import { answering, answeringIfNamed, sendAnswer } from '../idempotency/requests.ts';
+import { answeringIfNamed, sendAnswer } from '../idempotency/requests.ts';
 import { assetNotFound, Problem } from '../problems.ts';
-import { type Places, standingOf } from '../projects/places.ts';
+import type { Places } from '../projects/places.ts';
+import { tooManyProjects } from '../projects/problems.ts';
 import { checkFileName } from '../validation/file-name.ts';
 import { extensionFits } from '../validation/media-types.ts';
 import { type Asset, assetDocument, isOfVersion, recordTag, toDocument } from './asset.ts';
-import type { ListQuery, ListScope } from './list.ts';
-import { conditionsOf, evaluateConditions, type RecordConditions, recordConditions } from './preconditions.ts';
+import type { AssetDeletions } from './deletions.ts';
+import { assetPage, listPage, listQuery, scopeOf } from './list-page.ts';
 import type { AssetsRepository, FoundAsset } from './repository.ts';
 
 export interface AssetRoutesOptions {
   assets: AssetsRepository;
+  deletions: AssetDeletions;
 }
 
 interface RecordRoutesOptions extends AssetRoutesOptions {
@@ -30,81 +35,11 @@ interface RecordRoutesOptions extends AssetRoutesOptions {
 }
 
 const byId = z.object({ id: assetId });
+const withReasonOnly = z.strictObject({ reason: reasonQuery });
 const tags = ['Assets'];
 export const entityTagHeader = z.object({
   ETag: z.string().meta({ description: 'Entity tag of the record, for If-Match', example: '"kM2Q0b9S0kq2dZk3n0mV9A"' }),
 });
-
-const listQuery = z.strictObject({
-  projectId: projectId.optional().meta({ description: 'Only this project' }),
-  assetType: assetType.optional().meta({ description: 'Only this asset type' }),
-  mediaType: z
-    .string()
-    .regex(
-      /^[a-z0-9][a-z0-9!#$&^_.+-]*\/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*)$/i,
-      'must be a media type such as image/png, or image/*',
-    )
-    .transform((text) => text.toLowerCase())
-    .optional()
-    .meta({
-      override: { type: 'string' },
-      description: 'Only this media type, or all types of a family',
-      example: 'image/*',
-    }),
-  state: z
-    .enum(['processing', 'ready', 'rejected', 'lost'], { error: 'must be processing, ready, rejected or lost' })
-    .meta({ id: 'AssetStateFilter' })
-    .optional()
-    .meta({ description: 'Only this state' }),
-  name: z
-    .string()
-    .min(1)
-    .max(255)
-    .refine((text) => text.isWellFormed() && !text.includes('\0'), 'must be text')
-    .transform((text) => text.normalize('NFC'))
-    .optional()
-    .meta({
-      override: { type: 'string' },
-      description: 'Only names that begin with this text; upper and lower case are equal',
-      example: 'holiday',
-    }),
-  trashed: flag.meta({
-    override: { type: 'boolean', default: false },
-    description: 'Lists the trash instead of the other assets',
-  }),
-  sort: z
-    .enum(['createdAt', 'name', 'size'], { error: 'must be createdAt, name or size' })
-    .meta({ id: 'AssetSort' })
-    .default('createdAt'),
-  order: z.enum(['asc', 'desc'], { error: 'must be asc or desc' }).meta({ id: 'SortOrder' }).default('desc'),
-  limit: z
-    .string()
-    .regex(/^\d{1,3}$/, 'must be 1 to 200')
-    .transform(Number)
-    .refine((n) => n >= 1 && n <= 200, 'must be 1 to 200')
-    .default(50)
-    .meta({
-      override: { type: 'integer', minimum: 1, maximum: 200, default: 50 },
-      description: 'Assets per page, at most',
-    }),
-  cursor: z
-    .string()
-    .max(4096)
-    .optional()
-    .meta({ description: '`nextCursor` of the previous page, with the same sort and order' }),
-});
-
-const assetPage = z
-  .object({
-    data: z.array(assetDocument),
-    page: z
-      .object({
-        nextCursor: z.string().optional().meta({ description: 'Present while more assets follow' }),
-        hasMore: z.boolean(),
-      })
-      .meta({ id: 'PageInfo' }),
-  })
-  .meta({ id: 'AssetPage' });
 
 const assetPatch = z
   .strictObject({
@@ -123,7 +58,10 @@ const assetPatch = z
   .refine((patch) => Object.keys(patch).length > 0, 'must change something')
   .meta({ id: 'AssetPatch', override: { minProperties: 1 } });
 
-export function assetRoutes(app: App, { assets, places, defaultLimit, database }: RecordRoutesOptions): void {
+export function assetRoutes(
+  app: App,
+  { assets, deletions, places, defaultLimit, database }: RecordRoutesOptions,
+): void {
   app.get(
     '/v1/assets',
     {
@@ -141,29 +79,13 @@ export function assetRoutes(app: App, { assets, places, defaultLimit, database }
         success: {
           status: 200,
           description: 'A page of assets',
-          headers: z.object({
-            Link: z.string().optional().meta({ description: 'RFC 8288; rel="next" while more follow' }),
-          }),
+          headers: pageHeaders,
         },
       },
     },
     async (request, reply) => {
-      const { cursor, limit, ...filters } = request.query;
-      const order = `${filters.sort}.${filters.order}`;
-      const { projectId, ...others } = withoutUndefined(filters);
-      const query: ListQuery = { ...others, ...(await scopeOf(database, request.caller, projectId)), limit };
-      if (cursor !== undefined) query.after = decodeCursor(order, cursor);
-      const page = await assets.list(query);
-      const nextCursor = page.next && encodeCursor(order, page.next);
-      if (nextCursor !== undefined) {
-        const next = new URLSearchParams(request.url.split('?')[1]);
-        next.set('cursor', nextCursor);
-        reply.header('link', `</v1/assets?${next}>; rel="next"`);
-      }
-      return {
-        data: page.assets.map(toDocument),
-        page: { ...(nextCursor !== undefined && { nextCursor }), hasMore: nextCursor !== undefined },
-      };
+      const { projectId } = request.query;
+      return listPage(assets, request.query, await scopeOf(database, request.caller, projectId), request, reply);
     },
   );
 
@@ -192,11 +114,17 @@ export function assetRoutes(app: App, { assets, places, defaultLimit, database }
     async (request, reply) => {
       const conditions = conditionsOf(request.headers);
       const asset = await required(assets.find(request.caller, request.params.id));
+      if (asset.role === 'admin') await inspected(database, asset, actorOf(request));
       const outcome = evaluateConditions(conditions, recordTag(asset));
       if (outcome === 'precondition-failed') throw preconditionFailed(asset);
       reply.header('etag', recordTag(asset)).header('cache-control', 'private, no-cache');
       if (outcome === 'not-modified') return sendAnswer(reply, { status: 304, headers: {} });
-      return toDocument(asset);
+      const { downloadCount, lastDownloadedAt } = asset;
+      return {
+        ...toDocument(asset),
+        downloadCount,
+        ...(lastDownloadedAt && { lastDownloadedAt: lastDownloadedAt.toISOString() }),
+      };
     },
   );
 
@@ -210,6 +138,7 @@ export function assetRoutes(app: App, { assets, places, defaultLimit, database }
         description:
           'The bytes and their key stay as they are. With `If-Match` the change is made only if the record is still the one you read.',
         params: byId,
+        querystring: withReasonOnly,
         headers: recordConditions,
         body: assetPatch,
         response: { 200: assetDocument },
@@ -220,11 +149,14 @@ export function assetRoutes(app: App, { assets, places, defaultLimit, database }
         problems: [
           'malformed-request',
           'invalid-name',
+          'quota-exceeded',
+          'forbidden',
           'not-found',
           'wrong-state',
           'precondition-failed',
           'too-large',
           'unsupported-media-type',
+          tooManyProjects,
         ],
       },
     },
@@ -266,22 +198,21 @@ export function assetRoutes(app: App, { assets, places, defaultLimit, database }
         description:
           'In the trash an asset counts toward the quota and can be restored; it cannot be downloaded. With `permanent=true` the record and the bytes are deleted for good, and their quota is free again.',
         params: byId,
-        querystring: z.strictObject({
-          permanent: flag,
-        }),
+        querystring: z.strictObject({ permanent: flag, reason: reasonQuery }),
         headers: recordConditions,
       },
       config: {
+        actions: ['asset.write', 'asset.delete'],
         success: { status: 204, description: 'Done' },
-        problems: ['not-found', 'precondition-failed'],
+        problems: ['forbidden', 'not-found', 'precondition-failed'],
       },
     },
     async (request, reply) => {
       const { caller, params, query, headers } = request;
       const conditions = conditionsOf(headers);
       const actor = actorOf(request);
-      const commit = answering(request);
-      const inTransaction = (transaction: Executor) => commit(transaction, gone);
+      const commit = answeringIfNamed(request);
+      const inTransaction = commit && ((transaction: Executor) => commit(transaction, gone));
       const action = query.permanent ? 'asset.delete' : 'asset.write';
       requireScope(caller, action);
       await changeUnder({
@@ -290,7 +221,7 @@ export function assetRoutes(app: App, { assets, places, defaultLimit, database }
         read: () => required(assets.find(caller, params.id)),
         change: (version) =>
           query.permanent
-            ? assets.delete(caller, params.id, version, actor, inTransaction)
+            ? deletions.delete(caller, params.id, version, actor, inTransaction)
             : assets.trash(caller, params.id, version, actor, inTransaction),
       });
       return sendAnswer(reply, gone);
@@ -305,13 +236,14 @@ export function assetRoutes(app: App, { assets, places, defaultLimit, database }
         tags,
         summary: 'Take an asset out of the trash',
         params: byId,
+        querystring: withReasonOnly,
         headers: recordConditions,
         response: { 200: assetDocument },
       },
       config: {
         action: 'asset.write',
         success: { status: 200, description: 'The restored record', headers: entityTagHeader },
-        problems: ['not-found', 'wrong-state', 'precondition-failed'],
+        problems: ['forbidden', 'not-found', 'wrong-state', 'precondition-failed'],
       },
     },
     async (request, reply) => {
@@ -330,19 +262,14 @@ export function assetRoutes(app: App, { assets, places, defaultLimit, database }
   );
 }
 
-/**
- * Whose assets are listed. Of a project that is none for the caller, as of one that nobody has made, what he has uploaded
- * there and may still see: nothing.
- */
-async function scopeOf(
+/** An administrator has looked at a record that is there for him by his reason alone. */
+async function inspected(
   database: Database,
-  caller: Caller,
-  projectId: string | undefined,
-): Promise<{ scope: ListScope; projectId?: string }> {
-  if (projectId === undefined) return { scope: { kind: 'own', caller } };
-  const { role, ownOnly } = await standingOf(database, caller, projectId);
-  if (role === undefined || ownOnly) return { scope: { kind: 'own', caller }, projectId };
-  return { scope: { kind: 'project', projectId } };
+  { id: assetId, ownerId, projectId }: FoundAsset,
+  actor: Actor,
+): Promise<void> {
+  const project = projectId !== undefined && { projectId };
+  await recordEvent(database, { action: 'asset.inspected', actor, ownerId, assetId, ...project });
 }
 
 const gone: Answer = { status: 204, headers: {} };
@@ -443,11 +370,4 @@ function acceptableName(name: string, fits: (name: string) => boolean, mediaType
   throw new Problem('invalid-name', {
     ...(detail !== undefined && { detail, errors: [{ pointer: '/name', detail }] }),
   });
-}
-
-type Defined<T> = { [K in keyof T]: Exclude<T[K], undefined> };
-
-/** Absent rather than undefined, as exactOptionalPropertyTypes wants it. */
-function withoutUndefined<T extends object>(value: T): Defined<T> {
-  return Object.fromEntries(Object.entries(value).filter(([, each]) => each !== undefined)) as Defined<T>;
 }

@@ -6,6 +6,9 @@ import { ProcessingRepository } from '../processing/repository.ts';
 import { wantedDerivatives } from '../processing/wanted.ts';
 import type { Asset } from './asset.ts';
 
+/** Milliseconds for which a program that was missing is believed to be missing. */
+const MISSING_FOR = 10 * 60_000;
+
 export class ServedDerivatives {
   readonly #core: Core;
   readonly #derivatives: DerivativesRepository;
@@ -32,12 +35,13 @@ export class ServedDerivatives {
     const found = await this.#derivatives.find(asset.id, name);
     const isOfBytes = found?.sourceKey === asset.objectKey && found.kind !== 'replacement';
     if (isOfBytes && isReady(found)) return found;
-    if (isOfBytes && found.state === 'failed') throw unavailableFor(name, found.reason ?? 'failed');
+    if (isOfBytes && found.state === 'failed' && !mayBePossibleNow(found))
+      throw unavailableFor(name, found.reason ?? 'failed');
     if (isOfBytes && found.kind === 'transcode') throw pending(name);
     if (!this.#wanted(asset).has(name)) throw unavailableFor(name, 'unknown');
     const step = asset.processing?.derive;
     if (step?.state === 'failed') throw unavailableFor(name, step.reason ?? 'failed');
-    // Stored before there were derivatives, or lost since: it is made now.
+    // Stored before there were derivatives, lost since, or without the program that makes it: it is made now.
     if (step?.state !== 'waiting' && !(isOfBytes && isAlive(found))) await this.#makeAgain(asset.id);
     throw pending(name);
   }
@@ -51,6 +55,12 @@ export class ServedDerivatives {
     const { database, outbox, config } = this.#core;
     await new ProcessingRepository(database, outbox, config.DEFAULT_QUOTA).redo(assetId, 'derive');
   }
+}
+
+/** The program for it was not installed: that is looked at again after a restart, and now and then. */
+function mayBePossibleNow({ kind, reason, updatedAt }: Derivative): boolean {
+  if (kind !== 'derivative' || reason !== 'not-installed') return false;
+  return updatedAt.getTime() < Math.max(performance.timeOrigin, Date.now() - MISSING_FOR);
 }
 
 /** It is made at this moment. */

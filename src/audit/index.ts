@@ -1,26 +1,43 @@
 /**
- * The audit trail is kept for a time that is set, in partitions by month. Rows are written by the statements that change
- * something; see database/audit.ts.
+ * The audit trail: read by people, sealed day by day, and kept for a time that is set, in partitions by month. Rows are
+ * written by the statements that change something; see database/audit.ts.
  */
-import { count, setting } from '../config.ts';
+import { AssetsRepository } from '../assets/repository.ts';
 import type { Core } from '../core.ts';
-import { MIN_RETENTION, maintainAuditPartitions } from '../database/audit-partitions.ts';
+import { maintainAuditPartitions } from '../database/audit-partitions.ts';
 import type { Feature } from '../feature.ts';
-import { defineJob, nothing } from '../jobs/job.ts';
-
-const settings = {
-  AUDIT_RETENTION_DAYS: setting(
-    'Lifecycle',
-    count.refine((days) => days === 0 || days >= MIN_RETENTION, `must be 0 or at least ${MIN_RETENTION}`),
-    '400',
-    `Days after which audit rows go, by whole months; at least ${MIN_RETENTION}, 0 keeps them for ever.`,
-  ),
-};
+import { defineJob, HOUR, nothing } from '../jobs/job.ts';
+import { AuditRepository } from './repository.ts';
+import { auditRoutes } from './routes.ts';
+import { sealPastDays } from './seals.ts';
+import { auditSettings } from './settings.ts';
 
 export const audit: Feature<Core> = {
   name: 'audit',
-  settings,
+  settings: auditSettings,
+  tags: [{ name: 'Audit', description: 'What happened, and who did it' }],
+  routes: (app, { database, downloads }) =>
+    auditRoutes(app, {
+      audit: new AuditRepository(database.database),
+      assets: new AssetsRepository(database),
+      database: database.database,
+      places: downloads,
+    }),
   jobs: [
+    defineJob({
+      name: 'seal-audit',
+      data: nothing,
+      retries: 12,
+      firstPause: 60,
+      limit: 12 * HOUR,
+      // Each hour, so that a service that does not run at night seals as well.
+      schedule: '41 * * * *',
+      run: async (_data, { signal }, core: Core) => {
+        // The log lies elsewhere than the database: what it tells can be compared with.
+        for (const { day, rows, digest } of await sealPastDays(core.background.database, signal))
+          core.log.info({ day, rows, digest: digest.toString('hex') }, 'a day of the audit trail was sealed');
+      },
+    }),
     defineJob({
       name: 'maintain-audit',
       data: nothing,
@@ -28,7 +45,7 @@ export const audit: Feature<Core> = {
       firstPause: 60,
       schedule: '23 2 * * *',
       run: async (_data, _context, core: Core) => {
-        const days = core.settings(settings).AUDIT_RETENTION_DAYS;
+        const days = core.settings(auditSettings).AUDIT_RETENTION_DAYS;
         const dropped = await maintainAuditPartitions(core.background.database, days);
         if (dropped > 0) core.log.info({ dropped, days }, 'old months of the audit trail dropped');
       },

@@ -24,6 +24,8 @@ export interface Actor {
   requestId: string;
   /** The credential by which somebody speaks for the caller: `key:{id}` or `ticket:{id}`. */
   via: string | null;
+  /** Why, in the words of whoever acts. */
+  because: string | null;
 }
 
 /**
@@ -31,7 +33,7 @@ export interface Actor {
  * @param part a name for it, such as `reaper`
  */
 export function systemActor(part: string, jobId: string): Actor {
-  return { callerId: `stowage:${part}`, requestId: `job:${jobId}`, via: null };
+  return { callerId: `stowage:${part}`, requestId: `job:${jobId}`, via: null, because: null };
 }
 
 /** Rows that tell of which asset, or owner, they are. */
@@ -43,24 +45,25 @@ type Changed = WithSubquery & {
 
 /**
  * Writes one audit row per row of the common table expression `changed`. Pass it to `build.with` beside that.
- * @param parameter of the actor: a statement with it is run with the values of an `Actor`
+ * @param actor parameters, so that the statement is run with the values of an `Actor`, or columns of `changed`
  * @param detail expression of type jsonb
  */
 export function auditFrom(
-  parameter: Parameter<keyof Actor>,
+  actor: (name: keyof Actor) => Placeholder | PgColumn | SQL.Aliased,
   changed: Changed,
   { action, detail = sql`'{}'::jsonb` }: { action: AuditAction | Placeholder; detail?: SQL },
 ): WithSubquery {
   const rows = build
     .select({
       action: sql<string>`${action}::text`.as('action'),
-      actorId: sql<string>`${parameter('callerId')}::text`.as('actor_id'),
+      actorId: sql<string>`${actor('callerId')}::text`.as('actor_id'),
       ownerId: changed.ownerId,
       assetId: changed.id,
-      requestId: sql<string>`${parameter('requestId')}::text`.as('request_id'),
+      requestId: sql<string>`${actor('requestId')}::text`.as('request_id'),
       detail: detail.as('detail'),
-      via: sql<string | null>`${parameter('via')}::text`.as('via'),
+      via: sql<string | null>`${actor('via')}::text`.as('via'),
       projectId: changed.projectId ?? sql<null>`null::text`.as('project_id'),
+      reason: sql<string | null>`${actor('because')}::text`.as('reason'),
     })
     .from(changed);
   return build.$with('audit', {}).as(build.insert(auditRows).select(rows).getSQL());
@@ -78,6 +81,7 @@ const insertEvent = compile(
       detail: p('detail'),
       via: p('via'),
       projectId: p('projectId'),
+      reason: p('because'),
     }),
 );
 
@@ -114,6 +118,7 @@ const insertRefusal = compile('record-refusal', (p: Parameter<'action' | 'ownerI
       detail: sql`${typed(p('detail'), auditRows.detail)} || ${isLast}::jsonb`.as('detail'),
       via: sql<string | null>`${p('via')}::text`.as('via'),
       projectId: sql<null>`null::text`.as('project_id'),
+      reason: sql<string | null>`${p('because')}::text`.as('reason'),
     })
     .from(counted)
     .where(lte(counted.count, limit));

@@ -154,3 +154,11 @@ export function sqlState(error: unknown): string | undefined {
   }
   return undefined;
 }
+
+/** The constraint that a statement would have broken, if that is why it failed. */
+export function sqlConstraint(error: unknown): string | undefined {
+  for (let each = error; each instanceof Error; each = each.cause) {
+    if ('constraint' in each && typeof each.constraint === 'string') return each.constraint;
+  }
+  return undefined;
+}

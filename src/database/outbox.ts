@@ -27,6 +27,8 @@ export function defineEvent<Data extends object>(name: string): EventReference<D
 export interface SendOptions {
   /** Seconds before which the job does not begin. */
   startAfter?: number;
+  /** A job of a higher one is taken before others of its queue; 0 when absent. */
+  priority?: number;
 }
 
 export interface Outbox {

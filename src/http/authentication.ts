@@ -21,6 +21,7 @@ import { looksLikeSecret } from '../access/credential-secret.ts';
 import type { Credentials } from '../access/credentials.ts';
 import { grantedBy, scopesActing } from '../access/granted.ts';
 import { hasScope } from '../access/may.ts';
+import { withReason } from '../access/reason.ts';
 import { type Action, type MemberRole, memberRoles, rules, type Scope, scopes } from '../access/rules.ts';
 import { isSubject, MAX_SUBJECT } from '../access/subject.ts';
 import { Problem, unavailable } from '../problems.ts';
@@ -39,6 +40,8 @@ declare module 'fastify' {
     scope?: Scope;
     /** What the route does: the scope for it is needed. What is done to which resource is decided by `may`. */
     action?: Action;
+    /** The same where the request decides which it is: the handler asks for the scope, by `requireScope`. */
+    actions?: readonly Action[];
   }
 }
 
@@ -97,7 +100,7 @@ export function authenticate(app: FastifyInstance, { options, credentials, refus
   app.addHook('onRequest', async (request) => {
     const { config } = request.routeOptions;
     if (config.public) return;
-    const caller = spokenFor(request, await identify(request), nameOf);
+    const caller = withReason(spokenFor(request, await identify(request), nameOf), request);
     Object.defineProperty(request, 'caller', { value: caller });
     requireForRoute(caller, config, nameOf);
   });
@@ -166,7 +169,7 @@ const developer: Identifier = {
         errors: [{ parameter: 'x-user-id', detail: 'is not usable' }],
       });
     }
-    return { id, scopes: everyScope };
+    return { id, scopes: developerScopes };
   },
 };
 
@@ -276,7 +279,8 @@ export interface ClaimNames {
   projectsClaim?: string | undefined;
 }
 
-const everyScope: ReadonlySet<Scope> = new Set(scopes);
+/** All but the audit trail of everybody: whoever tries the service out sees what a user sees. */
+const developerScopes: ReadonlySet<Scope> = new Set(scopes.filter((scope) => scope !== 'audit'));
 
 /** Issuers put scopes of other services into tokens too. */
 function scopesIn(payload: JWTPayload, { nameOf, scopeClaims }: ClaimNames): ReadonlySet<Scope> {

@@ -3,15 +3,7 @@ import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { errorCodes, type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { isDatabaseUnavailable } from '../database/client.ts';
-import {
-  ClientGone,
-  Problem,
-  type ProblemType,
-  problemTitle,
-  problemUri,
-  RETRY_SOON,
-  unavailable,
-} from '../problems.ts';
+import { ClientGone, Problem, type ProblemType, RETRY_SOON, unavailable } from '../problems.ts';
 import { type ObjectStoreRefused, ObjectStoreUnavailable, refusalIn } from '../storage/object-store.ts';
 import { NoBufferFree } from '../storage/part-buffers.ts';
 import { callerIdOf } from './authentication.ts';
@@ -121,7 +113,8 @@ export function installErrorHandler(app: FastifyInstance, pace: RefusalPace): vo
       return;
     }
     reply.problem = problem.type;
-    if (problem.status >= 500) logFault(request, problem, problem.cause ?? error);
+    // What is not implemented (501) was asked for; it is no fault of the service.
+    if (problem.status >= 500 && problem.status !== 501) logFault(request, problem, problem.cause ?? error);
     const told = problem.status === 429 ? pace.wait(refusedOf(request), reply.raw) : undefined;
     if (!told) {
       sendProblem(reply, request, problem);
@@ -160,25 +153,24 @@ export function sendProblem(reply: FastifyReply, request: FastifyRequest, proble
     .send(problem.toDocument(request.id));
 }
 
+/** Of Node's parser, llhttp. */
+interface ParserError extends Error {
+  code?: string;
+  /** In a few words of the parser's own, such as `Invalid header value char`. */
+  reason?: unknown;
+  rawPacket?: unknown;
+}
+
 /** Faults below HTTP: what cannot even be parsed gets a problem document all the same, written by hand. */
-export function answerParserError(
-  error: Error & { code?: string; rawPacket?: unknown },
-  socket: Socket,
-  crossOrigin: CrossOrigin,
-): void {
+export function answerParserError(error: ParserError, socket: Socket, crossOrigin: CrossOrigin): void {
   if (socket.destroyed || error.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy();
     return;
   }
   const start = Buffer.isBuffer(error.rawPacket) ? error.rawPacket.toString('latin1') : '';
   const type = parserProblem(error.code, start);
-  const problem = new Problem(type);
-  const body = JSON.stringify({
-    type: problemUri(type),
-    title: problemTitle(type),
-    status: problem.status,
-    requestId: 'none',
-  });
+  const problem = new Problem(type, { detail: parserDetail(type, error) });
+  const body = JSON.stringify(problem.toDocument('none'));
   const origin = /^origin:[ \t]*([^\s]+)[ \t]*$/im.exec(start)?.[1];
   const fields = {
     'Content-Type': PROBLEM_MEDIA_TYPE,
@@ -207,6 +199,14 @@ function parserProblem(code: string | undefined, start: string): ProblemType {
   // RFC 9110 section 9.1: a method that is not known.
   if (code === 'HPE_INVALID_METHOD' && /^[A-Z][A-Z-]* \S+ HTTP\/1\.[01]\r?$/.test(line)) return 'not-implemented';
   return 'malformed-request';
+}
+
+function parserDetail(type: ProblemType, { reason }: ParserError): string {
+  if (type === 'uri-too-long') return 'The URL is too long.';
+  if (type === 'headers-too-large') return 'The header fields are too large together.';
+  if (type === 'request-timeout') return 'The request did not arrive in time.';
+  if (type === 'not-implemented') return 'There is no such method here.';
+  return typeof reason === 'string' ? `The request cannot be read: ${reason}.` : 'The request cannot be read.';
 }
 
 /** Fastify's codes are part of its public API; a rename there must not turn a 4xx of ours into a 500. */

@@ -22,6 +22,8 @@ import {
   problemUri,
 } from '../problems.ts';
 import { openAnswers, withPlainSchemas } from './generated-schemas.ts';
+import { issueWords } from './issue-words.ts';
+import { GIVEN_TWICE } from './json-names.ts';
 
 /** Lets handlers see the output types of their schemas. */
 export interface ZodTypeProvider extends FastifyTypeProvider {
@@ -78,7 +80,7 @@ const isZod = (schema: unknown): schema is z.ZodType => schema instanceof z.core
 
 /** What every operation with a caller may answer. */
 const open: ProblemType[] = ['uri-too-long', 'headers-too-large', 'internal-error', 'storage-refused', 'unavailable'];
-const common: ProblemType[] = [...open, 'invalid-parameter', 'unauthenticated', 'too-many-requests'];
+const common: ProblemType[] = [...open, 'invalid-parameter', 'unauthenticated', 'missing-scope', 'too-many-requests'];
 
 interface Operation {
   method: string;
@@ -121,7 +123,9 @@ export function useZod(
     ({ schema, httpPart }) =>
     (data) => {
       if (!isZod(schema)) return { value: data };
-      const result = schema.safeParse(data);
+      const repeated = httpPart === 'querystring' ? repeatedIn(data) : [];
+      if (repeated.length > 0) return { error: givenTwice(repeated) };
+      const result = schema.safeParse(data, { error: issueWords });
       return result.success ? { value: result.data } : { error: invalid(result.error.issues, httpPart) };
     };
   app.setValidatorCompiler(validator);
@@ -144,10 +148,7 @@ export function invalid(issues: z.core.$ZodIssue[], part: string | undefined): P
     const paths = issue.code === 'unrecognized_keys' ? issue.keys.map((key) => [...path, key]) : [path];
     return paths.map((each) => {
       if (part !== 'body') return { parameter: each.join('.') || 'query', detail };
-      return {
-        pointer: each.map((segment) => `/${segment.replaceAll('~', '~0').replaceAll('/', '~1')}`).join(''),
-        detail,
-      };
+      return { pointer: pointerTo(each), detail };
     });
   });
   const first = errors[0];
@@ -155,6 +156,24 @@ export function invalid(issues: z.core.$ZodIssue[], part: string | undefined): P
   return new Problem('invalid-parameter', {
     detail: `${where ? `${where}: ` : ''}${first?.detail ?? 'The request is not valid'}`,
     errors,
+  });
+}
+
+/** JSON Pointer, RFC 6901. */
+export function pointerTo(path: readonly string[]): string {
+  return path.map((segment) => `/${segment.replaceAll('~', '~0').replaceAll('/', '~1')}`).join('');
+}
+
+/** Parameters that a query has more than once come as a list. None of ours may. */
+function repeatedIn(query: unknown): string[] {
+  return Object.entries(query ?? {}).flatMap(([name, value]) => (Array.isArray(value) ? name : []));
+}
+
+/** Which of the values was meant is not guessed. @param names of parameters or header fields; at least one */
+export function givenTwice(names: readonly string[]): Problem {
+  return new Problem('invalid-parameter', {
+    detail: `${names.join(', ')}: ${GIVEN_TWICE}`,
+    errors: names.map((parameter) => ({ parameter, detail: GIVEN_TWICE })),
   });
 }
 

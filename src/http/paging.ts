@@ -3,6 +3,51 @@ import { z } from 'zod';
 import { Problem } from '../problems.ts';
 
 const content = z.tuple([z.string().max(64), z.string().max(1200), z.uuid()]);
+const textContent = z.tuple([z.string().max(64), z.string().max(1200)]);
+
+const LIMIT = 'must be 1 to 200';
+
+/** Of the query of a list. */
+export const pageLimit = z
+  .string()
+  .regex(/^\d{1,3}$/, LIMIT)
+  .transform(Number)
+  .refine((n) => n >= 1 && n <= 200, LIMIT)
+  .default(50)
+  .meta({
+    override: { type: 'integer', minimum: 1, maximum: 200, default: 50 },
+    description: 'Entries per page, at most',
+  });
+/** Of the query of a list. */
+export const pageCursor = z
+  .string()
+  .max(4096)
+  .optional()
+  .meta({ description: '`nextCursor` of the previous page, with the same sort and order' });
+/** Of the answer of a list. */
+export const pageInfo = z
+  .object({
+    nextCursor: z.string().optional().meta({ description: 'Present while more follow' }),
+    hasMore: z.boolean(),
+  })
+  .meta({ id: 'PageInfo' });
+/** Header fields of the answer of a list. */
+export const pageHeaders = z.object({
+  Link: z.string().optional().meta({ description: 'RFC 8288; rel="next" while more follow' }),
+});
+
+/** The member `page` of the answer. */
+export function pageEnd(nextCursor: string | undefined): z.input<typeof pageInfo> {
+  return { ...(nextCursor !== undefined && { nextCursor }), hasMore: nextCursor !== undefined };
+}
+
+/** The header field Link of a page that others follow (RFC 8288). @param url of the request */
+export function nextLink(url: string, nextCursor: string): string {
+  const [path, query] = url.split('?');
+  const next = new URLSearchParams(query);
+  next.set('cursor', nextCursor);
+  return `<${path}?${next}>; rel="next"`;
+}
 
 export interface Position {
   /** What the sort compared. */
@@ -12,16 +57,44 @@ export interface Position {
 
 /** @param order names the sort and its direction, such as `name.asc` */
 export function encodeCursor(order: string, { value, id }: Position): string {
-  return Buffer.from(JSON.stringify([order, value, id])).toString('base64url');
+  return encode([order, value, id]);
 }
 
 /** @throws Problem invalid-parameter when the cursor is not one of ours, or was made for another order */
 export function decodeCursor(order: string, cursor: string): Position {
+  return decode(order, cursor, (decoded) => {
+    const [itsOrder, value, id] = content.parse(decoded);
+    return { parts: [itsOrder, value, id], value, position: { value, id } };
+  });
+}
+
+/** Of a list in the order of a text that one entry alone has, such as the id of a project. */
+export function encodeTextCursor(order: string, value: string): string {
+  return encode([order, value]);
+}
+
+/** @throws Problem invalid-parameter when the cursor is not one of ours, or is of another list */
+export function decodeTextCursor(order: string, cursor: string): string {
+  return decode(order, cursor, (decoded) => {
+    const [itsOrder, value] = textContent.parse(decoded);
+    return { parts: [itsOrder, value], value, position: value };
+  });
+}
+
+function encode(parts: readonly string[]): string {
+  return Buffer.from(JSON.stringify(parts)).toString('base64url');
+}
+
+/** @param read throws for what has another shape */
+function decode<Read>(
+  order: string,
+  cursor: string,
+  read: (decoded: unknown) => { parts: readonly string[]; value: string; position: Read },
+): Read {
   try {
-    const [itsOrder, value, id] = content.parse(JSON.parse(Buffer.from(cursor, 'base64url').toString()));
-    const position = { value, id };
+    const { parts, value, position } = read(JSON.parse(Buffer.from(cursor, 'base64url').toString()));
     // Base64 and JSON can be written in many ways; ours is one.
-    if (itsOrder === order && fits(order, value) && encodeCursor(order, position) === cursor) return position;
+    if (parts[0] === order && fits(order, value) && encode(parts) === cursor) return position;
   } catch {
     // Told below.
   }

@@ -3,7 +3,7 @@
  * costs as much as everything else of a download link. A key that was withdrawn is accepted a minute longer; a key set is
  * fetched every ten minutes anyway.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { Caller } from '../access/caller.ts';
 
@@ -46,7 +46,7 @@ export class TokenCache {
 
 /** Tokens have up to 16 KiB; what is kept of one is its SHA-256. */
 function nameOf(token: string): string {
-  return createHash('sha256').update(token).digest('base64');
+  return hash('sha256', token, 'base64');
 }
 
 function sizeOf({ id, projects = new Map() }: Caller): number {

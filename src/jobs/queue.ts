@@ -111,21 +111,21 @@ export class JobQueue implements Outbox {
     transaction: Executor,
     { name }: JobReference<Data>,
     data: Data,
-    { startAfter = 0 }: SendOptions = {},
+    { startAfter = 0, priority = 0 }: SendOptions = {},
   ): Promise<void> {
-    await this.#boss.send(name, data, { db: transaction, ...(startAfter > 0 && { startAfter }) });
+    await this.#boss.send(name, data, { db: transaction, priority, ...(startAfter > 0 && { startAfter }) });
   }
 
   async sendAll<Data extends object>(
     transaction: Executor,
     { name }: JobReference<Data>,
     data: Data[],
-    { startAfter = 0 }: SendOptions = {},
+    { startAfter = 0, priority = 0 }: SendOptions = {},
   ): Promise<void> {
     if (data.length === 0) return;
     await this.#boss.insert(
       name,
-      data.map((each) => ({ data: each, ...(startAfter > 0 && { startAfter }) })),
+      data.map((each) => ({ data: each, priority, ...(startAfter > 0 && { startAfter }) })),
       { db: transaction },
     );
   }
@@ -276,7 +276,9 @@ export async function installQueues(url: string, jobs: readonly Job[]): Promise<
     const there = new Set((await boss.getQueues()).map(({ name }) => name));
     for (const { name: queue, retries, firstPause, longestPause, limit, schedule } of jobs) {
       const dead = deadLettersOf(queue);
-      if (!there.has(dead)) await boss.createQueue(dead, { retentionSeconds: KEEP_UNTAKEN });
+      const letters = { retentionSeconds: KEEP_UNTAKEN, deleteAfterSeconds: KEEP_COMPLETED };
+      if (there.has(dead)) await boss.updateQueue(dead, letters);
+      else await boss.createQueue(dead, letters);
       const options = {
         retryLimit: retries,
         retryDelay: firstPause,

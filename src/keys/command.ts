@@ -10,7 +10,7 @@ import { KeysRepository } from './repository.ts';
 export const USAGE =
   'npm run key -- --name NAME --scope SCOPE [--scope SCOPE] [--owner NAME] [--project ID] [--expires 90d]';
 
-const operator: Actor = { callerId: 'stowage:operator', requestId: 'command', via: null };
+const operator: Actor = { callerId: 'stowage:operator', requestId: 'command', via: null, because: null };
 
 export interface WantedKey {
   name?: string | undefined;

@@ -6,15 +6,13 @@
  * another row; what the dead one has left is discarded: a job removes the object, and then the row. A maker that was taken
  * for dead finds its row discarded, and what it has stored goes the same way.
  */
-import { and, eq, inArray, lt, ne, or, sql } from 'drizzle-orm';
 import { v7 as uuidv7 } from 'uuid';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
 import { sqlState } from '../database/client.ts';
 import type { JobReference, Outbox } from '../database/outbox.ts';
-import { build, compile, inSeconds, isAnyOf, now, type Parameter, typed } from '../database/statements.ts';
-import { assets, inState } from '../database/tables/assets.ts';
-import { type DerivativeKind, derivatives } from '../database/tables/derivatives.ts';
+import type { DerivativeKind, derivatives } from '../database/tables/derivatives.ts';
 import { keyBeside } from '../storage/object-key.ts';
+import * as statements from './derivative-statements.ts';
 
 /** Removes the object of a discarded derivative, and then its row. */
 export const discardDerivativeJob: JobReference<{ derivativeId: string }> = { name: 'discard-derivative' };
@@ -67,177 +65,6 @@ export interface MadeObject {
   height?: number;
 }
 
-const isCurrent = ne(derivatives.state, 'discarded');
-
-const findNamed = compile('find-derivative', (p: Parameter<'assetId' | 'name'>) =>
-  build
-    .select()
-    .from(derivatives)
-    .where(and(eq(derivatives.assetId, p('assetId')), eq(derivatives.name, p('name')), isCurrent)),
-);
-const lockNamed = compile('lock-derivative', (p: Parameter<'assetId' | 'name'>) =>
-  build
-    .select({
-      row: sql<string>`${derivatives.id}`.as('row'),
-      isLive: sql<boolean>`coalesce(${derivatives.leaseExpiresAt} > now(), false)`.as('is_live'),
-    })
-    .from(derivatives)
-    .where(and(eq(derivatives.assetId, p('assetId')), eq(derivatives.name, p('name')), isCurrent))
-    .for('update'),
-);
-const listOfAsset = compile('list-derivatives', (p: Parameter<'assetId'>) =>
-  build
-    .select()
-    .from(derivatives)
-    .where(
-      and(eq(derivatives.assetId, p('assetId')), isCurrent, inArray(derivatives.kind, ['derivative', 'transcode'])),
-    )
-    .orderBy(derivatives.name),
-);
-const insertMaking = compile(
-  'insert-derivative',
-  (
-    p: Parameter<'id' | 'assetId' | 'kind' | 'name' | 'objectKey' | 'sourceKey' | 'options' | 'requestedBy' | 'lease'>,
-  ) => {
-    // Locked, so that who deletes the asset waits for this row, and sees it.
-    const asset = build.$with('asset').as(
-      build
-        .select({ id: assets.id })
-        .from(assets)
-        .where(and(eq(assets.id, p('assetId')), inState('processing', 'ready'), eq(assets.objectKey, p('sourceKey'))))
-        .for('share'),
-    );
-    const row = build
-      .select({
-        id: typed(p('id'), derivatives.id).as('id'),
-        assetId: asset.id,
-        kind: typed(p('kind'), derivatives.kind).as('kind'),
-        name: typed(p('name'), derivatives.name).as('name'),
-        state: sql`'making'`.as('state'),
-        reason: sql`null`.as('reason'),
-        objectKey: typed(p('objectKey'), derivatives.objectKey).as('object_key'),
-        sourceKey: typed(p('sourceKey'), derivatives.sourceKey).as('source_key'),
-        mediaType: sql`null`.as('media_type'),
-        size: sql`null::bigint`.as('size'),
-        sha256: sql`null::bytea`.as('sha256'),
-        width: sql`null::integer`.as('width'),
-        height: sql`null::integer`.as('height'),
-        options: typed(p('options'), derivatives.options).as('options'),
-        progress: sql`null::integer`.as('progress'),
-        requestedBy: typed(p('requestedBy'), derivatives.requestedBy).as('requested_by'),
-        leaseExpiresAt: inSeconds(p('lease')).as('lease_expires_at'),
-        askedAt: sql`${now}`.as('asked_at'),
-        createdAt: sql`${now}`.as('created_at'),
-        updatedAt: sql`${now}`.as('updated_at'),
-      })
-      .from(asset);
-    return build.with(asset).insert(derivatives).select(row).returning();
-  },
-);
-const finishMade = compile(
-  'finish-derivative',
-  (p: Parameter<'id' | 'mediaType' | 'size' | 'sha256' | 'width' | 'height'>) =>
-    build
-      .update(derivatives)
-      .set({
-        state: 'ready',
-        mediaType: typed(p('mediaType'), derivatives.mediaType),
-        size: typed(p('size'), derivatives.size),
-        sha256: typed(p('sha256'), derivatives.sha256),
-        width: typed(p('width'), derivatives.width),
-        height: typed(p('height'), derivatives.height),
-        progress: null,
-        leaseExpiresAt: null,
-        updatedAt: now,
-      })
-      .where(and(eq(derivatives.id, p('id')), eq(derivatives.state, 'making')))
-      .returning(),
-);
-const failMaking = compile('fail-derivative', (p: Parameter<'id' | 'reason'>) =>
-  build
-    .update(derivatives)
-    .set({ state: 'failed', reason: typed(p('reason'), derivatives.reason), leaseExpiresAt: null, updatedAt: now })
-    .where(and(eq(derivatives.id, p('id')), eq(derivatives.state, 'making')))
-    .returning({ id: derivatives.id }),
-);
-const renewMaking = compile('renew-derivative', (p: Parameter<'id' | 'lease' | 'progress'>) =>
-  build
-    .update(derivatives)
-    .set({
-      leaseExpiresAt: inSeconds(p('lease')),
-      progress: sql`coalesce(${typed(p('progress'), derivatives.progress)}, ${derivatives.progress})`,
-      updatedAt: now,
-    })
-    .where(and(eq(derivatives.id, p('id')), eq(derivatives.state, 'making')))
-    .returning({ id: derivatives.id }),
-);
-const discardRows = compile('discard-derivatives', (p: Parameter<'ids'>) =>
-  build
-    .update(derivatives)
-    .set({ state: 'discarded', leaseExpiresAt: null, updatedAt: now })
-    .where(and(isAnyOf(derivatives.id, p('ids')), isCurrent))
-    .returning({ id: derivatives.id }),
-);
-const discardRowsOf = compile('discard-derivatives-of', (p: Parameter<'assetId'>) =>
-  build
-    .update(derivatives)
-    .set({ state: 'discarded', leaseExpiresAt: null, updatedAt: now })
-    .where(and(eq(derivatives.assetId, p('assetId')), isCurrent))
-    .returning({ id: derivatives.id }),
-);
-const exchangeKey = compile('exchange-derivative', (p: Parameter<'id' | 'objectKey'>) =>
-  build
-    .update(derivatives)
-    .set({
-      state: 'discarded',
-      objectKey: typed(p('objectKey'), derivatives.objectKey),
-      leaseExpiresAt: null,
-      updatedAt: now,
-    })
-    .where(and(eq(derivatives.id, p('id')), eq(derivatives.state, 'making')))
-    .returning({ id: derivatives.id }),
-);
-const insertDiscarded = compile('insert-discarded-object', (p: Parameter<'id' | 'assetId' | 'objectKey'>) =>
-  build.insert(derivatives).values({
-    id: p('id'),
-    assetId: p('assetId'),
-    kind: 'replacement',
-    name: 'rejected',
-    state: 'discarded',
-    objectKey: p('objectKey'),
-    sourceKey: p('objectKey'),
-    askedAt: now,
-    createdAt: now,
-    updatedAt: now,
-  }),
-);
-const findDiscarded = compile('find-discarded-derivatives', (p: Parameter<'ids'>) =>
-  build
-    .select({ id: derivatives.id, objectKey: derivatives.objectKey, size: derivatives.size })
-    .from(derivatives)
-    .where(and(isAnyOf(derivatives.id, p('ids')), eq(derivatives.state, 'discarded'))),
-);
-const forgetRows = compile('forget-derivatives', (p: Parameter<'ids'>) =>
-  build.delete(derivatives).where(and(isAnyOf(derivatives.id, p('ids')), eq(derivatives.state, 'discarded'))),
-);
-/** Discarded rows whose job has got lost; what was in the making when its maker died; and what has no asset any more. */
-const findStalled = compile(
-  'find-stalled-derivatives',
-  (p: Parameter<'cutoff'>) =>
-    build
-      .select({ id: derivatives.id })
-      .from(derivatives)
-      .where(
-        and(
-          inArray(derivatives.state, ['discarded', 'making']),
-          lt(derivatives.updatedAt, p('cutoff')),
-          or(eq(derivatives.state, 'discarded'), lt(derivatives.leaseExpiresAt, p('cutoff'))),
-        ),
-      )
-      .limit(1000),
-  { named: false },
-);
-
 export class DerivativesRepository {
   readonly #handle: DatabaseHandle;
   readonly #outbox: Pick<Outbox, 'send' | 'sendAll'>;
@@ -248,13 +75,13 @@ export class DerivativesRepository {
   }
 
   async find(assetId: string, name: string): Promise<Derivative | undefined> {
-    const { rows } = await this.#handle.database.run(findNamed, { assetId, name });
+    const { rows } = await this.#handle.database.run(statements.findNamed, { assetId, name });
     return rows[0] && current(rows[0]);
   }
 
   /** What policies name and what was transcoded, in the order of the names. */
   async list(assetId: string): Promise<Derivative[]> {
-    const { rows } = await this.#handle.database.run(listOfAsset, { assetId });
+    const { rows } = await this.#handle.database.run(statements.listOfAsset, { assetId });
     return rows.map(current);
   }
 
@@ -277,8 +104,8 @@ export class DerivativesRepository {
   ): Promise<Claim> {
     try {
       return await this.#handle.transact(async (transaction): Promise<Claim> => {
-        const { rows: locks } = await transaction.run(lockNamed, { assetId, name });
-        const { rows: found } = await transaction.run(findNamed, { assetId, name });
+        const { rows: locks } = await transaction.run(statements.lockNamed, { assetId, name });
+        const { rows: found } = await transaction.run(statements.findNamed, { assetId, name });
         const before = found[0] && current(found[0]);
         if (before && before.sourceKey === sourceKey) {
           if (isReady(before)) return { outcome: 'ready', derivative: before };
@@ -290,7 +117,7 @@ export class DerivativesRepository {
         if (before) await this.discard([before.id], transaction);
         const id = uuidv7();
         const values = { id, assetId, kind, name, sourceKey, objectKey: keyBeside(sourceKey, id), lease };
-        const { rows } = await transaction.run(insertMaking, {
+        const { rows } = await transaction.run(statements.insertMaking, {
           ...values,
           options: options ?? null,
           requestedBy: requestedBy ?? null,
@@ -307,6 +134,16 @@ export class DerivativesRepository {
     }
   }
 
+  /**
+   * Claims names for a file whose object is whole and which is no asset yet; `settleUploadWithDerivatives` finishes them.
+   * @param claims as `newClaims` makes them
+   * @returns false when the upload was ended
+   */
+  async claimArriving(assetId: string, sourceKey: string, claims: readonly NewClaim[]): Promise<boolean> {
+    const values = { assetId, sourceKey, claims: JSON.stringify(claims), lease: MAKING_LEASE };
+    return (await this.#handle.database.run(statements.insertArriving, values)).rows.length > 0;
+  }
+
   /** The object is stored. @returns undefined when the claim was lost: then the object is discarded already, or must be */
   async finish(
     id: string,
@@ -316,7 +153,7 @@ export class DerivativesRepository {
     const values = { id, mediaType, size, sha256, width: width || null, height: height || null };
     return this.#handle.transact(async (transaction) => {
       await inTransaction?.(transaction);
-      const { rows } = await transaction.run(finishMade, values);
+      const { rows } = await transaction.run(statements.finishMade, values);
       const made = rows[0] && current(rows[0]);
       return made && isReady(made) ? made : undefined;
     });
@@ -324,31 +161,31 @@ export class DerivativesRepository {
 
   /** It cannot be made; what an attempt has left in the store, if anything, lies under its key until it is tried again or its asset goes. */
   async fail(id: string, reason: string): Promise<void> {
-    await this.#handle.database.run(failMaking, { id, reason });
+    await this.#handle.database.run(statements.failMaking, { id, reason });
   }
 
   /** Says that the maker lives. @returns false when the claim was lost */
   async renew(id: string, progress?: number, lease = MAKING_LEASE): Promise<boolean> {
     const values = { id, lease, progress: progress ?? null };
-    return (await this.#handle.database.run(renewMaking, values)).rows.length > 0;
+    return (await this.#handle.database.run(statements.renewMaking, values)).rows.length > 0;
   }
 
   /** From here on nobody sees them; jobs remove their objects. */
   async discard(ids: readonly string[], transaction?: Executor): Promise<void> {
     if (ids.length === 0) return;
     if (!transaction) return this.#handle.transact((own) => this.discard(ids, own));
-    const { rows } = await transaction.run(discardRows, { ids });
+    const { rows } = await transaction.run(statements.discardRows, { ids });
     await this.#send(transaction, rows);
   }
 
   /** All that was made of an asset, or is being made. */
   async discardOf(assetId: string, transaction: Executor): Promise<void> {
-    await this.#send(transaction, (await transaction.run(discardRowsOf, { assetId })).rows);
+    await this.#send(transaction, (await transaction.run(statements.discardRowsOf, { assetId })).rows);
   }
 
   /** What was claimed as replacement is the original now: the row goes on as the record of the object that it replaced. */
   async exchange(id: string, replacedKey: string, transaction: Executor): Promise<boolean> {
-    const { rows } = await transaction.run(exchangeKey, { id, objectKey: replacedKey });
+    const { rows } = await transaction.run(statements.exchangeKey, { id, objectKey: replacedKey });
     await this.#send(transaction, rows);
     return rows.length > 0;
   }
@@ -356,19 +193,19 @@ export class DerivativesRepository {
   /** Has an object of an asset removed that the asset does not serve any more. */
   async discardObject(assetId: string, objectKey: string, transaction: Executor): Promise<void> {
     const id = uuidv7();
-    await transaction.run(insertDiscarded, { id, assetId, objectKey });
+    await transaction.run(statements.insertDiscarded, { id, assetId, objectKey });
     await this.#send(transaction, [{ id }]);
   }
 
   async findDiscarded(ids: readonly string[]): Promise<{ id: string; objectKey: string; size: number | null }[]> {
-    return (await this.#handle.database.run(findDiscarded, { ids })).rows;
+    return (await this.#handle.database.run(statements.findDiscarded, { ids })).rows;
   }
 
   /** Removes the rows of discarded derivatives, once their objects are gone. */
   async forget(ids: string[], held: (transaction: Executor, ids: string[]) => Promise<string[]>): Promise<string[]> {
     return this.#handle.transact(async (transaction) => {
       const removed = await held(transaction, ids);
-      if (removed.length > 0) await transaction.run(forgetRows, { ids: removed });
+      if (removed.length > 0) await transaction.run(statements.forgetRows, { ids: removed });
       return removed;
     });
   }
@@ -376,9 +213,9 @@ export class DerivativesRepository {
   /** What stands still since before `cutoff` is discarded, and gets a job. @returns how many */
   async resume(cutoff: Date, dryRun: boolean): Promise<number> {
     return this.#handle.transact(async (transaction) => {
-      const { rows } = await transaction.run(findStalled, { cutoff });
+      const { rows } = await transaction.run(statements.findStalled, { cutoff });
       if (dryRun || rows.length === 0) return rows.length;
-      await transaction.run(discardRows, { ids: rows.map(({ id }) => id) });
+      await transaction.run(statements.discardRows, { ids: rows.map(({ id }) => id) });
       await this.#send(transaction, rows);
       return rows.length;
     });
@@ -391,6 +228,21 @@ export class DerivativesRepository {
       rows.map(({ id }) => ({ derivativeId: id })),
     );
   }
+}
+
+/** A row that is to be, under a key of its own. */
+export interface NewClaim {
+  id: string;
+  name: string;
+  objectKey: string;
+}
+
+/** @param sourceKey of the object beside which they lie */
+export function newClaims(sourceKey: string, names: Iterable<string>): NewClaim[] {
+  return Array.from(names, (name) => {
+    const id = uuidv7();
+    return { id, name, objectKey: keyBeside(sourceKey, id) };
+  });
 }
 
 export function isReady(derivative: Derivative): derivative is ReadyDerivative {

@@ -64,7 +64,7 @@ export const processing: Feature<Core> = {
     },
   ],
   checks: () => [...toolChecks(), pictureCheck],
-  abilities: toolAbilities,
+  abilities: () => toolAbilities(),
   close: closeToolbox,
 };
 

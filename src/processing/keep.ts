@@ -45,8 +45,9 @@ export async function keepDerivative(
   const kept = await derivatives.finish(id, { mediaType, size, sha256, ...picture }, fence);
   if (kept) return;
   // The asset has gone, or somebody took this worker for dead; perhaps the row has gone too, so nobody else knows the object.
-  await derivatives.discard([id]);
+  // The object first: as long as the row is `making`, whoever removes the asset looks for it once more.
   await core.store.delete(objectKey, {});
+  await derivatives.discard([id]);
 }
 
 async function digestOf(stream: Readable): Promise<Buffer> {

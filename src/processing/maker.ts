@@ -1,8 +1,10 @@
 /** What knows a kind of file: reads its facts and makes its derivatives. makers.ts has the list of them. */
 import type { Facts } from '../database/tables/processing-record.ts';
 import type { DerivativePolicy } from '../validation/upload-policies.ts';
+import type { Pictures } from './pictures/pictures.ts';
 import type { ProcessedAsset, WorkingCopy } from './step.ts';
-import type { Toolbox } from './toolbox.ts';
+import type { ChildPool } from './tools/child-pool.ts';
+import type { Sandbox } from './tools/sandbox.ts';
 
 export interface MadeFile {
   /** Path of a file in the directory of the working copy, or the bytes of a small one. */
@@ -13,10 +15,17 @@ export interface MadeFile {
   height?: number;
 }
 
+/** What makers work with; `Toolbox` says what each is. */
+export interface MakerTools {
+  readonly sandbox: Promise<Sandbox>;
+  readonly pool: Pick<ChildPool, 'run'>;
+  readonly pictures: Pictures;
+}
+
 export interface MakerWork {
-  readonly asset: ProcessedAsset;
-  readonly file: WorkingCopy;
-  readonly tools: Toolbox;
+  readonly asset: Pick<ProcessedAsset, 'ownerId' | 'mediaType' | 'size' | 'facts'>;
+  readonly file: Omit<WorkingCopy, keyof AsyncDisposable>;
+  readonly tools: MakerTools;
   readonly signal: AbortSignal;
 }
 
@@ -37,6 +46,16 @@ export interface Maker {
   accepts(mediaType: string): boolean;
   /** @returns undefined when files of this type tell nothing */
   readFacts(work: MakerWork): Promise<FoundFacts | undefined>;
+  /**
+   * Facts and derivatives by one look at the file; absent where that costs no less than two.
+   * @param wanted by name, with complete sizes; at least one
+   * @param options `quickly`: somebody waits, so what takes long is not made; then there are facts alone
+   */
+  understand?(
+    wanted: ReadonlyMap<string, WantedDerivative>,
+    work: MakerWork,
+    options: { quickly: boolean },
+  ): Promise<FoundFacts & Partial<MadeDerivatives>>;
   /** What is made where the policy names nothing, with sizes where they are not those of the settings. */
   defaults(mediaType: string): Readonly<Record<string, DerivativePolicy>>;
   /** @param wanted by name, with complete sizes */

@@ -100,13 +100,20 @@ const writeStep = compile(
         .returning({
           id: assets.id,
           ownerId: assets.ownerId,
+          projectId: assets.projectId,
           reason: assets.reason,
           signature: sql`${assets.scan} ->> 'signature'`.as('signature'),
         }),
     );
     const audited = build.$with('audited').as(
       build
-        .select({ id: changed.id, ownerId: changed.ownerId, reason: changed.reason, signature: changed.signature })
+        .select({
+          id: changed.id,
+          ownerId: changed.ownerId,
+          projectId: changed.projectId,
+          reason: changed.reason,
+          signature: changed.signature,
+        })
         .from(changed)
         .where(sql`${p('action')}::text is not null`),
     );
@@ -299,7 +306,9 @@ interface Change {
 function changeOf({ asset, scan, processing }: FoundForStep, step: StepName, outcome: EndedStep['outcome']): Change {
   const at = new Date().toISOString();
   const ended = { state: endedState(outcome), at, ...('reason' in outcome && { reason: outcome.reason }) };
-  const record = withEnded(processing, step, ended);
+  const also = outcome.kind === 'done' ? outcome.also : undefined;
+  const own = withEnded(processing, step, ended);
+  const record = also ? withEnded(own, also, { state: 'done', at }) : own;
   const isReady = asset.state === 'ready' || isServable(record);
   const change: Change = {
     state: isReady ? 'ready' : 'processing',

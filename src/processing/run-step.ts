@@ -6,7 +6,7 @@ import type { Core } from '../core.ts';
 import { systemActor } from '../database/audit.ts';
 import type { JobContext } from '../jobs/job.ts';
 import { type ObjectAttributes, ObjectStoreUnavailable } from '../storage/object-store.ts';
-import { nextStep } from './pipeline.ts';
+import { nextStep, withEnded } from './pipeline.ts';
 import { ProcessingRepository, type ReplacedOutcome } from './repository.ts';
 import type { ProcessedAsset, Replacement, Step, StepOutcome, WorkingCopy } from './step.ts';
 import { type Toolbox, toolboxOf } from './toolbox.ts';
@@ -29,6 +29,7 @@ export async function runStep(step: Step, assetId: string, context: JobContext, 
   // What a step makes lies beside its working copy, and is stored when the step has ended.
   await using copies = new AsyncDisposableStack();
   const putOffAt = found.processing[step.name]?.at;
+  const follows = nextStep(withEnded(found.processing, step.name, { state: 'done' }));
   const started = performance.now();
   const outcome = await outcomeOf(step, {
     asset,
@@ -37,9 +38,12 @@ export async function runStep(step: Step, assetId: string, context: JobContext, 
     tools,
     context,
     workingCopy: async () => copies.use(await workingCopy(asset, core, tools, context.signal)),
+    ...(follows && { follows }),
     ...(putOffAt !== undefined && { waitingSince: new Date(putOffAt) }),
   });
-  tools.onStep(step.name, outcome.kind, (performance.now() - started) / 1000);
+  const seconds = (performance.now() - started) / 1000;
+  tools.onStep(step.name, outcome.kind, seconds);
+  if (outcome.kind === 'done' && outcome.also) tools.onStep(outcome.also, 'done', seconds);
   if (outcome.kind === 'later') {
     await repository.putOff(assetId, step.name, outcome, context.fence);
     return;

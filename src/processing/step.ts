@@ -45,6 +45,8 @@ export interface StepWork {
   readonly context: JobContext;
   /** When the step was put off for the first time; see the outcome `later`. */
   readonly waitingSince?: Date;
+  /** The step whose turn it is when this one has ended well. */
+  readonly follows?: StepName;
   /** Fetches the bytes, once for all steps of this file that run on this machine. */
   workingCopy(): Promise<WorkingCopy>;
 }
@@ -61,12 +63,12 @@ export interface Replacement {
 }
 
 /**
- * `done` with what was found out; `skipped` and `failed` for a reason, and the asset goes on; `rejected`: it is never
+ * `done` with what was found out; `also` names a step that was done along with it; `skipped` and `failed` for a reason, and the asset goes on; `rejected`: it is never
  * served, and `removesBytes` says that its bytes go too (and its quota is free); `replaced`: other bytes are served from now on.
  * `later`: it is put off for so many seconds, for a reason that the record tells.
  */
 export type StepOutcome =
-  | { kind: 'done'; facts?: Facts; thumbHash?: string; scan?: Scan; sha256?: Buffer }
+  | { kind: 'done'; facts?: Facts; thumbHash?: string; scan?: Scan; sha256?: Buffer; also?: StepName }
   | { kind: 'skipped' | 'failed'; reason: string }
   | { kind: 'rejected'; reason: string; removesBytes: boolean; scan?: Scan }
   | { kind: 'replaced'; by: Replacement }

@@ -17,7 +17,7 @@ const RECYCLE_AFTER = 200;
 
 export interface Toolbox {
   /** Programs of the system, TOOLS_AT_ONCE at once. */
-  readonly sandbox: Promise<Sandbox>;
+  readonly sandbox: Promise<BoundedSandbox>;
   /** The same beside these, for work that takes hours and has a bound of its own. */
   readonly transcoder: Promise<Sandbox>;
   /** Processes for libraries that read bytes that nobody trusts. */
@@ -54,7 +54,7 @@ class OpenToolbox implements Toolbox {
   readonly #steps: Histogram<'step' | 'outcome'>;
   readonly #killed: Counter<'tool' | 'reason'>;
   readonly #atOnce: number;
-  #sandbox: Promise<Sandbox> | undefined;
+  #sandbox: Promise<BoundedSandbox> | undefined;
   #transcoder: Promise<Sandbox> | undefined;
 
   constructor(core: Core) {
@@ -75,13 +75,20 @@ class OpenToolbox implements Toolbox {
       registers,
     });
     this.scratch = new Scratch({ directory: SCRATCH_DIR, bytes: SCRATCH_BYTES });
+    // What a process left that died goes now, whether a file comes or not.
+    this.scratch
+      .prepare()
+      .catch((error) => core.onError('the directory for files that tools read is of no use', error));
     this.pool = new ChildPool({
       size: TOOLS_AT_ONCE,
       memory: CHILD_MEMORY,
       cpuSeconds: CHILD_CPU_SECONDS,
       recycleAfter: RECYCLE_AFTER,
       scratch: this.scratch.directory,
-      observer: { died: (tool, reason) => this.#killed.inc({ tool, reason }) },
+      observer: {
+        // One that nobody waits for any more was killed too, but tells nothing of the file.
+        died: (tool, reason) => reason !== 'aborted' && this.#killed.inc({ tool, reason }),
+      },
     });
     this.pictures = new Pictures(this.pool);
     this.gauges = [
@@ -90,7 +97,7 @@ class OpenToolbox implements Toolbox {
     ];
   }
 
-  get sandbox(): Promise<Sandbox> {
+  get sandbox(): Promise<BoundedSandbox> {
     this.#sandbox ??= this.#bounded(this.#atOnce);
     return this.#sandbox;
   }
@@ -100,7 +107,7 @@ class OpenToolbox implements Toolbox {
     return this.#transcoder;
   }
 
-  async #bounded(size: number): Promise<Sandbox> {
+  async #bounded(size: number): Promise<BoundedSandbox> {
     const died = (tool: string, reason: string) => this.#killed.inc({ tool, reason });
     return new BoundedSandbox(await openSandbox(), { size, died });
   }

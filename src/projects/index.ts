@@ -2,10 +2,24 @@
 import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
 import { projectActions } from './audit.ts';
-import { projectSettings } from './settings.ts';
+import { memberRoutes } from './member-routes.ts';
+import { lastManager, projectExists, projectNotEmpty, tooManyMembers, tooManyProjects } from './problems.ts';
+import { ProjectsRepository } from './repository.ts';
+import { projectRoutes } from './routes.ts';
+import { placesOf, projectSettings } from './settings.ts';
 
 export const projects: Feature<Core> = {
   name: 'projects',
+  tags: [{ name: 'Projects', description: 'Assets that several people have together, and who those are' }],
   settings: projectSettings,
+  problems: [projectExists, projectNotEmpty, lastManager, tooManyProjects, tooManyMembers],
   auditActions: projectActions,
+  routes: (app, core) => {
+    const repository = new ProjectsRepository(core.database);
+    projectRoutes(app, { projects: repository, places: placesOf(core) });
+    memberRoutes(app, {
+      projects: repository,
+      maxMembers: core.settings(projectSettings).MEMBERS_PER_PROJECT,
+    });
+  },
 };

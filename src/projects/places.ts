@@ -7,28 +7,33 @@ import { type Caller, type TicketTerms, userNamed } from '../access/caller.ts';
 import { memberRank } from '../access/conditions.ts';
 import { requireMay } from '../access/may.ts';
 import { allows, type Role, rankOf, roleAt } from '../access/rules.ts';
-import { type Actor, auditFrom } from '../database/audit.ts';
-import type { Database, Executor } from '../database/client.ts';
-import { build, compile, jsonObject, type Parameter, typed } from '../database/statements.ts';
+import type { Actor } from '../database/audit.ts';
+import { type Database, type Executor, sqlConstraint } from '../database/client.ts';
+import { build, compile, type Parameter } from '../database/statements.ts';
 import { projectMembers, projects } from '../database/tables/projects.ts';
 import { quotas } from '../database/tables/quotas.ts';
 import { Problem } from '../problems.ts';
 import { ownerAccount, projectAccount } from '../quotas/accounts.ts';
-import './audit.ts';
+import { insertProject } from './making.ts';
+import { madeTooMany, projectNotFound } from './problems.ts';
 
 export interface Place {
   /** Absent: in no project. */
   projectId?: string;
   /** Nobody has made the project yet. */
   isNew: boolean;
+  /** Projects that the caller may have made, where that is bounded. */
+  projectLimit?: number;
   /** Whose quota it takes of: that of the project where it has one of its own, else that of who uploads. */
   account: string;
 }
 
 export interface PlacesOptions {
   database: Database;
-  /** Who may make a project by naming it. */
+  /** Who may make a project, also by naming it. */
   creation: 'anyone' | 'admin';
+  /** Projects that a caller may have made; 0 for no limit. */
+  perCaller: number;
 }
 
 /** Role and settings of a project, as one caller has them. */
@@ -60,43 +65,6 @@ const findStanding = compile('find-standing', (p: Parameter<'projectId' | 'subje
     .where(eq(projects.id, p('projectId'))),
 );
 
-/** One that there is already stays as it is, and nothing is returned. */
-const makeOne = compile('make-project', (p: Parameter<'projectId' | 'name' | 'subject' | 'joins' | keyof Actor>) => {
-  const made = build.$with('made').as(
-    build
-      .insert(projects)
-      .values({ id: p('projectId'), name: p('name'), createdBy: p('subject') })
-      .onConflictDoNothing()
-      .returning({
-        id: sql<null>`null::uuid`.as('asset_id'),
-        ownerId: projects.createdBy,
-        projectId: projects.id,
-        name: projects.name,
-      }),
-  );
-  const joined = build.$with('joined', {}).as(
-    build
-      .insert(projectMembers)
-      .select(
-        build
-          .select({
-            projectId: made.projectId,
-            subject: typed(p('subject'), projectMembers.subject).as('subject'),
-            role: sql<'manager'>`'manager'`.as('role'),
-            createdAt: sql<Date>`now()`.as('created_at'),
-          })
-          .from(made)
-          .where(sql`${p('joins')}::boolean`),
-      )
-      .getSQL(),
-  );
-  const detail = jsonObject({ name: made.name });
-  return build
-    .with(made, joined, auditFrom(p, made, { action: 'project.created', detail }))
-    .select({ projectId: made.projectId })
-    .from(made);
-});
-
 export class Places {
   readonly #options: PlacesOptions;
 
@@ -116,9 +84,9 @@ export class Places {
     if (standing.exists) {
       if (standing.role === undefined) throw projectNotFound();
       requireMay(caller, 'asset.upload', standing);
-    } else if (!this.#mayMake(caller, projectId)) throw projectNotFound();
+    } else if (!this.mayMake(caller, projectId)) throw projectNotFound();
     const account = standing.hasQuota ? projectAccount(projectId) : ownerAccount(caller.id);
-    return { projectId, isNew: !standing.exists, account };
+    return { projectId, isNew: !standing.exists, account, ...this.limitOf(caller, projectId) };
   }
 
   /** Where its ticket says, as long as the project is there and who gave the ticket out may upload there. */
@@ -134,12 +102,19 @@ export class Places {
     return { projectId, isNew: false, account };
   }
 
-  /** Naming a project makes it; where the token says so itself, it is known elsewhere already. */
-  #mayMake(caller: Caller, projectId: string): boolean {
+  /** Whether the caller may make a project of this id; where the token names it, it is known elsewhere already. */
+  mayMake(caller: Caller, projectId: string): boolean {
     if (caller.ticket !== undefined || (caller.only && !caller.only.has(projectId))) return false;
     const claimed = caller.projects?.get(projectId);
     if (claimed !== undefined) return rankOf(claimed) >= rankOf('editor');
     return this.#options.creation === 'anyone' || caller.scopes.has('admin');
+  }
+
+  /** Administrators are not bounded, nor is what tokens name: who signs them decides on it. */
+  limitOf(caller: Caller, projectId: string): Pick<Place, 'projectLimit'> {
+    const { perCaller } = this.#options;
+    const isFree = perCaller === 0 || caller.scopes.has('admin') || caller.projects?.has(projectId);
+    return isFree ? {} : { projectLimit: perCaller };
   }
 }
 
@@ -148,41 +123,50 @@ export async function standingOf(database: Executor, caller: Caller, projectId: 
   const values = { projectId, subject: caller.id, account: projectAccount(projectId) };
   const { rows } = await database.run(findStanding, values);
   const [row] = rows;
-  const isShown = (!caller.only || caller.only.has(projectId)) && caller.ticket === undefined;
-  const claimed = caller.projects?.get(projectId);
-  const rank = Math.max(row?.rank ?? 0, claimed === undefined ? 0 : rankOf(claimed));
   return {
     exists: row !== undefined,
-    role: isShown ? roleAt(rank === 0 ? null : rank) : undefined,
-    ownOnly: row?.separate === true && claimed === undefined && row.rank !== rankOf('manager'),
+    role: roleIn(caller, projectId, row),
+    ownOnly: row !== undefined && isOwnOnly(caller, projectId, row),
     hasQuota: row?.hasQuota === true,
   };
 }
 
+/** What the caller is to a project, of which the row tells his place as a member; there may be none. */
+export function roleIn(caller: Caller, projectId: string, row: { rank: number | null } | undefined): Role | undefined {
+  if (caller.ticket !== undefined || (caller.only && !caller.only.has(projectId))) return undefined;
+  if (row && caller.reason !== undefined && caller.scopes.has('admin')) return 'admin';
+  const claimed = caller.projects?.get(projectId);
+  const rank = Math.max(row?.rank ?? 0, claimed === undefined ? 0 : rankOf(claimed));
+  return roleAt(rank === 0 ? null : rank);
+}
+
+/** Whether the project shows him only what is his. Whose role the token tells sees all. */
+export function isOwnOnly(caller: Caller, projectId: string, row: { rank: number | null; separate: boolean }): boolean {
+  const role = roleIn(caller, projectId, row);
+  return row.separate && !caller.projects?.has(projectId) && role !== 'manager' && role !== 'admin';
+}
+
 /**
  * Makes the project of a place, in the transaction of what goes there; who names it first becomes its manager.
- * @throws Problem not-found, when somebody else was faster and it is none for this caller
+ * @throws Problem not-found, when somebody else was faster and it is none for this caller; too-many-projects
  */
 export async function makeProject(
   transaction: Executor,
-  { projectId, isNew }: Pick<Place, 'projectId' | 'isNew'>,
+  { projectId, isNew, projectLimit }: Pick<Place, 'projectId' | 'isNew' | 'projectLimit'>,
   caller: Caller,
   actor: Actor,
 ): Promise<void> {
   if (!isNew || projectId === undefined) return;
   const joins = caller.projects?.get(projectId) === undefined;
-  const values = { projectId, name: projectId, subject: caller.id, joins, ...actor };
-  const { rows } = await transaction.run(makeOne, values);
-  if (rows.length > 0) return;
+  const project = { id: projectId, name: projectId, metadata: {}, separate: false };
+  if (await insertProject(transaction, project, { subject: caller.id, joins, limit: projectLimit }, actor)) return;
   const standing = await standingOf(transaction, caller, projectId);
+  if (!standing.exists && projectLimit !== undefined) throw madeTooMany(projectLimit);
   if (standing.role === undefined) throw projectNotFound();
   requireMay(caller, 'asset.upload', standing);
 }
 
-/** A foreign project and an unknown one get the same answer. */
-export function projectNotFound(): Problem {
-  return new Problem('not-found', {
-    detail: 'There is no such project, or you are not a member of it. Ask one of its managers, or name another.',
-    errors: [{ parameter: 'projectId', detail: 'is not a project of yours' }],
-  });
+/** What was refused because its project was deleted meanwhile is told so. @returns what to throw */
+export function orProjectHasGone(error: unknown): unknown {
+  return sqlConstraint(error) === 'assets_project_id_projects_id_fk' ? projectNotFound() : error;
 }

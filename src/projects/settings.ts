@@ -1,6 +1,6 @@
 /** Settings of projects. */
 import { z } from 'zod';
-import { setting } from '../config.ts';
+import { count, setting } from '../config.ts';
 import type { Core } from '../core.ts';
 import { Places } from './places.ts';
 
@@ -11,11 +11,23 @@ export const projectSettings = {
     'anyone',
     'Who may make a project, by `POST /v1/projects` or by naming it in an upload: `anyone` with a token, or only who has the scope of administrators.',
   ),
+  // A record takes at most some 10 KiB with its metadata: what one caller can make us keep stays below 10 MiB.
+  PROJECTS_PER_CALLER: setting(
+    'Callers',
+    count,
+    '1000',
+    'Projects that a caller may have made and that there still are; 0 for no limit. Administrators may make any number, and so may tokens whose claim names the project.',
+  ),
+  // Each change of a member counts those that there are.
+  MEMBERS_PER_PROJECT: setting(
+    'Callers',
+    count.refine((members) => members >= 1 && members <= 100_000, 'must be 1 to 100000'),
+    '10000',
+    'Members of a project, 1 to 100000. Those that tokens name are not counted.',
+  ),
 } as const;
 
 export function placesOf(core: Pick<Core, 'database' | 'settings'>): Places {
-  return new Places({
-    database: core.database.database,
-    creation: core.settings(projectSettings).PROJECT_CREATION,
-  });
+  const { PROJECT_CREATION: creation, PROJECTS_PER_CALLER: perCaller } = core.settings(projectSettings);
+  return new Places({ database: core.database.database, creation, perCaller });
 }

@@ -32,7 +32,8 @@ export const qr: Feature<Core> = {
   routes: (app, core) => {
     const { APP_URL_TEMPLATE: assetPage, PROJECT_URL_TEMPLATE: projectPage } = core.settings(settings);
     qrRoutes(app, {
-      assets: new AssetsRepository(core.database, core.outbox),
+      database: core.database.database,
+      assets: new AssetsRepository(core.database),
       store: core.store,
       linkLife: core.config.LINK_TTL / 1000,
       toPublicUrl: core.toPublicUrl,

@@ -5,14 +5,17 @@ import { z } from 'zod';
 import { actorOf } from '../access/caller.ts';
 import { contentDisposition } from '../assets/content-disposition.ts';
 import { expiresIn, servable } from '../assets/downloads.ts';
-import { conditionsOf, evaluateConditions, recordConditions } from '../assets/preconditions.ts';
 import type { AssetsRepository } from '../assets/repository.ts';
 import { required } from '../assets/routes.ts';
 import { dispositionOf } from '../assets/serving.ts';
+import type { Database } from '../database/client.ts';
 import type { App } from '../http/openapi.ts';
+import { conditionsOf, evaluateConditions, recordConditions } from '../http/preconditions.ts';
 import type { ToPublicUrl } from '../http/public-url.ts';
 import { assetId, binary, projectId } from '../http/schema-types.ts';
 import { assetNotFound, defineProblem, Problem } from '../problems.ts';
+import { standingOf } from '../projects/places.ts';
+import { projectNotFound } from '../projects/problems.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { type CodeFormat, MAX_TEXT, makeCode, toPng, toSvg, WRITER } from './code.ts';
 import type { PageTemplate } from './templates.ts';
@@ -27,6 +30,7 @@ export const tooLongForCode = defineProblem('too-long-for-code', {
 });
 
 export interface QrRoutesOptions {
+  database: Database;
   assets: AssetsRepository;
   store: ObjectStore;
   /** Seconds that a link lives when the caller names none. */
@@ -82,7 +86,7 @@ interface Wanted {
 }
 
 export function qrRoutes(app: App, options: QrRoutesOptions): void {
-  const { assets, store, linkLife, toPublicUrl, assetPage, projectPage } = options;
+  const { database, assets, store, linkLife, toPublicUrl, assetPage, projectPage } = options;
 
   app.route({
     method: ['GET', 'HEAD'],
@@ -131,18 +135,23 @@ export function qrRoutes(app: App, options: QrRoutesOptions): void {
       operationId: 'getProjectCode',
       tags: ['QR codes'],
       summary: 'Get the QR code of a project',
-      description:
-        'The code of the page that the setting `PROJECT_URL_TEMPLATE` names. Projects are labels, so there is one for every valid id.',
+      description: 'The code of the page that the setting `PROJECT_URL_TEMPLATE` names.',
       params: z.object({ projectId }),
       querystring: z.strictObject(look),
       headers: recordConditions,
     },
-    config: { action: 'project.read', success, problems: ['precondition-failed', noProjectPage, tooLongForCode] },
+    config: {
+      action: 'project.read',
+      success,
+      problems: ['not-found', 'precondition-failed', noProjectPage, tooLongForCode],
+    },
     handler: async (request, reply) => {
       if (!projectPage)
         throw new Problem(noProjectPage, {
           detail: 'Whoever runs the service must set PROJECT_URL_TEMPLATE to the address of such a page.',
         });
+      const { role } = await standingOf(database, request.caller, request.params.projectId);
+      if (role === undefined) throw projectNotFound();
       const text = projectPage.address({ projectId: request.params.projectId });
       return sendCode(request, reply, { ...request.query, text, maxAge: PAGE_LIFE });
     },

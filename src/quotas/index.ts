@@ -1,4 +1,4 @@
-/** What an owner may store, and does. Who grants is the statement that begins an upload; see `reserve`. */
+/** What an owner or a project may store, and does. Who grants is the statement that begins an upload; see `reserve`. */
 import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
 import { quotaActions } from './audit.ts';
@@ -7,7 +7,7 @@ import { quotaRoutes } from './routes.ts';
 
 export const quotas: Feature<Core> = {
   name: 'quotas',
-  tags: [{ name: 'Quotas', description: 'What an owner may store, and does' }],
+  tags: [{ name: 'Quotas', description: 'What an owner or a project may store, and does' }],
   auditActions: quotaActions,
   routes: (app, { database, config }) =>
     quotaRoutes(app, { quotas: new QuotasRepository(database, config.DEFAULT_QUOTA) }),

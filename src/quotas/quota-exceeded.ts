@@ -1,7 +1,11 @@
 import { Problem } from '../problems.ts';
+import { projectOfAccount } from './accounts.ts';
 import type { QuotasRepository } from './repository.ts';
 
-/** @param bytes for which there was no room */
+/**
+ * The refusal of an upload: it says whose quota has no room, that of the caller or of a project.
+ * @param bytes for which there was no room
+ */
 export async function quotaExceeded(
   quotas: Pick<QuotasRepository, 'get'>,
   account: string,
@@ -9,11 +13,12 @@ export async function quotaExceeded(
 ): Promise<Problem> {
   const { limit, used, reserved } = await quotas.get(account);
   const available = limit > used + reserved ? limit - used - reserved : 0n;
-  const open =
-    reserved > 0n
-      ? ` Uploads that are not finished hold ${reserved} bytes: GET /v1/uploads lists them, DELETE /v1/uploads/{id} cancels one.`
-      : '';
+  const projectId = projectOfAccount(account);
+  const whose = projectId === undefined ? 'your quota' : `the quota of the project ${projectId}`;
+  const how =
+    projectId === undefined ? ': GET /v1/uploads lists them, DELETE /v1/uploads/{id} cancels one' : ' of its members';
+  const open = reserved > 0n ? ` Uploads that are not finished hold ${reserved} bytes${how}.` : '';
   return new Problem('quota-exceeded', {
-    detail: `${bytes} more bytes are needed and ${available} of ${limit} are available. Delete assets for good or ask for a larger quota.${open}`,
+    detail: `${bytes} more bytes are needed and ${available} of ${limit} are available in ${whose}. Delete assets for good or ask for a larger quota.${open}`,
   });
 }

@@ -1,5 +1,5 @@
 /**
- * Quota of an owner: `limit`, `used` (the sum of the counted assets, the trash included) and `reserved` (the sum of the
+ * Quota of an account, an owner or a project: `limit`, `used` (the sum of the counted assets, the trash included) and `reserved` (the sum of the
  * uploads in progress). Granting is one conditional UPDATE, never a read and then a write, so `used + reserved` cannot
  * pass the limit however many uploads begin at once. The SQL of granting is shared with the statement that begins an
  * upload; see `reserve`.
@@ -10,6 +10,7 @@ import { type Actor, auditFrom } from '../database/audit.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
 import { build, compile, excluded, jsonObject, nowhere, type Parameter, typed } from '../database/statements.ts';
 import { quotas } from '../database/tables/quotas.ts';
+import { auditedAccount } from './accounts.ts';
 
 export interface Quota {
   /** Bytes, all of them. */
@@ -76,7 +77,11 @@ const setQuotaLimit = compile('set-quota-limit', (p: Parameter<'account' | 'limi
       .values({ account: p('account'), limitBytes: p('limit') })
       .onConflictDoUpdate({ target: quotas.account, set: { limitBytes: excluded(quotas.limitBytes) } })
       // The audit row is of no asset.
-      .returning({ ...amounts, ownerId: account, id: sql<null>`null::uuid`.as('id') }),
+      .returning({
+        ...amounts,
+        ...auditedAccount(sql`${p('callerId')}::text`),
+        id: sql<null>`null::uuid`.as('id'),
+      }),
   );
   const detail = jsonObject({
     limit: changed.limitBytes,
@@ -102,6 +107,14 @@ export class QuotasRepository {
   async get(account: string): Promise<Quota> {
     const { rows } = await this.#database.database.run(getQuota, { account });
     return this.#toQuota(rows[0]);
+  }
+
+  /** The quota that an account was given, or has taken something of; undefined of any other. */
+  async find(account: string): Promise<(Quota & { isOwn: boolean }) | undefined> {
+    const { rows } = await this.#database.database.run(getQuota, { account });
+    const [row] = rows;
+    const isOwn = row?.limitBytes != null;
+    return row && (isOwn || row.usedBytes + row.reservedBytes > 0n) ? { ...this.#toQuota(row), isOwn } : undefined;
   }
 
   /**

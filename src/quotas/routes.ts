@@ -3,12 +3,12 @@ import { z } from 'zod';
 import { actorOf } from '../access/caller.ts';
 import { MAX_SUBJECT } from '../access/subject.ts';
 import type { App } from '../http/openapi.ts';
-import { bytesCount } from '../http/schema-types.ts';
+import { bytesCount, projectId } from '../http/schema-types.ts';
 import { answering, sendAnswer } from '../idempotency/requests.ts';
-import { ownerAccount } from './accounts.ts';
+import { accountNamed, ownerAccount, projectOfAccount } from './accounts.ts';
 import type { Quota, QuotasRepository } from './repository.ts';
 
-const quotaDocument = z
+export const quotaDocument = z
   .object({
     limit: bytesCount.meta({ example: 1073741824 }),
     used: bytesCount.meta({ description: 'Bytes of all assets, the trash included', example: 48213 }),
@@ -27,7 +27,8 @@ const quotaDocument = z
   })
   .meta({ id: 'Quota' });
 
-function toDocument({ limit, used, reserved, fileCount }: Quota): z.input<typeof quotaDocument> {
+/** A quota as callers get it. */
+export function toDocument({ limit, used, reserved, fileCount }: Quota): z.input<typeof quotaDocument> {
   const taken = used + reserved;
   return {
     limit: Number(limit),
@@ -39,20 +40,23 @@ function toDocument({ limit, used, reserved, fileCount }: Quota): z.input<typeof
   };
 }
 
-const ownerId = z
+const MAX_ACCOUNT = 'owner:'.length + MAX_SUBJECT;
+const account = z
   .string()
   .min(1)
-  .max(MAX_SUBJECT)
   .refine(
-    (text) => Buffer.byteLength(text) <= MAX_SUBJECT && text.isWellFormed() && !/\p{Cc}/u.test(text),
-    `must be 1 to ${MAX_SUBJECT} bytes of printable text`,
+    (text) => Buffer.byteLength(text) <= MAX_ACCOUNT && text.isWellFormed() && !/\p{Cc}/u.test(text),
+    `must be 1 to ${MAX_ACCOUNT} bytes of printable text`,
   )
+  .transform(accountNamed)
+  .refine((text) => projectId.safeParse(projectOfAccount(text) ?? 'none').success, 'must name a project by its id')
   .meta({
-    override: { type: 'string', minLength: 1, maxLength: MAX_SUBJECT },
-    description: 'Subject of the caller who owns the assets',
+    override: { type: 'string', minLength: 1, maxLength: MAX_ACCOUNT },
+    description:
+      'Whose quota: an owner, by the subject of his token, or `project:` and the id of a project. An owner whose subject begins with `project:` or `owner:` is named with `owner:` before it',
     example: 'user-1',
   });
-const byOwner = z.object({ ownerId });
+const byAccount = z.object({ ownerId: account });
 
 export function quotaRoutes(app: App, { quotas }: { quotas: QuotasRepository }): void {
   app.get(
@@ -62,6 +66,8 @@ export function quotaRoutes(app: App, { quotas }: { quotas: QuotasRepository }):
         operationId: 'getQuota',
         tags: ['Quotas'],
         summary: 'Get your quota',
+        description:
+          'What you have uploaded takes of it, but for uploads into projects that have a quota of their own: see `getProjectQuota`.',
         response: { 200: quotaDocument },
       },
       config: { action: 'account.read', success: { status: 200, description: 'Your quota' } },
@@ -75,8 +81,8 @@ export function quotaRoutes(app: App, { quotas }: { quotas: QuotasRepository }):
       schema: {
         operationId: 'getOwnerQuota',
         tags: ['Administration'],
-        summary: 'Get the quota of an owner',
-        params: byOwner,
+        summary: 'Get the quota of an owner or a project',
+        params: byAccount,
         response: { 200: quotaDocument },
       },
       config: { scope: 'admin', success: { status: 200, description: 'The quota' }, problems: ['missing-scope'] },
@@ -90,10 +96,10 @@ export function quotaRoutes(app: App, { quotas }: { quotas: QuotasRepository }):
       schema: {
         operationId: 'setOwnerQuota',
         tags: ['Administration'],
-        summary: 'Set the quota of an owner',
+        summary: 'Set the quota of an owner or a project',
         description:
-          'A limit below the used bytes deletes nothing; it only stops uploads. Without `limit` the default applies to the owner again.',
-        params: byOwner,
+          'A limit below the used bytes deletes nothing; it only stops uploads. Without `limit` the default applies to the owner again. A project that is given a limit pays for what is uploaded into it from then on; what is there already, and what is still there when the limit is taken away, stays with whoever pays for it.',
+        params: byAccount,
         body: z
           .strictObject({
             limit: bytesCount

@@ -5,12 +5,12 @@ import type { DatabaseHandle, Executor } from '../database/client.ts';
 import { build, compile, jsonObject, type Parameter } from '../database/statements.ts';
 import { assets, isVisible } from '../database/tables/assets.ts';
 import { quotas } from '../database/tables/quotas.ts';
-import { chargedAccount } from '../quotas/accounts.ts';
+import { auditedAccount, chargedAccount } from '../quotas/accounts.ts';
 
 /** Run once a day: planned for what there is. */
 const seldom = { named: false };
 
-/** What the quota of an owner has to be. */
+/** What the quota of an account has to be. */
 const summed = {
   used: sql`coalesce(${sum(assets.size)} filter (where ${isVisible}), 0)::bigint`.as('used'),
   files: sql`count(*) filter (where ${isVisible})`.as('files'),
@@ -89,7 +89,11 @@ const recompute = compile(
           ),
         )
         // The audit row is of no asset.
-        .returning({ ...amounts, ownerId: quotas.account, id: sql<null>`null::uuid`.as('id') }),
+        .returning({
+          ...amounts,
+          ...auditedAccount(sql`${p('callerId')}::text`),
+          id: sql<null>`null::uuid`.as('id'),
+        }),
     );
     const detail = jsonObject({
       used: changed.usedBytes,

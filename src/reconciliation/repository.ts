@@ -266,7 +266,13 @@ const markAsset = compile(
         .update(assets)
         .set({ state: typed(p('to'), assets.state), updatedAt: now, version: sql`${assets.version} + 1` })
         .where(and(eq(assets.id, p('id')), eq(assets.state, p('from'))))
-        .returning({ id: assets.id, ownerId: assets.ownerId, name: assets.name, size: assets.size }),
+        .returning({
+          id: assets.id,
+          ownerId: assets.ownerId,
+          projectId: assets.projectId,
+          name: assets.name,
+          size: assets.size,
+        }),
     );
     const detail = jsonObject({ name: changed.name, size: changed.size });
     return build

@@ -20,6 +20,7 @@ export const rescans: Feature<Core> = {
     rescanRoutes(app, {
       scans: new RescansRepository(core.database, core.outbox),
       hasScanner: scannerOf(core) !== undefined,
+      scannedTypes: core.policies.all.flatMap(({ assetType, scan }) => (scan === 'off' ? [] : [assetType])),
     }),
   jobs: [
     defineJob({

@@ -28,6 +28,12 @@ const scanDocument = z
     finishedAt: timestamp.optional(),
   })
   .meta({ id: 'StoredScan' });
+const TIME = 'must be a time such as 2026-11-01T00:00:00Z';
+/** RFC 3339; Postgres knows no year 0. */
+const timeOfScan = z.iso
+  .datetime({ offset: true, error: TIME })
+  .refine((text) => Date.parse(text) >= 0, 'must not lie before 1970')
+  .meta({ override: { type: 'string', format: 'date-time' }, example: '2026-11-20T12:00:00.000Z' });
 const byId = z.object({
   id: z.uuid({ error: 'must be a UUID' }).meta({ override: { type: 'string', format: 'uuid' } }),
 });
@@ -50,7 +56,14 @@ function toDocument(scan: ScanRow): z.input<typeof scanDocument> {
 
 const admin = { scope: 'admin' } as const;
 
-export function rescanRoutes(app: App, { scans, hasScanner }: { scans: RescansRepository; hasScanner: boolean }): void {
+export interface RescanRoutesOptions {
+  scans: RescansRepository;
+  hasScanner: boolean;
+  /** Asset types whose files are scanned. */
+  scannedTypes: readonly string[];
+}
+
+export function rescanRoutes(app: App, { scans, hasScanner, scannedTypes }: RescanRoutesOptions): void {
   app.post(
     '/v1/admin/scans',
     {
@@ -62,7 +75,7 @@ export function rescanRoutes(app: App, { scans, hasScanner }: { scans: RescansRe
           'With the signatures that the scanner has now. Infected files are taken out of service: they are `rejected`, their bytes are deleted. One scan runs at a time.',
         body: z
           .strictObject({
-            before: timestamp.meta({ description: 'Files that were scanned before this time, or never, are scanned' }),
+            before: timeOfScan.meta({ description: 'Files that were scanned before this time, or never, are scanned' }),
             assetType: assetType.optional().meta({ description: 'Only files of this asset type' }),
           })
           .meta({ id: 'StoredScanRequest' }),
@@ -89,14 +102,20 @@ export function rescanRoutes(app: App, { scans, hasScanner }: { scans: RescansRe
     async (request, reply) => {
       if (!hasScanner) throw new Problem('not-implemented', { detail: 'There is no virus scanner: CLAMD is not set.' });
       const before = new Date(request.body.before);
-      if (before.getTime() > Date.now()) throw inTheFuture();
+      if (before.getTime() > Date.now()) throw invalid('before', 'must not lie in the future');
+      const { assetType } = request.body;
+      if (assetType !== undefined && !scannedTypes.includes(assetType))
+        throw invalid(
+          'assetType',
+          `must be one whose files are scanned: ${scannedTypes.join(', ') || 'there is none'}`,
+        );
       const answerOf = (scan: ScanRow) => ({
         status: 202,
         headers: { location: `/v1/admin/scans/${scan.id}` },
         body: toDocument(scan),
       });
       const commit = answering(request);
-      const wanted = { id: uuidv7(), before, assetType: request.body.assetType };
+      const wanted = { id: uuidv7(), before, assetType };
       const scan = await scans.begin(wanted, actorOf(request), (transaction, row) =>
         commit(transaction, answerOf(row)),
       );
@@ -176,7 +195,9 @@ async function found(scans: RescansRepository, id: string): Promise<ScanRow> {
   throw new Problem('not-found', { detail: 'There is no scan with this id.' });
 }
 
-function inTheFuture(): Problem {
-  const detail = 'must not lie in the future';
-  return new Problem('invalid-parameter', { detail: `before ${detail}.`, errors: [{ pointer: '/before', detail }] });
+function invalid(field: string, detail: string): Problem {
+  return new Problem('invalid-parameter', {
+    detail: `${field} ${detail}.`,
+    errors: [{ pointer: `/${field}`, detail }],
+  });
 }

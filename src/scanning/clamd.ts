@@ -92,6 +92,16 @@ export class Clamd {
     }
   }
 
+  /** The same for bytes of a small file: they go in one write, before anybody knows whether clamd is there. Never throws. */
+  async scanWhole(bytes: Uint8Array): Promise<ScanOutcome> {
+    const scan = new ClamdScan(connect(this.#address), this.#patience);
+    try {
+      return await scan.whole(bytes);
+    } finally {
+      scan.abandon();
+    }
+  }
+
   /** @throws ClamdUnavailable when clamd does not answer */
   async ping(): Promise<void> {
     const answer = await this.#ask('PING');
@@ -185,6 +195,22 @@ class ClamdScan {
     // After a whole answer to the whole stream, the socket holds nothing that is waited for.
     if (this.#ended && this.#hasAnswered) this.abandon();
     else await this.#close();
+    return this.#verdict();
+  }
+
+  /**
+   * The verdict on all there is. What the socket holds is a copy. A connection that is kept (IDSESSION) would save some 0.05 ms of 0.35,
+   * and would have to be told from one that clamd has left.
+   */
+  async whole(bytes: Uint8Array): Promise<ScanOutcome> {
+    const [length, end] = [Buffer.alloc(4), Buffer.alloc(4)];
+    length.writeUInt32BE(bytes.length);
+    this.#bytes = bytes.length;
+    this.#ended = true;
+    const command = Buffer.from(`z${this.#command}\0`);
+    // An empty chunk would be the end of the stream, and what follows it another command.
+    this.#socket.write(Buffer.concat(bytes.length === 0 ? [command, end] : [command, length, bytes, end]));
+    if (await this.#begin()) await this.#await(this.#answered, Number.POSITIVE_INFINITY);
     return this.#verdict();
   }
 

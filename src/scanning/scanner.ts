@@ -91,9 +91,13 @@ export class Scanner {
     if (!leave) return undefined;
     try {
       const startedAt = performance.now();
-      const outcome = await this.#hasty.scan(slices(bytes), { size: bytes.length });
+      // At the same time: once a minute clamd is asked for it.
+      const engine = this.#engine();
+      const outcome = await (bytes.length > CHUNK
+        ? this.#hasty.scan(slices(bytes), { size: bytes.length })
+        : this.#hasty.scanWhole(bytes));
       if (outcome.verdict === 'not-scanned' && outcome.why !== 'too-large') this.#restsUntil = performance.now() + REST;
-      return this.#told(outcome, await this.#engine(), 'upload', startedAt);
+      return this.#told(outcome, await engine, 'upload', startedAt);
     } finally {
       leave();
     }

@@ -4,7 +4,7 @@
  * what belongs together still lies together. Keys that were made before that hold the ids themselves; each record has its own
  * key, so they stay as they are.
  */
-import { createHmac } from 'node:crypto';
+import { createHmac, createSecretKey, type KeyObject } from 'node:crypto';
 
 /** Characters of base64url: 132 bits, so that no two ids meet. */
 const DIGEST = 22;
@@ -18,6 +18,8 @@ export interface KeyParts {
 export class ObjectKeys {
   readonly #prefix: string;
   readonly #secret: () => Buffer;
+  /** The secret, as an HMAC takes it soonest: with bytes Node needs 10 µs more. */
+  #key: KeyObject | undefined;
 
   /**
    * @param prefix empty, or ends with a slash
@@ -43,7 +45,8 @@ export class ObjectKeys {
   }
 
   #digest(kind: 'user' | 'project', id: string): string {
-    return createHmac('sha256', this.#secret()).update(`${kind}:${id}`).digest('base64url').slice(0, DIGEST);
+    this.#key ??= createSecretKey(this.#secret());
+    return createHmac('sha256', this.#key).update(`${kind}:${id}`).digest('base64url').slice(0, DIGEST);
   }
 }
 

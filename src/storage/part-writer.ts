@@ -23,6 +23,10 @@ import {
   type UploadedPart,
 } from './object-store.ts';
 import type { CallerBuffers, PartBuffer } from './part-buffers.ts';
+import { turns } from './turns.ts';
+
+/** What is sent in less than half a millisecond of processor time does not wait for a turn. Bytes. */
+const SMALL = 1024 * 1024;
 
 export interface PartWriterOptions {
   store: ObjectStore;
@@ -306,7 +310,7 @@ export class PartWriter {
     const size = this.#filled;
     await this.#options.beforeSending(this.#sent + size);
     const uploadId = this.#uploadId ?? (await this.#begin());
-    this.#stop.signal.throwIfAborted();
+    await this.#takeTurn(size);
     this.#current = undefined;
     this.#filled = 0;
     this.#underWay += 1;
@@ -406,6 +410,7 @@ export class PartWriter {
     await this.readTail();
     const body = this.#part;
     await beforeSending(body.length);
+    await this.#takeTurn(body.length);
     this.#touchedStore = true;
     this.#isInDoubt = true;
     try {
@@ -422,6 +427,7 @@ export class PartWriter {
     if (this.#filled > 0) {
       await this.readTail();
       const body = this.#part;
+      await this.#takeTurn(body.length);
       this.#filled = 0;
       void this.#send(uploadId, body);
     }
@@ -431,6 +437,12 @@ export class PartWriter {
     this.#isInDoubt = true;
     await completeObject(store, { key, uploadId, parts, size: this.length }, this.#stop.signal);
     this.#isInDoubt = false;
+  }
+
+  /** Before so many bytes are sent: of what is large, one in a turn of the event loop. @throws what has stopped the writer */
+  async #takeTurn(bytes: number): Promise<void> {
+    if (bytes >= SMALL) await turns.take(bytes);
+    this.#stop.signal.throwIfAborted();
   }
 
   #release(): void {

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
 import { type BatchedJob, defineBatchJob, HOUR, LeaseLost } from '../jobs/job.ts';
-import { runTranscode, type TranscodeData, transcodeJob } from './job.ts';
+import { handOn, runTranscode, type TranscodeData, transcodeJob } from './job.ts';
 import {
   tooManyTranscodes,
   transcodeImpossible,
@@ -24,7 +24,7 @@ export const transcodes: Feature<Core> = {
   jobs: [
     defineBatchJob({
       ...transcodeJob,
-      data: z.object({ assetId: z.string(), name: z.string(), request: z.string() }),
+      data: z.object({ assetId: z.string(), name: z.string(), request: z.string(), turn: z.number().exactOptional() }),
       retries: 5,
       firstPause: 5,
       limit: 24 * HOUR,
@@ -41,8 +41,13 @@ export const transcodes: Feature<Core> = {
           };
           await runTranscode(data, context, core).catch((error) => failed.set(id, error));
         };
-        // One keeps two processors busy; a machine that has more of them runs more workers.
-        for (const job of jobs) await runOne(job);
+        // One keeps two processors busy; a machine that has more of them runs more workers. The queue gives out two at once.
+        const [next, ...others] = jobs.toSorted((a, b) => (a.data.turn ?? 0) - (b.data.turn ?? 0));
+        await handOn(
+          others.map(({ data }) => data),
+          core,
+        );
+        if (next) await runOne(next);
         return failed;
       },
     }),

@@ -3,8 +3,10 @@
  * began. A worker that finds progress takes the place of one that died: it claims the name anew, under another key, so
  * that what the dead one may still write lies under a key of its own, and is removed.
  */
+import { v7 as uuidv7 } from 'uuid';
 import type { Core } from '../core.ts';
-import type { JobReference } from '../database/outbox.ts';
+import type { Executor } from '../database/client.ts';
+import type { JobReference, Outbox } from '../database/outbox.ts';
 import type { JobContext } from '../jobs/job.ts';
 import type { Derivative, DerivativesRepository } from '../processing/derivatives.ts';
 import { keepDerivative } from '../processing/keep.ts';
@@ -21,6 +23,7 @@ import { toolboxOf } from '../processing/toolbox.ts';
 import { ScratchFull } from '../processing/tools/scratch.ts';
 import { ToolError } from '../processing/tools/tool-error.ts';
 import { limitsOf, targetOptions } from './limits.ts';
+import { handOnTranscode } from './repository.ts';
 import { whileWanted } from './while-wanted.ts';
 
 export interface TranscodeData {
@@ -29,8 +32,40 @@ export interface TranscodeData {
   name: string;
   /** Of the row that was claimed for it. */
   request: string;
+  /** The lowest of those that wait is made next. Absent in jobs of earlier versions. */
+  turn?: number;
 }
 export const transcodeJob: JobReference<TranscodeData> = { name: 'transcode' };
+
+/** Enqueues it where its turn is. */
+export async function sendTranscode(
+  outbox: Pick<Outbox, 'send'>,
+  transaction: Executor,
+  data: TranscodeData,
+): Promise<void> {
+  await outbox.send(transaction, transcodeJob, data, { priority: -(data.turn ?? 0) });
+}
+
+/**
+ * Gives jobs of which a worker has taken more than it does at once to whoever comes first. Each has another request from then on, so
+ * that the job that was taken does nothing when it is tried again.
+ */
+export async function handOn(
+  jobs: readonly TranscodeData[],
+  { background, outbox }: Pick<Core, 'background' | 'outbox'>,
+): Promise<void> {
+  await background.transact(async (transaction) => {
+    for (const data of jobs) {
+      const next = newRequest();
+      if (await handOnTranscode(transaction, data, next))
+        await sendTranscode(outbox, transaction, { ...data, request: next });
+    }
+  });
+}
+
+export function newRequest(): string {
+  return `transcode:${uuidv7()}`;
+}
 
 /** Bytes of the largest result: an hour and a half of six channels in WAV, or a film of two hours. */
 const MAX_TRANSCODE = 4 * 1024 ** 3;

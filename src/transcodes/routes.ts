@@ -1,6 +1,5 @@
 /** Transcodes over HTTP: asked for, followed, taken back. What was made is a derivative, and served as one. */
 
-import { v7 as uuidv7 } from 'uuid';
 import { z } from 'zod';
 import { requireMay } from '../access/may.ts';
 import type { Asset } from '../assets/asset.ts';
@@ -16,7 +15,7 @@ import { Problem, RETRY_SOON } from '../problems.ts';
 import { type Claim, type Derivative, DerivativesRepository } from '../processing/derivatives.ts';
 import { formats, nameOf, type Target, TRANSCODE_FORMATS, targetFrom } from '../processing/media/formats.ts';
 import { toolboxOf } from '../processing/toolbox.ts';
-import { type TranscodeData, transcodeJob } from './job.ts';
+import { newRequest, sendTranscode, transcodeJob } from './job.ts';
 import {
   checkAllowed,
   limitsOf,
@@ -28,7 +27,7 @@ import {
   transcodeSettings,
   transcodesWaiting,
 } from './limits.ts';
-import { countTranscodes } from './repository.ts';
+import { countTranscodes, takeTurn } from './repository.ts';
 
 const tags = ['Derivatives'];
 
@@ -97,7 +96,7 @@ const byAsset = z.object({ id: assetId });
 const byName = z.object({ id: assetId, transcodeId });
 
 export function transcodeRoutes(app: App, core: Core): void {
-  const assets = new AssetsRepository(core.database, core.outbox);
+  const assets = new AssetsRepository(core.database);
   const transcodes = new Transcodes(core);
 
   app.post(
@@ -121,7 +120,14 @@ export function transcodeRoutes(app: App, core: Core): void {
           headers: z.object({ Location: z.string().meta({ description: 'Address of the transcode' }) }),
         },
         problems: [
-          ...(['not-found', 'wrong-state', 'malformed-request', 'too-large', 'unsupported-media-type'] as const),
+          ...([
+            'forbidden',
+            'not-found',
+            'wrong-state',
+            'malformed-request',
+            'too-large',
+            'unsupported-media-type',
+          ] as const),
           ...[transcodeNotAllowed, tooManyTranscodes, transcodeImpossible, transcodesWaiting],
           ...(['not-implemented', 'overloaded'] as const),
         ],
@@ -196,7 +202,11 @@ export function transcodeRoutes(app: App, core: Core): void {
         summary: 'Delete a transcode, or stop it',
         params: byName,
       },
-      config: { action: 'asset.write', success: { status: 204, description: 'It is gone' }, problems: ['not-found'] },
+      config: {
+        action: 'asset.write',
+        success: { status: 204, description: 'It is gone' },
+        problems: ['forbidden', 'not-found'],
+      },
     },
     async (request, reply) => {
       const asset = await required(assets.find(request.caller, request.params.id));
@@ -254,9 +264,9 @@ class Transcodes {
     const limits = limitsOf(policies.named(asset.assetType));
     checkAllowed(target, asset, limits);
     await this.#checkTools();
-    const request = `transcode:${uuidv7()}`;
+    const request = newRequest();
     const name = nameOf(target);
-    const data: TranscodeData = { assetId: asset.id, name, request };
+    const data = { assetId: asset.id, name, request };
     const claim = await this.#derivatives.claim(
       {
         ...{ assetId: asset.id, kind: 'transcode', name, sourceKey: asset.objectKey },
@@ -269,7 +279,8 @@ class Transcodes {
           const { ofAsset, ofOwner } = await countTranscodes(transaction, asset);
           if (ofAsset > limits.maxCount) throw tooMany(target, limits);
           if (ofOwner > this.#core.settings(transcodeSettings).TRANSCODES_PER_OWNER) throw waiting(ofOwner - 1);
-          await outbox.send(transaction, transcodeJob, data);
+          const turn = await takeTurn(transaction, row.id, asset.ownerId);
+          await sendTranscode(outbox, transaction, { ...data, turn });
           await committing(transaction, row);
         },
       },

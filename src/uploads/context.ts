@@ -3,7 +3,8 @@ import type { Caller } from '../access/caller.ts';
 import { LEASE_RENEWALS } from '../config.ts';
 import type { Core } from '../core.ts';
 import type { DatabaseHandle } from '../database/client.ts';
-import { factsOnArrival, type ReadFactsOnArrival } from '../processing/facts-on-arrival.ts';
+import { DerivativesRepository } from '../processing/derivatives.ts';
+import { type LookOnArrival, lookOnArrival } from '../processing/on-arrival.ts';
 import type { StepRules } from '../processing/pipeline.ts';
 import { stepRules } from '../processing/rules.ts';
 import type { Places } from '../projects/places.ts';
@@ -43,8 +44,9 @@ export interface UploadContext extends Pick<Core, Shared> {
   rules: StepRules;
   /** Absent where CLAMD is not set. */
   scanner?: Scanner | undefined;
-  /** Absent where no facts are read. */
-  readFacts?: ReadFactsOnArrival | undefined;
+  /** Absent where nothing is made of files. */
+  lookOnArrival?: LookOnArrival | undefined;
+  derivatives: DerivativesRepository;
   shortTurns: ShortTurns;
   onOutcome(outcome: UploadOutcome, bytes: number): void;
 }
@@ -60,7 +62,8 @@ export function uploadContext(core: Core): UploadContext {
     places: placesOf(core),
     rules: stepRules(core),
     scanner: scannerOf(core),
-    readFacts: factsOnArrival(core),
+    lookOnArrival: lookOnArrival(core),
+    derivatives: new DerivativesRepository(database, core.outbox),
     shortTurns: new ShortTurns(),
     onOutcome: (outcome, bytes) => core.metrics.upload(outcome, bytes),
   };

@@ -7,7 +7,7 @@
 import { Pace } from '../http/pace.ts';
 import { CONTENDED_RATE, type SlowClients } from '../http/slow-clients.ts';
 import { Problem } from '../problems.ts';
-import { turns } from './turns.ts';
+import { turns } from '../storage/turns.ts';
 
 /** While others wait: how long nothing may come. Milliseconds. */
 const CONTENDED_GRACE = 3000;

@@ -16,9 +16,10 @@ import type { Outbox } from '../database/outbox.ts';
 import { retryStatement } from '../database/retry.ts';
 import type { Facts, Original, ProcessingRecord, Scan } from '../database/tables/processing-record.ts';
 import { assetReady } from '../processing/events.ts';
+import type { StoredDerivative } from '../processing/keep-on-arrival.ts';
 import { isServable, nextStep, plan, type StepRules } from '../processing/pipeline.ts';
 import { stepJob } from '../processing/step-jobs.ts';
-import { makeProject, type Place } from '../projects/places.ts';
+import { makeProject, orProjectHasGone, type Place } from '../projects/places.ts';
 import { moveCharge } from '../quotas/moving.ts';
 import { countBytes, countFile } from '../tickets/counting.ts';
 import { delayBefore, type Look, lookAgainJob } from './jobs/look-again.ts';
@@ -75,6 +76,8 @@ export interface LearnedOnTheWay {
   scan?: Scan;
   facts?: Facts;
   thumbHash?: string;
+  /** Whose objects are stored. */
+  derivatives?: readonly StoredDerivative[];
 }
 
 /** An upload whose lease has ended. */
@@ -147,7 +150,7 @@ export class UploadsRepository {
         if (error instanceof NoRoom) return false;
         // The first attempt took effect and only its answer was lost.
         if (attempt > 1 && sqlState(error) === UNIQUE_VIOLATION) return true;
-        throw error;
+        throw orProjectHasGone(error);
       }
     });
   }
@@ -210,7 +213,7 @@ export class UploadsRepository {
         return await this.#options.database.transact(describe);
       } catch (error) {
         if (error instanceof NoRoom) return 'no-room';
-        throw error;
+        throw orProjectHasGone(error);
       }
     });
   }
@@ -222,7 +225,7 @@ export class UploadsRepository {
 
   /**
    * Makes the upload an asset: the reservation becomes use, an audit row is written, and the first step of its processing
-   * that is still to be done gets its job. The asset is `ready` where no such step holds it back; then who listens for
+   * that is still to be done gets its job; derivatives that are stored are `ready` with it. The asset is `ready` where no such step holds it back; then who listens for
    * assets that are ready is told. If it is an asset already, because an earlier answer was lost or the reaper finished the
    * upload, that is the answer.
    * @param learned what was found out while it came in, and whether its bytes are still to be read back
@@ -233,7 +236,7 @@ export class UploadsRepository {
     { sha256 = undefined, original = undefined, ...stored }: SettledBytes,
     actor: Actor,
     inTransaction?: InTransaction<Asset>,
-    { ended = {}, needsVerification = false, scan, facts, thumbHash }: LearnedOnTheWay = {},
+    { ended = {}, needsVerification = false, scan, facts, thumbHash, derivatives = [] }: LearnedOnTheWay = {},
   ): Promise<Asset | undefined> {
     const { outbox, rules } = this.#options;
     const processing = plan(rules, stored, ended, needsVerification);
@@ -248,7 +251,13 @@ export class UploadsRepository {
     return retryStatement(PATIENCE_AFTER, async () => {
       const isMore = next !== undefined || tellsReady || inTransaction !== undefined;
       const settled = await this.#run(isMore, async (executor) => {
-        const { rows } = await executor.run(statements.settleUpload, values);
+        const { rows } =
+          derivatives.length === 0
+            ? await executor.run(statements.settleUpload, values)
+            : await executor.run(statements.settleUploadWithDerivatives, {
+                ...values,
+                derivatives: asJson(derivatives),
+              });
         const asset = rows[0] && toAsset(rows[0]);
         if (!asset) return undefined;
         if (next) await outbox.send(executor, stepJob(next), { assetId: id });
@@ -353,6 +362,10 @@ export class UploadsRepository {
     const { database } = this.#options;
     return isTransaction ? database.transact(work) : work(database.database);
   }
+}
+
+function asJson(derivatives: readonly StoredDerivative[]): string {
+  return JSON.stringify(derivatives.map((each) => ({ ...each, sha256: each.sha256.toString('hex') })));
 }
 
 /** What the record says of the object once the upload is sealed. */

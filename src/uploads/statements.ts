@@ -4,6 +4,7 @@ import { assetColumns } from '../assets/asset.ts';
 import { type Actor as AuditActor, auditFrom } from '../database/audit.ts';
 import { build, compile, inSeconds, jsonObject, now, type Parameter, typed } from '../database/statements.ts';
 import { assets, inState, isVisible } from '../database/tables/assets.ts';
+import { derivatives } from '../database/tables/derivatives.ts';
 import { quotas } from '../database/tables/quotas.ts';
 import { chargedAccount } from '../quotas/accounts.ts';
 import { reserve } from '../quotas/repository.ts';
@@ -186,65 +187,97 @@ function lockedUpload(p: Parameter<'id'>, ...conditions: Parameters<typeof and>)
 }
 type LockedUpload = ReturnType<typeof lockedUpload>;
 
-export const settleUpload = compile(
-  'settle-upload',
-  (
-    p: Parameter<
-      | 'id'
-      | 'state'
-      | 'size'
-      | 'sha256'
-      | 'mediaType'
-      | 'assetType'
-      | 'cacheControl'
-      | 'scan'
-      | 'facts'
-      | 'original'
-      | 'thumbHash'
-      | 'processing'
-      | Actor
-    >,
-  ) => {
-    const upload = lockedUpload(p);
-    const settled = build.$with('settled').as(
+type Settled =
+  | 'id'
+  | 'state'
+  | 'size'
+  | 'sha256'
+  | 'mediaType'
+  | 'assetType'
+  | 'cacheControl'
+  | 'scan'
+  | 'facts'
+  | 'original'
+  | 'thumbHash'
+  | 'processing'
+  | Actor;
+
+function settling(p: Parameter<Settled>) {
+  const upload = lockedUpload(p);
+  const settled = build.$with('settled').as(
+    build
+      .update(assets)
+      .set({
+        state: typed(p('state'), assets.state),
+        size: typed(p('size'), assets.size),
+        sha256: typed(p('sha256'), assets.sha256),
+        mediaType: typed(p('mediaType'), assets.mediaType),
+        assetType: typed(p('assetType'), assets.assetType),
+        cacheControl: typed(p('cacheControl'), assets.cacheControl),
+        scan: typed(p('scan'), assets.scan),
+        facts: typed(p('facts'), assets.facts),
+        // Whoever finishes an abandoned upload knows what was sealed.
+        original: sql`coalesce(${typed(p('original'), assets.original)}, ${assets.original})`,
+        thumbHash: typed(p('thumbHash'), assets.thumbHash),
+        processing: typed(p('processing'), assets.processing),
+        reservedBytes: 0,
+        leaseExpiresAt: null,
+        updatedAt: now,
+      })
+      .from(upload)
+      .where(eq(assets.id, upload.id))
+      .returning(assetColumns),
+  );
+  const counted = build.$with('counted', {}).as(
+    build
+      .update(quotas)
+      .set({
+        usedBytes: sql`${quotas.usedBytes} + ${typed(p('size'), assets.size)}`,
+        reservedBytes: sql`${quotas.reservedBytes} - ${upload.reservedBytes}`,
+        fileCount: sql`${quotas.fileCount} + 1`,
+      })
+      .from(upload)
+      .where(eq(quotas.account, upload.account))
+      .getSQL(),
+  );
+  const detail = jsonObject({ name: settled.name, size: settled.size, mediaType: settled.mediaType });
+  const audit = auditFrom(p, settled, { action: 'asset.uploaded', detail });
+  return { upload, settled, counted, audit };
+}
+
+export const settleUpload = compile('settle-upload', (p: Parameter<Settled>) => {
+  const { upload, settled, counted, audit } = settling(p);
+  return build.with(upload, settled, counted, audit).select().from(settled);
+});
+
+/** The same of a file whose derivatives are stored: they are there for everybody with the asset. */
+export const settleUploadWithDerivatives = compile(
+  'settle-upload-with-derivatives',
+  (p: Parameter<Settled | 'derivatives'>) => {
+    const { upload, settled, counted, audit } = settling(p);
+    const stored = sql`jsonb_to_recordset(${p('derivatives')}::jsonb)
+      as stored (id uuid, "mediaType" text, size bigint, sha256 text, width integer, height integer)`;
+    const finished = build.$with('finished', {}).as(
       build
-        .update(assets)
+        .update(derivatives)
         .set({
-          state: typed(p('state'), assets.state),
-          size: typed(p('size'), assets.size),
-          sha256: typed(p('sha256'), assets.sha256),
-          mediaType: typed(p('mediaType'), assets.mediaType),
-          assetType: typed(p('assetType'), assets.assetType),
-          cacheControl: typed(p('cacheControl'), assets.cacheControl),
-          scan: typed(p('scan'), assets.scan),
-          facts: typed(p('facts'), assets.facts),
-          // Whoever finishes an abandoned upload knows what was sealed.
-          original: sql`coalesce(${typed(p('original'), assets.original)}, ${assets.original})`,
-          thumbHash: typed(p('thumbHash'), assets.thumbHash),
-          processing: typed(p('processing'), assets.processing),
-          reservedBytes: 0,
+          state: 'ready',
+          mediaType: sql`stored."mediaType"`,
+          size: sql`stored.size`,
+          sha256: sql`decode(stored.sha256, 'hex')`,
+          width: sql`stored.width`,
+          height: sql`stored.height`,
           leaseExpiresAt: null,
           updatedAt: now,
         })
-        .from(upload)
-        .where(eq(assets.id, upload.id))
-        .returning(assetColumns),
-    );
-    const counted = build.$with('counted', {}).as(
-      build
-        .update(quotas)
-        .set({
-          usedBytes: sql`${quotas.usedBytes} + ${typed(p('size'), assets.size)}`,
-          reservedBytes: sql`${quotas.reservedBytes} - ${upload.reservedBytes}`,
-          fileCount: sql`${quotas.fileCount} + 1`,
-        })
-        .from(upload)
-        .where(eq(quotas.account, upload.account))
+        .from(settled)
+        .innerJoin(stored, sql`true`)
+        .where(
+          and(sql`${derivatives.id} = stored.id`, eq(derivatives.assetId, settled.id), eq(derivatives.state, 'making')),
+        )
         .getSQL(),
     );
-    const detail = jsonObject({ name: settled.name, size: settled.size, mediaType: settled.mediaType });
-    const audit = auditFrom(p, settled, { action: 'asset.uploaded', detail });
-    return build.with(upload, settled, counted, audit).select().from(settled);
+    return build.with(upload, settled, counted, finished, audit).select().from(settled);
   },
 );
 

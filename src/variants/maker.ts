@@ -22,6 +22,7 @@ import { type Toolbox, toolboxOf } from '../processing/toolbox.ts';
 import { PoolBusy } from '../processing/tools/child-pool.ts';
 import { ScratchFull } from '../processing/tools/scratch.ts';
 import { ToolError } from '../processing/tools/tool-error.ts';
+import { VariantBudget } from './budget.ts';
 import { serialise, type VariantOptions } from './options.ts';
 import { type FoundPicture, type Picture, type StoredVariant, UNREADABLE, VariantsRepository } from './repository.ts';
 import { variantSettings } from './settings.ts';
@@ -50,16 +51,18 @@ export class VariantMaker {
   readonly #variants: VariantsRepository;
   readonly #derivatives: DerivativesRepository;
   readonly #admission: Admission;
+  readonly #budget: VariantBudget;
   readonly #makings = new Map<string, Making>();
 
   constructor(core: Core) {
-    const { VARIANTS_AT_ONCE: total, VARIANT_WAIT: wait } = core.settings(variantSettings);
+    const { VARIANTS_AT_ONCE: total, VARIANT_WAIT: wait, VARIANTS_PER_MINUTE } = core.settings(variantSettings);
     this.#core = core;
     this.#tools = toolboxOf(core);
     this.#pictures = new Pictures(this.#tools.pool);
     this.#variants = new VariantsRepository(core.database.database);
     this.#derivatives = new DerivativesRepository(core.database, core.outbox);
     this.#admission = new Admission({ what: 'variants', total, perCaller: total, wait, queue: MAX_WAITING });
+    this.#budget = new VariantBudget(VARIANTS_PER_MINUTE);
   }
 
   /** Requests that make a variant, and that wait for a place. */
@@ -69,7 +72,7 @@ export class VariantMaker {
 
   /**
    * The variant as it was found, or as it is made now.
-   * @throws Problem derivative-unavailable, not-found, overloaded; the signal's reason
+   * @throws Problem derivative-unavailable, not-found, overloaded, too-many-requests; the signal's reason
    */
   async provide(
     { picture, found }: FoundPicture,
@@ -154,6 +157,8 @@ export class VariantMaker {
   ): Promise<StoredVariant | undefined> {
     const leave = await this.#admission.enter(picture.ownerId, signal);
     try {
+      const seconds = this.#budget.take(picture.ownerId);
+      if (seconds !== undefined) throw tooMany(seconds);
       const claim = await this.#claim(picture, options);
       if (claim.outcome === 'gone') throw assetNotFound();
       if (claim.outcome === 'claimed') return await this.#make(claim.derivative, picture, options);
@@ -278,6 +283,14 @@ const reasons: Readonly<Record<string, string>> = {
 export function unavailableFor(reason: string): Problem {
   return new Problem('derivative-unavailable', {
     detail: `The variant cannot be made: ${reasons[reason] ?? reason}.`,
+  });
+}
+
+function tooMany(seconds: number): Problem {
+  return new Problem('too-many-requests', {
+    detail:
+      'Too many new variants were asked for of the pictures of one owner. Ask for fewer sizes, or try again later.',
+    retryAfter: seconds,
   });
 }
 

@@ -97,7 +97,7 @@ export class VariantRoutes {
   constructor(core: Core, maker: VariantMaker) {
     this.#core = core;
     this.#maker = maker;
-    this.#assets = new AssetsRepository(core.database, core.outbox);
+    this.#assets = new AssetsRepository(core.database);
     this.#variants = new VariantsRepository(core.database.database);
     this.#keys = new VariantKeys(core.database.database, core.onError);
     this.#toUrl = serviceUrls(core.config);
@@ -246,7 +246,7 @@ export class VariantRoutes {
         }),
         headers: conditionalHeaders,
       },
-      config: { public: true, success, problems },
+      config: { public: true, success, problems: [...problems, 'too-many-requests'] },
       handler: async (request, reply) => {
         const { accepted } = await this.#keys.ring();
         const address = readAddress(accepted, request.raw.url ?? '', Math.floor(Date.now() / 1000));

@@ -18,6 +18,12 @@ export const variantSettings = {
     '4',
     'Variants that the process makes at once; pictures of one owner leave some of the places to others.',
   ),
+  VARIANTS_PER_MINUTE: setting(
+    group,
+    count.refine((n) => n >= 1 && n <= 100_000, 'must be 1 to 100000'),
+    '300',
+    'New variants of the pictures of one owner that the process makes in a minute; a page full of new pictures needs one each.',
+  ),
   VARIANT_WAIT: setting(
     group,
     duration.refine((ms) => ms >= 1000 && ms <= 120_000, 'must be 1s to 2m'),

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { request } from 'node:http';
+import type { Socket } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { Client } from '../support/client.ts';
 import { glb, png } from '../support/files.ts';
@@ -235,8 +236,8 @@ for (const { store, skip } of storeKinds) {
       await one.close();
     });
 
-    /** Sends what it can of a file, for as long as it is let, or until somebody ends it. */
-    function flood(client: Client, path: string, bytes: Buffer): { destroy: () => void; status: Promise<number> } {
+    /** A request for the whole file that brings as much of it as it is told to. */
+    function hold(client: Client, path: string, bytes: Buffer) {
       const asked = request(client.url + path, {
         method: 'PATCH',
         headers: {
@@ -251,8 +252,18 @@ for (const { store, skip } of storeKinds) {
         asked.on('response', (response) => resolve(response.statusCode ?? 0));
         asked.on('error', () => resolve(0));
       });
-      asked.write(bytes.subarray(0, bytes.length - 1));
-      return { destroy: () => asked.destroy(), status };
+      let sent = 0;
+      const write = (end: number) => {
+        asked.write(bytes.subarray(sent, end));
+        sent = end;
+      };
+      return { write, destroy: () => asked.destroy(), status };
+    }
+    /** Sends what it can of a file, for as long as it is let, or until somebody ends it. */
+    function flood(client: Client, path: string, bytes: Buffer): { destroy: () => void; status: Promise<number> } {
+      const begun = hold(client, path, bytes);
+      begun.write(bytes.length - 1);
+      return begun;
     }
     const isHeld = async (path: string) =>
       (await one.query('select 1 from upload_sessions where asset_id = $1 and holder is not null', [idOf(path)]))
@@ -287,6 +298,35 @@ for (const { store, skip } of storeKinds) {
         });
       }
     }
+
+    test('takes the upload over: what the request of another instance brings afterwards counts for nothing', async () => {
+      const client = new Client(one.url, `owner-${randomUUID()}`);
+      const other = new Client(two.url, client.headers['x-user-id']);
+      const bytes = glb(12 * MiB, 6);
+      const path = await begin(client, bytes.length, 'm.glb');
+      const begun = hold(client, path, bytes);
+      begun.write(100_000);
+      await waitUntil(() => isHeld(path));
+      const told = (await head(other, path)).headers.get('upload-offset');
+      begun.write(bytes.length);
+      assert.ok([0, 409].includes(await begun.status));
+      assert.equal((await head(other, path)).headers.get('upload-offset'), told);
+    });
+
+    test('counts what came over a connection of the same instance that hangs', async () => {
+      const client = new Client(one.url, `owner-${randomUUID()}`);
+      const bytes = glb(12 * MiB, 7);
+      const received = new Set<Socket>();
+      one.service.app.server.on('connection', (socket: Socket) => received.add(socket));
+      const path = await begin(client, bytes.length, 'm.glb');
+      const begun = hold(client, path, bytes);
+      begun.write(MiB);
+      await waitUntil(() => [...received].some(({ bytesRead }) => bytesRead > MiB));
+      await waitUntil(() => isHeld(path));
+      assert.ok(Number((await head(client, path)).headers.get('upload-offset')) > 0);
+      begun.destroy();
+      await begun.status;
+    });
 
     test('a stranger who asks disturbs nothing', async () => {
       const client = new Client(one.url, `owner-${randomUUID()}`);

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { request } from 'node:http';
 import { after, before, describe, test } from 'node:test';
+import { AssetDeletions } from '../../src/assets/deletions.ts';
 import { purgeAssets } from '../../src/assets/jobs/purge-assets.ts';
-import { AssetsRepository } from '../../src/assets/repository.ts';
 import { JobQueue } from '../../src/jobs/queue.ts';
 import { loadUploadPolicies } from '../../src/validation/upload-policies.ts';
 import { Client } from '../support/client.ts';
@@ -57,7 +57,7 @@ for (const { store, skip } of storeKinds) {
     function purge(): Promise<unknown> {
       return purgeAssets(
         {
-          assets: new AssetsRepository(one.database, jobs),
+          deletions: new AssetDeletions(one.database, jobs),
           policies: loadUploadPolicies(undefined, one.config.MAX_FILE_SIZE),
           trashRetention: 30,
           now: () => new Date(Date.now() + YEAR),

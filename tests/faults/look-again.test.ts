@@ -53,6 +53,23 @@ describe('a lost answer to CreateMultipartUpload', { skip: s3Skip() }, () => {
     });
   }
 
+  test('that cannot be noted, because the database is away just then, is noted when it is back', async () => {
+    const lost = loseAnswers(1);
+    let refused = 0;
+    rig.postgres.before = (statement) => {
+      // Of this upload, only the look is a job before it is settled.
+      if (refused > 0 || !/insert\s+into\s+pgboss\.job/i.test(statement)) return;
+      refused += 1;
+      throw new Error('away');
+    };
+    const scenario = rig.scenario('an upload in parts')();
+    await scenario.act(service.url, undefined);
+    assert.deepEqual([lost(), refused], [1, 1]);
+    rig.heal();
+    await waitUntil(async () => (await openUploads()) === 0);
+    await scenario.again(undefined);
+  });
+
   test('does not end the upload that goes on', async () => {
     loseAnswers(1);
     const [before] = await rig.survivor.query<{ count: string }>('select count(*) from assets');

@@ -340,7 +340,18 @@ export class Rig {
     await this.#letLeasesEnd(inSeveral);
     await this.#mend();
     await this.nothingDeleting();
+    await this.nothingMade();
     await this.assertPromises();
+  }
+
+  /** Waits for the jobs that make derivatives and remove what was left of them. */
+  async nothingMade(): Promise<void> {
+    await waitUntil(async () => {
+      await this.survivor.query("update pgboss.job set start_after = now() where state in ('created', 'retry')");
+      const waiting = `select from assets where jsonb_path_exists(processing, '$.*.state ? (@ == "waiting")')`;
+      const under = "select from derivatives where state in ('making', 'discarded')";
+      return (await this.survivor.query(`${waiting} union all ${under}`)).length === 0;
+    });
   }
 
   /** As if their time had passed: of uploads, and of the keys whose requests nobody answered. */

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { Client as Connection } from 'pg';
+import { audit } from '../../src/audit/index.ts';
 import { MAX_REFUSALS } from '../../src/database/audit.ts';
 import { maintainAuditPartitions } from '../../src/database/audit-partitions.ts';
 import { prepareDatabase } from '../../src/prepare-database.ts';
@@ -14,7 +15,9 @@ import { serviceRole } from '../support/service-role.ts';
 describe('the audit trail', () => {
   let service: TestService;
   before(async () => {
-    service = await startService({ env: { REQUESTS_PER_MINUTE: '0', UPLOADS_PER_HOUR: '0' } });
+    service = await startService({
+      env: { REQUESTS_PER_MINUTE: '0', UPLOADS_PER_HOUR: '0', AUDIT_RETENTION_DAYS: '60' },
+    });
   });
   after(() => service.close());
 
@@ -77,6 +80,20 @@ describe('the audit trail', () => {
       [month(3)],
     );
     await assert.rejects(maintain(1), /30 days/);
+  });
+
+  test('is kept for AUDIT_RETENTION_DAYS by a job of every night', async () => {
+    const [job] = audit.jobs ?? [];
+    assert.match(job?.schedule ?? '', /^\d+ \d+ \* \* \*$/);
+    const [old, kept] = [200, 50].map((days) => new Date(Date.now() - days * 86_400_000).toISOString().slice(0, 7));
+    for (const month of [old, kept]) await makePartition(month ?? '');
+    const { signal } = new AbortController();
+    const context = { signal, fence: async (_transaction: unknown, ids: readonly string[]) => new Set(ids) };
+    const failed = await job?.runBatch([{ id: randomUUID(), data: {}, signal }], context, service.service.core);
+    assert.deepEqual(failed, new Map());
+    const left = await partitions();
+    assert.ok(left.includes(`audit_events_${kept?.replace('-', '_')}`));
+    assert.ok(!left.includes(`audit_events_${old?.replace('-', '_')}`));
   });
 
   test('refuses TRUNCATE, UPDATE and DELETE, each partition by itself too', async () => {

@@ -9,7 +9,7 @@ import { ChildPool, PoolBusy, type PoolOptions } from '../../src/processing/tool
 import { Confinement, confinementHere, locate } from '../../src/processing/tools/confinement.ts';
 import { Scratch } from '../../src/processing/tools/scratch.ts';
 import { ToolError } from '../../src/processing/tools/tool-error.ts';
-import { descendants, residentMemory } from '../support/process-tree.ts';
+import { descendants, processesNamed, residentMemory } from '../support/process-tree.ts';
 import type { TestTask } from '../support/test-worker.ts';
 import { waitUntil } from '../support/wait-until.ts';
 
@@ -117,7 +117,16 @@ describe('the pool of children', () => {
     const { environment, limits } = (await task) as { environment: object; limits: string };
     delete process.env['S3_SECRET_ACCESS_KEY'];
     // The last one is handed on by Node itself, where the coverage of tests is measured.
-    const usual = ['PATH', 'LC_ALL', 'TMPDIR', 'MALLOC_ARENA_MAX', 'UV_THREADPOOL_SIZE', 'PWD', 'NODE_V8_COVERAGE'];
+    const usual = [
+      'PATH',
+      'LC_ALL',
+      'TMPDIR',
+      'MALLOC_ARENA_MAX',
+      'UV_THREADPOOL_SIZE',
+      'PWD',
+      'STOWAGE_RUN',
+      'NODE_V8_COVERAGE',
+    ];
     assert.deepEqual(
       Object.keys(environment).filter((name) => !usual.includes(name)),
       [],
@@ -137,6 +146,44 @@ describe('the pool of children', () => {
     for (const path of [join(scratch.directory, 'input'), '/tmp/new', '/dev/shm/new', workerFile()])
       await assert.rejects(run(pool, { do: 'write', path }), { fault: 'refused' });
     await assert.rejects(run(pool, { do: 'list', directory: fileURLToPath(new URL('../../docs', import.meta.url)) }));
+  });
+
+  test('shows a child the file of its task as long as that runs, and no other file', {
+    skip: !isIsolated,
+  }, async () => {
+    const pool = open();
+    const [own, other] = ['own', 'other'].map((name) => join(scratch.directory, name)) as [string, string];
+    for (const path of [own, other]) writeFileSync(path, path);
+    const read = (path?: string) =>
+      pool.run<string>(
+        { module: 'test', input: { do: 'read', ...(path !== undefined && { path }) }, file: own },
+        { seconds: 60 },
+      );
+    assert.equal(await read(), own);
+    for (const path of [own, other, '/etc/passwd', `/proc/${process.pid}/environ`])
+      await assert.rejects(read(path), { fault: 'refused' }, path);
+    // Where its own directory lies, and nothing else.
+    assert.match(String(await run(pool, { do: 'list', directory: scratch.directory })), /^child-[0-9a-f-]+$/);
+    const damaging = { module: 'test', input: { do: 'read-and-damage' }, file: own };
+    assert.equal(await pool.run(damaging, { seconds: 60 }), own);
+    assert.equal(readFileSync(own, 'utf8'), own);
+    // Of the tasks before it finds nothing.
+    await assert.rejects(run(pool, { do: 'read' }), { fault: 'refused' });
+    assert.equal(pool.size, 1);
+  });
+
+  test('ends what a child has started in a session of its own, with the child', async () => {
+    const helpers = { prlimit: locate('prlimit'), setpriv: locate('setpriv') };
+    const unshared = new Confinement({ ...helpers, unshare: locate('unshare') });
+    const levels = [confinement, new Confinement(helpers), new Confinement({}), ...(isIsolated ? [unshared] : [])];
+    for (const [index, one] of levels.entries()) {
+      const seconds = `6${index}${String(Date.now()).slice(-6)}`;
+      const pool = open({ confinement: one });
+      await run(pool, { do: 'leave-behind', seconds });
+      await waitUntil(() => processesNamed(`sleep ${seconds}`).length === 1);
+      await pool.close();
+      await waitUntil(() => processesNamed(`sleep ${seconds}`).length === 0);
+    }
   });
 
   test('hands over what a task wrote: plain files, and nothing of an earlier task', async () => {
@@ -203,6 +250,14 @@ describe('the pool of children', () => {
     assert.notEqual(b, c);
     assert.notEqual(await identity('two'), c);
     assert.equal(pool.size, 1);
+  });
+
+  test('replaces a child that ran out of memory, though it lives', async () => {
+    const pool = open();
+    const place = async () => (await run(pool, { do: 'tell' })) as { environment: { TMPDIR: string } };
+    const before = (await place()).environment.TMPDIR;
+    assert.equal(await faultOf(run(pool, { do: 'refuse', reason: 'cannot allocate memory' })), 'out-of-memory');
+    assert.notEqual((await place()).environment.TMPDIR, before);
   });
 
   test('works without bubblewrap, and without limits where there are none', async () => {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
+import { AssetDeletions } from '../../src/assets/deletions.ts';
 import { deleteObjects } from '../../src/assets/jobs/delete-object.ts';
-import { AssetsRepository } from '../../src/assets/repository.ts';
 import { LeaseLost } from '../../src/jobs/job.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { Client } from '../support/client.ts';
@@ -127,7 +127,7 @@ describe('the jobs that delete objects', () => {
     const { database, outbox, store } = service.service.core;
     await service.query("update assets set state = 'deleting' where id = any($1::uuid[])", [ids]);
     const jobs = ids.map((assetId) => ({ id: randomUUID(), data: { assetId }, signal: new AbortController().signal }));
-    const failed = await deleteObjects({ assets: new AssetsRepository(database, outbox), store }, jobs, {
+    const failed = await deleteObjects({ deletions: new AssetDeletions(database, outbox), store }, jobs, {
       signal: new AbortController().signal,
       fence: async (_transaction, held) => new Set(held.filter((id) => id !== jobs[0]?.id)),
     });

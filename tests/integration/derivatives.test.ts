@@ -38,7 +38,7 @@ function withoutPixels(picture: Buffer): Uint8Array<ArrayBuffer> {
 for (const { store, skip } of storeKinds)
   describe(`derivatives on ${store}`, { skip }, () => {
     let service: TestService;
-    /** While set, nothing new can be stored. */
+    /** While set, no derivative can be stored, so that they are left to their job, which tries on. */
     let stuck = false;
     /** While set, what is to be stored waits for it. */
     let gate: Promise<void> | undefined;
@@ -48,6 +48,9 @@ for (const { store, skip } of storeKinds)
         new Proxy(inner, {
           get: (target, name) => {
             const value = Reflect.get(target, name);
+            if (name === 'put' && (stuck || gate))
+              return (...all: Parameters<ObjectStore['put']>) =>
+                all[0].endsWith('/original') ? target.put(...all) : Promise.reject(new ObjectStoreUnavailable('stuck'));
             if (name === 'putStream' && stuck) return () => Promise.reject(new ObjectStoreUnavailable('stuck'));
             if (name === 'putStream' && gate)
               return async (...all: Parameters<ObjectStore['putStream']>) => {
@@ -102,14 +105,52 @@ for (const { store, skip } of storeKinds)
       assert.deepEqual([quota.used, quota.fileCount], [bytes.length, 1]);
     });
 
-    test('a small picture has its facts in the answer to its upload, as soon as a process is free', async () => {
+    test('a small picture has all that is made of it in the answer to its upload, as soon as a process is free', async () => {
       const client = caller();
       const body = await waitUntil(async () => {
         const answer = await client.raw(await photo(640, 320), { name: 'photo.jpg' });
-        return answer.body.facts ? answer.body : undefined;
+        return answer.body.processing?.derive?.state === 'done' ? answer.body : undefined;
       });
-      assert.deepEqual([body?.facts?.width, body?.facts?.height, body?.state], [640, 320, 'ready']);
-      assert.equal(body?.processing?.facts?.state, 'done');
+      assert.ok(body);
+      assert.deepEqual([body.facts?.width, body.facts?.height, body.state], [640, 320, 'ready']);
+      assert.equal(body.processing?.facts?.state, 'done');
+      assert.equal(Buffer.from(body.thumbHash ?? '', 'base64').length > 10, true);
+      const made = await client.get(`/v1/assets/${body.id}/derivatives/thumbnail`);
+      assert.deepEqual([made.status, made.headers.get('content-type')], [200, 'image/webp']);
+      const [row] = await service.query('select state, lease_expires_at, size from derivatives where asset_id = $1', [
+        body.id,
+      ]);
+      assert.deepEqual(row, {
+        state: 'ready',
+        lease_expires_at: null,
+        size: made.headers.get('content-length'),
+      });
+      const jobs = await service.query("select from pgboss.job where data ->> 'assetId' = $1", [body.id]);
+      assert.deepEqual(jobs, []);
+    });
+
+    test('a picture that comes in other ways has its facts and its thumbnail by one job', async () => {
+      const client = caller();
+      const bytes = await photo(640, 320);
+      const headers = {
+        'tus-resumable': '1.0.0',
+        'upload-length': String(bytes.length),
+        'upload-metadata': `filename ${Buffer.from('photo.jpg').toString('base64')}`,
+        'content-type': 'application/offset+octet-stream',
+      };
+      const created = await client.request('POST', '/v1/resumable', { headers, body: bytes });
+      assert.equal(created.status, 201, JSON.stringify(created.body));
+      const id = created.headers.get('location')?.split('/').at(-1) ?? '';
+      const asset = await waitUntil(async () => {
+        const { body } = await client.get(`/v1/assets/${id}`);
+        return body.processing?.derive?.state === 'done' && body;
+      });
+      assert.ok(asset);
+      assert.deepEqual([asset.facts?.width, asset.processing?.facts?.state], [640, 'done']);
+      assert.equal(Buffer.from(asset.thumbHash ?? '', 'base64').length > 10, true);
+      assert.equal((await client.get(`/v1/assets/${id}/derivatives/thumbnail`)).status, 200);
+      const jobs = await service.query("select name from pgboss.job where data ->> 'assetId' = $1", [id]);
+      assert.deepEqual(jobs, [{ name: 'facts' }]);
     });
 
     test('its bytes come with all that belongs to a download, and by a link', async () => {
@@ -181,7 +222,10 @@ for (const { store, skip } of storeKinds)
 
     test('a name may be changed under the entity tag of the upload, though a thumbnail has come since', async () => {
       const client = caller();
+      stuck = true;
       const { headers, body } = await client.raw(await photo(), { name: 'photo.jpg' });
+      assert.equal(body.processing?.derive?.state, 'waiting');
+      stuck = false;
       await waitUntil(() => isProcessed(client, body.id));
       const before = headers.get('etag') ?? '';
       const read = await client.get(`/v1/assets/${body.id}`, { 'if-none-match': before });
@@ -189,6 +233,24 @@ for (const { store, skip } of storeKinds)
       const change = { name: 'other.jpg' };
       assert.equal((await client.send('PATCH', `/v1/assets/${body.id}`, change, { 'if-match': before })).status, 200);
       assert.equal((await client.send('PATCH', `/v1/assets/${body.id}`, change, { 'if-match': before })).status, 412);
+    });
+
+    test('whose name somebody holds who may be dead is made when his time is over', async () => {
+      const client = caller();
+      const { id } = await stored(client, await photo());
+      await service.query(
+        `with held as (update derivatives set state = 'making', requested_by = 'upload', lease_expires_at = now() + interval '1 hour' where asset_id = $1),
+           waiting as (update assets set processing = jsonb_set(processing, '{derive}', '{"state": "waiting"}') where id = $1)
+         insert into pgboss.job (name, data) values ('derive', jsonb_build_object('assetId', $1::text))`,
+        [id],
+      );
+      const step = async () => (await client.get(`/v1/assets/${id}`)).body.processing?.derive;
+      await waitUntil(async () => (await step())?.reason === 'busy');
+      assert.equal((await step())?.state, 'waiting');
+      await service.query('update derivatives set lease_expires_at = now() where asset_id = $1', [id]);
+      await service.query("update pgboss.job set start_after = now() where name = 'derive'");
+      await waitUntil(async () => (await step())?.state === 'done');
+      assert.equal((await client.get(`/v1/assets/${id}/derivatives/thumbnail`)).status, 200);
     });
 
     test('goes with its asset, and the reconciler finds nothing', async () => {
@@ -200,6 +262,10 @@ for (const { store, skip } of storeKinds)
       await waitUntil(async () => (await keysInStore()).filter(mine).length === 0);
       await waitUntil(
         async () => (await service.query('select from derivatives where asset_id = $1', [id])).length === 0,
+      );
+      // Those of the tests before.
+      await waitUntil(
+        async () => (await service.query("select from derivatives where state = 'discarded'")).length === 0,
       );
       const { report } = await service.service.reconcile({});
       assert.deepEqual([report.unaccountedObjects, report.lostDerivatives, report.discardedDerivatives], [0, 0, 0]);

@@ -110,6 +110,13 @@ for (const engine of ['poppler', 'PDFium'] as const)
         await assert.rejects(patient.make(thumbnail, await workOn(pdfs[name](), sandbox)), { reason: 'refused' });
     });
 
+    test('whose pages are a circle have no picture, and their facts no size', async () => {
+      const work = await workOn(pdfs.circular(), sandbox);
+      const { facts } = (await patient.readFacts(work)) ?? {};
+      assert.equal(facts?.pageWidth, undefined);
+      await assert.rejects(patient.make(thumbnail, work), { reason: 'refused' });
+    });
+
     test('of huge pages or thousands of them have a picture that fits', async () => {
       for (const [name, size] of [
         ['hugePage', [300, 300]],

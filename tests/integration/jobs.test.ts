@@ -40,6 +40,17 @@ describe('rows of the queue', () => {
     );
   });
 
+  test('of what was done are kept for a day at most, in every queue', async () => {
+    const kept = await service.query<{ name: string; deletion_seconds: number }>(
+      "select name, deletion_seconds from pgboss.queue where name not like '\\_\\_%'",
+    );
+    assert.ok(kept.length > 10);
+    assert.deepEqual(
+      kept.filter(({ deletion_seconds: seconds }) => !(seconds > 0 && seconds <= 24 * 3600)),
+      [],
+    );
+  });
+
   test('are counted for metrics without reading the table, up to a bound', async () => {
     await service.query(
       `insert into pgboss.job (name, state, start_after, completed_on, policy)

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { createHash, randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
+import { AssetDeletions } from '../../src/assets/deletions.ts';
 import { purgeAssets } from '../../src/assets/jobs/purge-assets.ts';
-import { AssetsRepository } from '../../src/assets/repository.ts';
 import { JobQueue } from '../../src/jobs/queue.ts';
 import { noSteps } from '../../src/processing/pipeline.ts';
 import { ObjectKeys } from '../../src/storage/object-key.ts';
@@ -157,7 +157,7 @@ for (const { store, skip } of storeKinds) {
       const outcome = {
         action: 'upload.aborted',
         reason: 'test',
-        actor: { callerId: 'test', requestId: 'test', via: null },
+        actor: { callerId: 'test', requestId: 'test', via: null, because: null },
       } as const;
       assert.equal(await uploads.markForDeletion(body.id, outcome), false);
       assert.equal(await stateOf(body.id), 'ready');
@@ -182,7 +182,7 @@ for (const { store, skip } of storeKinds) {
       await jobs.start();
       const done = await purgeAssets(
         {
-          assets: new AssetsRepository(service.database, jobs),
+          deletions: new AssetDeletions(service.database, jobs),
           policies: loadUploadPolicies(service.config.UPLOAD_POLICIES, service.config.MAX_FILE_SIZE),
           trashRetention: service.config.TRASH_RETENTION_DAYS,
           now: () => new Date(Date.now() + days * DAY),

@@ -70,7 +70,7 @@ describe('facts', () => {
 
     test(`of ${name} are the same without ffprobe`, async () => {
       const input = folder.fixture(name);
-      const found = await pool.run<MediaFacts>({ module: 'sound', input }, { seconds: 30 });
+      const found = await pool.run<MediaFacts>({ module: 'sound', input, file: input.path }, { seconds: 30 });
       assert.deepEqual(compared(found), facts);
     });
   }
@@ -88,7 +88,7 @@ describe('facts', () => {
     const facts = await probe(sandbox, file);
     assert.equal(facts.video, undefined);
     assert.equal(facts.audio?.codec, 'mp3');
-    const kept = await pool.run<MediaFacts>({ module: 'sound', input: file }, { seconds: 30 });
+    const kept = await pool.run<MediaFacts>({ module: 'sound', input: file, file: file.path }, { seconds: 30 });
     assert.equal(kept.video, undefined);
   });
 
@@ -100,7 +100,10 @@ describe('facts', () => {
     );
     const { video } = await probe(sandbox, file);
     assert.deepEqual([video?.width, video?.height], [180, 320]);
-    const { video: kept } = await pool.run<MediaFacts>({ module: 'sound', input: file }, { seconds: 30 });
+    const { video: kept } = await pool.run<MediaFacts>(
+      { module: 'sound', input: file, file: file.path },
+      { seconds: 30 },
+    );
     assert.deepEqual(kept, video);
   });
 });

@@ -41,7 +41,9 @@ async function processed(file: MediaFile): Promise<Record<string, unknown>> {
     return error.fault;
   };
   const facts = await probe(sandbox, file).catch(refusal);
-  const headers = await pool.run<MediaFacts>({ module: 'sound', input: file }, { seconds: 20 }).catch(refusal);
+  const headers = await pool
+    .run<MediaFacts>({ module: 'sound', input: file, file: file.path }, { seconds: 20 })
+    .catch(refusal);
   for (const found of [facts, headers]) if (typeof found !== 'string') assertSound(found);
   if (typeof facts === 'string') return { facts, headers };
   const picture = facts.video && (await poster(sandbox, file, facts).catch(refusal));

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { Client } from 'pg';
 import { userNamed } from '../../src/access/caller.ts';
+import { AssetsRepository } from '../../src/assets/repository.ts';
 import { openDatabase } from '../../src/database/client.ts';
 import { prepareDatabase } from '../../src/prepare-database.ts';
 import { UploadSessionsRepository } from '../../src/uploads/session-repository.ts';
@@ -189,4 +190,58 @@ test('a tail that an earlier version has kept is gone on with, and that version 
       client.query(`update upload_sessions set ${change} where asset_id = $1`, [id]),
       /upload_sessions_tail/,
     );
+});
+
+test('labels of an earlier version become projects in which nobody sees what he could not see before', async (context) => {
+  const { url, client } = await database(context);
+  await migrateTo(client, 12);
+  const labels: [owner: string, label: string | null, state: string][] = [
+    ['alice', 'mine', 'ready'],
+    ['alice', 'mine', 'uploading'],
+    ['alice', 'shared', 'ready'],
+    ['bob', 'shared', 'ready'],
+    ['bob', 'shared', 'ready'],
+    ['carol', 'shared', 'deleting'],
+    ['bob', null, 'ready'],
+  ];
+  for (const [owner, label, state] of labels)
+    await client.query(
+      `insert into assets (id, owner_id, project_id, name, state, asset_type, media_type, size, object_key, created_at, updated_at)
+       values ($1, $2, $3, 'a.png', $4, 'image', 'image/png', 100, 'key', now(), now())`,
+      [randomUUID(), owner, label, state],
+    );
+  await prepareDatabase(url);
+
+  const { rows: made } = await client.query('select id, name, separate, created_by from projects order by id');
+  assert.deepEqual(made, [
+    { id: 'mine', name: 'mine', separate: false, created_by: 'alice' },
+    { id: 'shared', name: 'shared', separate: true, created_by: 'stowage:migration' },
+  ]);
+  const { rows: members } = await client.query(
+    'select project_id, subject, role from project_members order by project_id, subject',
+  );
+  assert.deepEqual(
+    members.map(({ project_id, subject, role }) => [project_id, subject, role]),
+    [
+      ['mine', 'alice', 'manager'],
+      ['shared', 'alice', 'editor'],
+      ['shared', 'bob', 'editor'],
+      ['shared', 'carol', 'editor'],
+    ],
+  );
+  const handle = openDatabase({ url, connections: 2, timeout: 10_000, onError: () => {} });
+  context.after(() => handle.close());
+  const assets = new AssetsRepository(handle);
+  const { rows: all } = await client.query<{ id: string; owner_id: string }>(
+    "select id, owner_id from assets where state = 'ready'",
+  );
+  for (const subject of ['alice', 'bob', 'carol', 'dave']) {
+    const caller = userNamed(subject);
+    const query = { trashed: false, sort: 'createdAt', order: 'desc', limit: 50 } as const;
+    const { assets: listed } = await assets.list({ ...query, scope: { kind: 'own', caller } });
+    const own = all.filter(({ owner_id }) => owner_id === subject).map(({ id }) => id);
+    assert.deepEqual(new Set(listed.map(({ id }) => id)), new Set(own));
+    for (const { id, owner_id } of all)
+      assert.equal((await assets.find(caller, id)) !== undefined, owner_id === subject);
+  }
 });

@@ -74,7 +74,12 @@ describe('pictures', () => {
       assert.deepEqual(await pictures.facts(bytes), facts);
     const path = join(scratch.directory, 'file');
     writeFileSync(path, turned);
-    assert.equal((await pictures.tryFacts(path, { wait: 60_000 }))?.width, 40);
+    const understood = await pictures.understand(path, [{ width: 20, height: 20 }]);
+    assert.deepEqual([understood.facts.width, understood.previews?.previews.map(({ height }) => height)], [40, [20]]);
+    // Takes too long for whoever has somebody waiting.
+    assert.deepEqual(Object.keys(await pictures.understand(fixture('photo.heic'), [{ width: 20, height: 20 }])), [
+      'facts',
+    ]);
   });
 
   test('have previews that fit, upright, never enlarged, and a placeholder of their shape', async () => {

@@ -34,6 +34,13 @@ function serviceFor(options: ServiceOptions) {
 
 describe('codes of pages', () => {
   const service = serviceFor({ env: pages });
+  const projects = ['website', 'websitf', 'A.b_c~d-e', 'x'.repeat(128)];
+  before(async () => {
+    for (const id of projects) {
+      const { status } = await service.client('coder').send('POST', '/v1/projects', { id, name: id });
+      assert.equal(status, 201);
+    }
+  });
 
   test('lead to the page of the asset', async () => {
     const client = service.client('coder');
@@ -50,12 +57,17 @@ describe('codes of pages', () => {
     assert.deepEqual(await service.it.query(issued), []);
   });
 
-  test('lead to the page of any project', async () => {
+  test('lead to the page of every project of the caller', async () => {
     const client = service.client('coder');
-    for (const projectId of ['website', 'A.b_c~d-e', 'x'.repeat(128)]) {
+    for (const projectId of projects) {
       const answer = await picture(client, `/v1/projects/${projectId}/qr?format=png&size=400`);
       assert.equal(await readCode(answer.bytes), `https://app.example.com/#/app/project/${projectId}`);
     }
+    const [foreign, unknown] = await Promise.all(
+      ['website', 'nobodys'].map((id) => service.client('stranger').get(`/v1/projects/${id}/qr`)),
+    );
+    assert.equal(foreign?.status, 404);
+    assert.deepEqual({ ...foreign.body, requestId: '' }, { ...unknown?.body, requestId: '' });
     assert.equal((await client.get('/v1/projects/_x/qr')).status, 400);
     assert.equal((await client.get(`/v1/projects/${'x'.repeat(129)}/qr`)).status, 400);
   });

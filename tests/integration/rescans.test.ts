@@ -147,8 +147,16 @@ for (const { store, skip: noStore } of storeKinds)
       );
       assert.equal((await client.get(`/v1/admin/scans/${randomUUID()}`)).status, 404);
       assert.equal((await client.request('DELETE', `/v1/admin/scans/${randomUUID()}`)).status, 404);
-      const future = await begin(client, { before: new Date(Date.now() + 60_000).toISOString() });
-      assert.equal(future.status, 400);
+    });
+
+    test('is refused for a time that is none, and for files that nobody scans', async () => {
+      const future = new Date(Date.now() + 60_000).toISOString();
+      const times = [future, 'yesterday', '2026-13-45T99:00:00Z', '2026-11-01T00:00:00+25:00', '0000-01-01T00:00:00Z'];
+      for (const wrong of [...times.map((time) => ({ before: time })), { before: 5 }, { assetType: 'nobody' }]) {
+        const { status, body } = await begin(client, wrong);
+        assert.equal(status, 400, JSON.stringify(wrong));
+        assert.equal(body.errors?.[0]?.pointer, `/${Object.keys(wrong)[0]}`, JSON.stringify(body));
+      }
     });
   });
 

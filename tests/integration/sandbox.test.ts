@@ -24,9 +24,12 @@ const MiB = 2 ** 20;
 const fixture = (name: string) => new URL(`../fixtures/${name}`, import.meta.url).pathname;
 
 const here = await confinementHere();
-const [prlimit, setpriv] = [locate('prlimit'), locate('setpriv')];
+const [prlimit, setpriv, unshare] = [locate('prlimit'), locate('setpriv'), locate('unshare')];
+/** Where bubblewrap works, there are namespaces; elsewhere nobody says that there are. */
+const withoutNamespaces = here.level === 'limits' || here.level === 'time' ? 'there are no namespaces here' : false;
 const levels: { confinement: Confinement; skip: string | false }[] = [
   { confinement: here, skip: here.level === 'bubblewrap' ? false : 'bubblewrap does not work here' },
+  { confinement: new Confinement({ unshare, prlimit, setpriv }), skip: withoutNamespaces },
   { confinement: new Confinement({ prlimit, setpriv }), skip: prlimit === undefined && 'there is no prlimit' },
   { confinement: new Confinement({}), skip: false },
 ];
@@ -67,7 +70,7 @@ for (const { confinement, skip } of levels)
       assert.equal(readFileSync(join(outputDirectory, 'made'), 'utf8'), 'made\n');
       const names = [...text.matchAll(/(\w+)=/g)].map(([, name]) => name);
       // The last one is handed on by Node itself, where the coverage of tests is measured.
-      const usual = ['PATH', 'LC_ALL', 'PWD', 'SHLVL', '_', 'NODE_V8_COVERAGE'];
+      const usual = ['PATH', 'LC_ALL', 'PWD', 'SHLVL', '_', 'STOWAGE_RUN', 'NODE_V8_COVERAGE'];
       assert.deepEqual(
         names.filter((name) => !usual.includes(name ?? '')),
         [],
@@ -94,6 +97,23 @@ for (const { confinement, skip } of levels)
       server.close();
       assert.equal(text, '');
       assert.equal(readFileSync(input, 'utf8'), 'input');
+    });
+
+    test('ends what a program has started and hidden, and keeps it from the network and other processes', {
+      skip: !confinement.endsAll,
+    }, async () => {
+      const server = createServer((socket) => socket.end()).listen(0, '127.0.0.1');
+      await new Promise((resolve) => server.once('listening', resolve));
+      const address = server.address();
+      const port = address instanceof Object ? address.port : 0;
+      const marker = `5${String(Date.now()).slice(-6)}`;
+      const hidden = `env -i setsid bash -c "sleep ${marker} & sleep ${marker} & exit"`;
+      const tries = [`exec 3<>/dev/tcp/127.0.0.1/${port}`, 'grep -q node /proc/[0-9]*/comm'];
+      const tried = tries.map((one) => `(${one}) 2>/dev/null && echo "succeeded: ${one}"`);
+      assert.equal(await shell(`${tried.join('; ')}; true`), '');
+      await shell(`${hidden}; while ! grep -q ${marker} /proc/[0-9]*/cmdline; do :; done`);
+      await waitUntil(() => processesNamed(`sleep ${marker}`).length === 0);
+      server.close();
     });
 
     test('tells what a program refuses from what it dies of', async () => {
@@ -124,12 +144,12 @@ for (const { confinement, skip } of levels)
 
     test('kills a program and what it started when it takes too long, or nobody waits for it', async () => {
       const marker = `3${String(Date.now()).slice(-6)}`;
-      // Where there are no rooms of their own, what leaves the group is not found.
-      const started = `sleep ${marker} & ${isIsolated ? `setsid sleep ${marker} & ` : ''}wait`;
+      // The one in a session of its own has left the group, and its child has no parent any more.
+      const started = `sleep ${marker} & setsid bash -c "sleep ${marker} & sleep ${marker} & exit" & setsid sleep ${marker} & wait`;
       assert.equal(await faultOf(shell(started, { limits: { seconds: 0.5 } })), 'timed-out');
       const abort = new AbortController();
       const run = shell(`${started}`, { signal: abort.signal });
-      await waitUntil(() => processesNamed(`sleep ${marker}`).length > 0);
+      await waitUntil(() => processesNamed(`sleep ${marker}`).length >= 4);
       abort.abort();
       assert.equal(await faultOf(run), 'aborted');
       await waitUntil(() => processesNamed(`sleep ${marker}`).length === 0);
@@ -141,7 +161,12 @@ for (const { confinement, skip } of levels)
     }, async () => {
       const module = new URL('../../src/processing/tools/', import.meta.url).href;
       const marker = `4${String(Date.now()).slice(-6)}`;
-      const helpers = JSON.stringify({ prlimit, setpriv, ...(isIsolated && { bwrap: locate('bwrap') }) });
+      const helpers = JSON.stringify({
+        prlimit,
+        setpriv,
+        ...(isIsolated && { bwrap: locate('bwrap') }),
+        ...(confinement.level === 'namespaces' && { unshare }),
+      });
       const script = `const { Confinement } = await import('${module}confinement.ts');
         const { ProcessSandbox } = await import('${module}sandbox.ts');
         const sandbox = new ProcessSandbox(new Confinement(${helpers}), () => '/bin/sleep');
@@ -191,6 +216,18 @@ describe('the programs of this machine', () => {
     ];
     const picture = await sandbox.run({ program: 'ffmpeg', args, input }, asBytes);
     assert.equal(picture.toString('latin1', 1, 4), 'PNG');
+  });
+
+  test('are told to be confined no better than they are', async () => {
+    const told = async (confinement: Confinement) =>
+      (await toolAbilities(confinement)).find(({ name }) => name === 'bwrap')?.lost ?? '';
+    assert.match(await told(new Confinement({ unshare, prlimit: '/prlimit' })), /what they start ends with them/);
+    assert.match(
+      await told(new Confinement({ prlimit: '/prlimit' })),
+      /network.*hide outlives them; their limits hold/,
+    );
+    assert.match(await told(new Confinement({})), /can do what the account.*hide outlives them$/);
+    assert.equal(await told(new Confinement({ bwrap: '/bwrap', prlimit: '/prlimit' })), '');
   });
 
   test('that are missing are told with what is lost and how to get it', async () => {

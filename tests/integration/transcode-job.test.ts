@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import type { JobContext } from '../../src/jobs/job.ts';
 import { toolboxOf } from '../../src/processing/toolbox.ts';
+import { transcodes } from '../../src/transcodes/index.ts';
 import { runTranscode, type TranscodeData } from '../../src/transcodes/job.ts';
 import { Client } from '../support/client.ts';
 import { lavfi, MediaFolder } from '../support/media.ts';
@@ -135,6 +136,37 @@ describe('the job of a transcode', { skip: programSkip('ffmpeg') }, () => {
     await runTranscode({ ...asked, request: 'transcode:another' }, contextOf(), service.service.core);
     const [row] = await rows();
     assert.deepEqual([row?.state, row?.progress], ['making', null]);
+  });
+
+  test('waits for its turn: owners take turns, and what a worker does not begin at once is for any other', async () => {
+    for (const format of ['mp3', 'opus'])
+      assert.equal((await alice.send('POST', `/v1/assets/${asked.assetId}/transcodes`, { format })).status, 202);
+    const bob = new Client(service.url, `user-${++user}`);
+    const { id } = (await bob.upload(sound, { name: 'sound.mp3' })).body;
+    assert.equal((await bob.send('POST', `/v1/assets/${id}/transcodes`, { format: 'wav' })).status, 202);
+    const queued = () =>
+      service.query<{ id: string; data: TranscodeData }>(
+        `select id, data from pgboss.job where name = 'transcode' and state = 'created'
+           and data ->> 'assetId' = any($1) order by priority desc, created_on`,
+        [[asked.assetId, id]],
+      );
+    const names = (jobs: { data: TranscodeData }[]) => jobs.map(({ data }) => data.name);
+    const jobs = await queued();
+    assert.deepEqual(names(jobs), ['aac-128k', 'wav', 'mp3-128k', 'opus-96k']);
+    const [job] = transcodes.jobs ?? [];
+    const { signal } = new AbortController();
+    const context = { signal, fence: async (_: unknown, ids: readonly string[]) => new Set(ids) };
+    const taken = [jobs[2], jobs[1]].flatMap((each) => (each ? [{ ...each, signal }] : []));
+    assert.deepEqual(await job?.runBatch(taken, context, service.service.core), new Map());
+    assert.equal((await bob.get(`/v1/assets/${id}/transcodes/wav`)).body.state, 'ready');
+    const [, , first, second] = await queued();
+    assert.deepEqual([first?.data.name, second?.data.name], ['mp3-128k', 'mp3-128k']);
+    // The job that was taken has nothing to do any more, the new one has.
+    const state = async () => (await alice.get(`/v1/assets/${asked.assetId}/transcodes/mp3-128k`)).body.state;
+    await runTranscode(jobs[2]?.data ?? asked, contextOf(), service.service.core);
+    assert.equal(await state(), 'waiting');
+    await runTranscode(second?.data ?? asked, contextOf(), service.service.core);
+    assert.equal(await state(), 'ready');
   });
 
   test('waits with so many others of its owner as may wait, and no more', async () => {

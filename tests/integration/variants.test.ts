@@ -295,6 +295,26 @@ describe('variants', () => {
       assert.equal((await alice.get(`/v1/assets/${id}/variants/link?${query}`)).status, 400, query);
   });
 
+  test('that are new are so many in a minute for the pictures of one owner; those that are there are served', async () => {
+    const bounded = await startService({ beside: service, env: { VARIANTS_PER_MINUTE: '3' } });
+    try {
+      const greedy = new Visitor(bounded.url, 'greedy');
+      const own = await greedy.stored(await picture());
+      for (const width of [10, 11, 12]) assert.equal((await greedy.image(own, `width=${width}`)).status, 200);
+      const refused = await greedy.image(own, 'width=13');
+      assert.deepEqual([refused.status, problemOf(refused).type], [429, 'urn:stowage:problem:too-many-requests']);
+      const seconds = Number(refused.headers.get('retry-after'));
+      assert.ok(seconds > 0 && seconds <= 20, `${seconds}`);
+      const { url } = await greedy.link(own, 'width=64');
+      assert.equal((await fetch(new URL(url, bounded.url))).status, 429);
+      assert.equal((await greedy.image(own, 'width=12')).status, 200);
+      const modest = new Visitor(bounded.url, 'modest');
+      assert.equal((await modest.image(await modest.stored(await picture()), 'width=10')).status, 200);
+    } finally {
+      await bounded.close();
+    }
+  });
+
   test('of one picture have one srcset, up to the size of the original', async () => {
     await service.query(`update assets set facts = '{"width": 1200, "height": 800}' where id = $1`, [id]);
     const { srcset, steps, url } = await alice.link(id, 'srcset=true');

@@ -61,6 +61,25 @@ describe('without ffmpeg', () => {
     );
   });
 
+  test('a derivative is made when the program is there, at the next ask after a while', {
+    skip: !existsSync('/usr/bin/ffmpeg') && 'there is no ffmpeg',
+  }, async () => {
+    const { id } = await processed('sound.flac');
+    const ask = () => alice.get(`/v1/assets/${id}/derivatives/waveform`);
+    symlinkSync('/usr/bin/ffmpeg', join(folder, 'ffmpeg'));
+    try {
+      assert.equal((await ask()).status, 404, 'it was tried a moment ago');
+      await service.database.pool.query(
+        `update derivatives set updated_at = now() - interval '11 minutes' where asset_id = $1`,
+        [id],
+      );
+      assert.equal((await ask()).status, 409);
+      await waitUntil(async () => (await ask()).status === 200);
+    } finally {
+      rmSync(join(folder, 'ffmpeg'));
+    }
+  });
+
   test('a transcode is refused, and the answer names what is missing', async () => {
     const { id } = await processed('sound.mp3');
     const { status, body } = await alice.send('POST', `/v1/assets/${id}/transcodes`, { format: 'aac' });

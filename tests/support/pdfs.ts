@@ -75,6 +75,13 @@ export const pdfs = {
       more: ['<< /Title (x\nPages:           999999\nPage size:      1 x 1 pts) >>'],
       trailer: '/Info 6 0 R',
     }),
+  /** The tree of pages holds itself. */
+  circular: () =>
+    pdfOf([
+      '<< /Type /Catalog /Pages 2 0 R >>',
+      '<< /Type /Pages /Count 2 /Kids [2 0 R 3 0 R] >>',
+      '<< /Type /Pages /Parent 2 0 R /Count 1 /Kids [2 0 R] >>',
+    ]),
   truncated: () => pdfs.letter().subarray(0, 400),
   noPages: () => pdfOf(['<< /Type /Catalog /Pages 2 0 R >>', '<< /Type /Pages /Count 0 /Kids [] >>']),
   manyOperators: () => pdfWith(flate(Buffer.from('0 0 500 500 re f\n'.repeat(4_000_000)))),

@@ -1,5 +1,6 @@
 /** A worker for tests of the pool: it does what hostile files make a library do. */
-import { readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { appendFileSync, chmodSync, readdirSync, readFileSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -17,9 +18,12 @@ export type TestTask =
   | { do: 'connect'; port: number }
   | { do: 'list'; directory: string }
   | { do: 'write'; path: string }
+  | { do: 'read'; path?: string }
+  | { do: 'read-and-damage' }
+  | { do: 'leave-behind'; seconds: string }
   | { do: 'output' };
 
-serve(async (task: TestTask, directory) => {
+serve(async (task: TestTask, { file, directory }) => {
   switch (task.do) {
     case 'answer':
       return task.value;
@@ -43,11 +47,29 @@ serve(async (task: TestTask, directory) => {
       return readdirSync(task.directory);
     case 'write':
       return writeFileSync(task.path, 'written');
+    case 'read':
+      return readFileSync(task.path ?? file, 'utf8');
+    case 'read-and-damage':
+      return damage(file);
+    case 'leave-behind':
+      spawn('/bin/sh', ['-c', `sleep ${task.seconds} & exit`], { detached: true, stdio: 'ignore' }).unref();
+      return undefined;
     case 'output':
       writeFileSync(join(directory, 'plain'), 'plain');
       return symlinkSync('/etc/passwd', join(directory, 'link'));
   }
 });
+
+/** What it says, after all that can be done to it. */
+function damage(file: string): string {
+  for (const act of [() => chmodSync(file, 0o666), () => appendFileSync(file, 'damaged'), () => unlinkSync(file)])
+    try {
+      act();
+    } catch {
+      // As it should be.
+    }
+  return readFileSync(file, 'utf8');
+}
 
 async function allocate(): Promise<never> {
   for (const kept: Buffer[] = []; ; ) {

@@ -40,7 +40,7 @@ function requestOn(buffers: PartBuffers, partSize: number, superseded: AbortCont
     takes: 0,
     isHeld: false,
   } as const;
-  const actor = { callerId: 'owner', requestId: 'request', via: null };
+  const actor = { callerId: 'owner', requestId: 'request', via: null, because: null };
   return new AppendRequest(context, session, { actor, offset: 0, source: nothing(), signal: never }, superseded);
 }
 

@@ -68,4 +68,45 @@ describe('a bounded sandbox', () => {
     inner.running[2]?.end();
     await last;
   });
+
+  test('gives a place to whoever has least of it', async () => {
+    const inner = new FakeSandbox();
+    const sandbox = new BoundedSandbox(inner, { size: 2 });
+    const run = (input: string, callerId: string) =>
+      sandbox.run({ program: 'ffmpeg', args: [], input, callerId }, nothing);
+    const runs = [run('1', 'alice'), run('2', 'alice'), run('3', 'alice'), run('4', 'bob')];
+    await turn();
+    inner.running[0]?.end();
+    await turn();
+    inner.running[1]?.end();
+    await turn();
+    assert.deepEqual(
+      inner.running.map(({ input }) => input),
+      ['1', '2', '4', '3'],
+    );
+    for (const index of [2, 3]) inner.running[index]?.end();
+    await Promise.all(runs);
+  });
+
+  test('begins soon or not at all, for whoever has somebody waiting', async () => {
+    const inner = new FakeSandbox();
+    const sandbox = new BoundedSandbox(inner, { size: 1 });
+    const first = sandbox.run({ program: 'ffmpeg', args: [], input: '1' }, nothing);
+    assert.equal(await sandbox.tryRun({ program: 'ffmpeg', args: [], input: '2' }, nothing, 1), undefined);
+    const abort = AbortSignal.abort();
+    const unwanted = sandbox.tryRun({ program: 'ffmpeg', args: [], input: '3', signal: abort }, nothing, 60_000);
+    await assert.rejects(unwanted, { fault: 'aborted' });
+    inner.running[0]?.end();
+    await first;
+    const soon = sandbox.tryRun({ program: 'ffmpeg', args: [], input: '4' }, nothing, 1);
+    await turn();
+    assert.deepEqual(
+      inner.running.map(({ input }) => input),
+      ['1', '4'],
+    );
+    // The time within which it had to begin is no limit of its running.
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    inner.running[1]?.end();
+    assert.deepEqual(await soon, { value: undefined });
+  });
 });

@@ -135,6 +135,44 @@ describe('the client of clamd', () => {
     assert.deepEqual(found, { verdict: 'infected', signature: 'Win.Test.A?' });
   });
 
+  test('believes no more of it for bytes that are sent whole', async (context) => {
+    let [received, answer, waitsForEnd] = [Buffer.alloc(0), 'stream: OK\0', true];
+    const server = createServer((socket) => {
+      received = Buffer.alloc(0);
+      socket.on('error', () => {});
+      socket.on('data', (bytes: Buffer) => {
+        received = Buffer.concat([received, bytes]);
+        if (!waitsForEnd || received.subarray(-4).equals(Buffer.alloc(4))) socket.end(answer);
+      });
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    context.after(() => server.close());
+    const address = server.address();
+    const client = new Clamd(`127.0.0.1:${address instanceof Object ? address.port : 0}`, patience);
+    assert.deepEqual(await client.scanWhole(Buffer.from('bytes')), { verdict: 'clean' });
+    assert.equal(received.toString('latin1'), 'zINSTREAM\0\0\0\0\u0005bytes\0\0\0\0');
+    // Nothing would be a chunk that ends the stream.
+    assert.deepEqual(await client.scanWhole(Buffer.alloc(0)), { verdict: 'clean' });
+    assert.equal(received.toString('latin1'), 'zINSTREAM\0\0\0\0\0');
+    answer = 'stream: Win.Test FOUND\0';
+    assert.deepEqual(await client.scanWhole(Buffer.from('bytes')), { verdict: 'infected', signature: 'Win.Test' });
+    waitsForEnd = false;
+    for (const other of ['', 'stream: OK', 'stream: OKAY\0', 'INSTREAM size limit exceeded. ERROR\0']) {
+      answer = other;
+      assert.equal((await client.scanWhole(Buffer.from('bytes'))).verdict, 'not-scanned', other);
+    }
+    const silent = createServer(() => {}).listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    context.after(() => silent.close());
+    const there = silent.address();
+    const hasty = { connect: 60_000, idle: 60_000, total: 20, perMiB: 0 };
+    const frozen = new Clamd(`127.0.0.1:${there instanceof Object ? there.port : 0}`, hasty);
+    const late = await frozen.scanWhole(Buffer.from('bytes'));
+    assert.equal(late.verdict === 'not-scanned' && late.why, 'timeout');
+    const away = await new Clamd('127.0.0.1:1', patience).scanWhole(Buffer.from('bytes'));
+    assert.equal(away.verdict === 'not-scanned' && away.why, 'unreachable');
+  });
+
   test('is told where clamd is by host and port, or by the path of a socket', () => {
     assert.deepEqual(clamdAddress('clamd:3310'), { host: 'clamd', port: 3310 });
     assert.deepEqual(clamdAddress('[::1]:3310'), { host: '::1', port: 3310 });

@@ -81,6 +81,10 @@ describe('configuration', () => {
     ['half a pair of S3 keys', { S3_BUCKET: 'abc', S3_ACCESS_KEY_ID: 'a' }, 'S3_ACCESS_KEY_ID'],
     ['a KMS key without KMS', { S3_BUCKET: 'abc', S3_SSE_KMS_KEY_ID: 'k' }, 'S3_SSE_KMS_KEY_ID'],
     ['an open address without keys', { HOST: '0.0.0.0' }, 'HOST'],
+    ['a public URL without keys', { PUBLIC_URL: 'https://files.example' }, 'PUBLIC_URL'],
+    ['a proxy without keys', { TRUST_PROXY: 'loopback' }, 'TRUST_PROXY'],
+    ['production without keys', { NODE_ENV: 'production' }, 'NODE_ENV'],
+    ['a key set without an audience', { AUTH_JWKS_URL: 'https://keys.example' }, 'AUTH_AUDIENCE'],
   ];
   for (const [what, environment, variable] of contradictions) {
     test(`${what} is a contradiction`, () => {
@@ -90,6 +94,11 @@ describe('configuration', () => {
       );
     });
   }
+
+  test('a key set is taken with an audience, or with the word for each of them', () => {
+    for (const AUTH_AUDIENCE of ['stowage', 'any'])
+      assert.deepEqual(faultsOf({ AUTH_JWKS_URL: 'https://keys.example', AUTH_AUDIENCE }), []);
+  });
 
   test('limits at their bounds are accepted', () => {
     assert.deepEqual(

@@ -5,7 +5,9 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { parse } from 'yaml';
 import { limits } from '../../bench/cases/counts.ts';
+import { withAccessTables } from '../../scripts/access-tables.ts';
 import { withConfiguration } from '../../scripts/readme-configuration.ts';
+import { actions, rules } from '../../src/access/rules.ts';
 import { features } from '../../src/app.ts';
 import { settings as baseSettings, environmentExample, loadConfig } from '../../src/config.ts';
 import { settingsOf } from '../../src/feature.ts';
@@ -32,6 +34,12 @@ describe('generated files', () => {
   test('the README has every setting; else run node scripts/readme-configuration.ts', () => {
     assert.equal(readme, withConfiguration(readme));
     for (const name of Object.keys(settings)) assert.ok(readme.includes(`| \`${name}\` |`), name);
+  });
+
+  test('docs/access.md has the rules; else run node scripts/access-tables.ts', () => {
+    assert.equal(read('docs/access.md'), withAccessTables(read('docs/access.md')));
+    for (const action of actions)
+      assert.ok(read('docs/access.md').includes(`| \`${action}\` | ${rules[action].means} |`), action);
   });
 
   test('.env.example as it stands is a sound configuration', () => {

@@ -378,4 +378,39 @@ describe('the part writer', () => {
       assert.equal(store.uploads.has('k'), !('onBegun' in refusal));
     }
   });
+
+  test('large parts are sent in turns of the event loop of their own, whoever sends them; small ones wait for none', async () => {
+    const MEBIBYTE = 1024 * 1024;
+    const buffers = new PartBuffers(64 * MEBIBYTE, 2 * MEBIBYTE);
+    const store = new MemoryStore();
+    let turn = 0;
+    const counting = () => {
+      turn += 1;
+      counter = setImmediate(counting);
+    };
+    let counter = setImmediate(counting);
+    const sentIn: number[] = [];
+    store.before = (call) => {
+      if (call === 'put') sentIn.push(turn);
+    };
+    const send = async (sizes: number[]) => {
+      const writers = sizes.map((size, index) => ({
+        bytes: randomBytes(size),
+        subject: writer(store, buffers, `${index}`),
+      }));
+      for (const { bytes, subject } of writers) {
+        await subject.open(bytes.length, 0, never);
+        await subject.write(bytes);
+      }
+      sentIn.length = 0;
+      await Promise.all(writers.map(({ bytes, subject }) => subject.finish(digest(bytes))));
+      return new Set(sentIn).size;
+    };
+    try {
+      assert.equal(await send([MEBIBYTE, MEBIBYTE, MEBIBYTE, MEBIBYTE]), 4);
+      assert.equal(await send([300, 300, 300, 300]), 1);
+    } finally {
+      clearImmediate(counter);
+    }
+  });
 });

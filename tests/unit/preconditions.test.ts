@@ -8,7 +8,7 @@ import {
   matchesIfMatch,
   type ReadConditions,
   rangeApplies,
-} from '../../src/assets/preconditions.ts';
+} from '../../src/http/preconditions.ts';
 import { Problem } from '../../src/problems.ts';
 
 const current = { etag: '"abc"', lastModified: new Date('1994-11-06T08:49:37.900Z') };

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { Turns } from '../../src/uploads/turns.ts';
+import { Turns } from '../../src/storage/turns.ts';
 
 describe('a turn of the event loop', () => {
   test('has room for so many bytes, and who comes later waits for the next one, in order of arrival', async () => {

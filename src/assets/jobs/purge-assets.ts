@@ -7,13 +7,13 @@ import { NIL } from 'uuid';
 import { systemActor } from '../../database/audit.ts';
 import type { JobContext } from '../../jobs/job.ts';
 import type { UploadPolicies } from '../../validation/upload-policies.ts';
-import type { AssetsRepository } from '../repository.ts';
+import type { AssetDeletions } from '../deletions.ts';
 
 const BATCH = 500;
 const DAY = 24 * 3600 * 1000;
 
 export interface PurgeOptions {
-  assets: AssetsRepository;
+  deletions: AssetDeletions;
   policies: UploadPolicies;
   /** Days in the trash. */
   trashRetention: number;
@@ -21,7 +21,7 @@ export interface PurgeOptions {
 }
 
 export async function purgeAssets(
-  { assets, policies, trashRetention, now = () => new Date() }: PurgeOptions,
+  { deletions, policies, trashRetention, now = () => new Date() }: PurgeOptions,
   { id, signal, fence }: JobContext,
 ): Promise<{ purged: number; expired: number }> {
   const actor = systemActor('purge', id);
@@ -29,14 +29,14 @@ export async function purgeAssets(
   const done = { purged: 0, expired: 0 };
   for (let purged = BATCH; purged === BATCH; done.purged += purged) {
     signal.throwIfAborted();
-    purged = await assets.purgeTrash(before(trashRetention), BATCH, actor, fence);
+    purged = await deletions.purgeTrash(before(trashRetention), BATCH, actor, fence);
   }
   for (const { assetType, expireAfterDays } of policies.all) {
     if (expireAfterDays === undefined) continue;
     const cutoff = before(expireAfterDays);
     for (let after: string = NIL, looked = BATCH; looked === BATCH; ) {
       signal.throwIfAborted();
-      const batch = await assets.expire({ assetType, cutoff, after, limit: BATCH }, actor, fence);
+      const batch = await deletions.expire({ assetType, cutoff, after, limit: BATCH }, actor, fence);
       done.expired += batch.deleted;
       ({ looked, last: after } = batch);
     }

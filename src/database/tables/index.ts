@@ -3,9 +3,10 @@
  * express (triggers, partitions, unlogged tables) stands in hand-written migrations beside the generated ones.
  */
 export { assets } from './assets.ts';
-export { auditEvents } from './audit.ts';
+export { auditEvents, auditSeals } from './audit.ts';
 export { apiKeys, tickets } from './credentials.ts';
 export { derivatives } from './derivatives.ts';
+export { downloadCounts, downloadMarks } from './downloads.ts';
 export { idempotencyKeys } from './idempotency.ts';
 export { callerCounts, uploadCounts } from './limits.ts';
 export { projectMembers, projects } from './projects.ts';

@@ -25,7 +25,7 @@ export const documentMakerWithin = (seconds: number): Maker => ({
     const sandbox = await tools.sandbox;
     const facts = sandbox.has('pdfinfo')
       ? await popplerFacts(sandbox, file.path, { seconds, signal })
-      : await ask<PdfFacts>(work, { kind: 'facts', path: file.path }, seconds);
+      : await ask<PdfFacts>(work, { kind: 'facts' }, seconds);
     return { facts: rounded(facts) };
   },
 
@@ -52,7 +52,7 @@ async function drawPage(work: MakerWork, side: number, seconds: number): Promise
   const { tools, file, signal } = work;
   const sandbox = await tools.sandbox;
   if (!sandbox.has('pdftoppm')) {
-    const page = await ask<PagePicture>(work, { kind: 'page', path: file.path, side }, seconds);
+    const page = await ask<PagePicture>(work, { kind: 'page', side }, seconds);
     return { ...page, channels: 4 };
   }
   const path = await popplerPage(sandbox, file, side, { seconds, signal });
@@ -62,16 +62,13 @@ async function drawPage(work: MakerWork, side: number, seconds: number): Promise
   return path;
 }
 
-function ask<T>({ tools, asset, signal }: MakerWork, input: PdfTask, seconds: number): Promise<T> {
-  return tools.pool.run<T>({ module: 'pdf', input }, { seconds, signal, callerId: asset.ownerId });
+function ask<T>({ tools, asset, file, signal }: MakerWork, input: PdfTask, seconds: number): Promise<T> {
+  return tools.pool.run<T>({ module: 'pdf', input, file: file.path }, { seconds, signal, callerId: asset.ownerId });
 }
 
-/** Points, of which hundredths are enough. */
-function rounded({ pages, pageWidth, pageHeight }: PdfFacts): PdfFacts {
+/** Points, of which hundredths are enough. A page that cannot be read has no size, though programs call it 0 x 0. */
+function rounded({ pages, pageWidth = 0, pageHeight = 0 }: PdfFacts): PdfFacts {
   const hundredths = (points: number) => Math.round(points * 100) / 100;
-  return {
-    pages,
-    ...(pageWidth !== undefined && { pageWidth: hundredths(pageWidth) }),
-    ...(pageHeight !== undefined && { pageHeight: hundredths(pageHeight) }),
-  };
+  const [width, height] = [hundredths(pageWidth), hundredths(pageHeight)];
+  return { pages, ...(width > 0 && height > 0 && { pageWidth: width, pageHeight: height }) };
 }

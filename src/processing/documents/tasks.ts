@@ -1,6 +1,6 @@
 /** What the service asks of the process that reads PDFs where poppler is not installed. */
 
-export type PdfTask = { kind: 'facts'; path: string } | { kind: 'page'; path: string; side: number };
+export type PdfTask = { kind: 'facts' } | { kind: 'page'; side: number };
 
 export interface PdfFacts {
   pages: number;

@@ -40,7 +40,8 @@ async function mediaFacts(work: MakerWork): Promise<MediaFacts> {
   const { tools, signal, asset } = work;
   const sandbox = await tools.sandbox;
   if (sandbox.has('ffprobe')) return probe(sandbox, fileOf(work), { signal });
-  const task = { module: 'sound', input: fileOf(work) } as const;
+  const { path, ...input } = fileOf(work);
+  const task = { module: 'sound', input, file: path } as const;
   return tools.pool.run<MediaFacts>(task, { seconds: HEADERS, signal, callerId: asset.ownerId });
 }
 

@@ -15,7 +15,7 @@ const QUALITY = 82;
 export const modelMaker: Maker = {
   accepts: (mediaType) => mediaType === 'model/gltf-binary',
 
-  readFacts: async (work) => ({ facts: await ask<Facts>(work, { kind: 'facts', path: work.file.path }, LOOK) }),
+  readFacts: async (work) => ({ facts: await ask<Facts>(work, { kind: 'facts' }, LOOK) }),
 
   defaults: () => ({ thumbnail: {} }),
 
@@ -24,7 +24,7 @@ export const modelMaker: Maker = {
     const options = { signal: work.signal, callerId: work.asset.ownerId };
     for (const [name, { format = 'webp', ...size }] of wanted) {
       if (name !== 'thumbnail') continue;
-      const task: ModelTask = { kind: 'picture', path: work.file.path, frame: frameWithin(size) };
+      const task: ModelTask = { kind: 'picture', frame: frameWithin(size) };
       const { pixels, width, height } = await ask<Picture>(work, task, DRAW);
       const source = { pixels, width, height, channels: 3 as const };
       const look = { width, height, fit: 'inside' as const, quality: QUALITY, format };
@@ -35,8 +35,8 @@ export const modelMaker: Maker = {
   },
 };
 
-function ask<T>({ tools, asset, signal }: MakerWork, input: ModelTask, seconds: number): Promise<T> {
-  return tools.pool.run<T>({ module: 'models', input }, { seconds, signal, callerId: asset.ownerId });
+function ask<T>({ tools, asset, file, signal }: MakerWork, input: ModelTask, seconds: number): Promise<T> {
+  return tools.pool.run<T>({ module: 'models', input, file: file.path }, { seconds, signal, callerId: asset.ownerId });
 }
 
 /** As large as a picture may be, in the shape that is asked for. */

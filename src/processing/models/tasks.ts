@@ -6,7 +6,7 @@ export interface Frame {
   height: number;
 }
 
-export type ModelTask = { kind: 'facts'; path: string } | { kind: 'picture'; path: string; frame: Frame };
+export type ModelTask = { kind: 'facts' } | { kind: 'picture'; frame: Frame };
 
 /** RGB as sRGB, one byte each, rows from the top. */
 export interface Picture extends Frame {

@@ -3,15 +3,17 @@ import { join } from 'node:path';
 import sharp, { type OutputInfo, type Sharp } from 'sharp';
 import { rgbaToThumbHash } from 'thumbhash';
 import { isLosslessWebp } from './chunks.ts';
-import { type OpenedPicture, openPicture } from './decode.ts';
+import { factsOf, type OpenedPicture, openPicture } from './decode.ts';
 import {
   type EncodedPicture,
+  type PictureFacts,
   type PictureSource,
   type PreviewSize,
   type Previews,
   type ReencodedPicture,
   type Reencoding,
   TOO_LARGE,
+  type UnderstoodPicture,
   type Variant,
 } from './tasks.ts';
 
@@ -46,6 +48,19 @@ export async function previews(source: PictureSource, sizes: readonly PreviewSiz
   for (const { format = 'webp', ...size } of sizes)
     encoded.push(await encode(shrink(decoded(), size.width, size.height), format, PREVIEW_QUALITY[format]));
   return { facts, previews: encoded, thumbHash: await thumbHash(decoded()) };
+}
+
+/**
+ * Megapixels of which previews take less than half a second of a processor, by format and at worst: a progressive JPEG, which
+ * is decoded as a whole, and WebP without loss. HEIC and AVIF are never quick.
+ */
+const QUICK: Partial<Record<PictureFacts['format'], number>> = { jpeg: 32, png: 16, webp: 16, gif: 16 };
+
+export async function understand(source: PictureSource, sizes: readonly PreviewSize[]): Promise<UnderstoodPicture> {
+  const facts = await factsOf(source);
+  if (facts.width * facts.height > (QUICK[facts.format] ?? 0) * 1e6) return { facts };
+  const { facts: _, ...made } = await previews(source, sizes);
+  return { facts, previews: made };
 }
 
 export async function variant(source: PictureSource, wanted: Variant): Promise<EncodedPicture> {

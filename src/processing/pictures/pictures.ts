@@ -3,7 +3,7 @@
  * (tools/child-pool.ts), because it reads bytes that nobody trusts; this is the service's side.
  */
 import { join } from 'node:path';
-import type { ChildPool, TaskOptions } from '../tools/child-pool.ts';
+import type { ChildPool, Task, TaskOptions } from '../tools/child-pool.ts';
 import type {
   EncodedPicture,
   PictureFacts,
@@ -13,6 +13,7 @@ import type {
   Previews,
   ReencodedPicture,
   Reencoding,
+  UnderstoodPicture,
   Variant,
 } from './tasks.ts';
 
@@ -39,9 +40,9 @@ export type PictureOptions = Pick<TaskOptions, 'signal' | 'callerId'>;
 
 /** All operations throw ToolError when the picture cannot be read, and PoolBusy when too many tasks wait. */
 export class Pictures {
-  readonly #pool: Pick<ChildPool, 'run' | 'tryRun'>;
+  readonly #pool: Pick<ChildPool, 'run'>;
 
-  constructor(pool: Pick<ChildPool, 'run' | 'tryRun'>) {
+  constructor(pool: Pick<ChildPool, 'run'>) {
     this.#pool = pool;
   }
 
@@ -54,21 +55,13 @@ export class Pictures {
     return this.#run({ kind: 'facts', source }, { seconds: LOOK, ...options });
   }
 
-  /**
-   * For whoever has somebody waiting.
-   * @param wait milliseconds until a process must have begun
-   * @returns undefined when none was free in time
-   */
-  async tryFacts(
+  /** For whoever has somebody waiting: what it is, and the previews unless they would take long. */
+  understand(
     source: PictureSource,
-    { wait, ...options }: PictureOptions & { wait: number; seconds?: number },
-  ): Promise<PictureFacts | undefined> {
-    const input: PictureTask = { kind: 'facts', source };
-    const tried = await this.#pool.tryRun<PictureFacts>(
-      { module: 'pictures', input },
-      { seconds: LOOK, wait, ...options },
-    );
-    return tried?.value;
+    sizes: readonly PreviewSize[],
+    options: PictureOptions = {},
+  ): Promise<UnderstoodPicture> {
+    return this.#run({ kind: 'understand', source, sizes }, { seconds: LOOK, ...options });
   }
 
   /** Previews of all sizes from one decoding, upright, of the first frame, and the placeholder. */
@@ -93,12 +86,17 @@ export class Pictures {
     options: PictureOptions = {},
   ): Promise<Omit<ReencodedPicture, 'name'> & { path: string }> {
     const input: PictureTask = { kind: 'reencode', source, reencoding };
-    const task = { module: 'pictures', input, outputDirectory } as const;
+    const task = { ...taskOf(input), outputDirectory };
     const { name, ...picture } = await this.#pool.run<ReencodedPicture>(task, { seconds: ENCODE, ...options });
     return { ...picture, path: join(outputDirectory, name) };
   }
 
   #run<T>(input: PictureTask, options: TaskOptions): Promise<T> {
-    return this.#pool.run<T>({ module: 'pictures', input }, options);
+    return this.#pool.run<T>(taskOf(input), options);
   }
+}
+
+/** A process sees the file of its task and no other. */
+function taskOf(input: PictureTask): Task {
+  return { module: 'pictures', input, ...(typeof input.source === 'string' && { file: input.source }) };
 }

@@ -1,6 +1,6 @@
 /** What the service asks of the process that reads pictures, and what that answers. */
 
-/** Path of a file in the scratch directory, the bytes of a small one, or pixels that another tool made. */
+/** Path of a file, the bytes of a small one, or pixels that another tool made. */
 export type PictureSource = string | Uint8Array | Pixels;
 
 /** Rows from the top, without gaps; each pixel has red, green and blue, and alpha when there are four channels. */
@@ -49,6 +49,12 @@ export interface Previews {
   thumbHash: string;
 }
 
+/** What a picture is, and its previews where they were made: they are left out when they would take long. */
+export interface UnderstoodPicture {
+  facts: PictureFacts;
+  previews?: Omit<Previews, 'facts'>;
+}
+
 export interface Variant {
   /** Pixels; one of both may be absent. */
   width?: number;
@@ -87,5 +93,6 @@ export interface ReencodedPicture {
 export type PictureTask =
   | { kind: 'facts'; source: PictureSource }
   | { kind: 'previews'; source: PictureSource; sizes: readonly PreviewSize[] }
+  | { kind: 'understand'; source: PictureSource; sizes: readonly PreviewSize[] }
   | { kind: 'variant'; source: PictureSource; variant: Variant }
   | { kind: 'reencode'; source: PictureSource; reencoding: Reencoding };

@@ -15,6 +15,13 @@ export interface Box {
 
 const FREE = Buffer.from('free', 'latin1');
 const free = new Set(['free', 'skip', 'wide']);
+/** Bytes of `hdlr` before the name: version and flags, a type, what it handles, three words that are reserved or Apple's. */
+const HANDLER_FIELDS = 24;
+const MAX_NAME = 64;
+const usualNames = new Set([
+  ...['Color', 'Alpha', 'PictureHandler', 'VideoHandler', 'SoundHandler', 'SubtitleHandler', 'DataHandler'],
+  ...['Core Media Video', 'Core Media Audio', 'Core Media Data Handler', 'Apple Alias Data Handler'],
+]);
 
 /** Visits the boxes between two places, in their order. @returns where they end */
 export function* eachBox(from: number, to: number, visit: (box: Box) => Walk<void> | undefined): Walk<number> {
@@ -77,6 +84,30 @@ function unreadable(): Unstrippable {
 export function* freeBox({ type, at, body, end }: Box, changes: Changes): Walk<void> {
   if (!free.has(type)) changes.replace(at + 4, at + 8, FREE);
   yield* blankRange(body, end, changes);
+}
+
+/** Frees the boxes of a container whose types are not among those. @param body where its boxes begin */
+export function* keepBoxes(
+  { end }: Box,
+  body: number,
+  kept: ReadonlySet<string>,
+  changes: Changes,
+  visit?: (box: Box) => Walk<void> | undefined,
+): Walk<void> {
+  yield* filterBoxes(body, end, changes, (box) => (kept.has(box.type) ? visit?.(box) : freeBox(box, changes)));
+}
+
+/** What a handler is called: it stands behind what it does. */
+export function* blankHandlerName({ body, end }: Box, changes: Changes): Walk<void> {
+  yield* blankName(Math.min(body + HANDLER_FIELDS, end), end, changes);
+}
+
+/** A name that cameras and programs choose; those that all of them write tell nothing, and stay. */
+export function* blankName(from: number, end: number, changes: Changes): Walk<void> {
+  const name = end - from > MAX_NAME ? '' : (yield* bytes(from, end - from)).toString('latin1');
+  // Strings of C, or of Pascal in QuickTime.
+  const isOfPascal = name.length > 0 && name.charCodeAt(0) === name.length - 1;
+  if (!usualNames.has(isOfPascal ? name.slice(1) : name.replace(/\0$/, ''))) yield* blankRange(from, end, changes);
 }
 
 export function* blankRange(from: number, to: number, changes: Changes): Walk<void> {

@@ -3,7 +3,16 @@
  * `iloc` the places. Those that are no pictures (Exif, XMP, C2PA) are filled with zeros and lose their type, so that nobody
  * looks for something in them. How the picture is turned is a property (`irot`, `imir`) and stays; Exif has no say in it.
  */
-import { type Box, contentOf, filterBoxes, findBox, freeBox } from './boxes.ts';
+import {
+  type Box,
+  blankHandlerName,
+  blankName,
+  blankRange,
+  contentOf,
+  filterBoxes,
+  findBox,
+  freeBox,
+} from './boxes.ts';
 import type { Changes } from './changes.ts';
 import { blankRanges, type Range } from './media-data.ts';
 import { bytes, Unstrippable, type Walk } from './walk.ts';
@@ -40,10 +49,12 @@ function contents(box: Box): Box {
   return { ...box, body: box.body + 4 };
 }
 
-export function* freeItems(meta: Box, mediaData: readonly Range[], changes: Changes): Walk<void> {
+/** @param isAll whether nothing but these items may lie in the media data */
+export function* freeItems(meta: Box, mediaData: readonly Range[], isAll: boolean, changes: Changes): Walk<void> {
   const children = contents(meta);
   yield* filterBoxes(children.body, children.end, changes, function* (box) {
     if (box.type === 'iprp') yield* freeProperties(box, changes);
+    else if (box.type === 'hdlr') yield* blankHandlerName(box, changes);
     else if (!keptInMeta.has(box.type)) yield* freeBox(box, changes);
   });
   const list = yield* findBox(children, 'iinf');
@@ -51,14 +62,34 @@ export function* freeItems(meta: Box, mediaData: readonly Range[], changes: Chan
   if (!list || !places) return;
   const data = yield* findBox(children, 'idat');
   const types = yield* typesOf(list, changes);
-  const extents = extentsOf(yield* contentOf(places, MAX_LIST, 8), types, data);
+  const { extents, isElsewhere } = extentsOf(yield* contentOf(places, MAX_LIST, 8), types, data);
   refuseShared(extents);
+  if (isAll && !isElsewhere) yield* blankUnused(extents, mediaData, changes);
   const holders = data ? [...mediaData, { from: data.body, to: data.end }] : mediaData;
   yield* blankRanges(
     extents.filter(({ isPicture }) => !isPicture),
     holders.toSorted((a, b) => a.from - b.from),
     changes,
   );
+}
+
+/** What is in the media data and belongs to no item: programs that take Exif out of the list leave its bytes there. */
+function* blankUnused(extents: readonly Extent[], mediaData: readonly Range[], changes: Changes): Walk<void> {
+  const used = extents.toSorted((a, b) => a.from - b.from);
+  let index = 0;
+  let usedUpTo = 0;
+  for (const { from, to } of mediaData) {
+    for (let at = from; at < to; ) {
+      while (index < used.length && (used[index]?.from ?? 0) <= at)
+        usedUpTo = Math.max(usedUpTo, used[index++]?.to ?? 0);
+      const next = Math.min(used[index]?.from ?? to, to);
+      if (usedUpTo > at) at = Math.min(usedUpTo, to);
+      else {
+        yield* blankRange(at, next, changes);
+        at = next;
+      }
+    }
+  }
 }
 
 function* freeProperties(iprp: Box, changes: Changes): Walk<void> {
@@ -86,21 +117,29 @@ function* typesOf(list: Box, changes: Changes): Walk<Map<number, boolean>> {
     if (type === 'jpeg') throw new Unstrippable('The picture holds a JPEG, whose metadata cannot be removed.');
     types.set(version === 2 ? entry.readUInt16BE(4) : entry.readUInt32BE(4), pictures.has(type));
     if (!pictures.has(type) && type !== EMPTY.toString()) changes.replace(box.body + at, box.body + at + 4, EMPTY);
+    yield* blankName(box.body + at + 4, box.end, changes);
   });
   return types;
 }
 
-function extentsOf(content: Buffer, isPicture: Map<number, boolean>, data: Box | undefined): Extent[] {
+/** Where the items lie, and whether there are some that lie elsewhere. */
+function extentsOf(
+  content: Buffer,
+  isPicture: Map<number, boolean>,
+  data: Box | undefined,
+): { extents: Extent[]; isElsewhere: boolean } {
   const numbers = new Numbers(content);
   const version = numbers.next(4) >>> 24;
   const sizes = numbers.next(2);
   const [ofOffset, ofLength, ofBase] = [sizes >> 12, (sizes >> 8) & 15, (sizes >> 4) & 15];
   const ofIndex = version > 0 ? sizes & 15 : 0;
   const extents: Extent[] = [];
+  let areSomeElsewhere = false;
   for (let items = numbers.next(version < 2 ? 2 : 4); items > 0; items--) {
     const id = numbers.next(version < 2 ? 2 : 4);
     const method = version > 0 ? numbers.next(2) & 15 : 0;
     const isElsewhere = numbers.next(2) !== 0;
+    areSomeElsewhere ||= isElsewhere;
     const base = numbers.next(ofBase);
     for (let left = numbers.next(2); left > 0; left--) {
       numbers.next(ofIndex);
@@ -120,7 +159,7 @@ function extentsOf(content: Buffer, isPicture: Map<number, boolean>, data: Box |
       });
     }
   }
-  return extents;
+  return { extents, isElsewhere: areSomeElsewhere };
 }
 
 /** Numbers of sizes that the file tells: 0, 4 or 8 bytes. */

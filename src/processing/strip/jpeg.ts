@@ -100,16 +100,45 @@ function* exif({ at, body, end }: Segment, changes: Changes, hasExif: boolean): 
 
 function* keepWhatIsNeeded(segment: Segment, changes: Changes): Walk<void> {
   const { marker, at, body, end } = segment;
-  if (isOfImage(marker)) return;
+  if (isOfImage(marker)) return yield* refuseLonger(segment);
   const start = yield* bytes(body, Math.min(end - body, JFIF_LENGTH));
   if (marker === APP0 && startsWith(start, JFIF)) yield* shorten(segment, JFIF_LENGTH, changes);
   else if (marker === APP14 && startsWith(start, ADOBE)) yield* shorten(segment, ADOBE_LENGTH, changes);
   else if (marker !== APP2 || !startsWith(start, ICC_PROFILE)) changes.cut(at, end);
 }
 
-/** Frames, tables, restart intervals, scans, hierarchies: all but applications' segments, comments and what is reserved. */
+/** Frames, tables, restart intervals, scans: all but applications' segments, comments and what is reserved. */
 function isOfImage(marker: number): boolean {
-  return marker >= 0xc0 && marker <= 0xdf && marker !== 0xc8;
+  return marker >= 0xc0 && marker <= 0xdd && marker !== 0xc8;
+}
+
+/**
+ * Behind what a decoder reads of a segment there is nothing (B.2.2 to B.2.5).
+ * @throws Unstrippable; decoders refuse it too
+ */
+function* refuseLonger({ marker, body, end }: Segment): Walk<void> {
+  const content = yield* bytes(body, end - body);
+  if (!isFull(marker, content)) throw new Unstrippable('The JPEG has a segment that cannot be read.');
+}
+
+function isFull(marker: number, content: Buffer): boolean {
+  const { length } = content;
+  // Restart interval, number of lines.
+  if (marker === 0xdd || marker === 0xdc) return length === 2;
+  if (marker === START_OF_SCAN) return length === 4 + 2 * (content[0] ?? 0);
+  if (marker === 0xdb) return isOfTables(content, 1, (head) => 64 * (1 + ((head[0] ?? 0) >> 4)));
+  if (marker === 0xc4)
+    return isOfTables(content, 17, (head) => head.subarray(1).reduce((sum, count) => sum + count, 0));
+  // Conditioning of arithmetic coding: four tables of two kinds.
+  if (marker === 0xcc) return length % 2 === 0 && content.every((byte, at) => at % 2 === 1 || (byte & 0xec) === 0);
+  return length === 6 + 3 * (content[5] ?? 0);
+}
+
+/** Tables one after the other, each of a head that tells how much follows it. */
+function isOfTables(content: Buffer, head: number, sizeAfter: (head: Buffer) => number): boolean {
+  let at = 0;
+  while (at + head <= content.length) at += head + sizeAfter(content.subarray(at, at + head));
+  return at === content.length;
 }
 
 /** Leaves the fields that a decoder reads; the thumbnail of JFIF stands behind them, its extents are the last two bytes. */

@@ -6,20 +6,23 @@
  * A track of timed metadata (the places of an action camera, the sensors of a telephone) goes with its samples. What lies
  * within coded pictures and sound stays, and so do subtitles.
  */
-import { type Box, blankRange, filterBoxes, findBox, freeBox } from './boxes.ts';
+import { type Box, blankHandlerName, blankRange, filterBoxes, findBox, freeBox, keepBoxes } from './boxes.ts';
 import type { Changes } from './changes.ts';
 import { freeItems, isOfPictures } from './items.ts';
 import { blankRanges, type Range } from './media-data.ts';
+import { freeInMediaInformation } from './media-information.ts';
 import { samplesOf } from './samples.ts';
 import { bytes, isBlank, Unstrippable, type Walk } from './walk.ts';
 
 const words = (text: string) => new Set(text.split(' '));
 
 /** What stays as it is, of the boxes that hold boxes. */
-const keptInFile = words('ftyp styp mdat imda sidx ssix mfra pdin wide');
+const keptInFile = words('ftyp styp mdat imda sidx ssix pdin');
 const keptInMovie = words('iods mvex pssh ctab clip');
-const keptInTrack = words('tref trgr edts clip matt load imap txas tapt ludt');
-const keptInMedia = words('hdlr elng minf');
+const keptInTrack = words('tref trgr clip matt load imap txas tapt ludt');
+const keptInMedia = words('elng');
+const keptInEdits = words('elst');
+const keptInRandomAccess = words('tfra mfro');
 const keptInFragment = words('mfhd');
 const keptInTrackFragment = words('tfhd trun tfdt sbgp sgpd saiz saio senc subs');
 
@@ -38,14 +41,18 @@ interface Film {
 export function* mediaFile(size: number, changes: Changes): Walk<void> {
   const film: Film = { size, changes, mediaData: [], isFragmented: false, metadataTracks: [] };
   let pictures: Box | undefined;
+  let hasMovie = false;
   yield* filterBoxes(0, size, changes, function* (box) {
     if (box.type === 'mdat' || box.type === 'imda') film.mediaData.push({ from: box.body, to: box.end });
+    hasMovie ||= box.type === 'moov';
     if (box.type === 'moov') yield* movie(box, film);
     else if (box.type === 'moof') yield* fragment(box, film);
     else if (!pictures && box.type === 'meta' && (yield* isOfPictures(box))) pictures = box;
+    else if (box.type === 'mfra') yield* keepBoxes(box, box.body, keptInRandomAccess, changes);
+    else if (box.type === 'wide') yield* blankRange(box.body, box.end, changes);
     else if (!keptInFile.has(box.type)) yield* freeOrCut(box, film);
   });
-  if (pictures) yield* freeItems(pictures, film.mediaData, changes);
+  if (pictures) yield* freeItems(pictures, film.mediaData, !hasMovie && !film.isFragmented, changes);
   yield* freeTracks(film);
 }
 
@@ -85,6 +92,7 @@ function* track(trackBox: Box, film: Film): Walk<void> {
   yield* filterBoxes(trackBox.body, trackBox.end, film.changes, function* (box) {
     if (box.type === 'tkhd') yield* blankTimes(box, film.changes);
     else if (box.type === 'mdia') yield* media(box, film);
+    else if (box.type === 'edts') yield* keepBoxes(box, box.body, keptInEdits, film.changes);
     else if (!keptInTrack.has(box.type)) yield* freeBox(box, film.changes);
   });
 }
@@ -98,6 +106,8 @@ function* mediaOf(trackBox: Box): Walk<string> {
 function* media(mediaBox: Box, { changes }: Film): Walk<void> {
   yield* filterBoxes(mediaBox.body, mediaBox.end, changes, function* (box) {
     if (box.type === 'mdhd') yield* blankTimes(box, changes);
+    else if (box.type === 'hdlr') yield* blankHandlerName(box, changes);
+    else if (box.type === 'minf') yield* freeInMediaInformation(box, changes);
     else if (!keptInMedia.has(box.type)) yield* freeBox(box, changes);
   });
 }

@@ -1,6 +1,6 @@
 /**
  * PNG, third edition, 5.3 and 11.3, and its animations: chunks, of which those stay that a decoder needs, and those of
- * colour and density. Text, time, Exif and private chunks go, and so does what follows the end.
+ * colour and density. Text, time, Exif, named palettes and private chunks go, and so does what follows the end.
  */
 import { crc32 } from 'node:zlib';
 import type { Changes } from './changes.ts';
@@ -8,8 +8,13 @@ import { MAX_EXIF, onlyOrientationOf } from './exif.ts';
 import { bytes, Unstrippable, type Walk } from './walk.ts';
 
 const kept = new Set(
-  'IHDR PLTE IDAT IEND tRNS cHRM gAMA iCCP sBIT sRGB cICP mDCV cLLI bKGD hIST pHYs sPLT acTL fcTL fdAT'.split(' '),
+  'IHDR PLTE IDAT IEND tRNS cHRM gAMA iCCP sBIT sRGB cICP mDCV cLLI bKGD hIST pHYs acTL fcTL fdAT'.split(' '),
 );
+/** Bytes of those that have no more, whatever the picture; decoders pass over one that is longer. */
+const longest: Readonly<Record<string, number>> = {
+  ...{ tRNS: 256, cHRM: 32, gAMA: 4, sBIT: 4, sRGB: 1, cICP: 4, mDCV: 24, cLLI: 8, bKGD: 6, hIST: 512, pHYs: 9 },
+  ...{ acTL: 8, fcTL: 26, IHDR: 13, PLTE: 768, IEND: 0 },
+};
 
 export function* png(size: number, changes: Changes): Walk<void> {
   if ((yield* bytes(0, 8)).toString('hex') !== '89504e470d0a1a0a') throw new Unstrippable('The file is no PNG.');
@@ -22,9 +27,9 @@ export function* png(size: number, changes: Changes): Walk<void> {
     if (type === 'eXIf' && !hasExif) {
       hasExif = true;
       yield* exif(at, end, changes);
-    } else if (!kept.has(type)) {
+    } else if (!kept.has(type) || end - at - 12 > (longest[type] ?? Number.POSITIVE_INFINITY)) {
       // A capital letter says that nothing is shown by who does not know the chunk.
-      if (/^[A-Z]/.test(type)) throw new Unstrippable(`The PNG has a chunk ${type}, which nobody knows.`);
+      if (/^[A-Z]/.test(type)) throw new Unstrippable(`The PNG has a chunk ${type} that cannot be read.`);
       changes.cut(at, end);
     }
     if (type === 'IEND') return changes.cut(end, size);

@@ -38,16 +38,19 @@ const strips: Record<string, Strip> = {
 };
 
 function svgWithin(depth: number): Strip {
-  return svg(function* (picture) {
+  return svg(function* (picture, saysPicture) {
+    const strip = embeddedStrip(picture, depth - 1);
+    if (!strip && !saysPicture) return undefined;
+    if (!strip) throw new Unstrippable('The SVG holds a picture of a type that cannot be stripped.');
     if (depth === 0) throw new Unstrippable('The SVG holds others inside each other.');
     const changes = new Changes();
-    yield* walkWithin(embeddedStrip(picture, depth - 1)(picture.length, changes), picture);
+    yield* walkWithin(strip(picture.length, changes), picture);
     return changed(picture, changes.sorted());
   });
 }
 
 /** Browsers go by the bytes too, whatever the address says. */
-function embeddedStrip(picture: Buffer, depth: number): Strip {
+function embeddedStrip(picture: Buffer, depth: number): Strip | undefined {
   const start = picture.toString('latin1', 0, 12);
   if (start.startsWith('\xff\xd8')) return jpeg;
   if (start.startsWith('\x89PNG')) return png;
@@ -55,7 +58,7 @@ function embeddedStrip(picture: Buffer, depth: number): Strip {
   if (/^RIFF.{4}WEBP/s.test(start)) return webp;
   if (start.slice(4, 8) === 'ftyp') return mediaFile;
   if (/^[^\0]*<[a-z:]*svg[ \t\r\n>]/.test(picture.toString('latin1', 0, 4096))) return svgWithin(depth);
-  throw new Unstrippable('The SVG holds a picture of a type that cannot be stripped.');
+  return undefined;
 }
 
 /** Whether metadata can be taken out of files of this type. @param mediaType canonical */

@@ -7,13 +7,17 @@
  * bytes, of which each is a character here; UTF-8 has no byte of ASCII within a longer character.
  */
 import type { Changes } from './changes.ts';
+import { contentOf, type DataAddress, dataAddresses } from './data-addresses.ts';
 import { giveWay, Unstrippable, view, type Walk } from './walk.ts';
 
 /** Bytes that are looked at as a whole. */
 const MAX_SVG = 32 * 1024 * 1024;
 
-/** Strips a picture that lies in the drawing. It ends with undefined when there is nothing to strip. */
-export type StripPicture = (bytes: Buffer) => Walk<Buffer | undefined>;
+/**
+ * Strips a picture that lies in the drawing. It ends with undefined when there is nothing to strip.
+ * @param saysPicture otherwise it may be a font, or whatever else an address leads to
+ */
+export type StripPicture = (bytes: Buffer, saysPicture: boolean) => Walk<Buffer | undefined>;
 
 /** Prefixes of elements that are drawn; those of any other are an editor's own. */
 const drawnPrefix =
@@ -27,12 +31,7 @@ const PIECES_BETWEEN_TURNS = 1024;
 /** Characters of a document type; validation takes half of it. */
 const MAX_DOCTYPE = 4096;
 
-/** RFC 2397. References to line breaks are what a drawing program wraps lines by. */
-const dataAddress = /data:image\/[a-z0-9.+-]{1,64}((?:;[a-z0-9=_-]{1,32}){0,4}),([^"'()<>]*)/gi;
-/** `data:image/x,` has more characters. */
-const MIN_ADDRESS = 13;
 const MAX_PICTURES = 10_000;
-const lineBreaks = /[ \t\r\n]|&#(?:10|13|x0?[ad]);/gi;
 
 export function svg(strip: StripPicture) {
   return function* walk(size: number, changes: Changes): Walk<void> {
@@ -40,13 +39,6 @@ export function svg(strip: StripPicture) {
     const text = (yield* view(0, size)).toString('latin1', 0, size);
     yield* new Drawing(text, changes, strip).strip();
   };
-}
-
-/** Where the content of a data address stands. */
-interface Picture {
-  isBase64: boolean;
-  from: number;
-  to: number;
 }
 
 class Drawing {
@@ -57,7 +49,7 @@ class Drawing {
   #depth = 0;
   /** What kind of tag it is whose attributes are looked at. */
   #tag: 'start' | 'end' | undefined;
-  readonly #pictures: Picture[] = [];
+  readonly #pictures: DataAddress[] = [];
   /** The outermost element that goes, as long as it is open. */
   #dropped: { at: number; depth: number } | undefined;
 
@@ -159,21 +151,19 @@ class Drawing {
 
   /** What stays, but for the metadata of pictures in it. */
   #keep(from: number, to: number): number {
-    // Almost all that is kept is too short to hold one.
-    if (this.#dropped || to - from < MIN_ADDRESS) return to;
-    for (const match of this.#text.slice(from, to).matchAll(dataAddress)) {
-      const [whole, parameters = '', content = ''] = match;
-      const end = from + match.index + whole.length;
+    if (this.#dropped) return to;
+    for (const { from: at, to: end, ...address } of dataAddresses(this.#text.slice(from, to))) {
       if (this.#pictures.length === MAX_PICTURES) throw new Unstrippable('The SVG holds too many pictures.');
-      this.#pictures.push({ isBase64: /;base64$/i.test(parameters), from: end - content.length, to: end });
+      this.#pictures.push({ ...address, from: from + at, to: from + end });
     }
     return to;
   }
 
-  *#stripPicture({ isBase64, from, to }: Picture): Walk<void> {
-    const content = unescaped(this.#text.slice(from, to), isBase64);
-    if (content.length === 0) return;
-    const stripped = yield* this.#strip(Buffer.from(content, isBase64 ? 'base64' : 'utf8'));
+  *#stripPicture({ isBase64, saysPicture, from, to }: DataAddress): Walk<void> {
+    const content = contentOf(this.#text.slice(from, to), isBase64);
+    if (!content && saysPicture) throw unreadable();
+    if (!content?.length) return;
+    const stripped = yield* this.#strip(content, saysPicture);
     if (!stripped) return;
     if (!isBase64) throw new Unstrippable('The SVG holds a picture with metadata that is not written in base64.');
     const put = stripped.toString('base64');
@@ -200,15 +190,6 @@ function isSpace(code: number): boolean {
 /** What ends a name: space, `/`, `=`, `>`. */
 function isDelimiter(code: number): boolean {
   return isSpace(code) || code === 0x2f || code === 0x3d || code === 0x3e;
-}
-
-function unescaped(content: string, isBase64: boolean): string {
-  const joined = isBase64 ? content.replace(lineBreaks, '') : content;
-  try {
-    return joined.includes('%') ? decodeURIComponent(joined) : joined;
-  } catch {
-    throw unreadable();
-  }
 }
 
 function unreadable(): Unstrippable {

@@ -7,9 +7,13 @@ import { MAX_EXIF, onlyOrientationOf } from './exif.ts';
 import { bytes, Unstrippable, type Walk } from './walk.ts';
 
 const inFile = new Set(['VP8X', 'VP8 ', 'VP8L', 'ALPH', 'ANIM', 'ANMF', 'ICCP']);
+const single = new Set(['VP8X', 'ANIM', 'ICCP']);
 const inFrame = new Set(['VP8 ', 'VP8L', 'ALPH']);
 /** Bytes of a frame before its chunks: place, extents, duration, flags. */
 const FRAME_HEADER = 16;
+/** Bytes of VP8X, which must have these, and of ANIM, which may have more. */
+const HEADER_LENGTH = 10;
+const ANIMATION_LENGTH = 6;
 /** Flags of VP8X. */
 const HAS_EXIF = 0x08;
 const HAS_XMP = 0x04;
@@ -38,9 +42,14 @@ export function* webp(size: number, changes: Changes): Walk<void> {
   if (end > size) throw new Unstrippable('The WebP is shorter than it says.');
   let header: Header | undefined;
   let hasExif = false;
+  const seen = new Set<string>();
   yield* eachChunk(12, end, changes, function* (chunk) {
-    if (chunk.type === 'VP8X' && chunk.length > 0)
-      header ??= { at: chunk.body, flags: (yield* bytes(chunk.body, 1)).readUInt8(0) };
+    // Of what belongs to the whole picture there is one; decoders pass over a second.
+    const isSecond = single.has(chunk.type) && seen.has(chunk.type);
+    seen.add(chunk.type);
+    if (isSecond) changes.cut(chunk.at, chunk.end);
+    else if (chunk.type === 'VP8X') header = yield* headerIn(chunk);
+    else if (chunk.type === 'ANIM') yield* shorten(chunk, ANIMATION_LENGTH, changes);
     else if (chunk.type === 'ANMF') yield* frame(chunk, changes);
     // Only a file with this header may hold Exif.
     else if (chunk.type === 'EXIF' && header && !hasExif) hasExif = yield* exif(chunk, changes);
@@ -49,6 +58,18 @@ export function* webp(size: number, changes: Changes): Walk<void> {
   if (header) changeFlags(header, hasExif, changes);
   changeLength(4, end - 8, changes.removed, changes);
   changes.cut(end, size);
+}
+
+function* headerIn({ body, length }: Chunk): Walk<Header> {
+  if (length !== HEADER_LENGTH) throw new Unstrippable('The WebP has a header that cannot be read.');
+  return { at: body, flags: (yield* bytes(body, 1)).readUInt8(0) };
+}
+
+function* shorten({ at, length, end }: Chunk, atMost: number, changes: Changes): Walk<void> {
+  if (length <= atMost) return;
+  const short = Buffer.from(yield* bytes(at, 8 + atMost));
+  short.writeUInt32LE(atMost, 4);
+  changes.replace(at, end, short);
 }
 
 function* eachChunk(

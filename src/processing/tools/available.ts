@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { type Check, Fault } from '../../doctor/check.ts';
 import type { Ability } from '../../http/health.ts';
-import { confinementHere, ENVIRONMENT, locate } from './confinement.ts';
+import { type Confinement, confinementHere, ENVIRONMENT, type Level, locate } from './confinement.ts';
 
 interface SystemProgram {
   name: string;
@@ -30,12 +30,21 @@ const programs: readonly SystemProgram[] = [
     remedy: 'apt-get install poppler-utils',
   },
 ];
-const bubblewrap: SystemProgram = {
+/** What programs that read files can do where bubblewrap does not work. */
+const lostWithout: Readonly<Record<Level, string>> = {
+  bubblewrap: '',
+  namespaces:
+    'programs that read files can read what the account of the service can; they reach no network, and what they start ends with them',
+  limits:
+    'programs that read files can reach the network and read what the account of the service can, and what they start and hide outlives them; their limits hold',
+  time: 'programs that read files can do what the account of the service can, and what they start and hide outlives them',
+};
+const bubblewrap = (level: Level): SystemProgram => ({
   name: 'bwrap',
   version: '--version',
-  lost: 'programs that read files can reach the network and read what the account of the service can; their limits hold',
-  remedy: 'apt-get install bubblewrap',
-};
+  lost: lostWithout[level],
+  remedy: locate('bwrap') === undefined ? 'apt-get install bubblewrap' : NAMESPACES,
+});
 const prlimit: SystemProgram = {
   name: 'prlimit',
   version: '--version',
@@ -45,23 +54,23 @@ const prlimit: SystemProgram = {
 const NAMESPACES =
   'allow user namespaces to the account of the service; containers need a seccomp profile that lets unshare and mount through';
 
-/** What is there. Costs no more than a few system calls, but for the first time. */
-export async function toolAbilities(): Promise<Ability[]> {
-  const { level } = await confinementHere();
+/**
+ * What is there. Costs no more than a few system calls, but for the first time.
+ * @param confinement that of this machine when absent
+ */
+export async function toolAbilities(confinement?: Pick<Confinement, 'level'>): Promise<Ability[]> {
+  const { level } = confinement ?? (await confinementHere());
   const isThere = ({ name }: SystemProgram) => locate(name) !== undefined;
   return [
     ...programs.map((program) => ({ program, works: isThere(program) })),
     { program: prlimit, works: level !== 'time' },
-    {
-      program: isThere(bubblewrap) ? { ...bubblewrap, remedy: NAMESPACES } : bubblewrap,
-      works: level === 'bubblewrap',
-    },
+    { program: bubblewrap(level), works: level === 'bubblewrap' },
   ].map(({ program: { name, lost, remedy }, works }) => ({ name, works, lost, remedy }));
 }
 
 /** For `npm run doctor`: the same, with versions. The service can do without any of them. */
 export function toolChecks(): Check[] {
-  return [...programs, prlimit, bubblewrap].map(({ name, version }) => ({
+  return [...programs, prlimit, { name: 'bwrap', version: '--version' }].map(({ name, version }) => ({
     name,
     needed: false,
     run: async () => {

@@ -4,7 +4,8 @@
  *
  * Why processes: a thread that is in native code cannot be stopped, and nothing bounds its memory but that of the service. A
  * child has no credentials; confinement.ts says what else it cannot do. It serves one module, one task at a time, and may write to
- * a directory of its own only; what a task wrote is taken from there when it is done. No child is started before the first
+ * a directory of its own only; what a task wrote is taken from there when it is done. Of other files it sees that of its task alone,
+ * as long as that runs. No child is started before the first
  * task, and those that have nothing to do end.
  */
 import { workerFile } from '../../paths.ts';
@@ -17,8 +18,10 @@ export type Module = 'pictures' | 'pdf' | 'models' | 'sound';
 
 export interface Task<Name extends string = Module> {
   module: Name;
-  /** Given to the handler; anything that structured cloning copies. Paths must lie in the pool's `scratch`. */
+  /** Given to the handler; anything that structured cloning copies. */
   input: object;
+  /** The only file, beside those of the program, that the child can read; on the same file system as `scratch`. */
+  file?: string;
   /** Where the files come that the handler writes; a directory on the same file system as `scratch`. */
   outputDirectory?: string;
 }
@@ -36,7 +39,7 @@ export interface PoolOptions extends ChildLimits {
   size: number;
   /** A child is replaced after so many tasks: native heaps fragment. */
   recycleAfter: number;
-  /** Where children have their directories, and files lie that they read. */
+  /** Where children have their directories. */
   scratch: string;
   /** How many tasks may wait. */
   maxWaiting?: number;
@@ -188,7 +191,8 @@ export class ChildPool<Name extends string = Module> {
     const { task, seconds, signal } = waiting;
     let outcome: 'done' | ToolFault = 'done';
     try {
-      waiting.resolve(await child.run(task.input, { seconds, signal, outputDirectory: task.outputDirectory, begun }));
+      const { input, file, outputDirectory } = task;
+      waiting.resolve(await child.run(input, { seconds, signal, file, outputDirectory, begun }));
     } catch (error) {
       outcome = error instanceof ToolError ? error.fault : 'crashed';
       waiting.reject(error);

@@ -2,11 +2,12 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { lstat, mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { copyFile, link, lstat, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { programFolder } from '../../paths.ts';
 import { type Confinement, ENVIRONMENT } from './confinement.ts';
+import { killMarked, newMark } from './stragglers.ts';
 import { forRecord, isOutOfMemory, ToolError, type ToolFault } from './tool-error.ts';
 import type { TaskAnswer, TaskMessage } from './workers/serve.ts';
 
@@ -38,7 +39,7 @@ export interface ChildOptions {
   module: string;
   /** Of the module. */
   file: string;
-  /** Where its directory is made, and files lie that it may read. */
+  /** Where its directory is made. */
   scratch: string;
   limits: ChildLimits;
   confinement: Promise<Confinement>;
@@ -56,6 +57,10 @@ export class Child {
   /** Resolves when the process and its directory are gone. */
   readonly ended: Promise<void>;
   readonly #directory: string;
+  /** What it may write to, and what it may read: within the directory, and the file of its task alone. */
+  readonly #outputs: string;
+  readonly #inputs: string;
+  readonly #mark = newMark();
   readonly #limits: ChildLimits;
   readonly #ready = Promise.withResolvers<void>();
   #process: ChildProcess | undefined;
@@ -70,6 +75,8 @@ export class Child {
     this.module = options.module;
     this.#limits = options.limits;
     this.#directory = join(options.scratch, `child-${randomUUID()}`);
+    this.#outputs = join(this.#directory, 'outputs');
+    this.#inputs = join(this.#directory, 'inputs');
     this.#ready.promise.catch(() => {});
     this.ended = this.#live(options);
   }
@@ -104,6 +111,8 @@ export class Child {
     options: {
       seconds: number;
       signal: AbortSignal | undefined;
+      /** The file that it may read. */
+      file: string | undefined;
       outputDirectory: string | undefined;
       begun: () => void;
     },
@@ -113,7 +122,8 @@ export class Child {
       await this.#untilReady(options.signal);
       options.begun();
       this.tasks++;
-      const value = await this.#ask(input, options.seconds, options.signal);
+      const file = options.file === undefined ? undefined : await this.#show(options.file);
+      const value = await this.#ask({ input, file }, options.seconds, options.signal);
       if (options.outputDirectory !== undefined) await this.#handOver(options.outputDirectory);
       return value;
     } finally {
@@ -136,9 +146,10 @@ export class Child {
 
   async #live(options: ChildOptions): Promise<void> {
     try {
-      await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+      for (const directory of [this.#outputs, this.#inputs]) await mkdir(directory, { recursive: true, mode: 0o700 });
       const confinement = await options.confinement;
       if (this.#killedFor === undefined) await this.#runProcess(options, confinement);
+      if (!confinement.endsAll) await killMarked(this.#mark);
     } catch (error) {
       this.#complaint = error instanceof Error ? error.message : String(error);
     }
@@ -150,7 +161,7 @@ export class Child {
   }
 
   async #runProcess(options: ChildOptions, confinement: Confinement): Promise<void> {
-    const child = start(options, this.#directory, confinement);
+    const child = start(options, confinement, { outputs: this.#outputs, inputs: this.#inputs, mark: this.#mark });
     this.#process = child;
     const timer = setTimeout(() => this.kill('timed-out'), START_TIME * 1000);
     child.stderr?.on('data', (chunk: Buffer) => {
@@ -207,14 +218,18 @@ export class Child {
     }
   }
 
-  async #ask(input: object, seconds: number, signal: AbortSignal | undefined): Promise<unknown> {
+  async #ask(
+    task: Pick<TaskMessage, 'input' | 'file'>,
+    seconds: number,
+    signal: AbortSignal | undefined,
+  ): Promise<unknown> {
     const timer = setTimeout(() => this.kill('timed-out'), seconds * 1000);
     const onAbort = () => this.kill('aborted');
     signal?.addEventListener('abort', onAbort, { once: true });
     try {
       return await new Promise<unknown>((resolve, reject) => {
         this.#running = { resolve, reject };
-        const message: TaskMessage = { input, directory: this.#directory };
+        const message: TaskMessage = { ...task, directory: this.#outputs };
         this.#process?.send(message, (error) => {
           if (error) this.kill('crashed');
         });
@@ -225,17 +240,32 @@ export class Child {
     }
   }
 
+  /**
+   * Puts the file of a task where the child sees it: another name of the same bytes, in a directory that it cannot write to, because
+   * the bytes are those that later steps read.
+   * @returns the path there
+   */
+  async #show(file: string): Promise<string> {
+    const path = join(this.#inputs, 'file');
+    // Some file systems have no second names.
+    await link(file, path).catch(() => copyFile(file, path));
+    return path;
+  }
+
   /** Plain files only: a link that a task was made to write would lead whoever reads it out of the directory. */
   async #handOver(outputDirectory: string): Promise<void> {
-    for (const name of await readdir(this.#directory)) {
-      const path = join(this.#directory, name);
+    for (const name of await readdir(this.#outputs)) {
+      const path = join(this.#outputs, name);
       if ((await lstat(path)).isFile()) await rename(path, join(outputDirectory, name));
     }
   }
 
+  /** Nothing of a task is seen by the next one. */
   async #clear(): Promise<void> {
-    const names = await readdir(this.#directory).catch(() => []);
-    for (const name of names) await rm(join(this.#directory, name), { recursive: true, force: true }).catch(() => {});
+    for (const directory of [this.#inputs, this.#outputs]) {
+      const names = await readdir(directory).catch(() => []);
+      for (const name of names) await rm(join(directory, name), { recursive: true, force: true }).catch(() => {});
+    }
   }
 
   #failure(): ToolError {
@@ -261,7 +291,11 @@ function faultOf(code: number | null, signal: NodeJS.Signals | null, complaint: 
   return isOutOfMemory(complaint) ? 'out-of-memory' : 'crashed';
 }
 
-function start({ file, scratch, limits }: ChildOptions, directory: string, confinement: Confinement): ChildProcess {
+function start(
+  { file, limits }: ChildOptions,
+  confinement: Confinement,
+  { outputs, inputs, mark }: { outputs: string; inputs: string; mark: Record<string, string> },
+): ChildProcess {
   const [execPath = '', ...execArgv] = confinement.wrap(
     [process.execPath, `--max-old-space-size=${HEAP}`],
     {
@@ -269,7 +303,7 @@ function start({ file, scratch, limits }: ChildOptions, directory: string, confi
       cpuSeconds: 2 * limits.cpuSeconds,
       fileSize: limits.fileSize ?? FILE_SIZE,
     },
-    { readable: [process.execPath, dirname(file), ...programFiles(), scratch], writable: directory },
+    { readable: [process.execPath, dirname(file), ...programFiles(), inputs], writable: outputs },
   );
   return fork(file, [], {
     execPath,
@@ -278,7 +312,7 @@ function start({ file, scratch, limits }: ChildOptions, directory: string, confi
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     detached: true,
     cwd: '/',
-    env: { ...ENVIRONMENT, TMPDIR: directory, MALLOC_ARENA_MAX: '2', UV_THREADPOOL_SIZE: '1' },
+    env: { ...ENVIRONMENT, ...mark, TMPDIR: outputs, MALLOC_ARENA_MAX: '2', UV_THREADPOOL_SIZE: '1' },
   });
 }
 

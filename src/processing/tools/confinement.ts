@@ -3,8 +3,13 @@
  *
  * - `bubblewrap`: it sees the programs of the system, what it is given to read, and one directory to write to; no network, no other
  *   processes, no capabilities. It dies with the service. This needs namespaces of users, which a default container has not.
+ * - `namespaces`: no network, no other processes, no capabilities, and it dies with all that it has started; but it can read what the account
+ *   of the service can. By `unshare` of util-linux, which needs namespaces of users too.
  * - `limits`: the limits of setrlimit(2) alone, by `prlimit` of util-linux.
- * - `time`: neither is there, as on macOS. The service kills what takes too long, and nothing bounds its memory.
+ * - `time`: nothing of it is there, as on macOS. The service kills what takes too long, and nothing bounds its memory.
+ *
+ * A process that begins a session of its own has left the group that is killed. In a namespace of processes the kernel kills it with
+ * the first of them; elsewhere it is found by a mark in its environment (stragglers.ts), unless it takes pains to lose that.
  *
  * Memory is bounded by RLIMIT_DATA, not by RLIMIT_AS: V8 reserves gigabytes of addresses that it never touches, and RLIMIT_DATA
  * counts only private pages that may be written (setrlimit(2), since Linux 4.7).
@@ -14,7 +19,7 @@ import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
 
-export type Level = 'bubblewrap' | 'limits' | 'time';
+export type Level = 'bubblewrap' | 'namespaces' | 'limits' | 'time';
 
 export interface ProcessLimits {
   /** Seconds of processor time. */
@@ -54,30 +59,48 @@ const SYSTEM = [
   '/var/cache/fontconfig',
 ];
 
+/**
+ * Rooms of their own by unshare(1). Whoever it is, root too, is 65534 inside, which has no capabilities. The first process of the
+ * namespace is a shell that waits: the kernel kills all the others with it, and it dies with `unshare`, whatever the program does.
+ */
+const UNSHARE = [
+  ...['--user', '--map-user=65534', '--map-group=65534', '--net', '--ipc'],
+  ...['--pid', '--fork', '--kill-child=KILL', '--mount-proc'],
+  // It tells of a signal as bubblewrap does, by 128 and its number.
+  ...['--', '/bin/sh', '-c', '"$@"; exit $?', 'sh'],
+];
+
 /** What a confined program has for an environment: no credentials. */
 export const ENVIRONMENT = { PATH: '/usr/local/bin:/usr/bin:/bin', LC_ALL: 'C' } as const;
 
 export class Confinement {
   readonly level: Level;
   readonly #bwrap: string | undefined;
+  readonly #unshare: string | undefined;
   readonly #prlimit: string | undefined;
   readonly #setpriv: string | undefined;
 
   /** @param helpers where they are; one that is absent is not used */
-  constructor(helpers: { bwrap?: string | undefined; prlimit?: string | undefined; setpriv?: string | undefined }) {
+  constructor(helpers: Helpers) {
     this.#bwrap = helpers.bwrap;
+    this.#unshare = helpers.bwrap === undefined ? helpers.unshare : undefined;
     this.#prlimit = helpers.prlimit;
     this.#setpriv = helpers.setpriv;
-    this.level = this.#prlimit === undefined ? 'time' : this.#bwrap === undefined ? 'limits' : 'bubblewrap';
+    const rooms = this.#bwrap !== undefined ? 'bubblewrap' : this.#unshare !== undefined ? 'namespaces' : 'limits';
+    this.level = this.#prlimit === undefined ? 'time' : rooms;
+  }
+
+  /** Whether the end of a program is the end of all that it has started. */
+  get endsAll(): boolean {
+    return this.level === 'bubblewrap' || this.level === 'namespaces';
   }
 
   /** The command that runs `command` under these limits. */
   wrap(command: readonly string[], limits: ProcessLimits, access: Access): string[] {
     if (this.#prlimit === undefined) return [...command];
-    const isolated = this.#bwrap !== undefined;
+    // Dies with the service, also when that was killed.
+    const mortal = this.#setpriv === undefined ? [] : [this.#setpriv, '--pdeathsig', 'KILL', '--no-new-privs'];
     const limited = [
-      // Dies with the service, also when that was killed.
-      ...(this.#setpriv === undefined ? [] : [this.#setpriv, '--pdeathsig', 'KILL', '--no-new-privs']),
       this.#prlimit,
       `--data=${limits.memory}`,
       // At the first bound the program gets SIGXCPU, which tells it apart from a program that somebody killed.
@@ -85,12 +108,21 @@ export class Confinement {
       `--fsize=${limits.fileSize}`,
       `--nofile=${OPEN_FILES}`,
       '--core=0',
-      ...(isolated ? [`--nproc=${PROCESSES}`] : []),
+      ...(this.endsAll ? [`--nproc=${PROCESSES}`] : []),
       '--',
       ...command,
     ];
-    return this.#bwrap === undefined ? limited : [this.#bwrap, ...rooms(access), '--', ...limited];
+    if (this.#bwrap !== undefined) return [this.#bwrap, ...rooms(access), '--', ...mortal, ...limited];
+    return this.#unshare === undefined ? [...mortal, ...limited] : [...mortal, this.#unshare, ...UNSHARE, ...limited];
   }
+}
+
+/** Programs that confine others: where they are. */
+interface Helpers {
+  bwrap?: string | undefined;
+  unshare?: string | undefined;
+  prlimit?: string | undefined;
+  setpriv?: string | undefined;
 }
 
 function rooms({ readable, writable }: Access): string[] {
@@ -114,10 +146,10 @@ export function confinementHere(): Promise<Confinement> {
 }
 
 async function probe(): Promise<Confinement> {
-  const [bwrap, prlimit, setpriv] = ['bwrap', 'prlimit', 'setpriv'].map(locate);
+  const [bwrap, unshare, prlimit, setpriv] = ['bwrap', 'unshare', 'prlimit', 'setpriv'].map(locate);
   const dies = setpriv !== undefined && (await works([setpriv, '--pdeathsig', 'KILL', '--no-new-privs', 'true']));
   const limits = { prlimit, setpriv: dies ? setpriv : undefined };
-  for (const helpers of [{ ...limits, bwrap }, limits]) {
+  for (const helpers of [{ ...limits, bwrap }, { ...limits, unshare }, limits]) {
     const confinement = new Confinement(helpers);
     if (await works(confinement.wrap(['true'], PROBE_LIMITS, { readable: [] }))) return confinement;
   }

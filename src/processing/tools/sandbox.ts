@@ -1,13 +1,14 @@
 /**
  * One program of the system on one file that nobody trusts: a process that lives for this file alone, with limits of time, memory and
- * output, an empty environment, and rooms of its own where the machine allows that (see confinement.ts). Its whole process
- * group is killed when it takes too long, when nobody wants the result any more, and in any case at the end.
+ * output, an empty environment, and rooms of its own where the machine allows that (see confinement.ts). It is killed with all that it
+ * has started when it takes too long, when nobody wants the result any more, and in any case at the end.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { lstat, readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { type Confinement, confinementHere, ENVIRONMENT, locate } from './confinement.ts';
+import { killMarked, newMark } from './stragglers.ts';
 import { forRecord, isOutOfMemory, ToolError, type ToolFault } from './tool-error.ts';
 
 export { ToolError, type ToolFault } from './tool-error.ts';
@@ -38,6 +39,8 @@ export interface ToolRun {
   outputDirectory?: string;
   limits?: Partial<ToolLimits>;
   signal?: AbortSignal;
+  /** Callers take turns for places. */
+  callerId?: string;
 }
 
 export interface Sandbox {
@@ -87,8 +90,11 @@ export class ProcessSandbox implements Sandbox {
     const limits = { ...DEFAULTS, ...run.limits };
     const readable = path.startsWith('/usr/') ? [run.input] : [dirname(path), run.input];
     const command = this.#confinement.wrap([path, ...run.args], limits, { readable, writable: run.outputDirectory });
-    const tool = new RunningTool(run.program, command, limits, run.signal);
-    const result = await tool.result(consume);
+    const mark = newMark();
+    const tool = new RunningTool(run.program, command, limits, run.signal, { ...ENVIRONMENT, ...mark });
+    const result = await tool.result(consume).finally(() => {
+      if (!this.#confinement.endsAll) return killMarked(mark);
+    });
     if (run.outputDirectory !== undefined) await refuseAllButFiles(run.program, run.outputDirectory);
     return result;
   }
@@ -104,12 +110,18 @@ class RunningTool {
   /** Why we killed it. */
   #killedFor: ToolFault | undefined;
 
-  constructor(program: Program, [file = '', ...args]: string[], limits: ToolLimits, signal: AbortSignal | undefined) {
+  constructor(
+    program: Program,
+    [file = '', ...args]: string[],
+    limits: ToolLimits,
+    signal: AbortSignal | undefined,
+    env: NodeJS.ProcessEnv,
+  ) {
     this.#program = program;
     this.#limits = limits;
     this.#signal = signal;
     // A process group of its own, so that what it starts can be killed with it.
-    this.#child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true, cwd: '/', env: ENVIRONMENT });
+    this.#child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true, cwd: '/', env });
     this.#child.stderr?.on('data', (chunk: Buffer) => {
       this.#complaint = (this.#complaint + chunk.toString('latin1')).slice(-MAX_COMPLAINT);
     });

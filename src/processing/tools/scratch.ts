@@ -99,7 +99,7 @@ export class Scratch {
     return this.#used;
   }
 
-  /** Removes what processes left that died. Called once, before the first file; `open` does it too. */
+  /** Removes what processes left that died; `open` does it too. */
   prepare(): Promise<void> {
     this.#prepared ??= prepare(this.directory);
     return this.#prepared;
@@ -149,7 +149,7 @@ export class Scratch {
       clearTimeout(expiry);
       stop.abort();
     }
-    await Promise.allSettled([...this.#entries.values()].map(({ fetched }) => fetched));
+    await Promise.allSettled([this.#prepared, ...[...this.#entries.values()].map(({ fetched }) => fetched)]);
     await rm(this.directory, { recursive: true, force: true });
   }
 

@@ -167,7 +167,9 @@ function faultOf(error: unknown): Pick<SetupStep, 'outcome' | 'detail'> {
     return { outcome: 'failed', detail: error instanceof Error ? error.message : 'unknown fault' };
   const status = error.$metadata.httpStatusCode;
   const unknown = status === 501 || status === 405 || ['NotImplemented', 'MethodNotAllowed'].includes(error.name);
-  return { outcome: unknown ? 'not supported' : 'failed', detail: `${error.name} (${status ?? 'no answer'})` };
+  // The SDK asks for the bucket to be made in the region that it signs for.
+  const advice = /LocationConstraint/.test(error.name) ? ': correct S3_REGION' : '';
+  return { outcome: unknown ? 'not supported' : 'failed', detail: `${error.name} (${status ?? 'no answer'})${advice}` };
 }
 
 /** What the service needs and no more (IAM, version 2012-10-17). */

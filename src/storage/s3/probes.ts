@@ -1,5 +1,7 @@
 /** What only the S3 API can tell of a server, for `npm run doctor`: checksums, conditional writes, CORS, its clock. */
 import { randomBytes } from 'node:crypto';
+import { isIP } from 'node:net';
+import { connect } from 'node:tls';
 import {
   DeleteObjectCommand,
   HeadBucketCommand,
@@ -54,6 +56,10 @@ export interface S3Refusal {
   code: string;
   message: string;
   status: number;
+  /** Where the bucket is, when the server says so. */
+  region?: string;
+  /** The server does not answer over http as one of S3 does, and over https it would. */
+  speaksHttps?: boolean;
 }
 
 /** @returns undefined when the bucket can be listed */
@@ -63,20 +69,54 @@ export async function probeRefusal(options: S3Options, keyPrefix: string): Promi
     await client.send(new ListObjectsV2Command({ Bucket: options.bucket, Prefix: keyPrefix, MaxKeys: 1 }));
     return undefined;
   } catch (error) {
-    return refusalOf(error);
+    const refusal = refusalOf(error);
+    const isPlain = options.endpoint?.startsWith('http:') && !(error instanceof S3ServiceException);
+    return isPlain && (await speaksTls(options.endpoint)) ? { ...refusal, speaksHttps: true } : refusal;
   } finally {
     client.destroy();
   }
 }
 
+/** Whether a TLS handshake with the server of this URL comes to its end, whatever its certificate. */
+function speaksTls(url = ''): Promise<boolean> {
+  const { hostname, port } = new URL(url);
+  const host = hostname.replace(/^\[(.*)\]$/, '$1');
+  return new Promise((resolve) => {
+    const socket = connect(
+      { host, port: Number(port || 80), rejectUnauthorized: false, ...(isIP(host) === 0 && { servername: host }) },
+      () => end(true),
+    );
+    const end = (answer: boolean) => {
+      resolve(answer);
+      socket.destroy();
+    };
+    socket.setTimeout(PROBE_TIME, () => end(false));
+    socket.on('error', () => end(false));
+    socket.on('close', () => end(false));
+  });
+}
+
 function refusalOf(error: unknown): S3Refusal {
   if (error instanceof AggregateError && error.errors.length > 0) return refusalOf(error.errors[0]);
   if (!(error instanceof Error)) return { code: '', message: String(error), status: 0 };
-  if (error instanceof S3ServiceException)
-    return { code: error.name, message: error.message, status: error.$metadata.httpStatusCode ?? 0 };
+  if (error instanceof S3ServiceException) {
+    const region = regionIn(error);
+    return {
+      ...{ code: error.name, message: error.message, status: error.$metadata.httpStatusCode ?? 0 },
+      ...(region !== undefined && { region }),
+    };
+  }
   if (error.cause instanceof Error) return refusalOf(error.cause);
   const code = 'code' in error && typeof error.code === 'string' ? error.code : error.name;
   return { code, message: error.message, status: statusIn(error) };
+}
+
+/** AWS says it in a header field, and where the signature names another one in the answer too. */
+function regionIn(error: S3ServiceException): string | undefined {
+  const headers: unknown = error.$response?.headers;
+  const named: unknown = headers instanceof Object ? Reflect.get(headers, 'x-amz-bucket-region') : undefined;
+  const region: unknown = named ?? Reflect.get(error, 'Region');
+  return typeof region === 'string' && /^[\w-]{1,64}$/.test(region) ? region : undefined;
 }
 
 /** Answers that are not XML leave no more than their status. */

@@ -14,6 +14,7 @@ import { getEndpointFromInstructions } from '@smithy/core/endpoints';
 import { buildQueryString, HttpRequest, type HttpResponse } from '@smithy/core/protocols';
 import { SignatureV4 } from '@smithy/signature-v4';
 import { type Backoff, pauseAfter } from '../../backoff.ts';
+import { SigningHash } from './signing-hash.ts';
 
 export interface S3Request {
   method: 'GET' | 'HEAD' | 'PUT';
@@ -197,7 +198,7 @@ export class S3Requests {
       service: scheme?.signingName ?? 's3',
       region: scheme?.signingRegion ?? config.region,
       credentials: config.credentials,
-      sha256: config.sha256,
+      sha256: SigningHash,
       // S3 signs the path as it stands.
       uriEscapePath: false,
       applyChecksum: false,

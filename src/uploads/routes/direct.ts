@@ -19,6 +19,7 @@ import {
   timestamp,
 } from '../../http/schema-types.ts';
 import { answering, sendAnswer } from '../../idempotency/requests.ts';
+import { tooManyProjects } from '../../projects/problems.ts';
 import { MAX_PARTS } from '../../storage/object-store.ts';
 import { ticketUsedUp } from '../../tickets/problems.ts';
 import { underTicket } from '../../tickets/terms.ts';
@@ -147,6 +148,9 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
           'extension-mismatch',
           'type-not-allowed',
           'empty-file',
+          'forbidden',
+          'not-found',
+          tooManyProjects,
           'too-many-uploads',
         ],
       },

@@ -30,7 +30,7 @@ export function preferredWait(prefer: string | readonly string[] | undefined): n
 
 /** Adds the rule to the routes of a scope. */
 export function honourPreferWait(scope: App, core: Pick<Core, 'database' | 'outbox' | 'stopping'>): void {
-  const assets = new AssetsRepository(core.database, core.outbox);
+  const assets = new AssetsRepository(core.database);
   const waiting = new Map<string, number>();
   let total = 0;
 

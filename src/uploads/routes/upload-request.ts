@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { actorOf, type Caller } from '../../access/caller.ts';
 import { type Asset, recordTag, toDocument } from '../../assets/asset.ts';
 import { asProblem } from '../../http/error-handler.ts';
+import { GIVEN_TWICE, repeatedName } from '../../http/json-names.ts';
 import { assetType, binaryDigest, metadata, projectId } from '../../http/schema-types.ts';
 import type { UploadLimit } from '../../http/upload-limit.ts';
 import {
@@ -19,15 +20,17 @@ import {
 import { operationOf } from '../../idempotency/requests.ts';
 import { ClientGone, Problem, type ProblemType } from '../../problems.ts';
 import { metadataNotRemovable } from '../../processing/strip/problem.ts';
+import { tooManyProjects } from '../../projects/problems.ts';
 import { infected } from '../../scanning/problems.ts';
 import { ticketUsedUp } from '../../tickets/problems.ts';
 import { underTicket } from '../../tickets/terms.ts';
 import { limitFor } from '../../validation/file-validation.ts';
 import { contextOf, throughProcess, type UploadContext } from '../context.ts';
 import { recordRefusal } from '../ending.ts';
-import type { Arrival, Intake } from '../intake.ts';
+import type { Intake } from '../intake.ts';
 import type { FileDescription } from '../new-upload.ts';
 import type { UploadsRepository } from '../repository.ts';
+import type { Arrival } from '../single-upload.ts';
 
 export interface UploadRouteOptions {
   context: UploadContext;
@@ -61,6 +64,7 @@ export const uploadProblems: ProblemType[] = [
   'digest-mismatch',
   metadataNotRemovable,
   infected,
+  tooManyProjects,
   'too-many-uploads',
   'overloaded',
 ];
@@ -70,11 +74,14 @@ export const metadataText = z
   .string()
   .transform((text, context) => {
     try {
-      return JSON.parse(text) as unknown;
+      const value: unknown = JSON.parse(text);
+      const repeated = repeatedName(text);
+      if (!repeated) return value;
+      context.addIssue({ code: 'custom', path: repeated, message: GIVEN_TWICE });
     } catch {
       context.addIssue({ code: 'custom', message: 'must be JSON, such as {"album":"summer"}' });
-      return z.NEVER;
     }
+    return z.NEVER;
   })
   .pipe(metadata);
 

@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.ts';
 import { type Client, type ClientMeta, formDataBodySerializer, type Options as Options2, type RequestResult, type TDataShape } from './client/index.ts';
-import type { BulkChangeAssetsData, BulkChangeAssetsErrors, BulkChangeAssetsResponses, CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelStoredFileScanData, CancelStoredFileScanErrors, CancelStoredFileScanResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateApiKeyData, CreateApiKeyErrors, CreateApiKeyResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateTranscodeData, CreateTranscodeErrors, CreateTranscodeResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, CreateUploadTicketData, CreateUploadTicketErrors, CreateUploadTicketResponses, CreateVariantLinkData, CreateVariantLinkErrors, CreateVariantLinkResponses, DeleteApiKeyData, DeleteApiKeyErrors, DeleteApiKeyResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DeleteTranscodeData, DeleteTranscodeErrors, DeleteTranscodeResponses, DeleteUploadTicketData, DeleteUploadTicketErrors, DeleteUploadTicketResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, DownloadDerivativeData, DownloadDerivativeErrors, DownloadDerivativeResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, FollowVariantLinkData, FollowVariantLinkErrors, FollowVariantLinkResponses, GetApiKeyData, GetApiKeyErrors, GetApiKeyResponses, GetAssetCodeData, GetAssetCodeErrors, GetAssetCodeResponses, GetAssetData, GetAssetErrors, GetAssetResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetProjectCodeData, GetProjectCodeErrors, GetProjectCodeResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetStoredFileScanData, GetStoredFileScanErrors, GetStoredFileScanResponses, GetTranscodeData, GetTranscodeErrors, GetTranscodeResponses, GetUploadData, GetUploadErrors, GetUploadResponses, GetUploadTicketData, GetUploadTicketErrors, GetUploadTicketResponses, GetVariantData, GetVariantErrors, GetVariantResponses, ListApiKeysData, ListApiKeysErrors, ListApiKeysResponses, ListAssetsData, ListAssetsErrors, ListAssetsResponses, ListDerivativesData, ListDerivativesErrors, ListDerivativesResponses, ListStoredFileScansData, ListStoredFileScansErrors, ListStoredFileScansResponses, ListTranscodesData, ListTranscodesErrors, ListTranscodesResponses, ListUploadPoliciesData, ListUploadPoliciesErrors, ListUploadPoliciesResponses, ListUploadsData, ListUploadsErrors, ListUploadsResponses, ListUploadTicketsData, ListUploadTicketsErrors, ListUploadTicketsResponses, RedirectToDownloadData, RedirectToDownloadErrors, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, ScanStoredFilesData, ScanStoredFilesErrors, ScanStoredFilesResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
+import type { BulkChangeAssetsData, BulkChangeAssetsErrors, BulkChangeAssetsResponses, CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelStoredFileScanData, CancelStoredFileScanErrors, CancelStoredFileScanResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateApiKeyData, CreateApiKeyErrors, CreateApiKeyResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateProjectData, CreateProjectErrors, CreateProjectResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateTranscodeData, CreateTranscodeErrors, CreateTranscodeResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, CreateUploadTicketData, CreateUploadTicketErrors, CreateUploadTicketResponses, CreateVariantLinkData, CreateVariantLinkErrors, CreateVariantLinkResponses, DeleteApiKeyData, DeleteApiKeyErrors, DeleteApiKeyResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DeleteProjectData, DeleteProjectErrors, DeleteProjectResponses, DeleteTranscodeData, DeleteTranscodeErrors, DeleteTranscodeResponses, DeleteUploadTicketData, DeleteUploadTicketErrors, DeleteUploadTicketResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, DownloadDerivativeData, DownloadDerivativeErrors, DownloadDerivativeResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, FollowVariantLinkData, FollowVariantLinkErrors, FollowVariantLinkResponses, GetApiKeyData, GetApiKeyErrors, GetApiKeyResponses, GetAssetCodeData, GetAssetCodeErrors, GetAssetCodeResponses, GetAssetData, GetAssetErrors, GetAssetHistoryData, GetAssetHistoryErrors, GetAssetHistoryResponses, GetAssetResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetProjectCodeData, GetProjectCodeErrors, GetProjectCodeResponses, GetProjectData, GetProjectErrors, GetProjectQuotaData, GetProjectQuotaErrors, GetProjectQuotaResponses, GetProjectResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetStoredFileScanData, GetStoredFileScanErrors, GetStoredFileScanResponses, GetTranscodeData, GetTranscodeErrors, GetTranscodeResponses, GetUploadData, GetUploadErrors, GetUploadResponses, GetUploadTicketData, GetUploadTicketErrors, GetUploadTicketResponses, GetVariantData, GetVariantErrors, GetVariantResponses, ListApiKeysData, ListApiKeysErrors, ListApiKeysResponses, ListAssetsData, ListAssetsErrors, ListAssetsOfOwnerData, ListAssetsOfOwnerErrors, ListAssetsOfOwnerResponses, ListAssetsResponses, ListAuditEventsData, ListAuditEventsErrors, ListAuditEventsResponses, ListDerivativesData, ListDerivativesErrors, ListDerivativesResponses, ListOwnersData, ListOwnersErrors, ListOwnersResponses, ListProjectMembersData, ListProjectMembersErrors, ListProjectMembersResponses, ListProjectsData, ListProjectsErrors, ListProjectsResponses, ListStoredFileScansData, ListStoredFileScansErrors, ListStoredFileScansResponses, ListTranscodesData, ListTranscodesErrors, ListTranscodesResponses, ListUploadPoliciesData, ListUploadPoliciesErrors, ListUploadPoliciesResponses, ListUploadsData, ListUploadsErrors, ListUploadsResponses, ListUploadTicketsData, ListUploadTicketsErrors, ListUploadTicketsResponses, RedirectToDownloadData, RedirectToDownloadErrors, RemoveProjectMemberData, RemoveProjectMemberErrors, RemoveProjectMemberResponses, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, ScanStoredFilesData, ScanStoredFilesErrors, ScanStoredFilesResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SetProjectMemberData, SetProjectMemberErrors, SetProjectMemberResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UpdateProjectData, UpdateProjectErrors, UpdateProjectResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -394,6 +394,104 @@ export const downloadAsset = <ThrowOnError extends boolean = false>(options: Opt
 export const followLink = <ThrowOnError extends boolean = false>(options: Options<FollowLinkData, ThrowOnError>): RequestResult<FollowLinkResponses, FollowLinkErrors, ThrowOnError> => (options.client ?? client).get<FollowLinkResponses, FollowLinkErrors, ThrowOnError>({ url: '/v1/links/{token}', ...options });
 
 /**
+ * List your projects
+ *
+ * Those of which you are a member and those that your token names, where somebody has made them, in the order of their ids. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.
+ */
+export const listProjects = <ThrowOnError extends boolean = false>(options?: Options<ListProjectsData, ThrowOnError>): RequestResult<ListProjectsResponses, ListProjectsErrors, ThrowOnError> => (options?.client ?? client).get<ListProjectsResponses, ListProjectsErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/projects',
+    ...options
+});
+
+/**
+ * Make a project
+ *
+ * You become its manager, unless your token says what you are to it. An upload that names a project which nobody has made makes it, too.
+ */
+export const createProject = <ThrowOnError extends boolean = false>(options: Options<CreateProjectData, ThrowOnError>): RequestResult<CreateProjectResponses, CreateProjectErrors, ThrowOnError> => (options.client ?? client).post<CreateProjectResponses, CreateProjectErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/projects',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Delete a project that is empty
+ *
+ * Its members go with it, and its quota. While it has assets, in the trash or not, or open uploads, it is refused and told how many there are.
+ */
+export const deleteProject = <ThrowOnError extends boolean = false>(options: Options<DeleteProjectData, ThrowOnError>): RequestResult<DeleteProjectResponses, DeleteProjectErrors, ThrowOnError> => (options.client ?? client).delete<DeleteProjectResponses, DeleteProjectErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/projects/{projectId}',
+    ...options
+});
+
+/**
+ * Get a project
+ */
+export const getProject = <ThrowOnError extends boolean = false>(options: Options<GetProjectData, ThrowOnError>): RequestResult<GetProjectResponses, GetProjectErrors, ThrowOnError> => (options.client ?? client).get<GetProjectResponses, GetProjectErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/projects/{projectId}',
+    ...options
+});
+
+/**
+ * Change the name, the metadata or the kind of a project
+ *
+ * When `separate` becomes false, all members see the assets of all, and one another. With `If-Match` the change is made only if the record is still the one you read.
+ */
+export const updateProject = <ThrowOnError extends boolean = false>(options: Options<UpdateProjectData, ThrowOnError>): RequestResult<UpdateProjectResponses, UpdateProjectErrors, ThrowOnError> => (options.client ?? client).patch<UpdateProjectResponses, UpdateProjectErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/projects/{projectId}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * List the members of a project
+ *
+ * In the order of their subjects; those that only tokens name are not known here. Where a project is `separate`, who is no manager sees himself alone. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.
+ */
+export const listProjectMembers = <ThrowOnError extends boolean = false>(options: Options<ListProjectMembersData, ThrowOnError>): RequestResult<ListProjectMembersResponses, ListProjectMembersErrors, ThrowOnError> => (options.client ?? client).get<ListProjectMembersResponses, ListProjectMembersErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/projects/{projectId}/members',
+    ...options
+});
+
+/**
+ * Remove a member from a project, or leave it
+ *
+ * Managers remove anybody, and every member himself. What a member has uploaded stays in the project. A project that has managers keeps one.
+ */
+export const removeProjectMember = <ThrowOnError extends boolean = false>(options: Options<RemoveProjectMemberData, ThrowOnError>): RequestResult<RemoveProjectMemberResponses, RemoveProjectMemberErrors, ThrowOnError> => (options.client ?? client).delete<RemoveProjectMemberResponses, RemoveProjectMemberErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/projects/{projectId}/members/{subject}',
+    ...options
+});
+
+/**
+ * Make somebody a member of a project, or change the role of a member
+ *
+ * Managers only. A project that has managers keeps one.
+ */
+export const setProjectMember = <ThrowOnError extends boolean = false>(options: Options<SetProjectMemberData, ThrowOnError>): RequestResult<SetProjectMemberResponses, SetProjectMemberErrors, ThrowOnError> => (options.client ?? client).put<SetProjectMemberResponses, SetProjectMemberErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/projects/{projectId}/members/{subject}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
  * List your API keys, the latest first
  *
  * Without their secrets. Follow `nextCursor`, or the `Link` header, until `hasMore` is false.
@@ -558,6 +656,8 @@ export const getTranscode = <ThrowOnError extends boolean = false>(options: Opti
 
 /**
  * Get your quota
+ *
+ * What you have uploaded takes of it, but for uploads into projects that have a quota of their own: see `getProjectQuota`.
  */
 export const getQuota = <ThrowOnError extends boolean = false>(options?: Options<GetQuotaData, ThrowOnError>): RequestResult<GetQuotaResponses, GetQuotaErrors, ThrowOnError> => (options?.client ?? client).get<GetQuotaResponses, GetQuotaErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -566,7 +666,7 @@ export const getQuota = <ThrowOnError extends boolean = false>(options?: Options
 });
 
 /**
- * Get the quota of an owner
+ * Get the quota of an owner or a project
  */
 export const getOwnerQuota = <ThrowOnError extends boolean = false>(options: Options<GetOwnerQuotaData, ThrowOnError>): RequestResult<GetOwnerQuotaResponses, GetOwnerQuotaErrors, ThrowOnError> => (options.client ?? client).get<GetOwnerQuotaResponses, GetOwnerQuotaErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -575,9 +675,9 @@ export const getOwnerQuota = <ThrowOnError extends boolean = false>(options: Opt
 });
 
 /**
- * Set the quota of an owner
+ * Set the quota of an owner or a project
  *
- * A limit below the used bytes deletes nothing; it only stops uploads. Without `limit` the default applies to the owner again.
+ * A limit below the used bytes deletes nothing; it only stops uploads. Without `limit` the default applies to the owner again. A project that is given a limit pays for what is uploaded into it from then on; what is there already, and what is still there when the limit is taken away, stays with whoever pays for it.
  */
 export const setOwnerQuota = <ThrowOnError extends boolean = false>(options: Options<SetOwnerQuotaData, ThrowOnError>): RequestResult<SetOwnerQuotaResponses, SetOwnerQuotaErrors, ThrowOnError> => (options.client ?? client).put<SetOwnerQuotaResponses, SetOwnerQuotaErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -587,6 +687,37 @@ export const setOwnerQuota = <ThrowOnError extends boolean = false>(options: Opt
         'Content-Type': 'application/json',
         ...options.headers
     }
+});
+
+/**
+ * List who stores something, and how much
+ *
+ * Whoever has ever stored something that his own quota pays for, or was given a quota. One page in keyset order; follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false. While uploads run, an owner whose usage changes may come twice or not at all in the order of usage.
+ */
+export const listOwners = <ThrowOnError extends boolean = false>(options?: Options<ListOwnersData, ThrowOnError>): RequestResult<ListOwnersResponses, ListOwnersErrors, ThrowOnError> => (options?.client ?? client).get<ListOwnersResponses, ListOwnersErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/admin/owners',
+    ...options
+});
+
+/**
+ * List the assets that somebody has uploaded, in projects or not
+ *
+ * Each request is written to the audit trail. With a reason in the header field `Stowage-Reason`, every operation on one of these assets is open to you as well.
+ */
+export const listAssetsOfOwner = <ThrowOnError extends boolean = false>(options: Options<ListAssetsOfOwnerData, ThrowOnError>): RequestResult<ListAssetsOfOwnerResponses, ListAssetsOfOwnerErrors, ThrowOnError> => (options.client ?? client).get<ListAssetsOfOwnerResponses, ListAssetsOfOwnerErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/admin/owners/{ownerId}/assets',
+    ...options
+});
+
+/**
+ * Get the quota of a project
+ */
+export const getProjectQuota = <ThrowOnError extends boolean = false>(options: Options<GetProjectQuotaData, ThrowOnError>): RequestResult<GetProjectQuotaResponses, GetProjectQuotaErrors, ThrowOnError> => (options.client ?? client).get<GetProjectQuotaResponses, GetProjectQuotaErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/projects/{projectId}/quota',
+    ...options
 });
 
 /**
@@ -634,10 +765,32 @@ export const getAssetCode = <ThrowOnError extends boolean = false>(options: Opti
 /**
  * Get the QR code of a project
  *
- * The code of the page that the setting `PROJECT_URL_TEMPLATE` names. Projects are labels, so there is one for every valid id.
+ * The code of the page that the setting `PROJECT_URL_TEMPLATE` names.
  */
 export const getProjectCode = <ThrowOnError extends boolean = false>(options: Options<GetProjectCodeData, ThrowOnError>): RequestResult<GetProjectCodeResponses, GetProjectCodeErrors, ThrowOnError> => (options.client ?? client).get<GetProjectCodeResponses, GetProjectCodeErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/v1/projects/{projectId}/qr',
+    ...options
+});
+
+/**
+ * Read what happened, and who did it
+ *
+ * The latest first. You get what is about the assets that you have uploaded; with `projectId`, a manager gets what happened in the project; with the scope `audit` all there is. One page in keyset order; or, with `Accept: application/x-ndjson` or `Accept: text/csv`, all rows of the answer in one stream, for which each 500 rows count as a request.
+ */
+export const listAuditEvents = <ThrowOnError extends boolean = false>(options?: Options<ListAuditEventsData, ThrowOnError>): RequestResult<ListAuditEventsResponses, ListAuditEventsErrors, ThrowOnError> => (options?.client ?? client).get<ListAuditEventsResponses, ListAuditEventsErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/audit',
+    ...options
+});
+
+/**
+ * Read what happened to an asset
+ *
+ * The latest first. Who has uploaded it gets all of it; other members of its project what happened since it is in the project.
+ */
+export const getAssetHistory = <ThrowOnError extends boolean = false>(options: Options<GetAssetHistoryData, ThrowOnError>): RequestResult<GetAssetHistoryResponses, GetAssetHistoryErrors, ThrowOnError> => (options.client ?? client).get<GetAssetHistoryResponses, GetAssetHistoryErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/assets/{id}/history',
     ...options
 });

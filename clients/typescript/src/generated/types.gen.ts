@@ -133,6 +133,53 @@ export type BulkAction = 'trash' | 'restore' | 'delete';
 
 export type Disposition = 'inline' | 'attachment';
 
+export type NewProject = {
+    /**
+     * Made when absent; it is never changed
+     */
+    id?: string;
+    /**
+     * What people call it
+     */
+    name: string;
+    /**
+     * Up to 50 strings by name, of at most 8192 bytes together as JSON
+     */
+    metadata?: {
+        [key: string]: string;
+    };
+    /**
+     * Members see only what they have uploaded themselves, and no other members; managers see all
+     */
+    separate?: boolean;
+};
+
+export type ProjectPatch = {
+    /**
+     * What people call it
+     */
+    name?: string;
+    /**
+     * Replaces all metadata; null or an empty object removes it
+     */
+    metadata?: {
+        [key: string]: string;
+    } | null;
+    /**
+     * Members see only what they have uploaded themselves, and no other members; managers see all
+     */
+    separate?: boolean;
+};
+
+export type ProjectMemberChange = {
+    role: MemberRole;
+};
+
+/**
+ * Each may do what those before it may
+ */
+export type MemberRole = 'viewer' | 'editor' | 'manager';
+
 export type ApiKeyRequest = {
     name: string;
     /**
@@ -227,10 +274,12 @@ export type QuotaChange = {
     limit?: number;
 };
 
+export type OwnerSort = 'usage' | 'id';
+
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'delete-object' | 'purge-assets' | 'remove-dead-keys' | 'remove-dead-tickets' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'purge-assets' | 'remove-dead-keys' | 'remove-dead-tickets' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -300,6 +349,14 @@ export type Asset = {
      * Present while the asset is in the trash
      */
     trashedAt?: string;
+    /**
+     * How often its bytes were downloaded through the service; told by `getAsset` only. A download in several ranges counts once, for the one that begins with the first byte
+     */
+    downloadCount?: number;
+    /**
+     * When last; told by `getAsset` only
+     */
+    lastDownloadedAt?: string;
 };
 
 /**
@@ -489,7 +546,7 @@ export type AssetPage = {
 
 export type PageInfo = {
     /**
-     * Present while more assets follow
+     * Present while more follow
      */
     nextCursor?: string;
     hasMore: boolean;
@@ -829,6 +886,62 @@ export type DownloadLink = {
     asset: Asset;
 };
 
+export type Project = {
+    /**
+     * Label by which the application groups its assets
+     */
+    id: string;
+    /**
+     * What people call it
+     */
+    name: string;
+    /**
+     * Data that the application keeps with the project
+     */
+    metadata: {
+        [key: string]: string;
+    };
+    /**
+     * Members see only what they have uploaded themselves, and no other members; managers see all
+     */
+    separate: boolean;
+    role: ProjectRole;
+    createdAt: string;
+    updatedAt: string;
+};
+
+/**
+ * What you are to it, as a member or by your token. One of `viewer`, `editor`, `manager`, `owner`, `admin`; more may be added.
+ */
+export type ProjectRole = string;
+
+export type ProjectPage = {
+    data: Array<Project>;
+    page: PageInfo;
+};
+
+export type ProjectMemberPage = {
+    data: Array<ProjectMember>;
+    page: PageInfo;
+};
+
+export type ProjectMember = {
+    /**
+     * Subject of the tokens of the member
+     */
+    subject: string;
+    role: ProjectMemberRole;
+    /**
+     * Since when
+     */
+    createdAt: string;
+};
+
+/**
+ * What the member is. One of `viewer`, `editor`, `manager`; more may be added.
+ */
+export type ProjectMemberRole = string;
+
 export type CreatedApiKey = {
     /**
      * UUIDv7
@@ -1094,6 +1207,53 @@ export type Quota = {
     fileCount: number;
 };
 
+export type OwnerPage = {
+    data: Array<Owner>;
+    page: PageInfo;
+};
+
+export type Owner = {
+    /**
+     * Subject of the tokens of the owner
+     */
+    id: string;
+    /**
+     * Bytes of the quota
+     */
+    limit: number;
+    /**
+     * Bytes of all assets that the quota of the owner pays for, the trash included
+     */
+    used: number;
+    /**
+     * Bytes of uploads in progress
+     */
+    reserved: number;
+    /**
+     * Assets that the quota of the owner pays for, the trash included
+     */
+    fileCount: number;
+    /**
+     * When something last happened to an asset of the owner, as the audit trail tells
+     */
+    lastActivityAt?: string;
+};
+
+export type ProjectQuota = {
+    /**
+     * Label by which the application groups its assets
+     */
+    projectId: string;
+    /**
+     * Whether the project has a quota of its own, of which uploads into it take. Else each takes of the quota of who uploads
+     */
+    isOwn: boolean;
+    /**
+     * The quota of the project; absent where it has none of its own and nothing was ever taken of one
+     */
+    quota?: Quota;
+};
+
 export type Statistics = {
     byAssetType: Array<StatisticsGroup>;
     byMediaType: Array<StatisticsGroup>;
@@ -1187,6 +1347,50 @@ export type RetriedJobs = {
     retried: number;
 };
 
+export type AuditPage = {
+    data: Array<AuditEvent>;
+    page: PageInfo;
+};
+
+export type AuditEvent = {
+    at: string;
+    /**
+     * What was done; more may be added
+     */
+    action: string;
+    /**
+     * Who did it: the subject of a token, or a part of the service, such as `stowage:reaper`
+     */
+    actorId: string;
+    /**
+     * The credential by which somebody spoke for the actor: `key:` or `ticket:` and its id
+     */
+    via?: string;
+    /**
+     * Who has uploaded the asset, or whom it is about
+     */
+    ownerId: string;
+    assetId?: string;
+    /**
+     * Of the asset, at that time
+     */
+    projectId?: string;
+    /**
+     * Why, in the words of the actor
+     */
+    reason?: string;
+    /**
+     * The `requestId` of the request, or the job
+     */
+    requestId?: string;
+    /**
+     * What else belongs to the action
+     */
+    detail: {
+        [key: string]: unknown;
+    };
+};
+
 export type ListAssetsData = {
     body?: never;
     path?: never;
@@ -1218,7 +1422,7 @@ export type ListAssetsData = {
         sort?: AssetSort;
         order?: SortOrder;
         /**
-         * Assets per page, at most
+         * Entries per page, at most
          */
         limit?: number;
         /**
@@ -1238,6 +1442,10 @@ export type ListAssetsErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
     /**
      * The URL is too long
      */
@@ -1298,7 +1506,7 @@ export type UploadAssetErrors = {
      */
     401: Problem;
     /**
-     * The quota of the owner is used up, or: You may not do this, or: The upload ticket allows no more
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may, or: The upload ticket allows no more
      */
     403: Problem;
     /**
@@ -1385,7 +1593,7 @@ export type UploadAssetsErrors = {
      */
     401: Problem;
     /**
-     * The quota of the owner is used up, or: You may not do this, or: The upload ticket allows no more
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may, or: The upload ticket allows no more
      */
     403: Problem;
     /**
@@ -1502,7 +1710,7 @@ export type UploadRawAssetErrors = {
      */
     401: Problem;
     /**
-     * The quota of the owner is used up, or: You may not do this, or: The upload ticket allows no more
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may, or: The upload ticket allows no more
      */
     403: Problem;
     /**
@@ -1630,7 +1838,7 @@ export type CreateResumableUploadErrors = {
      */
     401: Problem;
     /**
-     * The quota of the owner is used up, or: You may not do this, or: The upload ticket allows no more
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may, or: The upload ticket allows no more
      */
     403: Problem;
     /**
@@ -1725,6 +1933,10 @@ export type CancelResumableUploadErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * There is no such resource
      */
     404: Problem;
@@ -1801,6 +2013,10 @@ export type GetResumableUploadErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
     /**
      * There is no such resource
      */
@@ -1885,7 +2101,7 @@ export type ContinueResumableUploadErrors = {
      */
     401: Problem;
     /**
-     * The quota of the owner is used up, or: You may not do this, or: The upload ticket allows no more
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may, or: The upload ticket allows no more
      */
     403: Problem;
     /**
@@ -1987,6 +2203,10 @@ export type ListUploadsErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * The URL is too long
      */
     414: Problem;
@@ -2046,7 +2266,7 @@ export type CreateUploadErrors = {
      */
     401: Problem;
     /**
-     * The quota of the owner is used up, or: You may not do this, or: The upload ticket allows no more
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may, or: The upload ticket allows no more
      */
     403: Problem;
     /**
@@ -2131,6 +2351,10 @@ export type CancelUploadErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * There is no such resource
      */
     404: Problem;
@@ -2198,6 +2422,10 @@ export type GetUploadErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * There is no such resource
      */
     404: Problem;
@@ -2256,6 +2484,10 @@ export type SignUploadPartsErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
     /**
      * There is no such resource
      */
@@ -2337,6 +2569,10 @@ export type CompleteUploadErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
     /**
      * There is no such resource
      */
@@ -2756,6 +2992,10 @@ export type ListUploadPoliciesErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * The URL is too long
      */
     414: Problem;
@@ -2813,6 +3053,10 @@ export type DeleteAssetData = {
     };
     query?: {
         permanent?: boolean;
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
     };
     url: '/v1/assets/{id}';
 };
@@ -2826,6 +3070,10 @@ export type DeleteAssetErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
     /**
      * There is no such resource
      */
@@ -2908,6 +3156,10 @@ export type GetAssetErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * There is no such resource
      */
     404: Problem;
@@ -2971,7 +3223,12 @@ export type UpdateAssetData = {
     path: {
         id: string;
     };
-    query?: never;
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
     url: '/v1/assets/{id}';
 };
 
@@ -2984,6 +3241,10 @@ export type UpdateAssetErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may
+     */
+    403: Problem;
     /**
      * There is no such resource
      */
@@ -3064,7 +3325,12 @@ export type RestoreAssetData = {
     path: {
         id: string;
     };
-    query?: never;
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
     url: '/v1/assets/{id}/restore';
 };
 
@@ -3077,6 +3343,10 @@ export type RestoreAssetErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
     /**
      * There is no such resource
      */
@@ -3139,7 +3409,12 @@ export type BulkChangeAssetsData = {
         'idempotency-key'?: string;
     };
     path?: never;
-    query?: never;
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
     url: '/v1/assets/bulk';
 };
 
@@ -3152,6 +3427,10 @@ export type BulkChangeAssetsErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
     /**
      * A request with this Idempotency-Key is still running
      */
@@ -3223,6 +3502,10 @@ export type ListDerivativesErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
     /**
      * There is no such resource
      */
@@ -3297,6 +3580,10 @@ export type DownloadDerivativeErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
     /**
      * There is no such resource, or: The derivative is not there and cannot be made
      */
@@ -3386,6 +3673,10 @@ export type CreateDownloadLinkErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * There is no such resource, or: The derivative is not there and cannot be made
      */
     404: Problem;
@@ -3462,6 +3753,10 @@ export type RedirectToDownloadErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * There is no such resource, or: The derivative is not there and cannot be made
      */
     404: Problem;
@@ -3531,6 +3826,10 @@ export type DownloadAssetErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
     /**
      * There is no such resource
      */
@@ -3665,6 +3964,674 @@ export type FollowLinkResponses = {
 };
 
 export type FollowLinkResponse = FollowLinkResponses[keyof FollowLinkResponses];
+
+export type ListProjectsData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Entries per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort and order
+         */
+        cursor?: string;
+    };
+    url: '/v1/projects';
+};
+
+export type ListProjectsErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListProjectsError = ListProjectsErrors[keyof ListProjectsErrors];
+
+export type ListProjectsResponses = {
+    /**
+     * A page of projects
+     */
+    200: ProjectPage;
+};
+
+export type ListProjectsResponse = ListProjectsResponses[keyof ListProjectsResponses];
+
+export type CreateProjectData = {
+    body: NewProject;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/projects';
+};
+
+export type CreateProjectErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this, or: You have made as many projects as you may
+     */
+    403: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: There is a project with this id
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type CreateProjectError = CreateProjectErrors[keyof CreateProjectErrors];
+
+export type CreateProjectResponses = {
+    /**
+     * The project
+     */
+    201: Project;
+};
+
+export type CreateProjectResponse = CreateProjectResponses[keyof CreateProjectResponses];
+
+export type DeleteProjectData = {
+    body?: never;
+    headers?: {
+        /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
+         * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
+         */
+        'if-none-match'?: string;
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        /**
+         * Label by which the application groups its assets
+         */
+        projectId: string;
+    };
+    query?: never;
+    url: '/v1/projects/{projectId}';
+};
+
+export type DeleteProjectErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The project has assets or open uploads
+     */
+    409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type DeleteProjectError = DeleteProjectErrors[keyof DeleteProjectErrors];
+
+export type DeleteProjectResponses = {
+    /**
+     * The project is deleted
+     */
+    204: void;
+};
+
+export type DeleteProjectResponse = DeleteProjectResponses[keyof DeleteProjectResponses];
+
+export type GetProjectData = {
+    body?: never;
+    headers?: {
+        /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
+         * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
+         */
+        'if-none-match'?: string;
+    };
+    path: {
+        /**
+         * Label by which the application groups its assets
+         */
+        projectId: string;
+    };
+    query?: never;
+    url: '/v1/projects/{projectId}';
+};
+
+export type GetProjectErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetProjectError = GetProjectErrors[keyof GetProjectErrors];
+
+export type GetProjectResponses = {
+    /**
+     * The project
+     */
+    200: Project;
+};
+
+export type GetProjectResponse = GetProjectResponses[keyof GetProjectResponses];
+
+export type UpdateProjectData = {
+    body: ProjectPatch;
+    headers?: {
+        /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
+         * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
+         */
+        'if-none-match'?: string;
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        /**
+         * Label by which the application groups its assets
+         */
+        projectId: string;
+    };
+    query?: never;
+    url: '/v1/projects/{projectId}';
+};
+
+export type UpdateProjectErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type UpdateProjectError = UpdateProjectErrors[keyof UpdateProjectErrors];
+
+export type UpdateProjectResponses = {
+    /**
+     * The changed project
+     */
+    200: Project;
+};
+
+export type UpdateProjectResponse = UpdateProjectResponses[keyof UpdateProjectResponses];
+
+export type ListProjectMembersData = {
+    body?: never;
+    path: {
+        /**
+         * Label by which the application groups its assets
+         */
+        projectId: string;
+    };
+    query?: {
+        /**
+         * Entries per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort and order
+         */
+        cursor?: string;
+    };
+    url: '/v1/projects/{projectId}/members';
+};
+
+export type ListProjectMembersErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListProjectMembersError = ListProjectMembersErrors[keyof ListProjectMembersErrors];
+
+export type ListProjectMembersResponses = {
+    /**
+     * A page of members
+     */
+    200: ProjectMemberPage;
+};
+
+export type ListProjectMembersResponse = ListProjectMembersResponses[keyof ListProjectMembersResponses];
+
+export type RemoveProjectMemberData = {
+    body?: never;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        /**
+         * Label by which the application groups its assets
+         */
+        projectId: string;
+        /**
+         * Subject of a token, percent-encoded
+         */
+        subject: string;
+    };
+    query?: never;
+    url: '/v1/projects/{projectId}/members/{subject}';
+};
+
+export type RemoveProjectMemberErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The project would have no manager
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type RemoveProjectMemberError = RemoveProjectMemberErrors[keyof RemoveProjectMemberErrors];
+
+export type RemoveProjectMemberResponses = {
+    /**
+     * Is no member any more
+     */
+    204: void;
+};
+
+export type RemoveProjectMemberResponse = RemoveProjectMemberResponses[keyof RemoveProjectMemberResponses];
+
+export type SetProjectMemberData = {
+    body: ProjectMemberChange;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        /**
+         * Label by which the application groups its assets
+         */
+        projectId: string;
+        /**
+         * Subject of a token, percent-encoded
+         */
+        subject: string;
+    };
+    query?: never;
+    url: '/v1/projects/{projectId}/members/{subject}';
+};
+
+export type SetProjectMemberErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this, or: The project has as many members as it may have
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The project would have no manager
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type SetProjectMemberError = SetProjectMemberErrors[keyof SetProjectMemberErrors];
+
+export type SetProjectMemberResponses = {
+    /**
+     * The member
+     */
+    200: ProjectMember;
+};
+
+export type SetProjectMemberResponse = SetProjectMemberResponses[keyof SetProjectMemberResponses];
 
 export type ListApiKeysData = {
     body?: never;
@@ -4295,6 +5262,10 @@ export type GetVariantErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * There is no such resource, or: The derivative is not there and cannot be made
      */
     404: Problem;
@@ -4404,6 +5375,10 @@ export type CreateVariantLinkErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * There is no such resource, or: The derivative is not there and cannot be made
      */
     404: Problem;
@@ -4497,7 +5472,7 @@ export type FollowVariantLinkErrors = {
      */
     416: Problem;
     /**
-     * Too many downloads
+     * Too many requests, or: Too many downloads
      */
     429: Problem;
     /**
@@ -4551,6 +5526,10 @@ export type ListTranscodesErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
     /**
      * There is no such resource
      */
@@ -4617,7 +5596,7 @@ export type CreateTranscodeErrors = {
      */
     401: Problem;
     /**
-     * The upload policy does not allow this transcode
+     * The token lacks a scope, or: You may not do this, or: The upload policy does not allow this transcode
      */
     403: Problem;
     /**
@@ -4710,6 +5689,10 @@ export type DeleteTranscodeErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
      * There is no such resource
      */
     404: Problem;
@@ -4781,6 +5764,10 @@ export type GetTranscodeErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * There is no such resource
      */
     404: Problem;
@@ -4838,6 +5825,10 @@ export type GetQuotaErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * The URL is too long
      */
     414: Problem;
@@ -4878,7 +5869,7 @@ export type GetOwnerQuotaData = {
     body?: never;
     path: {
         /**
-         * Subject of the caller who owns the assets
+         * Whose quota: an owner, by the subject of his token, or `project:` and the id of a project. An owner whose subject begins with `project:` or `owner:` is named with `owner:` before it
          */
         ownerId: string;
     };
@@ -4946,7 +5937,7 @@ export type SetOwnerQuotaData = {
     };
     path: {
         /**
-         * Subject of the caller who owns the assets
+         * Whose quota: an owner, by the subject of his token, or `project:` and the id of a project. An owner whose subject begins with `project:` or `owner:` is named with `owner:` before it
          */
         ownerId: string;
     };
@@ -5020,6 +6011,237 @@ export type SetOwnerQuotaResponses = {
 
 export type SetOwnerQuotaResponse = SetOwnerQuotaResponses[keyof SetOwnerQuotaResponses];
 
+export type ListOwnersData = {
+    body?: never;
+    path?: never;
+    query?: {
+        sort?: OwnerSort;
+        /**
+         * By default `desc` by usage, the largest first, and `asc` by id
+         */
+        order?: SortOrder;
+        /**
+         * Rows per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort, order and filters
+         */
+        cursor?: string;
+    };
+    url: '/v1/admin/owners';
+};
+
+export type ListOwnersErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListOwnersError = ListOwnersErrors[keyof ListOwnersErrors];
+
+export type ListOwnersResponses = {
+    /**
+     * A page of owners
+     */
+    200: OwnerPage;
+};
+
+export type ListOwnersResponse = ListOwnersResponses[keyof ListOwnersResponses];
+
+export type ListAssetsOfOwnerData = {
+    body?: never;
+    path: {
+        ownerId: string;
+    };
+    query?: {
+        /**
+         * Only this project
+         */
+        projectId?: string;
+        /**
+         * Only this asset type
+         */
+        assetType?: string;
+        /**
+         * Only this media type, or all types of a family
+         */
+        mediaType?: string;
+        /**
+         * Only this state
+         */
+        state?: AssetStateFilter;
+        /**
+         * Only names that begin with this text; upper and lower case are equal
+         */
+        name?: string;
+        /**
+         * Lists the trash instead of the other assets
+         */
+        trashed?: boolean;
+        sort?: AssetSort;
+        order?: SortOrder;
+        /**
+         * Entries per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort and order
+         */
+        cursor?: string;
+    };
+    url: '/v1/admin/owners/{ownerId}/assets';
+};
+
+export type ListAssetsOfOwnerErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListAssetsOfOwnerError = ListAssetsOfOwnerErrors[keyof ListAssetsOfOwnerErrors];
+
+export type ListAssetsOfOwnerResponses = {
+    /**
+     * A page of assets
+     */
+    200: AssetPage;
+};
+
+export type ListAssetsOfOwnerResponse = ListAssetsOfOwnerResponses[keyof ListAssetsOfOwnerResponses];
+
+export type GetProjectQuotaData = {
+    body?: never;
+    path: {
+        /**
+         * Label by which the application groups its assets
+         */
+        projectId: string;
+    };
+    query?: never;
+    url: '/v1/projects/{projectId}/quota';
+};
+
+export type GetProjectQuotaErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetProjectQuotaError = GetProjectQuotaErrors[keyof GetProjectQuotaErrors];
+
+export type GetProjectQuotaResponses = {
+    /**
+     * The quota of the project
+     */
+    200: ProjectQuota;
+};
+
+export type GetProjectQuotaResponse = GetProjectQuotaResponses[keyof GetProjectQuotaResponses];
+
 export type GetStatisticsData = {
     body?: never;
     path?: never;
@@ -5036,6 +6258,10 @@ export type GetStatisticsErrors = {
      * A valid bearer token is needed
      */
     401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
     /**
      * The URL is too long
      */
@@ -5256,6 +6482,10 @@ export type GetAssetCodeErrors = {
      */
     401: Problem;
     /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
      * There is no such resource
      */
     404: Problem;
@@ -5349,7 +6579,11 @@ export type GetProjectCodeErrors = {
      */
     401: Problem;
     /**
-     * The service does not know the pages of projects
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource, or: The service does not know the pages of projects
      */
     404: Problem;
     /**
@@ -5396,3 +6630,165 @@ export type GetProjectCodeResponses = {
 };
 
 export type GetProjectCodeResponse = GetProjectCodeResponses[keyof GetProjectCodeResponses];
+
+export type ListAuditEventsData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Only this asset
+         */
+        assetId?: string;
+        /**
+         * Only this project. A manager gets what all its members did; everybody else what is about himself
+         */
+        projectId?: string;
+        /**
+         * Only what this subject did. With your own, what you did to the assets of others comes too
+         */
+        actor?: string;
+        /**
+         * Only this action
+         */
+        action?: string;
+        /**
+         * Only from this time on
+         */
+        since?: string;
+        /**
+         * Only before this time
+         */
+        until?: string;
+        /**
+         * Rows per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort, order and filters
+         */
+        cursor?: string;
+    };
+    url: '/v1/audit';
+};
+
+export type ListAuditEventsErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests, or: Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type ListAuditEventsError = ListAuditEventsErrors[keyof ListAuditEventsErrors];
+
+export type ListAuditEventsResponses = {
+    /**
+     * A page of the audit trail
+     */
+    200: AuditPage;
+};
+
+export type ListAuditEventsResponse = ListAuditEventsResponses[keyof ListAuditEventsResponses];
+
+export type GetAssetHistoryData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * Rows per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort, order and filters
+         */
+        cursor?: string;
+    };
+    url: '/v1/assets/{id}/history';
+};
+
+export type GetAssetHistoryErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetAssetHistoryError = GetAssetHistoryErrors[keyof GetAssetHistoryErrors];
+
+export type GetAssetHistoryResponses = {
+    /**
+     * A page of its history
+     */
+    200: AuditPage;
+};
+
+export type GetAssetHistoryResponse = GetAssetHistoryResponses[keyof GetAssetHistoryResponses];

@@ -4,4 +4,4 @@ import { drawModel } from '../../models/picture.ts';
 import type { ModelTask } from '../../models/tasks.ts';
 import { serve } from './serve.ts';
 
-serve((task: ModelTask) => (task.kind === 'facts' ? modelFacts(task.path) : drawModel(task.path, task.frame)));
+serve((task: ModelTask, { file }) => (task.kind === 'facts' ? modelFacts(file) : drawModel(file, task.frame)));

@@ -3,4 +3,4 @@ import { firstPage, pdfFacts } from '../../documents/pdfium.ts';
 import type { PdfTask } from '../../documents/tasks.ts';
 import { serve } from './serve.ts';
 
-serve((task: PdfTask) => (task.kind === 'facts' ? pdfFacts(task.path) : firstPage(task.path, task.side)));
+serve((task: PdfTask, { file }) => (task.kind === 'facts' ? pdfFacts(file) : firstPage(file, task.side)));

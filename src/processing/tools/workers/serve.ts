@@ -7,7 +7,17 @@ import { isOutOfMemory } from '../tool-error.ts';
 /** What the child is told of its task. */
 export interface TaskMessage {
   input: unknown;
+  /** Path of the file that it may read. */
+  file: string | undefined;
   /** Where it writes what is too large for an answer; only plain files are taken from there. */
+  directory: string;
+}
+
+/** Where the files of a task are. */
+export interface TaskPlaces {
+  /** What the task said that is to be read. Gone when the task has ended. */
+  file: string;
+  /** For what is too large for an answer. */
   directory: string;
 }
 
@@ -21,10 +31,10 @@ export type TaskAnswer =
  * Answers each task with what the handler makes of it. What it throws is the reason for the record: say what is wrong with
  * the file in a sentence, and name no path. An error may have a `reason`, a word that says more than `refused`.
  */
-export function serve<Input>(handler: (input: Input, directory: string) => Promise<unknown>): void {
+export function serve<Input>(handler: (input: Input, places: TaskPlaces) => Promise<unknown>): void {
   const answer = (message: TaskAnswer) => process.send?.(message);
-  process.on('message', ({ input, directory }: TaskMessage) => {
-    handler(input as Input, directory).then(
+  process.on('message', ({ input, file = '', directory }: TaskMessage) => {
+    handler(input as Input, { file, directory }).then(
       (value) => answer({ value, cpuSeconds: cpuSeconds() }),
       (error: unknown) => answer(refusal(error)),
     );

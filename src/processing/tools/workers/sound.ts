@@ -3,4 +3,4 @@ import { headerFacts } from '../../media/headers.ts';
 import type { MediaFile } from '../../media/input.ts';
 import { serve } from './serve.ts';
 
-serve<MediaFile>(headerFacts);
+serve<Omit<MediaFile, 'path'>>((media, { file }) => headerFacts({ ...media, path: file }));

@@ -1,8 +1,9 @@
 /**
  * Shares a turn of the event loop among those who have much to do in it. A turn reads from every socket that has bytes
  * waiting, up to 2 MiB from each, and what is read is hashed at once: with sixteen uploads somebody who asks for a
- * record would wait until 32 MiB are hashed. Here a turn takes so many bytes, and who comes later waits for the next
- * one, in order of arrival.
+ * record would wait until 32 MiB are hashed. Uploads that began together also fill their parts together, and each part is
+ * summed up (CRC32) and written to its socket at one go. Here a turn takes so many bytes, and who comes later waits for
+ * the next one, in order of arrival.
  */
 
 /** About a millisecond and a half of hashing. */

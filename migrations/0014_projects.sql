@@ -1,0 +1,1 @@
+CREATE INDEX "projects_by_maker" ON "projects" USING btree (created_by);

@@ -1,0 +1,52 @@
+/**
+ * Why somebody asks for something, in his words: the header field `Stowage-Reason`, or `?reason=` of operations that list
+ * it. It is kept in the audit row of what he changes. By a reason, and by nothing else, any asset is there for an
+ * administrator.
+ */
+import { z } from 'zod';
+import { Problem } from '../problems.ts';
+import type { Caller } from './caller.ts';
+
+export const REASON_HEADER = 'stowage-reason';
+/** Bytes: it is kept for as long as the audit trail is. */
+const MAX_REASON = 500;
+const RULE = `must be 1 to ${MAX_REASON} bytes of printable text`;
+
+/** Of operations that change something. */
+export const reasonQuery = z
+  .string()
+  .refine(isReason, RULE)
+  .optional()
+  .meta({
+    override: { type: 'string', minLength: 1, maxLength: MAX_REASON },
+    description: 'Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation',
+    example: 'copyright claim 1711',
+  });
+
+/**
+ * The caller with his reason.
+ * @throws Problem invalid-parameter
+ */
+export function withReason(caller: Caller, { headers, query }: { headers: object; query: unknown }): Caller {
+  const field: unknown = Reflect.get(headers, REASON_HEADER);
+  if (field !== undefined) return { ...caller, reason: inHeader(field) };
+  // It has no prototype, so it is no instance of Object.
+  const named: unknown = typeof query === 'object' && query !== null ? Reflect.get(query, 'reason') : undefined;
+  // What is none is refused by the schema of the operation.
+  return typeof named === 'string' && isReason(named) ? { ...caller, reason: named } : caller;
+}
+
+/** Node reads header fields as ISO 8859-1; what is UTF-8 is taken as such. */
+function inHeader(field: unknown): string {
+  const text = typeof field === 'string' ? Buffer.from(field, 'latin1').toString() : '';
+  if (isReason(text)) return text;
+  throw new Problem('invalid-parameter', {
+    detail: `Stowage-Reason ${RULE}, as UTF-8.`,
+    errors: [{ parameter: 'Stowage-Reason', detail: RULE }],
+  });
+}
+
+function isReason(text: string): boolean {
+  const isPrintable = text.isWellFormed() && !/[\p{Cc}\u2028\u2029\ufffd]/u.test(text);
+  return text.trim().length > 0 && Buffer.byteLength(text) <= MAX_REASON && isPrintable;
+}

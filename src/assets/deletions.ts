@@ -1,0 +1,222 @@
+/**
+ * Deleting for good. One transaction marks the record, frees its quota and enqueues the job that removes the bytes; from
+ * here on nobody sees the asset. When its bytes are gone, the job removes the record.
+ *
+ * Deletions of one caller mostly change the row of one quota, and keep each other waiting from there to their commits. So those
+ * that come while one is under way are made by one transaction, the next; see Batcher.
+ */
+import type { Caller } from '../access/caller.ts';
+import { type AccessValues, accessOf } from '../access/conditions.ts';
+import type { Actor } from '../database/audit.ts';
+import { Batcher } from '../database/batcher.ts';
+import type { DatabaseHandle, Executor } from '../database/client.ts';
+import type { Outbox } from '../database/outbox.ts';
+import { retryStatement } from '../database/retry.ts';
+import type { Statement, Values } from '../database/statements.ts';
+import { discardDerivativeJob, MAKING_LEASE } from '../processing/derivatives.ts';
+import type { Remains } from '../storage/erase.ts';
+import { CHANGE_PATIENCE, findChangedBy, findReadable, MAX_CHANGES } from './bulk.ts';
+import { deleteAssets, expireAssets, findDeleting, findOld, forgetAssets, purgeTrash } from './deletion.ts';
+import { deleteObjectJob } from './jobs/delete-object.ts';
+
+/** An asset of which only the bytes, and the record that names them, are left. */
+export interface DeletedAsset extends Remains {
+  id: string;
+}
+
+/** What somebody wants to be deleted. */
+interface Wanted {
+  access: AccessValues;
+  id: string;
+  /** That its record must have; null for any. */
+  version: number | null;
+  actor: Actor;
+}
+
+/** Called first in a transaction of a job; see JobContext. */
+type Fence = (transaction: Executor) => Promise<void>;
+
+export class AssetDeletions {
+  readonly #handle: DatabaseHandle;
+  readonly #outbox: Pick<Outbox, 'sendAll' | 'wake'>;
+  readonly #batches = new Batcher<Wanted, boolean>((_right, wanted) => this.#deleteEach(wanted), MAX_CHANGES);
+
+  constructor(handle: DatabaseHandle, outbox: Pick<Outbox, 'sendAll' | 'wake'>) {
+    this.#handle = handle;
+    this.#outbox = outbox;
+  }
+
+  /**
+   * Deletes an asset, from the trash or not.
+   * @param version only when the record still has this version
+   * @param inTransaction what belongs into the same transaction
+   * @returns false when there is no such asset (any more)
+   */
+  async delete(
+    caller: Caller,
+    id: string,
+    version: number | undefined,
+    actor: Actor,
+    inTransaction?: (transaction: Executor) => Promise<void>,
+  ): Promise<boolean> {
+    // Postgres writes ids in lower case.
+    const access = accessOf(caller);
+    const wanted = { access, id: id.toLowerCase(), version: version ?? null, actor };
+    // Those of one batch are asked for by the same right.
+    if (!inTransaction) return this.#batches.submit(JSON.stringify(access), wanted);
+    const deleted = await this.#delete(access, [wanted], async (transaction, ids) => {
+      if (ids.has(wanted.id)) await inTransaction(transaction);
+    });
+    return deleted.has(wanted.id);
+  }
+
+  /**
+   * Deletes many in one transaction.
+   * @param ids each once
+   * @param inTransaction what belongs into the same transaction
+   * @returns which were deleted, and which there are that the caller may not delete
+   */
+  async deleteMany(
+    caller: Caller,
+    ids: readonly string[],
+    actor: Actor,
+    inTransaction: (transaction: Executor, outcomes: ReadonlyMap<string, 'done' | 'forbidden'>) => Promise<void>,
+  ): Promise<ReadonlyMap<string, 'done' | 'forbidden'>> {
+    const access = accessOf(caller);
+    const wanted = ids.map((id) => ({ access, id, version: null, actor }));
+    let outcomes: ReadonlyMap<string, 'done' | 'forbidden'> = new Map();
+    await this.#delete(access, wanted, async (transaction, deleted) => {
+      const others = ids.filter((id) => !deleted.has(id));
+      const { rows } =
+        others.length === 0 ? { rows: [] } : await transaction.run(findReadable, { ids: others, ...access });
+      outcomes = new Map([
+        ...[...deleted].map((id): [string, 'done'] => [id, 'done']),
+        ...rows.map(({ id }): [string, 'forbidden'] => [id, 'forbidden']),
+      ]);
+      await inTransaction(transaction, outcomes);
+    });
+    return outcomes;
+  }
+
+  /** Deletes for requests that know nothing of each other; of those for one asset, the first deletes it. */
+  async #deleteEach(wanted: readonly Wanted[]): Promise<boolean[]> {
+    const [first] = wanted;
+    if (!first) return [];
+    const firsts = new Map(wanted.toReversed().map((each) => [each.id, each]));
+    const deleted = await this.#delete(first.access, [...firsts.values()]);
+    return wanted.map((each) => deleted.has(each.id) && firsts.get(each.id) === each);
+  }
+
+  async #delete(
+    access: AccessValues,
+    wanted: readonly Wanted[],
+    inTransaction?: (transaction: Executor, deleted: ReadonlySet<string>) => Promise<void>,
+  ): Promise<ReadonlySet<string>> {
+    const ids = wanted.map(({ id }) => id);
+    const requestIds = wanted.map(({ actor }) => actor.requestId);
+    const callerIds = wanted.map(({ actor }) => actor.callerId);
+    const vias = wanted.map(({ actor }) => actor.via);
+    const reasons = wanted.map(({ actor }) => actor.because);
+    const versions = wanted.map(({ version }) => version);
+    const deleted = await retryStatement(CHANGE_PATIENCE, (attempt) =>
+      this.#handle.transact(async (transaction) => {
+        const { rows } = await transaction.run(deleteAssets, {
+          ...access,
+          ids,
+          versions,
+          callerIds,
+          requestIds,
+          vias,
+          reasons,
+        });
+        await this.#enqueue(transaction, rows);
+        const done = new Set(rows.map(({ id }) => id));
+        // An earlier commit may have taken effect, and only its answer was lost.
+        if (attempt > 1) {
+          const values = { ids, requestIds, action: 'asset.deleted' };
+          const { rows: before } = await transaction.run(findChangedBy, values);
+          for (const { id, requestId } of before)
+            if (wanted.some((each) => each.id === id && each.actor.requestId === requestId)) done.add(id);
+        }
+        await inTransaction?.(transaction, done);
+        return done;
+      }),
+    );
+    if (deleted.size > 0) this.#outbox.wake(deleteObjectJob);
+    return deleted;
+  }
+
+  /** Deletes for good what has been in the trash since before `cutoff`, at most `limit` assets. @returns how many */
+  async purgeTrash(cutoff: Date, limit: number, actor: Actor, fence: Fence): Promise<number> {
+    return this.#deleteBatch(purgeTrash, { cutoff, limit, ...actor }, fence);
+  }
+
+  /**
+   * Deletes for good assets of a type that were made before `cutoff`, at most `limit` of them. Ids are made of the time
+   * (UUIDv7), so the primary key finds the oldest.
+   * @param after where the last batch ended
+   * @returns how many were looked at and deleted, and where to go on
+   */
+  async expire(
+    { assetType, cutoff, after, limit }: { assetType: string; cutoff: Date; after: string; limit: number },
+    actor: Actor,
+    fence: Fence,
+  ): Promise<{ looked: number; deleted: number; last: string }> {
+    const before = firstIdAt(cutoff);
+    const { rows } = await this.#handle.database.run(findOld, { assetType, cutoff, after, before, limit });
+    const ids = rows.filter(({ matches }) => matches).map(({ id }) => id);
+    const deleted = ids.length === 0 ? 0 : await this.#deleteBatch(expireAssets, { ids, assetType, ...actor }, fence);
+    return { looked: rows.length, deleted, last: rows.at(-1)?.id ?? after };
+  }
+
+  async #deleteBatch<Name extends string>(
+    statement: Statement<Name, { id: string }>,
+    values: Values<Name>,
+    fence: Fence,
+  ): Promise<number> {
+    return this.#handle.transact(async (transaction) => {
+      await fence(transaction);
+      const { rows } = await transaction.run(statement, values);
+      await this.#enqueue(transaction, rows);
+      return rows.length;
+    });
+  }
+
+  /** Where the bytes of those records are that are to be removed. */
+  async findDeleting(ids: string[]): Promise<DeletedAsset[]> {
+    const { rows } = await this.#handle.database.run(findDeleting, { ids });
+    return rows.map(({ id, objectKey, storedWhole, others }) => ({
+      id,
+      key: objectKey,
+      storedWhole: storedWhole === true,
+      others: others ?? [],
+    }));
+  }
+
+  /**
+   * Removes the records of deleted assets, once their bytes are gone.
+   * @param held called first in the transaction, with all ids; tells whose records may be removed
+   * @returns those
+   */
+  async forget(ids: string[], held: (transaction: Executor, ids: string[]) => Promise<string[]>): Promise<string[]> {
+    return this.#handle.transact(async (transaction) => {
+      const removed = await held(transaction, ids);
+      if (removed.length === 0) return removed;
+      const { rows } = await transaction.run(forgetAssets, { ids: removed });
+      const jobs = rows.map(({ id: derivativeId }) => ({ derivativeId }));
+      await this.#outbox.sendAll(transaction, discardDerivativeJob, jobs, { startAfter: MAKING_LEASE });
+      return removed;
+    });
+  }
+
+  #enqueue(transaction: Executor, deleted: readonly { id: string }[]): Promise<void> {
+    const jobs = deleted.map(({ id }) => ({ assetId: id }));
+    return this.#outbox.sendAll(transaction, deleteObjectJob, jobs);
+  }
+}
+
+/** The smallest UUIDv7 of a moment (RFC 9562 section 5.7). */
+function firstIdAt(moment: Date): string {
+  const time = Math.max(0, moment.getTime()).toString(16).padStart(12, '0');
+  return `${time.slice(0, 8)}-${time.slice(8)}-0000-0000-000000000000`;
+}

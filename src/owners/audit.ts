@@ -1,0 +1,8 @@
+/** What administrators do about owners, as the audit trail names it. */
+export const ownerActions = ['owner.listed'] as const;
+
+declare module '../database/audit.ts' {
+  interface AuditActions {
+    owners: (typeof ownerActions)[number];
+  }
+}

@@ -1,0 +1,519 @@
+/**
+ * Who may do what, walked over HTTP: every operation of the contract that needs a caller, by everybody there is. What is
+ * expected comes from the rules alone; an operation that is in no list here fails the first test.
+ */
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { after, before, describe, test } from 'node:test';
+import type { RouteOptions } from 'fastify';
+import { type JWTPayload, SignJWT } from 'jose';
+import { parse } from 'yaml';
+import { may } from '../../src/access/may.ts';
+import { type Action, memberRoles, type Role, rules, type Scope, scopes, userScopes } from '../../src/access/rules.ts';
+import { features } from '../../src/app.ts';
+import { type AnyBody, Client, SECRET } from '../support/client.ts';
+import { png } from '../support/files.ts';
+import { startService, type TestService } from '../support/service.ts';
+
+interface Person {
+  name: string;
+  subject: string;
+  client: Client;
+  scopes: ReadonlySet<Scope>;
+  /** By his token or as a member, in both projects. */
+  role?: Role;
+  /** Whose role the token tells sees all of a project that shows each member his own. */
+  isNamedByToken: boolean;
+}
+
+interface Call {
+  method: string;
+  path: string;
+  body?: unknown;
+  /** Of a file. */
+  bytes?: Buffer<ArrayBuffer>;
+  headers?: Record<string, string>;
+}
+interface Seen {
+  status: number;
+  headers: string[];
+  body: unknown;
+}
+
+/** What there is to be acted on. */
+const places = ['own', 'team', 'separate'] as const;
+type Place = (typeof places)[number];
+const projectPlaces = ['team', 'separate'] as const;
+const UNKNOWN_ASSET = '019aa1b2-7c3d-7e4f-8a5b-6c7d8e9fa0b1';
+const UNKNOWN_PROJECT = 'nobody-made-this';
+
+async function clientOf(url: string, subject: string, claims: JWTPayload = {}): Promise<Client> {
+  const token = new SignJWT(claims).setProtectedHeader({ alg: 'HS256' }).setSubject(subject).setExpirationTime('2h');
+  const client = new Client(url);
+  delete client.headers['x-user-id'];
+  client.headers['authorization'] = `Bearer ${await token.sign(Buffer.from(SECRET))}`;
+  return client;
+}
+
+async function see(client: Client, { method, path, body, bytes, headers = {} }: Call): Promise<Seen> {
+  const answer =
+    body === undefined
+      ? await client.request(method, path, { headers, ...(bytes && { body: bytes }) })
+      : await client.send(method, path, body, headers);
+  const document: AnyBody | string = answer.body;
+  const { requestId, ...told } = document instanceof Object ? document : { told: document, requestId: '' };
+  return { status: answer.status, headers: [...answer.headers.keys()].sort(), body: told };
+}
+
+/** Calls of operations on an asset. `fresh`: on a copy, because it is another one afterwards. */
+const assetCalls: Record<string, { action?: Action; fresh?: 'ready' | 'trashed'; call: (id: string) => Call }> = {
+  getAsset: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}` }) },
+  updateAsset: {
+    fresh: 'ready',
+    call: (id) => ({ method: 'PATCH', path: `/v1/assets/${id}`, body: { metadata: { a: 'b' } } }),
+  },
+  deleteAsset: {
+    fresh: 'ready',
+    action: 'asset.write',
+    call: (id) => ({ method: 'DELETE', path: `/v1/assets/${id}` }),
+  },
+  'deleteAsset for good': {
+    fresh: 'ready',
+    action: 'asset.delete',
+    call: (id) => ({ method: 'DELETE', path: `/v1/assets/${id}?permanent=true` }),
+  },
+  restoreAsset: { fresh: 'trashed', call: (id) => ({ method: 'POST', path: `/v1/assets/${id}/restore` }) },
+  listDerivatives: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/derivatives` }) },
+  downloadDerivative: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/derivatives/thumbnail` }) },
+  createDownloadLink: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/download` }) },
+  redirectToDownload: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/download/redirect` }) },
+  downloadAsset: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/content` }) },
+  getVariant: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/image?width=8` }) },
+  createVariantLink: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/variants/link?width=8` }) },
+  createTranscode: {
+    call: (id) => ({ method: 'POST', path: `/v1/assets/${id}/transcodes`, body: { format: 'mp3' } }),
+  },
+  listTranscodes: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/transcodes` }) },
+  getTranscode: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/transcodes/mp3` }) },
+  deleteTranscode: { call: (id) => ({ method: 'DELETE', path: `/v1/assets/${id}/transcodes/mp3` }) },
+  getAssetCode: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/qr` }) },
+};
+
+const bulkActions: { body: object; action: Action; fresh: 'ready' | 'trashed' }[] = [
+  { body: { action: 'trash' }, action: 'asset.write', fresh: 'ready' },
+  { body: { action: 'restore' }, action: 'asset.write', fresh: 'trashed' },
+  { body: { action: 'delete', permanent: true }, action: 'asset.delete', fresh: 'ready' },
+];
+
+/** Calls of operations on a project. Those that would change who is what are refused for another reason. */
+const projectCalls: Record<string, { action?: Action; call: (id: string) => Call }> = {
+  getProject: { call: (id) => ({ method: 'GET', path: `/v1/projects/${id}` }) },
+  updateProject: { call: (id) => ({ method: 'PATCH', path: `/v1/projects/${id}`, body: { metadata: { a: 'b' } } }) },
+  // It is not empty.
+  deleteProject: { call: (id) => ({ method: 'DELETE', path: `/v1/projects/${id}` }) },
+  listProjectMembers: { call: (id) => ({ method: 'GET', path: `/v1/projects/${id}/members` }) },
+  setProjectMember: {
+    call: (id) => ({ method: 'PUT', path: `/v1/projects/${id}/members/guest`, body: { role: 'viewer' } }),
+  },
+  'removeProjectMember, another': {
+    action: 'project.manage',
+    call: (id) => ({ method: 'DELETE', path: `/v1/projects/${id}/members/nobody-at-all` }),
+  },
+  getProjectCode: { call: (id) => ({ method: 'GET', path: `/v1/projects/${id}/qr` }) },
+  uploadAsset: {
+    call: (id) => {
+      const form = `--b\r\ncontent-disposition: form-data; name="projectId"\r\n\r\n${id}\r\n--b\r\ncontent-disposition: form-data; name="file"; filename="a.png"\r\n\r\n`;
+      const bytes = Buffer.concat([Buffer.from(form), png(), Buffer.from('\r\n--b--\r\n')]);
+      return {
+        method: 'POST',
+        path: '/v1/assets',
+        bytes,
+        headers: { 'content-type': 'multipart/form-data; boundary=b' },
+      };
+    },
+  },
+  uploadRawAsset: { call: (id) => ({ method: 'PUT', path: `/v1/assets/raw/a.png?projectId=${id}`, bytes: png() }) },
+  createUpload: {
+    call: (projectId) => ({
+      method: 'POST',
+      path: '/v1/uploads',
+      body: { fileName: 'a.png', contentType: 'image/png', size: 200, projectId },
+    }),
+  },
+  createResumableUpload: {
+    call: (id) => {
+      const text = (value: string) => Buffer.from(value).toString('base64');
+      return {
+        method: 'POST',
+        path: '/v1/resumable',
+        headers: {
+          'tus-resumable': '1.0.0',
+          'upload-length': '200',
+          'upload-metadata': `filename ${text('a.png')},projectId ${text(id)}`,
+        },
+      };
+    },
+  },
+};
+
+/** Calls of operations on an upload in progress, by the kind of the upload. */
+const tus = { 'tus-resumable': '1.0.0' };
+const uploadCalls: Record<string, { kind: 'direct' | 'resumable'; call: (id: string) => Call }> = {
+  getUpload: { kind: 'direct', call: (id) => ({ method: 'GET', path: `/v1/uploads/${id}` }) },
+  signUploadParts: {
+    kind: 'direct',
+    call: (id) => ({ method: 'POST', path: `/v1/uploads/${id}/parts`, body: { partNumbers: [1] } }),
+  },
+  completeUpload: { kind: 'direct', call: (id) => ({ method: 'POST', path: `/v1/uploads/${id}/complete` }) },
+  cancelUpload: { kind: 'direct', call: (id) => ({ method: 'DELETE', path: `/v1/uploads/${id}` }) },
+  getResumableUpload: {
+    kind: 'resumable',
+    call: (id) => ({ method: 'HEAD', path: `/v1/resumable/${id}`, headers: tus }),
+  },
+  continueResumableUpload: {
+    kind: 'resumable',
+    call: (id) => ({
+      method: 'PATCH',
+      path: `/v1/resumable/${id}`,
+      headers: { ...tus, 'upload-offset': '0', 'content-type': 'application/offset+octet-stream' },
+      bytes: png().subarray(0, 10),
+    }),
+  },
+  cancelResumableUpload: {
+    kind: 'resumable',
+    call: (id) => ({ method: 'DELETE', path: `/v1/resumable/${id}`, headers: tus }),
+  },
+};
+
+/** For everybody who has the scope: what they answer is the caller's own. */
+const ownCalls: Record<string, Call> = {
+  listAssets: { method: 'GET', path: '/v1/assets' },
+  listUploads: { method: 'GET', path: '/v1/uploads' },
+  listProjects: { method: 'GET', path: '/v1/projects' },
+  getQuota: { method: 'GET', path: '/v1/quota' },
+  getStatistics: { method: 'GET', path: '/v1/statistics' },
+  listUploadPolicies: { method: 'GET', path: '/v1/policies' },
+};
+/** Walked by tests of their own below. */
+const others = ['uploadAssets', 'bulkChangeAssets', 'createProject', 'removeProjectMember'];
+
+const contract: { paths: Record<string, Record<string, { operationId: string; security?: unknown[] }>> } = parse(
+  readFileSync(new URL('../../openapi.yaml', import.meta.url), 'utf8'),
+);
+const closed = Object.values(contract.paths).flatMap((methods) =>
+  Object.values(methods).filter(({ operationId, security }) => operationId !== undefined && security?.length !== 0),
+);
+
+describe('who may do what', () => {
+  let service: TestService;
+  let people: Person[];
+  let root: Client;
+  const routes = new Map<string, RouteOptions>();
+  /** One asset in each place. */
+  const assetIn = new Map<Place, string>();
+
+  const personNamed = (name: string) => {
+    const person = people.find((each) => each.name === name);
+    assert.ok(person, name);
+    return person;
+  };
+  /** The action of an operation, as its route tells. */
+  const actionOf = (operation: string): Action => {
+    const [operationId = ''] = operation.split(/[ ,]/);
+    const action = routes.get(operationId)?.config?.action;
+    assert.ok(action, operation);
+    return action;
+  };
+
+  before(async () => {
+    // Every route is seen as it is registered.
+    const seen = features.map((feature) => ({
+      ...feature,
+      routes: (
+        app: Parameters<NonNullable<typeof feature.routes>>[0],
+        core: Parameters<NonNullable<typeof feature.routes>>[1],
+      ) => {
+        app.addHook('onRoute', (route) => {
+          if (route.schema?.operationId !== undefined && route.method !== 'HEAD')
+            routes.set(route.schema.operationId, route);
+          else if (route.schema?.operationId !== undefined && !routes.has(route.schema.operationId))
+            routes.set(route.schema.operationId, route);
+        });
+        return feature.routes?.(app, core);
+      },
+    }));
+    service = await startService({
+      features: seen,
+      env: {
+        AUTH_JWT_SECRET: SECRET,
+        AUTH_PROJECTS_CLAIM: 'projects',
+        // So a project that nobody has made is not made by naming it.
+        PROJECT_CREATION: 'admin',
+        PROJECT_URL_TEMPLATE: 'https://app.example.com/{projectId}',
+        REQUESTS_PER_MINUTE: '0',
+        UPLOADS_PER_HOUR: '0',
+        IDEMPOTENCY_KEYS_PER_HOUR: '0',
+      },
+    });
+    const { url } = service;
+    root = await clientOf(url, 'root', { scope: 'admin' });
+    for (const [id, isSeparate] of [
+      ['team', false],
+      ['separate', true],
+    ] as const) {
+      const { status } = await root.send('POST', '/v1/projects', { id, name: id, separate: isSeparate });
+      assert.equal(status, 201);
+      for (const [subject, role] of [
+        ...memberRoles.map((each) => [each, each]),
+        ['removed', 'editor'],
+        ['uploader', 'editor'],
+      ])
+        assert.equal((await root.send('PUT', `/v1/projects/${id}/members/${subject}`, { role })).status, 200);
+    }
+    const person = async (
+      name: string,
+      claims: JWTPayload & { granted?: Scope[] } = {},
+      role?: Role,
+      subject = name,
+    ) => {
+      const { granted = [...userScopes], ...rest } = claims;
+      return {
+        name,
+        subject,
+        client: await clientOf(url, subject, { scope: granted.join(' '), ...rest }),
+        scopes: new Set(granted),
+        ...(role && { role }),
+        isNamedByToken: 'projects' in rest,
+      };
+    };
+    people = [
+      await person('owner'),
+      ...(await Promise.all(memberRoles.map((role) => person(role, {}, role)))),
+      await person('uploader', {}, 'editor'),
+      await person('removed'),
+      await person('stranger'),
+      ...(await Promise.all(
+        memberRoles.map((role) => person(`${role} by token`, { projects: { team: role, separate: role } }, role)),
+      )),
+      ...(await Promise.all(
+        userScopes.map((scope) => person(`manager for ${scope}`, { granted: [scope] }, 'manager', 'manager')),
+      )),
+    ];
+    const store = async (place: Place, uploader: string, fields: Record<string, string>) => {
+      const { status, body } = await personNamed(uploader).client.raw(png(), { fields });
+      assert.equal(status, 201, JSON.stringify(body));
+      assetIn.set(place, body.id);
+    };
+    await store('own', 'owner', {});
+    // What somebody who has left has uploaded is the project's.
+    await store('team', 'removed', { projectId: 'team' });
+    await store('separate', 'uploader', { projectId: 'separate' });
+    for (const id of projectPlaces)
+      assert.equal((await root.request('DELETE', `/v1/projects/${id}/members/removed`)).status, 204);
+    // Of copies of the assets, which are deleted one after the other.
+    await service.query('update quotas set used_bytes = 1000000, file_count = 10000');
+  });
+  after(() => service.close());
+
+  /** What somebody is to an asset. */
+  function roleOn(place: Place, { name, role, isNamedByToken }: Person): Role | undefined {
+    if (place === 'own') return name === 'owner' ? 'owner' : undefined;
+    if (place === 'team' || isNamedByToken || role === 'manager') return role;
+    return name === 'uploader' ? 'owner' : undefined;
+  }
+
+  /** Another asset that is like the one in this place. */
+  async function copyOf(place: Place, state: 'ready' | 'trashed'): Promise<string> {
+    const id = randomUUID();
+    const changes = { id, object_key: `copies/${id}`, trashed_at: state === 'trashed' ? '2026-01-01T00:00:00Z' : null };
+    await service.query(
+      'insert into assets select (jsonb_populate_record(a, $2::jsonb)).* from assets a where id = $1',
+      [assetIn.get(place), JSON.stringify(changes)],
+    );
+    return id;
+  }
+
+  /** As somebody sees it: nothing tells what is hidden from what there never was. */
+  function verdictOf(seen: Seen, unknown: Seen): 'yes' | 'no' | 'hidden' {
+    if (seen.status === 403) return 'no';
+    try {
+      assert.deepEqual(seen, unknown);
+      return 'hidden';
+    } catch {
+      return 'yes';
+    }
+  }
+
+  function check(
+    person: Person,
+    action: Action,
+    role: Role | undefined,
+    seen: Seen,
+    unknown: Seen,
+    what: string,
+  ): void {
+    const isLacking = !person.scopes.has(rules[action].scope);
+    const expected = isLacking ? 'no' : may(person, action, { role });
+    const said = `${what} by ${person.name}: ${JSON.stringify(seen)}`;
+    assert.equal(verdictOf(seen, unknown), expected, said);
+    if (expected === 'yes') assert.ok(seen.status < 500, said);
+    if (isLacking) assert.deepEqual(unknown, seen, `${said} whatever it is done to`);
+    if (expected === 'hidden') assert.equal(seen.status, 404, said);
+  }
+
+  test('every operation that needs a caller says what it does, and is walked here', () => {
+    const walked = new Set(
+      [assetCalls, projectCalls, uploadCalls, ownCalls]
+        .flatMap((calls) => Object.keys(calls))
+        .map((name) => name.split(/[ ,]/)[0])
+        .concat(others),
+    );
+    for (const { operationId } of closed) {
+      const config = routes.get(operationId)?.config;
+      assert.ok(config, operationId);
+      const says = [config.scope, config.action, config.actions].filter((each) => each !== undefined);
+      assert.equal(says.length, 1, `${operationId} must have an action or a scope`);
+      assert.ok(config.scope !== undefined || walked.has(operationId), `${operationId} is not walked`);
+    }
+    const known = new Set(closed.map(({ operationId }) => operationId));
+    for (const operationId of walked) assert.ok(known.has(operationId ?? ''), operationId);
+  });
+
+  for (const [operation, { action, fresh, call }] of Object.entries(assetCalls))
+    test(`of assets: ${operation}`, async () => {
+      for (const person of people) {
+        const unknown = await see(person.client, call(UNKNOWN_ASSET));
+        for (const place of places) {
+          const id = fresh ? await copyOf(place, fresh) : assetIn.get(place);
+          const seen = await see(person.client, call(id ?? ''));
+          check(person, action ?? actionOf(operation), roleOn(place, person), seen, unknown, `${operation}, ${place}`);
+        }
+      }
+    });
+
+  for (const { body, action, fresh } of bulkActions)
+    test(`of many assets: ${JSON.stringify(body)}`, async () => {
+      for (const person of people) {
+        const ids = [UNKNOWN_ASSET, ...(await Promise.all(places.map((place) => copyOf(place, fresh))))];
+        const answer = await person.client.send('POST', '/v1/assets/bulk', { ...body, ids });
+        const mayAtAll = person.scopes.has(rules[action].scope);
+        assert.equal(answer.status, mayAtAll ? 200 : 403, person.name);
+        if (!mayAtAll) continue;
+        const results = answer.body['results'] as { id: string; status: number; problem?: object }[];
+        const [unknown, ...outcomes] = results.map(({ status, problem = {} }) => ({
+          status,
+          headers: [],
+          body: problem,
+        }));
+        assert.ok(unknown);
+        for (const [index, place] of places.entries()) {
+          const outcome = outcomes[index];
+          assert.ok(outcome);
+          check(person, action, roleOn(place, person), outcome, unknown, place);
+        }
+      }
+    });
+
+  for (const [operation, { action, call }] of Object.entries(projectCalls))
+    test(`of projects: ${operation}`, async () => {
+      for (const person of people) {
+        const unknown = await see(person.client, call(UNKNOWN_PROJECT));
+        for (const id of projectPlaces)
+          check(
+            person,
+            action ?? actionOf(operation),
+            person.role,
+            await see(person.client, call(id)),
+            unknown,
+            `${operation}, ${id}`,
+          );
+      }
+    });
+
+  test('of projects: each file of uploadAssets', async () => {
+    for (const person of people) {
+      const upload = async (projectId: string) => {
+        const form = new FormData();
+        form.append('projectId', projectId);
+        form.append('files', new Blob([png()]), 'a.png');
+        const { status, body } = await person.client.request('POST', '/v1/assets/batch', { body: form });
+        if (status !== 200) return { status, headers: [], body: { type: body.type } };
+        const [result] = body['results'] as { status: number; problem?: { type: string; detail: string } }[];
+        assert.ok(result, JSON.stringify(body));
+        const { type, detail } = result.problem ?? {};
+        return { status: result.status, headers: [], body: { type, detail } };
+      };
+      const unknown = await upload(UNKNOWN_PROJECT);
+      for (const id of projectPlaces) check(person, 'asset.upload', person.role, await upload(id), unknown, id);
+    }
+  });
+
+  test('of projects: removeProjectMember, oneself', async () => {
+    for (const person of people) {
+      const subject = encodeURIComponent(person.subject);
+      const leave = (id: string) =>
+        see(person.client, { method: 'DELETE', path: `/v1/projects/${id}/members/${subject}` });
+      const unknown = await leave(UNKNOWN_PROJECT);
+      for (const id of projectPlaces) {
+        if (person.role && !person.isNamedByToken) {
+          const back = await root.send('PUT', `/v1/projects/${id}/members/${subject}`, { role: person.role });
+          assert.equal(back.status, 200);
+        }
+        const seen = await leave(id);
+        check(person, 'project.leave', person.role, seen, unknown, id);
+        if (person.role && !person.isNamedByToken)
+          await root.send('PUT', `/v1/projects/${id}/members/${subject}`, { role: person.role });
+      }
+    }
+  });
+
+  for (const [operation, { kind, call }] of Object.entries(uploadCalls))
+    test(`of uploads in progress: ${operation}`, async () => {
+      const begin = async (): Promise<string> => {
+        const { client } = personNamed('uploader');
+        const create = projectCalls[kind === 'direct' ? 'createUpload' : 'createResumableUpload'];
+        const { method, path, body, headers = {} } = create?.call('team') ?? assert.fail();
+        const begun = body
+          ? await client.send(method, path, body, headers)
+          : await client.request(method, path, { headers });
+        assert.equal(begun.status, 201, JSON.stringify(begun.body));
+        return begun.headers.get('location')?.split('/').at(-1) ?? '';
+      };
+      for (const person of people) {
+        const unknown = await see(person.client, call(UNKNOWN_ASSET));
+        const seen = await see(person.client, call(await begin()));
+        const role = person.name === 'uploader' ? 'editor' : undefined;
+        check(person, actionOf(operation), role, seen, unknown, operation);
+      }
+    });
+
+  test('what is the caller’s own is answered to everybody with the scope', async () => {
+    for (const [operation, call] of Object.entries(ownCalls))
+      for (const person of people) {
+        const { status } = await see(person.client, call);
+        const { scope } = rules[actionOf(operation)];
+        assert.equal(status, person.scopes.has(scope) ? 200 : 403, `${operation} by ${person.name}`);
+      }
+  });
+
+  test('where only administrators make projects, everybody else is refused whom no token makes an editor', async () => {
+    for (const person of people)
+      for (const id of ['team', UNKNOWN_PROJECT]) {
+        const { status } = await person.client.send('POST', '/v1/projects', { id, name: 'A' });
+        const isEditor = person.isNamedByToken && person.role !== 'viewer' && id === 'team';
+        assert.equal(status, isEditor ? 409 : 403, `${id} by ${person.name}`);
+      }
+  });
+
+  test('operations of administrators are refused to everybody else, whatever scopes he has', async () => {
+    const all = await clientOf(service.url, 'nearly', { scope: scopes.filter((scope) => scope !== 'admin').join(' ') });
+    for (const { operationId } of closed) {
+      const route = routes.get(operationId);
+      if (route?.config?.scope !== 'admin') continue;
+      const path = route.url.replace(/:\w+/g, UNKNOWN_ASSET);
+      const { status, body } = await all.send(String(route.method), path, route.method === 'GET' ? undefined : {});
+      assert.deepEqual([status, body.type], [403, 'urn:stowage:problem:missing-scope'], operationId);
+    }
+  });
+});
