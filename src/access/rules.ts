@@ -62,7 +62,12 @@ export const rules = {
   'asset.write': {
     least: 'editor',
     scope: 'assets:write',
-    means: 'Rename, move, describe, trash, restore; ask for transcodes',
+    means: 'Rename, describe, trash, restore; ask for transcodes',
+  },
+  'asset.move': {
+    least: 'manager',
+    scope: 'assets:write',
+    means: 'Move it into another project, or out of all: it goes from the members',
   },
   'asset.delete': { least: 'manager', scope: 'assets:delete', means: 'Delete it for good' },
   'account.read': { least: 'owner', scope: 'assets:read', means: 'Read your own quota and statistics' },

@@ -1,6 +1,6 @@
 /** The charge of an asset that is moved between projects goes to whoever pays for it there, or the move is refused. */
-import { and, isNull } from 'drizzle-orm';
-import type { AccessParameter } from '../access/conditions.ts';
+import { and, isNull, or, sql } from 'drizzle-orm';
+import { type AccessParameter, isFor } from '../access/conditions.ts';
 import type { Executor } from '../database/client.ts';
 import { build, compile, type Parameter, type Values } from '../database/statements.ts';
 import { assets, isVisible } from '../database/tables/assets.ts';
@@ -10,34 +10,42 @@ import { chargedAccount, ownerAccount, projectAccount } from '../quotas/accounts
 import { moveCharge } from '../quotas/moving.ts';
 import { hasVersion, isOne } from './conditions.ts';
 
-const lockMoved = compile('lock-moved-asset', (p: Parameter<'id' | 'version' | AccessParameter>) =>
+const lockMoved = compile('lock-moved-asset', (p: Parameter<'id' | 'version' | 'projectId' | AccessParameter>) =>
   build
     .select({ ownerId: assets.ownerId, account: chargedAccount.as('charged'), size: assets.size })
     .from(assets)
-    .where(and(isOne(p, 'asset.write'), isVisible, isNull(assets.trashedAt), hasVersion(p)))
+    .where(
+      and(
+        isOne(p, 'asset.write'),
+        or(isFor(p, 'asset.move'), sql`${assets.projectId} is not distinct from ${p('projectId')}`),
+        isVisible,
+        isNull(assets.trashedAt),
+        hasVersion(p),
+      ),
+    )
     .for('update'),
 );
 
 /**
  * Moves the charge of an asset, in the transaction of its move. The asset stays locked until the end of that.
  * @param values `to`: where it is moved; outside projects its owner pays, whoever moves it there
- * @returns what to write on the asset: null where its owner pays
+ * @returns what to write on the asset: null where its owner pays; nothing when it is not there for the caller to be moved
  * @throws Problem quota-exceeded
  */
 export async function chargeMove(
   transaction: Executor,
-  values: Values<'id' | 'version' | AccessParameter> & { to: Place; defaultLimit: number },
-): Promise<string | null> {
+  values: Values<'id' | 'version' | 'projectId' | AccessParameter> & { to: Place; defaultLimit: number },
+): Promise<{ account: string | null } | undefined> {
   const { rows } = await transaction.run(lockMoved, values);
   const [moved] = rows;
-  if (!moved) return null;
+  if (!moved) return undefined;
   const { to, defaultLimit } = values;
   const isOfProject = to.projectId !== undefined && to.account === projectAccount(to.projectId);
   const account = isOfProject ? to.account : ownerAccount(moved.ownerId);
   const used = moved.size ?? 0;
   if (!(await moveCharge(transaction, { from: moved.account, to: account, used, reserved: 0, files: 1, defaultLimit })))
     throw noRoom(used, isOfProject ? to.projectId : undefined);
-  return account === moved.ownerId ? null : account;
+  return { account: account === moved.ownerId ? null : account };
 }
 
 /** How much there is of the quota of another owner is not told. */

@@ -283,8 +283,9 @@ export class AssetsRepository {
     if (!move) return this.#change(updateAsset, values, inTransaction);
     const changeAndMove = async (transaction: Executor) => {
       await makeProject(transaction, move.to, caller, actor);
-      const account = await chargeMove(transaction, { ...values, ...move });
-      const { rows } = await transaction.run(updateAsset, { ...values, account });
+      const charged = await chargeMove(transaction, { ...values, ...move });
+      if (!charged) throw new NothingMoved();
+      const { rows } = await transaction.run(updateAsset, { ...values, ...charged });
       const asset = rows[0] && toAsset(rows[0]);
       if (!asset) throw new NothingMoved();
       await inTransaction?.(transaction, asset);

@@ -167,11 +167,12 @@ export function assetRoutes(
       };
       const changed = await changeUnder({
         conditions: conditionsOf(request.headers),
-        // What a name may end in depends on the bytes.
-        readFirst: body.name !== undefined,
+        // What a name may end in depends on the bytes, and who may move it on where it is.
+        readFirst: body.name !== undefined || move !== false,
         read: () => required(assets.find(caller, params.id)),
         check: (current) => {
-          requireMay(caller, 'asset.write', current);
+          const isMoved = move && move.move.to.projectId !== current.projectId;
+          requireMay(caller, isMoved ? 'asset.move' : 'asset.write', current);
           if (current.trashedAt) throw inTrash();
         },
         change: (version, current) =>

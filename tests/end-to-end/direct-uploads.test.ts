@@ -132,7 +132,8 @@ for (const { store, skip } of storeKinds) {
       ['a large file is several', glb(12 * MiB, 2), { fileName: 'm.glb', contentType: 'model/gltf-binary' }],
     ] as const) {
       test(`${title}, and comes back as it was`, async () => {
-        const session = await sessionFor({ ...fields, size: bytes.length, projectId: 'p1', metadata: { a: 'b' } });
+        const project = `project-${randomUUID()}`;
+        const session = await sessionFor({ ...fields, size: bytes.length, projectId: project, metadata: { a: 'b' } });
         assert.equal(session.method, 'PUT');
         assert.equal(session.partSize, PART);
         assert.equal(session.partCount, Math.ceil(bytes.length / PART));
@@ -154,7 +155,7 @@ for (const { store, skip } of storeKinds) {
         assert.equal(body.id, session.uploadId);
         assert.equal(body.state, 'ready');
         assert.equal(body.mediaType, fields.contentType);
-        assert.equal(body.projectId, 'p1');
+        assert.equal(body.projectId, project);
         assert.deepEqual(body.metadata, { a: 'b' });
         assert.equal(body.sha256, undefined);
         assert.deepEqual(await quota(), { used: bytes.length, reserved: 0 });

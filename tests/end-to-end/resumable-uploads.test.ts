@@ -145,7 +145,8 @@ for (const { store, skip } of storeKinds) {
       ['a file of exactly two parts', glb(10 * MiB, 3), { filename: 'm.glb' }],
     ] as const) {
       test(`${title} in one request is ready at once, with its digest`, async () => {
-        const path = await begin(bytes.length, { ...fields, projectId: 'p1' });
+        const project = `project-${randomUUID()}`;
+        const path = await begin(bytes.length, { ...fields, projectId: project });
         assert.equal((await progressOf(path)).offset, 0);
         const { status, headers } = await send(client, path, 0, bytes);
         assert.equal(status, 204);
@@ -155,7 +156,7 @@ for (const { store, skip } of storeKinds) {
         const { body } = await client.get(`/v1/assets/${idOf(path)}`);
         assert.equal(body.state, 'ready');
         assert.equal(body.sha256, sha256(bytes));
-        assert.equal(body.projectId, 'p1');
+        assert.equal(body.projectId, project);
         assert.ok((await client.content(idOf(path))).body.equals(bytes));
         const after = await progressOf(path);
         assert.equal(after.offset, bytes.length);

@@ -73,6 +73,11 @@ const assetCalls: Record<string, { action?: Action; fresh?: 'ready' | 'trashed';
     fresh: 'ready',
     call: (id) => ({ method: 'PATCH', path: `/v1/assets/${id}`, body: { metadata: { a: 'b' } } }),
   },
+  'updateAsset, moved': {
+    fresh: 'ready',
+    action: 'asset.move',
+    call: (id) => ({ method: 'PATCH', path: `/v1/assets/${id}`, body: { projectId: null } }),
+  },
   deleteAsset: {
     fresh: 'ready',
     action: 'asset.write',

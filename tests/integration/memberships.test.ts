@@ -233,7 +233,8 @@ class World {
   #planForAsset(step: Extract<Step, { asset: number }>, found: ModelAsset, client: Client) {
     const path = `/v1/assets/${found.id}`;
     const role = this.#model.roleOn(step.by, found);
-    const refusal = role === 0 ? 404 : role < rankOf(step.kind === 'delete' ? 'manager' : 'editor') ? 403 : undefined;
+    const isTaken = step.kind === 'delete' || (step.kind === 'move' && step.project !== found.project);
+    const refusal = role === 0 ? 404 : role < rankOf(isTaken ? 'manager' : 'editor') ? 403 : undefined;
     if (step.kind === 'move') {
       const projectId = step.project ? this.#name(step.project) : null;
       return {

@@ -287,7 +287,7 @@ describe('projects', () => {
     assert.equal((await manager.get(`/v1/assets/${body.id}`)).body.uploadedBy, `editor-${numbers}`);
   });
 
-  test('take assets from where who moves them may write to where he may upload', async () => {
+  test('take assets from where who moves them is a manager to where he may upload', async () => {
     const editor = await clientOf(`editor-${numbers}`);
     const other = await clientOf(`other-${numbers}`);
     assert.equal((await make(other, { id: `${id}-other` })).status, 201);
@@ -299,6 +299,9 @@ describe('projects', () => {
     await other.send('PUT', path, { role: 'viewer' });
     assert.deepEqual(outcome(await move(`${id}-other`)), [403, problem('forbidden')]);
     await other.send('PUT', path, { role: 'editor' });
+    assert.deepEqual(outcome(await move(`${id}-other`)), [403, problem('forbidden')]);
+    assert.equal((await move(id)).status, 200, 'where it is already, nobody takes it away');
+    await member(`editor-${numbers}`, 'manager');
     const moved = await move(`${id}-other`);
     assert.deepEqual(
       [moved.status, moved.body.projectId, moved.body.uploadedBy],
