@@ -53,7 +53,9 @@ test('what is stored while its asset is being removed goes too, though its objec
   const service = await startService({ wrapStore, env: { DERIVATIVES: 'true' } });
   context.after(() => service.close());
   const client = new Client(service.url);
-  const { body } = await client.raw(await picture(), { name: 'photo.jpg' });
+  // So large that its thumbnail is made by a job, and not before the answer.
+  const large = await picture({ width: 5000, height: 3600, format: 'png' });
+  const { body } = await client.raw(large, { name: 'photo.png' });
   await waitUntil(() => derivatives > 0);
   await client.request('DELETE', `/v1/assets/${body.id}?permanent=true`);
   await open.promise;
