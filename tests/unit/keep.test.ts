@@ -47,6 +47,6 @@ describe('what was made', () => {
   });
 
   test('is removed when its claim was lost while it was stored', async () => {
-    assert.deepEqual(await kept(content, { finished: false }), ['put key', 'finish', 'discard id', 'delete key']);
+    assert.deepEqual(await kept(content, { finished: false }), ['put key', 'finish', 'delete key', 'discard id']);
   });
 });
