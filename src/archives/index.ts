@@ -1,0 +1,25 @@
+/**
+ * Several files as one download: a ZIP archive that is made while it is sent. Nothing is stored, nothing is compressed (most
+ * files are already), and its length and each range of it are known beforehand.
+ */
+import type { Core } from '../core.ts';
+import type { Feature } from '../feature.ts';
+import { VariantKeys } from '../variants/keys.ts';
+import { archiveActions } from './audit.ts';
+import { archiveSettings, archiveTooLarge } from './limits.ts';
+import { archiveRoutes } from './routes.ts';
+import { archivesOf } from './service.ts';
+
+export const archives: Feature<Core> = {
+  name: 'archives',
+  settings: archiveSettings,
+  problems: [archiveTooLarge],
+  auditActions: archiveActions,
+  routes: (app, core) =>
+    archiveRoutes(app, {
+      archives: archivesOf(core),
+      keys: new VariantKeys(core.database.database, core.onError),
+      config: core.config,
+      maxBytes: core.settings(archiveSettings).MAX_ARCHIVE_SIZE,
+    }),
+};
