@@ -21,6 +21,8 @@ export interface ArchiveRoutesOptions {
   config: Config;
   /** Of the files of one archive. */
   maxBytes: number;
+  /** Has the checksums of these assets found out, before somebody waits for them. */
+  findChecksums: (ids: string[]) => Promise<void>;
 }
 
 const tags = ['Downloads'];
@@ -72,7 +74,10 @@ const archiveLink = z
 
 const zip = { 'application/zip': { schema: binary } };
 
-export function archiveRoutes(app: App, { archives, keys, config, maxBytes }: ArchiveRoutesOptions): void {
+export function archiveRoutes(
+  app: App,
+  { archives, keys, config, maxBytes, findChecksums }: ArchiveRoutesOptions,
+): void {
   const urlOf = serviceUrls(config);
 
   app.post(
@@ -117,6 +122,8 @@ export function archiveRoutes(app: App, { archives, keys, config, maxBytes }: Ar
       );
       requireAll(ids, files);
       checkSize(files, maxBytes);
+      const unknown = files.filter(({ crc32 }) => crc32 === undefined).map(({ id }) => id);
+      if (unknown.length > 0) await findChecksums(unknown);
       reply.header('cache-control', 'no-store');
       return {
         url: urlOf(request, `/v1/archives/${token}`),
