@@ -77,7 +77,11 @@ export async function deliverArchive(
   if (reply.raw.closed) throw new ClientGone('the client has gone');
   reply.raw.once('finish', () => service.onSent(length));
   // One chunk is ready while another is sent.
-  return reply.send(freeing(Readable.from(stream.bytes(range), { highWaterMark: 1 })));
+  const bytes = Readable.from(stream.bytes(range), { highWaterMark: 1 });
+  bytes.once('error', (err) => {
+    if (!signal.aborted) request.log.error({ err }, 'an archive broke off');
+  });
+  return reply.send(freeing(bytes));
 }
 
 function streamOf(

@@ -103,6 +103,7 @@ const assetCalls: Record<string, { action?: Action; fresh?: 'ready' | 'trashed';
   getTranscode: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/transcodes/mp3` }) },
   deleteTranscode: { call: (id) => ({ method: 'DELETE', path: `/v1/assets/${id}/transcodes/mp3` }) },
   getAssetHistory: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/history` }) },
+  createArchiveLink: { call: (id) => ({ method: 'POST', path: '/v1/archives', body: { ids: [id] } }) },
   getAssetCode: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/qr` }) },
 };
 
