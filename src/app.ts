@@ -1,5 +1,6 @@
 /** What there is: the features of the application, in the order in which they are put together. */
 import { administration } from './administration/index.ts';
+import { archives } from './archives/index.ts';
 import { assets } from './assets/index.ts';
 import { audit } from './audit/index.ts';
 import type { Core } from './core.ts';
@@ -28,6 +29,7 @@ export const features: readonly Feature<Core>[] = [
   rescans,
   policies,
   assets,
+  archives,
   projects,
   keys,
   tickets,

@@ -58,6 +58,8 @@ export const assets = pgTable(
     account: text('account'),
     /** The ticket that it was uploaded with. */
     ticketId: uuid('ticket_id'),
+    /** Of the bytes under `objectKey`, for archives; absent until somebody has read them, as after direct uploads. */
+    crc32: bigint('crc32', { mode: 'number' }),
   },
   () => [
     check('assets_state', sql`state in (${literals(assetStates)})`),

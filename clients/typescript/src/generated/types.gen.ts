@@ -133,6 +133,21 @@ export type BulkAction = 'trash' | 'restore' | 'delete';
 
 export type Disposition = 'inline' | 'attachment';
 
+export type NewArchive = {
+    /**
+     * Of the assets, in the order that they have in the archive; one that is named twice is in it once
+     */
+    ids: Array<string>;
+    /**
+     * File name of the archive; ends in .zip
+     */
+    name?: string;
+    /**
+     * How long the link is valid, in seconds; at most 7 days
+     */
+    expiresIn?: number;
+};
+
 export type NewProject = {
     /**
      * Made when absent; it is never changed
@@ -884,6 +899,23 @@ export type DownloadLink = {
     url: string;
     expiresAt: string;
     asset: Asset;
+};
+
+export type ArchiveLink = {
+    /**
+     * Whoever has this link can download the files; keep it secret
+     */
+    url: string;
+    expiresAt: string;
+    name: string;
+    /**
+     * How many files it has
+     */
+    files: number;
+    /**
+     * Bytes of the archive
+     */
+    size: number;
 };
 
 export type Project = {
@@ -3964,6 +3996,171 @@ export type FollowLinkResponses = {
 };
 
 export type FollowLinkResponse = FollowLinkResponses[keyof FollowLinkResponses];
+
+export type CreateArchiveLinkData = {
+    body: NewArchive;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/archives';
+};
+
+export type CreateArchiveLinkErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid, or: The file name is not allowed
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The body or file is too large, or: The archive would be too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type CreateArchiveLinkError = CreateArchiveLinkErrors[keyof CreateArchiveLinkErrors];
+
+export type CreateArchiveLinkResponses = {
+    /**
+     * The link
+     */
+    200: ArchiveLink;
+};
+
+export type CreateArchiveLinkResponse = CreateArchiveLinkResponses[keyof CreateArchiveLinkResponses];
+
+export type DownloadArchiveData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+    };
+    path: {
+        token: string;
+    };
+    query?: never;
+    url: '/v1/archives/{token}';
+};
+
+export type DownloadArchiveErrors = {
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The link has expired
+     */
+    410: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The archive would be too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type DownloadArchiveError = DownloadArchiveErrors[keyof DownloadArchiveErrors];
+
+export type DownloadArchiveResponses = {
+    /**
+     * The archive
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type DownloadArchiveResponse = DownloadArchiveResponses[keyof DownloadArchiveResponses];
 
 export type ListProjectsData = {
     body?: never;
