@@ -102,9 +102,10 @@ export async function buildServer(
   authenticate(app, {
     options: authenticationOptions(config),
     credentials: new Credentials({ database: database.database, onError: core.onError }),
+    tiers: core.tiers,
     refusals,
   });
-  await limitRequests(app, config.REQUESTS_PER_MINUTE);
+  await limitRequests(app, config.REQUESTS_PER_MINUTE, core.tiers.names.length > 0);
   guardBodies(app, config.BODY_TIMEOUT);
   boundAnswers(app, core.answers);
 
@@ -195,6 +196,7 @@ function authenticationOptions(config: Config): AuthenticationOptions {
       nameOf: (scope: Scope) => (scope === 'admin' ? config.AUTH_ADMIN_SCOPE : `${config.AUTH_SCOPE_PREFIX}${scope}`),
       scopeClaims: config.AUTH_SCOPE_CLAIMS,
       projectsClaim: config.AUTH_PROJECTS_CLAIM,
+      tierClaim: config.AUTH_TIER_CLAIM,
     },
   };
   if (secret !== undefined) return { mode: 'secret', key: { secret }, ...checks };

@@ -15,6 +15,7 @@ import { answeringIfNamed, sendAnswer } from '../idempotency/requests.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import type { Places } from '../projects/places.ts';
 import { tooManyProjects } from '../projects/problems.ts';
+import type { LimitValues } from '../quotas/limit.ts';
 import { checkFileName } from '../validation/file-name.ts';
 import { extensionFits } from '../validation/media-types.ts';
 import { type Asset, assetDocument, isOfVersion, recordTag, toDocument } from './asset.ts';
@@ -29,8 +30,7 @@ export interface AssetRoutesOptions {
 
 interface RecordRoutesOptions extends AssetRoutesOptions {
   places: Places;
-  /** Bytes, of accounts for which no limit was set. */
-  defaultLimit: number;
+  limits: LimitValues;
   database: Database;
 }
 
@@ -58,10 +58,7 @@ const assetPatch = z
   .refine((patch) => Object.keys(patch).length > 0, 'must change something')
   .meta({ id: 'AssetPatch', override: { minProperties: 1 } });
 
-export function assetRoutes(
-  app: App,
-  { assets, deletions, places, defaultLimit, database }: RecordRoutesOptions,
-): void {
+export function assetRoutes(app: App, { assets, deletions, places, limits, database }: RecordRoutesOptions): void {
   app.get(
     '/v1/assets',
     {
@@ -163,7 +160,7 @@ export function assetRoutes(
     async (request, reply) => {
       const { caller, params, body } = request;
       const move = body.projectId !== undefined && {
-        move: { to: await places.of(caller, body.projectId ?? undefined), defaultLimit },
+        move: { to: await places.of(caller, body.projectId ?? undefined), limits, caller },
       };
       const changed = await changeUnder({
         conditions: conditionsOf(request.headers),

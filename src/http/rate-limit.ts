@@ -5,6 +5,7 @@
 import rateLimit from '@fastify/rate-limit';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { LRUCache } from 'lru-cache';
+import { limitedBy, tierWords } from '../access/tiers.ts';
 import { Problem } from '../problems.ts';
 
 const WINDOW = 60_000;
@@ -38,18 +39,23 @@ class RequestCounts {
 
 /**
  * Routes with `rateLimit: false` in their configuration are not counted.
- * @param perMinute requests of one caller; 0 for no limit
+ * @param perMinute requests of one caller whose tier does not say otherwise; 0 for no limit
+ * @param hasTiers some may have a limit where others have none
  */
-export async function limitRequests(app: FastifyInstance, perMinute: number): Promise<void> {
+export async function limitRequests(app: FastifyInstance, perMinute: number, hasTiers: boolean): Promise<void> {
   const counts = new RequestCounts();
+  const hasCaller = (request: FastifyRequest) => !request.routeOptions.config.public && !request.is404;
   const keyOf = (request: FastifyRequest) =>
-    request.routeOptions.config.public || request.is404 ? `address ${request.ip}` : `caller ${request.caller.id}`;
+    hasCaller(request) ? `caller ${request.caller.id}` : `address ${request.ip}`;
   app.decorateRequest('countAs', function (this: FastifyRequest, requests: number) {
     counts.add(keyOf(this), requests - 1);
   });
-  if (perMinute === 0) return;
+  if (perMinute === 0 && !hasTiers) return;
+  const tierOf = (request: FastifyRequest) => (hasCaller(request) ? request.caller.tier : undefined);
+  const limitOf = (request: FastifyRequest) => tierOf(request)?.limits.requestsPerMinute ?? perMinute;
   await app.register(rateLimit, {
-    max: perMinute,
+    max: limitOf,
+    allowList: (request) => limitOf(request) === 0,
     timeWindow: WINDOW,
     enableDraftSpec: true,
     store: class {
@@ -61,9 +67,10 @@ export async function limitRequests(app: FastifyInstance, perMinute: number): Pr
       }
     },
     keyGenerator: keyOf,
-    errorResponseBuilder: (_request, context) =>
+    errorResponseBuilder: (request, context) =>
       new Problem('too-many-requests', {
-        detail: `At most ${context.max} requests a minute. Slow down.`,
+        detail: `At most ${context.max} requests a minute. Slow down.${tierWords(tierOf(request))}`,
+        ...limitedBy(tierOf(request), 'requestsPerMinute'),
         retryAfter: context.ttl / 1000,
       }),
   });

@@ -289,12 +289,19 @@ export type QuotaChange = {
     limit?: number;
 };
 
-export type OwnerSort = 'usage' | 'id';
+export type OwnerChange = {
+    /**
+     * One of the file `TIERS`
+     */
+    tier?: string;
+};
+
+export type OwnerSort = 'usage' | 'id' | 'tier';
 
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'purge-assets' | 'remove-dead-keys' | 'remove-dead-tickets' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'purge-assets' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -536,6 +543,14 @@ export type Problem = {
      * What the virus scanner found, by its name; only where the type is `infected`
      */
     signature?: string;
+    /**
+     * Which limit of the tier was met; only where a tier sets it
+     */
+    limit?: string;
+    /**
+     * The tier that sets the limit
+     */
+    tier?: string;
     /**
      * Name this id when you ask for help
      */
@@ -1212,6 +1227,107 @@ export type Transcodes = {
     data: Array<Transcode>;
 };
 
+export type OwnQuota = {
+    /**
+     * Bytes
+     */
+    limit: number;
+    /**
+     * Bytes of all assets, the trash included
+     */
+    used: number;
+    /**
+     * Bytes of uploads in progress
+     */
+    reserved: number;
+    /**
+     * Bytes that new uploads may have
+     */
+    available: number;
+    /**
+     * `used` plus `reserved` as a percentage of `limit`, to two decimals; above 100 when the limit was lowered
+     */
+    percent: number;
+    /**
+     * Assets, the trash included
+     */
+    fileCount: number;
+    /**
+     * Absent where the service has no tiers
+     */
+    tier?: Tier;
+};
+
+export type Tier = {
+    name: string;
+    givenBy: TierGiver;
+    limits: TierLimits;
+    left: TierLeft;
+};
+
+/**
+ * Who says that you have it: an administrator, whose word counts most; your token; or nobody. One of `administrator`, `token`, `default`; more may be added.
+ */
+export type TierGiver = string;
+
+export type TierLimits = {
+    /**
+     * Bytes, of an account that was given no quota of its own
+     */
+    quota: number;
+    /**
+     * Bytes of one file; its upload policy may allow less
+     */
+    maxFileSize: number;
+    /**
+     * Uploads that you may begin in an hour; absent: no limit
+     */
+    uploadsPerHour?: number;
+    /**
+     * Requests in a minute, per instance; absent: no limit
+     */
+    requestsPerMinute?: number;
+    /**
+     * Seconds that a link may live
+     */
+    maxLinkTtl: number;
+    /**
+     * New variants of your pictures in a minute, per instance
+     */
+    variantsPerMinute: number;
+    /**
+     * Transcodes of yours that may wait or be made at once
+     */
+    transcodes: number;
+    /**
+     * Members that a project may have when you add one
+     */
+    membersPerProject: number;
+};
+
+export type TierLeft = {
+    /**
+     * Bytes that new uploads may have, as `available`
+     */
+    quota: number;
+    /**
+     * Uploads that you may still begin in this hour; absent: no limit
+     */
+    uploadsPerHour?: number;
+    /**
+     * When that hour ends; absent: it begins with your next upload
+     */
+    hourEndsAt?: string;
+    /**
+     * Requests that you may still make in this minute, of this instance
+     */
+    requestsPerMinute?: number;
+    /**
+     * Transcodes that you may still ask for before one is ready
+     */
+    transcodes: number;
+};
+
 export type Quota = {
     /**
      * Bytes
@@ -1239,11 +1355,6 @@ export type Quota = {
     fileCount: number;
 };
 
-export type OwnerPage = {
-    data: Array<Owner>;
-    page: PageInfo;
-};
-
 export type Owner = {
     /**
      * Subject of the tokens of the owner
@@ -1266,9 +1377,18 @@ export type Owner = {
      */
     fileCount: number;
     /**
+     * That an administrator has given him; absent: what his tokens say counts, or else `default`
+     */
+    tier?: string;
+    /**
      * When something last happened to an asset of the owner, as the audit trail tells
      */
     lastActivityAt?: string;
+};
+
+export type OwnerPage = {
+    data: Array<Owner>;
+    page: PageInfo;
 };
 
 export type ProjectQuota = {
@@ -6077,7 +6197,7 @@ export type GetQuotaResponses = {
     /**
      * Your quota
      */
-    200: Quota;
+    200: OwnQuota;
 };
 
 export type GetQuotaResponse = GetQuotaResponses[keyof GetQuotaResponses];
@@ -6228,15 +6348,103 @@ export type SetOwnerQuotaResponses = {
 
 export type SetOwnerQuotaResponse = SetOwnerQuotaResponses[keyof SetOwnerQuotaResponses];
 
+export type SetOwnerTierData = {
+    body: OwnerChange;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        /**
+         * Subject of the tokens of the owner
+         */
+        ownerId: string;
+    };
+    query?: never;
+    url: '/v1/admin/owners/{ownerId}';
+};
+
+export type SetOwnerTierErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type SetOwnerTierError = SetOwnerTierErrors[keyof SetOwnerTierErrors];
+
+export type SetOwnerTierResponses = {
+    /**
+     * The owner
+     */
+    200: Owner;
+};
+
+export type SetOwnerTierResponse = SetOwnerTierResponses[keyof SetOwnerTierResponses];
+
 export type ListOwnersData = {
     body?: never;
     path?: never;
     query?: {
         sort?: OwnerSort;
         /**
-         * By default `desc` by usage, the largest first, and `asc` by id
+         * By default `desc` by usage, the largest first, and `asc` by id and by tier
          */
         order?: SortOrder;
+        /**
+         * Only those to whom an administrator has given this tier
+         */
+        tier?: string;
         /**
          * Rows per page, at most
          */
