@@ -21,7 +21,8 @@ export function formatSize(bytes: number, language: Language): string {
     format = new Intl.NumberFormat(language, { style: 'unit', unit, unitDisplay, maximumSignificantDigits: 3 });
     sizeFormats.set(key, format);
   }
-  return format.format(value);
+  // The number stays with its unit.
+  return format.format(value).replaceAll(' ', '\u00a0');
 }
 
 /** To the minute, in UTC: the server does not know where the reader is. */

@@ -36,22 +36,26 @@ export function pathOf({ stem, extension, digest }: StaticFile): string {
 }
 
 export function staticRoutes(app: App): void {
-  for (const file of [STYLE, SCRIPT, ICON]) staticRoute(app, file);
-}
-
-function staticRoute(app: App, file: StaticFile): void {
-  // Pages name their files under PUBLIC_URL, which may be another host than that of the address bar.
-  const open = { 'cross-origin-resource-policy': 'cross-origin', 'access-control-allow-origin': '*' };
-  let made: Promise<SharedFile> | undefined;
+  const files = [STYLE, SCRIPT, ICON].map((file) => ({ ...file, make: onceMade(file) }));
   app.get(
-    `${FOLDER}/${file.stem}.:digest.${file.extension}`,
+    `${FOLDER}/:name`,
     { config: { public: true, sharedAnswer: true } },
-    async (request: FastifyRequest<{ Params: { digest?: string } }>, reply: FastifyReply) => {
-      const { digest = '' } = request.params;
-      if (!/^[\w-]{12}$/.test(digest)) throw new Problem('not-found', { detail: 'There is no such file.' });
-      made ??= sharedFile(Buffer.from(file.content), file.type, open);
-      // During an upgrade an instance of one version is asked for the file of another; it has its own, for this once.
-      return sendShared(request, reply, await made, digest === file.digest ? IMMUTABLE : 'no-store');
+    async (request: FastifyRequest<{ Params: { name?: string } }>, reply: FastifyReply) => {
+      const [, stem, digest, extension] = /^([a-z]+)\.([\w-]{12})\.([a-z]+)$/.exec(request.params.name ?? '') ?? [];
+      const file = files.find((each) => each.stem === stem && each.extension === extension);
+      if (!file) throw new Problem('not-found', { detail: 'There is no such file.' });
+      // During an upgrade an instance of one version is asked for the file of another; it sends its own, for this once.
+      return sendShared(request, reply, await file.make(), digest === file.digest ? IMMUTABLE : 'no-store');
     },
   );
+}
+
+/** Compressed when somebody asks for it. */
+function onceMade({ content, type }: StaticFile): () => Promise<SharedFile> {
+  let made: Promise<SharedFile> | undefined;
+  return () => {
+    // Pages name their files under PUBLIC_URL, which may be another host than that of the address bar.
+    made ??= sharedFile(Buffer.from(content), type, { 'cross-origin-resource-policy': 'cross-origin' });
+    return made;
+  };
 }
