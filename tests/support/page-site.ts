@@ -12,20 +12,24 @@ export type MakePage = (context: PageContext) => Page;
 const WAVEFORM =
   '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 800 120"><path fill="#888" d="M0 60L100 10 200 90 300 20 400 100 500 30 600 80 700 40 800 60z"/></svg>';
 
+export type SiteFiles = Record<string, [type: string, bytes: Buffer | string]>;
+
 export class PageSite {
   readonly #app = Fastify();
   readonly #pages = new Map<string, MakePage>();
   url = '';
 
-  static async start(): Promise<PageSite> {
+  /** @param more files, by the names under which pages find them: `/files/{name}` */
+  static async start(more: SiteFiles = {}): Promise<PageSite> {
     const site = new PageSite();
-    const files: Record<string, [type: string, bytes: Buffer | string]> = {
+    const files: SiteFiles = {
       'large.jpg': ['image/jpeg', await picture({ width: 1600, height: 1000, seed: 3 })],
       'medium.jpg': ['image/jpeg', await picture({ width: 800, height: 500, seed: 3 })],
       'thumbnail.jpg': ['image/jpeg', await picture({ width: 400, height: 250, seed: 3 })],
       'waveform.svg': ['image/svg+xml', WAVEFORM],
       'film.webm': ['video/webm', fixture('clip.webm')],
       'sound.mp3': ['audio/mpeg', fixture('sound.mp3')],
+      ...more,
     };
     for (const file of [STYLE, SCRIPT, ICON])
       site.#app.get(pathOf(file), (_request, reply) => reply.type(file.type).send(file.content));
