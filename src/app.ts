@@ -8,6 +8,7 @@ import type { Feature } from './feature.ts';
 import { idempotency } from './idempotency/index.ts';
 import { keys } from './keys/index.ts';
 import { owners } from './owners/index.ts';
+import { pages } from './pages/index.ts';
 import { policies } from './policies/index.ts';
 import { processing } from './processing/index.ts';
 import { projects } from './projects/index.ts';
@@ -42,6 +43,7 @@ export const features: readonly Feature<Core>[] = [
   administration,
   reconciliation,
   qr,
+  pages,
   idempotency,
   audit,
 ];
