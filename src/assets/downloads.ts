@@ -169,6 +169,7 @@ export function downloadRoutes(
     },
     config: {
       action: 'asset.download',
+      servesBytes: true,
       success: {
         status: 200,
         description: 'The bytes',
@@ -312,6 +313,7 @@ function diskLinkRoute(
     },
     config: {
       public: true,
+      servesBytes: true,
       success: {
         status: 200,
         description: 'The bytes',

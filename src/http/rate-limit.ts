@@ -6,12 +6,17 @@ import rateLimit from '@fastify/rate-limit';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { LRUCache } from 'lru-cache';
 import { Problem } from '../problems.ts';
+import { networkOf } from './refusal-limit.ts';
 
 const WINDOW = 60_000;
 /** Callers and addresses that are counted; then the one that was not heard of for longest is forgotten. */
 const MAX_COUNTED = 5000;
 
 declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** What everybody may read: counted by itself, by PUBLIC_REQUESTS_PER_MINUTE. */
+    countsAsPublic?: boolean;
+  }
   interface FastifyRequest {
     /**
      * Counts a request that does the work of many as so many. It goes on itself; those that come after it are refused
@@ -39,17 +44,24 @@ class RequestCounts {
 /**
  * Routes with `rateLimit: false` in their configuration are not counted.
  * @param perMinute requests of one caller; 0 for no limit
+ * @param publicPerMinute requests of one address for what everybody may read; 0 for no limit
  */
-export async function limitRequests(app: FastifyInstance, perMinute: number): Promise<void> {
+export async function limitRequests(app: FastifyInstance, perMinute: number, publicPerMinute: number): Promise<void> {
   const counts = new RequestCounts();
-  const keyOf = (request: FastifyRequest) =>
-    request.routeOptions.config.public || request.is404 ? `address ${request.ip}` : `caller ${request.caller.id}`;
+  const isPublic = (request: FastifyRequest) => request.routeOptions.config.countsAsPublic === true;
+  const keyOf = (request: FastifyRequest) => {
+    if (isPublic(request)) return `public ${networkOf(request.ip)}`;
+    if (request.routeOptions.config.public || request.is404) return `address ${networkOf(request.ip)}`;
+    return `caller ${request.caller.id}`;
+  };
+  const limitOf = (request: FastifyRequest) => (isPublic(request) ? publicPerMinute : perMinute);
   app.decorateRequest('countAs', function (this: FastifyRequest, requests: number) {
     counts.add(keyOf(this), requests - 1);
   });
-  if (perMinute === 0) return;
+  if (perMinute === 0 && publicPerMinute === 0) return;
   await app.register(rateLimit, {
-    max: perMinute,
+    max: limitOf,
+    allowList: (request) => limitOf(request) === 0,
     timeWindow: WINDOW,
     enableDraftSpec: true,
     store: class {

@@ -11,7 +11,7 @@ import { required } from '../assets/routes.ts';
 import type { Core } from '../core.ts';
 import { formatDigest } from '../http/digest-fields.ts';
 import type { App } from '../http/openapi.ts';
-import { serviceUrls } from '../http/public-url.ts';
+import { contentUrls } from '../http/public-url.ts';
 import { assetId, binary, timestamp } from '../http/schema-types.ts';
 import { assetNotFound, Problem, type ProblemType } from '../problems.ts';
 import { Pictures } from '../processing/pictures/pictures.ts';
@@ -92,7 +92,7 @@ export class VariantRoutes {
   readonly #assets: AssetsRepository;
   readonly #variants: VariantsRepository;
   readonly #keys: VariantKeys;
-  readonly #toUrl: ReturnType<typeof serviceUrls>;
+  readonly #toUrl: ReturnType<typeof contentUrls>;
 
   constructor(core: Core, maker: VariantMaker) {
     this.#core = core;
@@ -100,7 +100,7 @@ export class VariantRoutes {
     this.#assets = new AssetsRepository(core.database);
     this.#variants = new VariantsRepository(core.database.database);
     this.#keys = new VariantKeys(core.database.database, core.onError);
-    this.#toUrl = serviceUrls(core.config);
+    this.#toUrl = contentUrls(core.config);
   }
 
   register(app: App): void {
@@ -125,7 +125,12 @@ export class VariantRoutes {
           accept: z.string().optional().meta({ description: 'Chooses the format with `format=auto`' }),
         }),
       },
-      config: { action: 'asset.download', success, problems: ['wrong-state', 'not-acceptable', ...problems] },
+      config: {
+        action: 'asset.download',
+        servesBytes: true,
+        success,
+        problems: ['wrong-state', 'not-acceptable', ...problems],
+      },
       handler: async (request, reply) => {
         const { caller, params, query, headers } = request;
         if (query.format === 'auto') varyByAccept(reply);
@@ -246,7 +251,7 @@ export class VariantRoutes {
         }),
         headers: conditionalHeaders,
       },
-      config: { public: true, success, problems: [...problems, 'too-many-requests'] },
+      config: { public: true, servesBytes: true, success, problems: [...problems, 'too-many-requests'] },
       handler: async (request, reply) => {
         const { accepted } = await this.#keys.ring();
         const address = readAddress(accepted, request.raw.url ?? '', Math.floor(Date.now() / 1000));
