@@ -10,6 +10,7 @@ import { owners } from './owners/index.ts';
 import { policies } from './policies/index.ts';
 import { processing } from './processing/index.ts';
 import { projects } from './projects/index.ts';
+import { publishing } from './publishing/index.ts';
 import { qr } from './qr/index.ts';
 import { quotas } from './quotas/index.ts';
 import { reconciliation } from './reconciliation/index.ts';
@@ -33,6 +34,7 @@ export const features: readonly Feature<Core>[] = [
   tickets,
   processing,
   variants,
+  publishing,
   transcodes,
   quotas,
   owners,

@@ -68,6 +68,9 @@ export const beginUpload = compile(
         processing: sql`null::jsonb`.as('processing'),
         account: sql`nullif(${reserved.account}, ${p('ownerId')})`.as('account'),
         ticketId: typed(p('ticketId'), assets.ticketId).as('ticket_id'),
+        publishedIn: sql`null`.as('published_in'),
+        publishedAt: sql`null::timestamptz`.as('published_at'),
+        unpublishedAt: sql`null::timestamptz`.as('unpublished_at'),
       })
       .from(reserved);
     return build.with(reserved).insert(assets).select(record);
