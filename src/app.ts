@@ -12,6 +12,7 @@ import { pages } from './pages/index.ts';
 import { policies } from './policies/index.ts';
 import { processing } from './processing/index.ts';
 import { projects } from './projects/index.ts';
+import { publishing } from './publishing/index.ts';
 import { qr } from './qr/index.ts';
 import { quotas } from './quotas/index.ts';
 import { reconciliation } from './reconciliation/index.ts';
@@ -36,6 +37,7 @@ export const features: readonly Feature<Core>[] = [
   tickets,
   processing,
   variants,
+  publishing,
   transcodes,
   quotas,
   owners,

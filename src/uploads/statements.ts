@@ -70,6 +70,9 @@ export const beginUpload = compile(
         account: sql`nullif(${reserved.account}, ${p('ownerId')})`.as('account'),
         ticketId: typed(p('ticketId'), assets.ticketId).as('ticket_id'),
         crc32: sql`null::bigint`.as('crc32'),
+        publishedIn: sql`null`.as('published_in'),
+        publishedAt: sql`null::timestamptz`.as('published_at'),
+        unpublishedAt: sql`null::timestamptz`.as('unpublished_at'),
       })
       .from(reserved);
     return build.with(reserved).insert(assets).select(record);
