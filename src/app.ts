@@ -8,9 +8,11 @@ import type { Feature } from './feature.ts';
 import { idempotency } from './idempotency/index.ts';
 import { keys } from './keys/index.ts';
 import { owners } from './owners/index.ts';
+import { pages } from './pages/index.ts';
 import { policies } from './policies/index.ts';
 import { processing } from './processing/index.ts';
 import { projects } from './projects/index.ts';
+import { publishing } from './publishing/index.ts';
 import { qr } from './qr/index.ts';
 import { quotas } from './quotas/index.ts';
 import { reconciliation } from './reconciliation/index.ts';
@@ -35,6 +37,7 @@ export const features: readonly Feature<Core>[] = [
   tickets,
   processing,
   variants,
+  publishing,
   transcodes,
   quotas,
   owners,
@@ -42,6 +45,7 @@ export const features: readonly Feature<Core>[] = [
   administration,
   reconciliation,
   qr,
+  pages,
   idempotency,
   audit,
 ];

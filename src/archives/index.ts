@@ -10,8 +10,8 @@ import { VariantKeys } from '../variants/keys.ts';
 import { archiveActions } from './audit.ts';
 import { findChecksums, findChecksumsJob } from './find-checksums.ts';
 import { archiveSettings, archiveTooLarge } from './limits.ts';
-import { archiveRoutes } from './routes.ts';
 import { ArchivesRepository } from './repository.ts';
+import { archiveRoutes } from './routes.ts';
 import { archivesOf } from './service.ts';
 
 export const archives: Feature<Core> = {

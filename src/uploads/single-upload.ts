@@ -121,7 +121,7 @@ export class SingleUpload {
   async store(): Promise<void> {
     const { actor, signal, size } = this.#arrival;
     if (size === 0) throw emptyFile();
-    if (size !== undefined) refuseBeyond(this.#limit, size);
+    if (size !== undefined) this.#refuseBeyond(size);
     const waitingSince = performance.now();
     const leave = await this.#context.admission.enter(actor.callerId, signal);
     this.#renewal = setInterval(() => this.#renewLease(), leaseRenewalOf(this.#context) / 2);
@@ -188,7 +188,7 @@ export class SingleUpload {
   async #receive(): Promise<void> {
     const { source, signal, size } = this.#arrival;
     for await (const chunk of meteredBody(this.#context, source, signal, this.#arrival.actor.callerId)) {
-      refuseBeyond(this.#limit, this.#writer.length + chunk.length);
+      this.#refuseBeyond(this.#writer.length + chunk.length);
       this.#hash.update(chunk);
       this.#crc32 = crc32(chunk, this.#crc32);
       // Until the type is validated, the first bytes wait in the first buffer; from then on each chunk is checked as it comes.
@@ -199,12 +199,16 @@ export class SingleUpload {
     if (size !== undefined && this.#writer.length !== size) throw incompleteBody();
   }
 
+  #refuseBeyond(bytes: number): void {
+    refuseBeyond(this.#limit, bytes, this.#context.policies.bound);
+  }
+
   async #validateHead(next: Buffer): Promise<void> {
     const { head } = this.#writer;
     const bytes = next.length === 0 ? head : Buffer.concat([head, next]);
     await this.#validation.begin(bytes);
     this.#limit = throughProcess(this.#context, this.#validation.maxBytes);
-    refuseBeyond(this.#limit, this.#arrival.size ?? bytes.length);
+    this.#refuseBeyond(this.#arrival.size ?? bytes.length);
     this.#validation.update(bytes);
   }
 
@@ -320,7 +324,7 @@ export class SingleUpload {
   }
 
   #quotaExceeded(bytes: number): Promise<Problem> {
-    return quotaExceeded(this.#context.quotas, this.record.place.account, bytes);
+    return quotaExceeded(this.#context.quotas, this.record.place.account, bytes, this.#arrival.caller);
   }
 
   /** Another policy may still be chosen. */
