@@ -314,3 +314,12 @@ function unlessAborted<Result>(promise: Promise<Result>, signal: AbortSignal): P
   signal.addEventListener('abort', onAbort, { once: true });
   return Promise.race([promise, aborted]).finally(() => signal.removeEventListener('abort', onAbort));
 }
+
+const makers = new WeakMap<object, VariantMaker>();
+
+/** One of a service: it knows what is being made. */
+export function variantMakerOf(core: Core): VariantMaker {
+  const known = makers.get(core) ?? new VariantMaker(core);
+  makers.set(core, known);
+  return known;
+}

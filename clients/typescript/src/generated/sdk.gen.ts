@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.ts';
 import { type Client, type ClientMeta, formDataBodySerializer, type Options as Options2, type RequestResult, type TDataShape } from './client/index.ts';
-import type { BulkChangeAssetsData, BulkChangeAssetsErrors, BulkChangeAssetsResponses, CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelStoredFileScanData, CancelStoredFileScanErrors, CancelStoredFileScanResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateApiKeyData, CreateApiKeyErrors, CreateApiKeyResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateProjectData, CreateProjectErrors, CreateProjectResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateTranscodeData, CreateTranscodeErrors, CreateTranscodeResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, CreateUploadTicketData, CreateUploadTicketErrors, CreateUploadTicketResponses, CreateVariantLinkData, CreateVariantLinkErrors, CreateVariantLinkResponses, DeleteApiKeyData, DeleteApiKeyErrors, DeleteApiKeyResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DeleteProjectData, DeleteProjectErrors, DeleteProjectResponses, DeleteTranscodeData, DeleteTranscodeErrors, DeleteTranscodeResponses, DeleteUploadTicketData, DeleteUploadTicketErrors, DeleteUploadTicketResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, DownloadDerivativeData, DownloadDerivativeErrors, DownloadDerivativeResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, FollowVariantLinkData, FollowVariantLinkErrors, FollowVariantLinkResponses, GetApiKeyData, GetApiKeyErrors, GetApiKeyResponses, GetAssetCodeData, GetAssetCodeErrors, GetAssetCodeResponses, GetAssetData, GetAssetErrors, GetAssetHistoryData, GetAssetHistoryErrors, GetAssetHistoryResponses, GetAssetResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetProjectCodeData, GetProjectCodeErrors, GetProjectCodeResponses, GetProjectData, GetProjectErrors, GetProjectQuotaData, GetProjectQuotaErrors, GetProjectQuotaResponses, GetProjectResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetStoredFileScanData, GetStoredFileScanErrors, GetStoredFileScanResponses, GetTranscodeData, GetTranscodeErrors, GetTranscodeResponses, GetUploadData, GetUploadErrors, GetUploadResponses, GetUploadTicketData, GetUploadTicketErrors, GetUploadTicketResponses, GetVariantData, GetVariantErrors, GetVariantResponses, ListApiKeysData, ListApiKeysErrors, ListApiKeysResponses, ListAssetsData, ListAssetsErrors, ListAssetsOfOwnerData, ListAssetsOfOwnerErrors, ListAssetsOfOwnerResponses, ListAssetsResponses, ListAuditEventsData, ListAuditEventsErrors, ListAuditEventsResponses, ListDerivativesData, ListDerivativesErrors, ListDerivativesResponses, ListOwnersData, ListOwnersErrors, ListOwnersResponses, ListProjectMembersData, ListProjectMembersErrors, ListProjectMembersResponses, ListProjectsData, ListProjectsErrors, ListProjectsResponses, ListStoredFileScansData, ListStoredFileScansErrors, ListStoredFileScansResponses, ListTranscodesData, ListTranscodesErrors, ListTranscodesResponses, ListUploadPoliciesData, ListUploadPoliciesErrors, ListUploadPoliciesResponses, ListUploadsData, ListUploadsErrors, ListUploadsResponses, ListUploadTicketsData, ListUploadTicketsErrors, ListUploadTicketsResponses, RedirectToDownloadData, RedirectToDownloadErrors, RemoveProjectMemberData, RemoveProjectMemberErrors, RemoveProjectMemberResponses, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, ScanStoredFilesData, ScanStoredFilesErrors, ScanStoredFilesResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SetProjectMemberData, SetProjectMemberErrors, SetProjectMemberResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UpdateProjectData, UpdateProjectErrors, UpdateProjectResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
+import type { BulkChangeAssetsData, BulkChangeAssetsErrors, BulkChangeAssetsResponses, CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelStoredFileScanData, CancelStoredFileScanErrors, CancelStoredFileScanResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateApiKeyData, CreateApiKeyErrors, CreateApiKeyResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateProjectData, CreateProjectErrors, CreateProjectResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateShareData, CreateShareErrors, CreateShareResponses, CreateTranscodeData, CreateTranscodeErrors, CreateTranscodeResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, CreateUploadTicketData, CreateUploadTicketErrors, CreateUploadTicketResponses, CreateVariantLinkData, CreateVariantLinkErrors, CreateVariantLinkResponses, DeleteApiKeyData, DeleteApiKeyErrors, DeleteApiKeyResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DeleteProjectData, DeleteProjectErrors, DeleteProjectResponses, DeleteShareData, DeleteShareErrors, DeleteShareResponses, DeleteTranscodeData, DeleteTranscodeErrors, DeleteTranscodeResponses, DeleteUploadTicketData, DeleteUploadTicketErrors, DeleteUploadTicketResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, DownloadDerivativeData, DownloadDerivativeErrors, DownloadDerivativeResponses, DownloadSharedAssetData, DownloadSharedAssetErrors, DownloadSharedAssetResponses, DownloadShareData, DownloadSharedDerivativeData, DownloadSharedDerivativeErrors, DownloadSharedDerivativeResponses, DownloadShareErrors, DownloadShareResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, FollowVariantLinkData, FollowVariantLinkErrors, FollowVariantLinkResponses, GetApiKeyData, GetApiKeyErrors, GetApiKeyResponses, GetAssetCodeData, GetAssetCodeErrors, GetAssetCodeResponses, GetAssetData, GetAssetErrors, GetAssetHistoryData, GetAssetHistoryErrors, GetAssetHistoryResponses, GetAssetResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetProjectCodeData, GetProjectCodeErrors, GetProjectCodeResponses, GetProjectData, GetProjectErrors, GetProjectQuotaData, GetProjectQuotaErrors, GetProjectQuotaResponses, GetProjectResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetShareCodeData, GetShareCodeErrors, GetShareCodeResponses, GetShareData, GetSharedVariantData, GetSharedVariantErrors, GetSharedVariantResponses, GetShareErrors, GetShareResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetStoredFileScanData, GetStoredFileScanErrors, GetStoredFileScanResponses, GetTranscodeData, GetTranscodeErrors, GetTranscodeResponses, GetUploadData, GetUploadErrors, GetUploadResponses, GetUploadTicketData, GetUploadTicketErrors, GetUploadTicketResponses, GetVariantData, GetVariantErrors, GetVariantResponses, ListApiKeysData, ListApiKeysErrors, ListApiKeysResponses, ListAssetsData, ListAssetsErrors, ListAssetsOfOwnerData, ListAssetsOfOwnerErrors, ListAssetsOfOwnerResponses, ListAssetsResponses, ListAuditEventsData, ListAuditEventsErrors, ListAuditEventsResponses, ListDerivativesData, ListDerivativesErrors, ListDerivativesResponses, ListOwnersData, ListOwnersErrors, ListOwnersResponses, ListProjectMembersData, ListProjectMembersErrors, ListProjectMembersResponses, ListProjectsData, ListProjectsErrors, ListProjectsResponses, ListSharesData, ListSharesErrors, ListSharesResponses, ListStoredFileScansData, ListStoredFileScansErrors, ListStoredFileScansResponses, ListTranscodesData, ListTranscodesErrors, ListTranscodesResponses, ListUploadPoliciesData, ListUploadPoliciesErrors, ListUploadPoliciesResponses, ListUploadsData, ListUploadsErrors, ListUploadsResponses, ListUploadTicketsData, ListUploadTicketsErrors, ListUploadTicketsResponses, OpenShareData, OpenShareErrors, OpenShareResponses, RedirectToDownloadData, RedirectToDownloadErrors, RemoveProjectMemberData, RemoveProjectMemberErrors, RemoveProjectMemberResponses, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, ScanStoredFilesData, ScanStoredFilesErrors, ScanStoredFilesResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SetProjectMemberData, SetProjectMemberErrors, SetProjectMemberResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UnlockShareData, UnlockShareErrors, UnlockShareResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UpdateProjectData, UpdateProjectErrors, UpdateProjectResponses, UpdateShareData, UpdateShareErrors, UpdateShareResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -582,6 +582,123 @@ export const getUploadTicket = <ThrowOnError extends boolean = false>(options: O
     url: '/v1/tickets/{id}',
     ...options
 });
+
+/**
+ * List shares, the latest first
+ *
+ * Those that you made; with `assetId` or `projectId` those of what you manage as well, which you may revoke. What has ended is listed for a week. Follow `nextCursor`, or the `Link` header, until `hasMore` is false.
+ */
+export const listShares = <ThrowOnError extends boolean = false>(options?: Options<ListSharesData, ThrowOnError>): RequestResult<ListSharesResponses, ListSharesErrors, ThrowOnError> => (options?.client ?? client).get<ListSharesResponses, ListSharesErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/shares',
+    ...options
+});
+
+/**
+ * Share an asset, several, or a project with strangers
+ *
+ * The answer has the address. Whoever has it reaches what is shared, as long as whoever made the share may read it, until the share expires, is used up or is revoked.
+ */
+export const createShare = <ThrowOnError extends boolean = false>(options: Options<CreateShareData, ThrowOnError>): RequestResult<CreateShareResponses, CreateShareErrors, ThrowOnError> => (options.client ?? client).post<CreateShareResponses, CreateShareErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/shares',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Revoke a share
+ *
+ * Within a second its address is unknown to every instance; downloads that have begun may end. Whoever made it may, and whoever manages what is shared.
+ */
+export const deleteShare = <ThrowOnError extends boolean = false>(options: Options<DeleteShareData, ThrowOnError>): RequestResult<DeleteShareResponses, DeleteShareErrors, ThrowOnError> => (options.client ?? client).delete<DeleteShareResponses, DeleteShareErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/shares/{id}',
+    ...options
+});
+
+/**
+ * Get a share: its address, its state, and how often it was used
+ */
+export const getShare = <ThrowOnError extends boolean = false>(options: Options<GetShareData, ThrowOnError>): RequestResult<GetShareResponses, GetShareErrors, ThrowOnError> => (options.client ?? client).get<GetShareResponses, GetShareErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/shares/{id}',
+    ...options
+});
+
+/**
+ * Change a share that you made; its address stays
+ *
+ * `null` takes away what is there. Another password, or none, ends what was unlocked with the one before.
+ */
+export const updateShare = <ThrowOnError extends boolean = false>(options: Options<UpdateShareData, ThrowOnError>): RequestResult<UpdateShareResponses, UpdateShareErrors, ThrowOnError> => (options.client ?? client).patch<UpdateShareResponses, UpdateShareErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/shares/{id}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Get the QR code of a share that you made
+ */
+export const getShareCode = <ThrowOnError extends boolean = false>(options: Options<GetShareCodeData, ThrowOnError>): RequestResult<GetShareCodeResponses, GetShareCodeErrors, ThrowOnError> => (options.client ?? client).get<GetShareCodeResponses, GetShareCodeErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/shares/{id}/qr',
+    ...options
+});
+
+/**
+ * Look at a share
+ *
+ * JSON, or a page for whoever prefers HTML. What is unknown, revoked, expired, used up or deleted is told alike. With a password send it as that of `Authorization: Basic`, whatever the name, or unlock the share.
+ */
+export const openShare = <ThrowOnError extends boolean = false>(options: Options<OpenShareData, ThrowOnError>): RequestResult<OpenShareResponses, OpenShareErrors, ThrowOnError> => (options.client ?? client).get<OpenShareResponses, OpenShareErrors, ThrowOnError>({ url: '/s/{token}', ...options });
+
+/**
+ * Unlock a share with its password
+ *
+ * The answer sets a cookie that opens the share for four hours. Programs without cookies send the password with each request, as that of `Authorization: Basic`. Wrong passwords are counted by share and address over all instances.
+ */
+export const unlockShare = <ThrowOnError extends boolean = false>(options: Options<UnlockShareData, ThrowOnError>): RequestResult<UnlockShareResponses, UnlockShareErrors, ThrowOnError> => (options.client ?? client).post<UnlockShareResponses, UnlockShareErrors, ThrowOnError>({
+    url: '/s/{token}/unlock',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Get the bytes of the one file that is shared
+ *
+ * The address stays as long as the share does, whatever the file is replaced by: for feeds and players. Honours one Range and all conditional header fields. The ranges of one download count once.
+ */
+export const downloadShare = <ThrowOnError extends boolean = false>(options: Options<DownloadShareData, ThrowOnError>): RequestResult<DownloadShareResponses, DownloadShareErrors, ThrowOnError> => (options.client ?? client).get<DownloadShareResponses, DownloadShareErrors, ThrowOnError>({ url: '/s/{token}/content', ...options });
+
+/**
+ * Get the bytes of one of the files that are shared
+ */
+export const downloadSharedAsset = <ThrowOnError extends boolean = false>(options: Options<DownloadSharedAssetData, ThrowOnError>): RequestResult<DownloadSharedAssetResponses, DownloadSharedAssetErrors, ThrowOnError> => (options.client ?? client).get<DownloadSharedAssetResponses, DownloadSharedAssetErrors, ThrowOnError>({ url: '/s/{token}/assets/{assetId}/content', ...options });
+
+/**
+ * Get a thumbnail, a poster or a waveform of what is shared
+ *
+ * Is no download of the file.
+ */
+export const downloadSharedDerivative = <ThrowOnError extends boolean = false>(options: Options<DownloadSharedDerivativeData, ThrowOnError>): RequestResult<DownloadSharedDerivativeResponses, DownloadSharedDerivativeErrors, ThrowOnError> => (options.client ?? client).get<DownloadSharedDerivativeResponses, DownloadSharedDerivativeErrors, ThrowOnError>({ url: '/s/{token}/assets/{assetId}/derivatives/{name}', ...options });
+
+/**
+ * Get a picture that is shared in another size or format
+ *
+ * Sizes are rounded up to the ladder. Is no download of the file.
+ */
+export const getSharedVariant = <ThrowOnError extends boolean = false>(options: Options<GetSharedVariantData, ThrowOnError>): RequestResult<GetSharedVariantResponses, GetSharedVariantErrors, ThrowOnError> => (options.client ?? client).get<GetSharedVariantResponses, GetSharedVariantErrors, ThrowOnError>({ url: '/s/{token}/assets/{assetId}/image', ...options });
 
 /**
  * Get a picture in another size or format

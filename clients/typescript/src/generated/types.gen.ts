@@ -242,13 +242,95 @@ export type UploadTicketRequest = {
     expiresIn: number;
 };
 
+export type ShareRequest = {
+    /**
+     * The one asset
+     */
+    assetId?: string;
+    /**
+     * The assets in this order, at most 1000
+     */
+    assetIds?: Array<string>;
+    /**
+     * All that is in the project, also later
+     */
+    projectId?: string;
+    /**
+     * Seconds from now until it ends; absent: not before it is revoked
+     */
+    expiresIn?: number;
+    /**
+     * Needed to see anything of it. Nobody is shown it again
+     */
+    password?: string;
+    /**
+     * Downloads after which it ends
+     */
+    maxDownloads?: number;
+    allow?: ShareAllowance;
+    /**
+     * What strangers read over it
+     */
+    label?: string;
+    /**
+     * For whoever shares; strangers do not see it
+     */
+    note?: string;
+    /**
+     * Of one asset: it never ends by itself and needs no password, so its address may stand in feeds. It can still be revoked
+     */
+    permanent?: boolean;
+};
+
+/**
+ * `view`: it is shown and played, without a way to save it
+ */
+export type ShareAllowance = 'view' | 'download';
+
+export type ShareChanges = {
+    /**
+     * Seconds from now until it ends; absent: not before it is revoked
+     */
+    expiresIn?: number | null;
+    /**
+     * Needed to see anything of it. Nobody is shown it again
+     */
+    password?: string | null;
+    /**
+     * Downloads after which it ends
+     */
+    maxDownloads?: number | null;
+    allow?: ShareAllowance;
+    /**
+     * What strangers read over it
+     */
+    label?: string | null;
+    /**
+     * For whoever shares; strangers do not see it
+     */
+    note?: string | null;
+    /**
+     * Of one asset: it never ends by itself and needs no password, so its address may stand in feeds. It can still be revoked
+     */
+    permanent?: boolean;
+};
+
+export type CodeFormat = 'svg' | 'png';
+
+export type ShareUnlockRequest = {
+    /**
+     * Needed to see anything of it. Nobody is shown it again
+     */
+    password: string;
+};
+
 export type VariantFit = 'inside' | 'cover' | 'contain';
 
 export type VariantPosition = 'centre' | 'top' | 'right' | 'bottom' | 'left' | 'attention';
 
-export type VariantFormatOrAuto = 'webp' | 'avif' | 'jpeg' | 'png' | 'auto';
-
 export type VariantFormat = 'webp' | 'avif' | 'jpeg' | 'png';
+
+export type VariantFormatOrAuto = 'webp' | 'avif' | 'jpeg' | 'png' | 'auto';
 
 export type TranscodeRequest = {
     format: TranscodeFormat;
@@ -279,7 +361,7 @@ export type OwnerSort = 'usage' | 'id';
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'purge-assets' | 'remove-dead-keys' | 'remove-dead-tickets' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'purge-assets' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -287,8 +369,6 @@ export type JobRetry = {
      */
     ids?: Array<string>;
 };
-
-export type CodeFormat = 'svg' | 'png';
 
 export type Asset = {
     /**
@@ -1101,6 +1181,196 @@ export type UploadTicketPageInfo = {
      */
     nextCursor?: string;
     hasMore: boolean;
+};
+
+export type Share = {
+    /**
+     * UUIDv7
+     */
+    id: string;
+    /**
+     * Whoever has this address reaches what is shared. Told to whoever made the share only; absent where the request was sent again under its Idempotency-Key
+     */
+    url?: string;
+    state: ShareState;
+    /**
+     * Subject of who made it
+     */
+    createdBy: string;
+    assetId?: string;
+    /**
+     * Of several assets; not in lists
+     */
+    assetIds?: Array<string>;
+    /**
+     * Of several assets
+     */
+    assetCount?: number;
+    /**
+     * Label by which the application groups its assets
+     */
+    projectId?: string;
+    allow: ShareAllowance;
+    /**
+     * What strangers read over it
+     */
+    label?: string;
+    /**
+     * For whoever shares; strangers do not see it
+     */
+    note?: string;
+    hasPassword: boolean;
+    permanent: boolean;
+    /**
+     * Downloads after which it ends
+     */
+    maxDownloads?: number;
+    /**
+     * The ranges of one download count once
+     */
+    downloads: number;
+    /**
+     * When the last download began
+     */
+    lastUsedAt?: string;
+    createdAt: string;
+    updatedAt: string;
+    expiresAt?: string;
+    revokedAt?: string;
+};
+
+/**
+ * `unavailable`: what it leads to is in the trash, deleted or not ready, or whoever shared may not read it any more. Strangers are not told which. One of `active`, `expired`, `used-up`, `revoked`, `unavailable`; more may be added.
+ */
+export type ShareState = string;
+
+export type SharePage = {
+    data: Array<Share>;
+    page: SharePageInfo;
+};
+
+export type SharePageInfo = {
+    /**
+     * Present while more follow
+     */
+    nextCursor?: string;
+    hasMore: boolean;
+};
+
+export type SharedView = {
+    kind: SharedViewKind;
+    /**
+     * Path, to be added to the address of the service
+     */
+    path: string;
+    label?: string;
+    allow: ShareAllowance;
+    /**
+     * It has a password
+     */
+    isProtected: boolean;
+    expiresAt?: string;
+    of: ShareTarget;
+    /**
+     * One page of them
+     */
+    assets: Array<SharedAsset>;
+    /**
+     * Of the page after this one, while more follow
+     */
+    nextPath?: string;
+    nextCursor?: string;
+    /**
+     * All files in one
+     */
+    archivePath?: string;
+};
+
+/**
+ * What is told of the share. One of `open`; more may be added.
+ */
+export type SharedViewKind = string;
+
+/**
+ * What is shared. One of `asset`, `assets`, `project`; more may be added.
+ */
+export type ShareTarget = string;
+
+export type SharedAsset = {
+    id: string;
+    name: string;
+    mediaType: string;
+    /**
+     * Bytes
+     */
+    size: number;
+    createdAt: string;
+    kind: SharedKind;
+    /**
+     * Seconds
+     */
+    duration?: number;
+    pages?: number;
+    /**
+     * Base64 (ThumbHash)
+     */
+    thumbHash?: string;
+    /**
+     * The bytes as they are shown or played, with Range
+     */
+    contentPath?: string;
+    /**
+     * The bytes as an attachment; absent in a share for looking
+     */
+    downloadPath?: string;
+    picture?: SharedPicture;
+    /**
+     * Path, to be added to the address of the service
+     */
+    thumbnailPath?: string;
+    /**
+     * Path, to be added to the address of the service
+     */
+    posterPath?: string;
+    /**
+     * Path, to be added to the address of the service
+     */
+    waveformPicturePath?: string;
+    /**
+     * Path, to be added to the address of the service
+     */
+    waveformPath?: string;
+};
+
+/**
+ * How it can be shown. One of `picture`, `sound`, `video`, `document`, `model`, `file`; more may be added.
+ */
+export type SharedKind = string;
+
+export type SharedPicture = {
+    /**
+     * Path, to be added to the address of the service
+     */
+    src: string;
+    /**
+     * For the attribute `srcset` of an `<img>`
+     */
+    srcset?: string;
+    /**
+     * Pixels
+     */
+    width?: number;
+    /**
+     * Pixels
+     */
+    height?: number;
+};
+
+export type ShareUnlocked = {
+    /**
+     * Until then the cookie of the answer opens the share
+     */
+    expiresAt?: string;
 };
 
 export type VariantLink = {
@@ -5222,6 +5492,1008 @@ export type GetUploadTicketResponses = {
 };
 
 export type GetUploadTicketResponse = GetUploadTicketResponses[keyof GetUploadTicketResponses];
+
+export type ListSharesData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Rows per page
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page
+         */
+        cursor?: string;
+        /**
+         * Those that name this asset; for a manager of its project, of everybody
+         */
+        assetId?: string;
+        /**
+         * Those of this whole project; for a manager of it, of everybody
+         */
+        projectId?: string;
+    };
+    url: '/v1/shares';
+};
+
+export type ListSharesErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListSharesError = ListSharesErrors[keyof ListSharesErrors];
+
+export type ListSharesResponses = {
+    /**
+     * A page of shares
+     */
+    200: SharePage;
+};
+
+export type ListSharesResponse = ListSharesResponses[keyof ListSharesResponses];
+
+export type CreateShareData = {
+    body: ShareRequest;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/shares';
+};
+
+export type CreateShareErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this, or: There are as many shares as there may be
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type CreateShareError = CreateShareErrors[keyof CreateShareErrors];
+
+export type CreateShareResponses = {
+    /**
+     * The share, with its address
+     */
+    201: Share;
+};
+
+export type CreateShareResponse = CreateShareResponses[keyof CreateShareResponses];
+
+export type DeleteShareData = {
+    body?: never;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/shares/{id}';
+};
+
+export type DeleteShareErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type DeleteShareError = DeleteShareErrors[keyof DeleteShareErrors];
+
+export type DeleteShareResponses = {
+    /**
+     * It is revoked
+     */
+    204: unknown;
+};
+
+export type GetShareData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/shares/{id}';
+};
+
+export type GetShareErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetShareError = GetShareErrors[keyof GetShareErrors];
+
+export type GetShareResponses = {
+    /**
+     * The share
+     */
+    200: Share;
+};
+
+export type GetShareResponse = GetShareResponses[keyof GetShareResponses];
+
+export type UpdateShareData = {
+    body: ShareChanges;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/shares/{id}';
+};
+
+export type UpdateShareErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type UpdateShareError = UpdateShareErrors[keyof UpdateShareErrors];
+
+export type UpdateShareResponses = {
+    /**
+     * The share
+     */
+    200: Share;
+};
+
+export type UpdateShareResponse = UpdateShareResponses[keyof UpdateShareResponses];
+
+export type GetShareCodeData = {
+    body?: never;
+    headers?: {
+        /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
+         * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
+         */
+        'if-none-match'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * Media type of the picture
+         */
+        format?: CodeFormat;
+        /**
+         * Pixels on each side, with the quiet zone of 4 modules
+         */
+        size?: number;
+    };
+    url: '/v1/shares/{id}/qr';
+};
+
+export type GetShareCodeErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The address is too long for a QR code
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetShareCodeError = GetShareCodeErrors[keyof GetShareCodeErrors];
+
+export type GetShareCodeResponses = {
+    /**
+     * The picture
+     */
+    200: Blob | File;
+};
+
+export type GetShareCodeResponse = GetShareCodeResponses[keyof GetShareCodeResponses];
+
+export type OpenShareData = {
+    body?: never;
+    path: {
+        /**
+         * Of the address of the share
+         */
+        token: string;
+    };
+    query?: {
+        /**
+         * Entries per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort and order
+         */
+        cursor?: string;
+    };
+    url: '/s/{token}';
+};
+
+export type OpenShareErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * The share needs its password
+     */
+    401: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type OpenShareError = OpenShareErrors[keyof OpenShareErrors];
+
+export type OpenShareResponses = {
+    /**
+     * What is shared; a page of it where there is much
+     */
+    200: SharedView;
+};
+
+export type OpenShareResponse = OpenShareResponses[keyof OpenShareResponses];
+
+export type UnlockShareData = {
+    body: ShareUnlockRequest;
+    path: {
+        /**
+         * Of the address of the share
+         */
+        token: string;
+    };
+    query?: never;
+    url: '/s/{token}/unlock';
+};
+
+export type UnlockShareErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * The share needs its password
+     */
+    401: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type UnlockShareError = UnlockShareErrors[keyof UnlockShareErrors];
+
+export type UnlockShareResponses = {
+    /**
+     * It is open
+     */
+    200: ShareUnlocked;
+};
+
+export type UnlockShareResponse = UnlockShareResponses[keyof UnlockShareResponses];
+
+export type DownloadShareData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+    };
+    path: {
+        /**
+         * Of the address of the share
+         */
+        token: string;
+    };
+    query?: {
+        /**
+         * Whether browsers show or save the file; `inline` is possible for images, audio and video
+         */
+        disposition?: 'inline' | 'attachment';
+    };
+    url: '/s/{token}/content';
+};
+
+export type DownloadShareErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * The share needs its password
+     */
+    401: Problem;
+    /**
+     * The share is for looking only
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many requests, or: Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type DownloadShareError = DownloadShareErrors[keyof DownloadShareErrors];
+
+export type DownloadShareResponses = {
+    /**
+     * The bytes
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type DownloadShareResponse = DownloadShareResponses[keyof DownloadShareResponses];
+
+export type DownloadSharedAssetData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+    };
+    path: {
+        /**
+         * Of the address of the share
+         */
+        token: string;
+        assetId: string;
+    };
+    query?: {
+        /**
+         * Whether browsers show or save the file; `inline` is possible for images, audio and video
+         */
+        disposition?: 'inline' | 'attachment';
+    };
+    url: '/s/{token}/assets/{assetId}/content';
+};
+
+export type DownloadSharedAssetErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * The share needs its password
+     */
+    401: Problem;
+    /**
+     * The share is for looking only
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many requests, or: Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type DownloadSharedAssetError = DownloadSharedAssetErrors[keyof DownloadSharedAssetErrors];
+
+export type DownloadSharedAssetResponses = {
+    /**
+     * The bytes
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type DownloadSharedAssetResponse = DownloadSharedAssetResponses[keyof DownloadSharedAssetResponses];
+
+export type DownloadSharedDerivativeData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+    };
+    path: {
+        /**
+         * Of the address of the share
+         */
+        token: string;
+        assetId: string;
+        /**
+         * Name of a derivative
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/s/{token}/assets/{assetId}/derivatives/{name}';
+};
+
+export type DownloadSharedDerivativeErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * The share needs its password
+     */
+    401: Problem;
+    /**
+     * There is no such resource, or: The derivative is not there and cannot be made
+     */
+    404: Problem;
+    /**
+     * The derivative is still being made
+     */
+    409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many requests, or: Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type DownloadSharedDerivativeError = DownloadSharedDerivativeErrors[keyof DownloadSharedDerivativeErrors];
+
+export type DownloadSharedDerivativeResponses = {
+    /**
+     * The bytes
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type DownloadSharedDerivativeResponse = DownloadSharedDerivativeResponses[keyof DownloadSharedDerivativeResponses];
+
+export type GetSharedVariantData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+    };
+    path: {
+        /**
+         * Of the address of the share
+         */
+        token: string;
+        assetId: string;
+    };
+    query?: {
+        /**
+         * Pixels; the next of 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048 that is not smaller
+         */
+        width?: number;
+        /**
+         * Pixels; the next of 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048 that is not smaller
+         */
+        height?: number;
+        /**
+         * `inside`: the whole picture, as large as the box allows and never larger than the original. `cover`: exactly the box, what does not fit is cut off. `contain`: exactly the box with the whole picture in it; the margins are transparent, or white in a JPEG. `cover` and `contain` need a width and a height, and enlarge a small original
+         */
+        fit?: VariantFit;
+        /**
+         * What `cover` keeps; `attention` is the part that draws the eye
+         */
+        position?: VariantPosition;
+        /**
+         * Of what is lossy; the next of 40, 55, 70, 80, 90 that is not lower, and 90 at most
+         */
+        quality?: number;
+        format?: VariantFormat;
+    };
+    url: '/s/{token}/assets/{assetId}/image';
+};
+
+export type GetSharedVariantErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * The share needs its password
+     */
+    401: Problem;
+    /**
+     * There is no such resource, or: The derivative is not there and cannot be made
+     */
+    404: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many requests, or: Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type GetSharedVariantError = GetSharedVariantErrors[keyof GetSharedVariantErrors];
+
+export type GetSharedVariantResponses = {
+    /**
+     * The bytes
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type GetSharedVariantResponse = GetSharedVariantResponses[keyof GetSharedVariantResponses];
 
 export type GetVariantData = {
     body?: never;
