@@ -19,6 +19,7 @@ import { reconciliation } from './reconciliation/index.ts';
 import { rescans } from './rescans/index.ts';
 import { scanning } from './scanning/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
+import { shares } from './shares/index.ts';
 import { tickets } from './tickets/index.ts';
 import { transcodes } from './transcodes/index.ts';
 import { uploads } from './uploads/index.ts';
@@ -35,6 +36,7 @@ export const features: readonly Feature<Core>[] = [
   projects,
   keys,
   tickets,
+  shares,
   processing,
   variants,
   publishing,

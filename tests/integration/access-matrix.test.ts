@@ -110,6 +110,11 @@ const assetCalls: Record<string, { action?: Action; fresh?: 'ready' | 'trashed';
   getAssetHistory: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/history` }) },
   createArchiveLink: { call: (id) => ({ method: 'POST', path: '/v1/archives', body: { ids: [id] } }) },
   getAssetCode: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/qr` }) },
+  createShare: { call: (assetId) => ({ method: 'POST', path: '/v1/shares', body: { assetId } }) },
+  'createShare of several': {
+    action: 'asset.share',
+    call: (id) => ({ method: 'POST', path: '/v1/shares', body: { assetIds: [id] } }),
+  },
 };
 
 const bulkActions: { body: object; action: Action; fresh: 'ready' | 'trashed' }[] = [
@@ -134,6 +139,10 @@ const projectCalls: Record<string, { action?: Action; call: (id: string) => Call
   },
   getProjectQuota: { call: (id) => ({ method: 'GET', path: `/v1/projects/${id}/quota` }) },
   getProjectCode: { call: (id) => ({ method: 'GET', path: `/v1/projects/${id}/qr` }) },
+  'createShare of a project': {
+    action: 'project.share',
+    call: (projectId) => ({ method: 'POST', path: '/v1/shares', body: { projectId } }),
+  },
   uploadAsset: {
     call: (id) => {
       const form = `--b\r\ncontent-disposition: form-data; name="projectId"\r\n\r\n${id}\r\n--b\r\ncontent-disposition: form-data; name="file"; filename="a.png"\r\n\r\n`;
@@ -199,6 +208,17 @@ const uploadCalls: Record<string, { kind: 'direct' | 'resumable'; call: (id: str
   },
 };
 
+/** Calls of operations on a share: for who made it, and, but for those on its address, for who manages what is shared. */
+const shareCalls: Record<string, { isOverseen: boolean; call: (id: string) => Call }> = {
+  getShare: { isOverseen: true, call: (id) => ({ method: 'GET', path: `/v1/shares/${id}` }) },
+  getShareCode: { isOverseen: false, call: (id) => ({ method: 'GET', path: `/v1/shares/${id}/qr` }) },
+  updateShare: {
+    isOverseen: false,
+    call: (id) => ({ method: 'PATCH', path: `/v1/shares/${id}`, body: { label: 'Another' } }),
+  },
+  deleteShare: { isOverseen: true, call: (id) => ({ method: 'DELETE', path: `/v1/shares/${id}` }) },
+};
+
 /** For everybody who has the scope: what they answer is the caller's own. */
 const ownCalls: Record<string, Call> = {
   listAssets: { method: 'GET', path: '/v1/assets' },
@@ -207,6 +227,7 @@ const ownCalls: Record<string, Call> = {
   getQuota: { method: 'GET', path: '/v1/quota' },
   getStatistics: { method: 'GET', path: '/v1/statistics' },
   listUploadPolicies: { method: 'GET', path: '/v1/policies' },
+  listShares: { method: 'GET', path: '/v1/shares' },
 };
 /** Walked by tests of their own: below, and in audit-trail.test.ts. */
 const others = ['uploadAssets', 'bulkChangeAssets', 'createProject', 'removeProjectMember', 'listAuditEvents'];
@@ -266,6 +287,7 @@ describe('who may do what', () => {
         PROJECT_URL_TEMPLATE: 'https://app.example.com/{projectId}',
         REQUESTS_PER_MINUTE: '0',
         UPLOADS_PER_HOUR: '0',
+        SHARES_PER_ASSET: '1000',
         IDEMPOTENCY_KEYS_PER_HOUR: '0',
       },
     });
@@ -377,7 +399,7 @@ describe('who may do what', () => {
 
   test('every operation that needs a caller says what it does, and is walked here', () => {
     const walked = new Set(
-      [assetCalls, projectCalls, uploadCalls, ownCalls]
+      [assetCalls, projectCalls, uploadCalls, shareCalls, ownCalls]
         .flatMap((calls) => Object.keys(calls))
         .map((name) => name.split(/[ ,]/)[0])
         .concat(others),
@@ -498,6 +520,28 @@ describe('who may do what', () => {
         const seen = await see(person.client, call(await begin()));
         const role = person.name === 'uploader' ? 'editor' : undefined;
         check(person, actionOf(operation), role, seen, unknown, operation);
+      }
+    });
+
+  for (const [operation, { isOverseen, call }] of Object.entries(shareCalls))
+    test(`of shares: ${operation}`, async () => {
+      const makers: Record<Place, string> = { own: 'owner', team: 'editor', separate: 'uploader' };
+      const shareIn = async (place: Place): Promise<string> => {
+        const { client } = personNamed(makers[place]);
+        const made = await client.send('POST', '/v1/shares', { assetId: assetIn.get(place) });
+        assert.equal(made.status, 201, JSON.stringify(made.body));
+        return made.body.id;
+      };
+      for (const person of people) {
+        const unknown = await see(person.client, call(UNKNOWN_ASSET));
+        for (const place of places) {
+          const isMaker = person.name === makers[place];
+          const isManager = place !== 'own' && person.role === 'manager';
+          const role = isMaker || (isOverseen && isManager) ? 'owner' : undefined;
+          const seen = await see(person.client, call(await shareIn(place)));
+          check(person, 'asset.share', role, seen, unknown, `${operation}, ${place}`);
+          if (isManager && !isMaker) assert.ok(!JSON.stringify(seen).includes('/s/'), 'the address is its maker’s');
+        }
       }
     });
 
