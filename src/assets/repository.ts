@@ -120,7 +120,7 @@ const updateAsset = compile(
         .returning({
           ...assetColumns,
           previousName: sql`${previous.name}`.as('previous_name'),
-          previousProjectId: sql`${previous.projectId}`.as('previous_project_id'),
+          previousProjectId: sql<string | null>`${previous.projectId}`.as('previous_project_id'),
           previousMetadata: sql`${previous.metadata}`.as('previous_metadata'),
         }),
     );
@@ -131,11 +131,29 @@ const updateAsset = compile(
       previousProjectId: changed.previousProjectId,
       changedMetadata: changedKeys(changed.previousMetadata, changed.metadata),
     });
+    // The row of the asset is of the project where it is now. That one has gone is told where it was, and not where it went.
+    const left = build.$with('left_project').as(
+      build
+        .select({
+          id: sql<null>`null::uuid`.as('no_asset'),
+          ownerId: sql<string>`${p('callerId')}::text`.as('who_moved'),
+          projectId: changed.previousProjectId,
+          assetId: sql<string>`${changed.id}`.as('left_asset'),
+          name: sql<string>`${changed.previousName}`.as('left_name'),
+        })
+        .from(changed)
+        .where(
+          sql`${changed.previousProjectId} is not null and ${changed.previousProjectId} is distinct from ${changed.projectId}`,
+        ),
+    );
+    const gone = jsonObject({ assetId: left.assetId, name: left.name });
     return build
       .with(
         previous,
         changed,
+        left,
         auditFrom(p, changed, { action: 'asset.updated', detail: sql`jsonb_strip_nulls(${detail})` }),
+        auditFrom(p, left, { action: 'project.asset-left', detail: gone, name: 'audit_of_project' }),
       )
       .select()
       .from(changed);
