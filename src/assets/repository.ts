@@ -142,7 +142,7 @@ const updateAsset = compile(
         .returning({
           ...assetColumns,
           previousName: sql`${previous.name}`.as('previous_name'),
-          previousProjectId: sql`${previous.projectId}`.as('previous_project_id'),
+          previousProjectId: sql<string | null>`${previous.projectId}`.as('previous_project_id'),
           previousMetadata: sql`${previous.metadata}`.as('previous_metadata'),
           wasPublic: sql<boolean>`${previous.wasPublic}`.as('was_public'),
           isPublic: sql<boolean>`${assets.publishedIn} is not null`.as('is_public'),
@@ -157,8 +157,30 @@ const updateAsset = compile(
     });
     const action = sql<AuditAction>`case when ${changed.isPublic} = ${changed.wasPublic} then 'asset.updated'
       when ${changed.isPublic} then 'asset.published' else 'asset.unpublished' end`;
+    // The row of the asset is of the project where it is now. That one has gone is told where it was, and not where it went.
+    const left = build.$with('left_project').as(
+      build
+        .select({
+          id: sql<null>`null::uuid`.as('no_asset'),
+          ownerId: sql<string>`${p('callerId')}::text`.as('who_moved'),
+          projectId: changed.previousProjectId,
+          assetId: sql<string>`${changed.id}`.as('left_asset'),
+          name: sql<string>`${changed.previousName}`.as('left_name'),
+        })
+        .from(changed)
+        .where(
+          sql`${changed.previousProjectId} is not null and ${changed.previousProjectId} is distinct from ${changed.projectId}`,
+        ),
+    );
+    const gone = jsonObject({ assetId: left.assetId, name: left.name });
     return build
-      .with(previous, changed, auditFrom(p, changed, { action, detail: sql`jsonb_strip_nulls(${detail})` }))
+      .with(
+        previous,
+        changed,
+        left,
+        auditFrom(p, changed, { action, detail: sql`jsonb_strip_nulls(${detail})` }),
+        auditFrom(p, left, { action: 'project.asset-left', detail: gone, name: 'audit_of_project' }),
+      )
       .select()
       .from(changed);
   },

@@ -50,6 +50,7 @@ import {
   findSession,
   policiesOf,
   requireLive,
+  requirePlace,
   settleSession,
   uploadComplete,
   uploadNotFound,
@@ -286,6 +287,7 @@ export class DirectUploads {
     const { sessions, store } = this.#context;
     const { id, objectKey, size, sha256 } = session;
     if (!(await sessions.keep(id, leaseOf(this.#context)))) throw uploadNotFound();
+    await requirePlace(this.#context, session);
     if (!(await isWhole(store, objectKey, size))) await this.#makeWhole(session);
     const { mediaType, policy, ended } = await this.#validateBytes(session);
     const { assetType, cacheControl } = policy;

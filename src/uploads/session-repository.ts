@@ -42,6 +42,8 @@ export interface UploadSession extends Omit<NewSession, 'policies'> {
   policies?: UploadPolicies;
   id: string;
   ownerId: string;
+  /** Where it goes. */
+  projectId?: string;
   /** Whose quota it takes of. */
   account: string;
   /** By whom it was found. */
@@ -268,6 +270,7 @@ function toSession(row: SessionRow, caller: Caller): UploadSession {
     inParts: row.inParts,
     takes: row.takes,
     isHeld: row.holder !== null,
+    ...(row.projectId !== null && { projectId: row.projectId }),
     ...(agreedSize !== null && { size: agreedSize }),
     ...(agreedType !== null && { assetType: agreedType }),
     ...(declaredType !== null && { declaredType }),

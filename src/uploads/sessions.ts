@@ -83,15 +83,33 @@ export function settleSession(
   return uploads.settle(id, stored, actor, inTransaction, { needsVerification: !verified, ended });
 }
 
-/** Ends the session where its bytes are refused for good. Never throws. @returns whether that is so */
+/** What was refused because its caller has lost his place in the project. */
+const withoutPlace = new WeakSet<Problem>();
+
+/**
+ * Who has no right to upload into the project any more does not finish what he has begun there: as for one who begins now,
+ * it is unknown to him, or forbidden. `endIfRefused` then leaves nothing of it.
+ * @throws Problem not-found; forbidden
+ */
+export async function requirePlace({ places }: UploadContext, { caller, projectId }: UploadSession): Promise<void> {
+  if (projectId === undefined) return;
+  try {
+    await places.of(caller, projectId);
+  } catch (error) {
+    if (error instanceof Problem && error.status < 500) withoutPlace.add(error);
+    throw error;
+  }
+}
+
+/** Ends the session where its bytes, or its caller, are refused for good. Never throws. @returns whether that is so */
 export async function endIfRefused(
   context: UploadContext,
   session: UploadSession,
   actor: Actor,
   error: unknown,
 ): Promise<boolean> {
-  if (!(error instanceof Problem) || !(byteProblems.has(error.type) || error.type === metadataNotRemovable))
-    return false;
+  if (!(error instanceof Problem)) return false;
+  if (!(byteProblems.has(error.type) || error.type === metadataNotRemovable || withoutPlace.has(error))) return false;
   await endFailedUpload(context, session, { action: 'upload.refused', reason: error.type, actor });
   return true;
 }
