@@ -25,10 +25,11 @@ import { auditRows } from '../database/tables/audit.ts';
 import { makeProject, orProjectHasGone, type Place } from '../projects/places.ts';
 import { type Asset, type AssetRow, assetColumns, toAsset } from './asset.ts';
 import { type BulkAction, type BulkResult, bulkChanges, CHANGE_PATIENCE, findChangedBy, findReadable } from './bulk.ts';
-import { hasVersion, isOne, nextVersion } from './conditions.ts';
+import { hasVersion, isOne, labelChanges, nextVersion } from './conditions.ts';
 import { downloadColumns, downloadsOfAsset, markDownload } from './download-counts.ts';
-import { type ListQuery, listStatement, pageOf } from './list.ts';
+import type { ListQuery } from './list.ts';
 import { chargeMove } from './moving.ts';
+import { AssetSearch, type Position } from './search.ts';
 
 const findAsset = compile('find-asset', (p: Parameter<'id' | AccessParameter>) =>
   build
@@ -95,12 +96,29 @@ const updateAsset = compile(
   'update-asset',
   (
     p: Parameter<
-      'id' | 'version' | 'name' | 'moves' | 'projectId' | 'account' | 'metadata' | AccessParameter | keyof Actor
+      | 'id'
+      | 'version'
+      | 'name'
+      | 'moves'
+      | 'projectId'
+      | 'account'
+      | 'metadata'
+      | 'path'
+      | 'tags'
+      | AccessParameter
+      | keyof Actor
     >,
   ) => {
     const previous = build.$with('previous').as(
       build
-        .select({ id: assets.id, name: assets.name, projectId: assets.projectId, metadata: assets.metadata })
+        .select({
+          id: assets.id,
+          name: assets.name,
+          projectId: assets.projectId,
+          metadata: assets.metadata,
+          path: assets.path,
+          tags: assets.tags,
+        })
         .from(assets)
         .where(and(isOne(p, 'asset.write'), isVisible, isNull(assets.trashedAt), hasVersion(p)))
         .for('update'),
@@ -114,6 +132,8 @@ const updateAsset = compile(
           projectId: sql`case when ${p('moves')}::boolean then ${p('projectId')} else ${assets.projectId} end`,
           account: sql`case when ${p('moves')}::boolean then ${p('account')} else ${assets.account} end`,
           metadata: sql`coalesce(${typed(p('metadata'), assets.metadata)}, ${assets.metadata})`,
+          path: sql`coalesce(${p('path')}, ${assets.path})`,
+          tags: sql`coalesce(${typed(p('tags'), assets.tags)}, ${assets.tags})`,
         })
         .from(previous)
         .where(eq(assets.id, previous.id))
@@ -122,6 +142,8 @@ const updateAsset = compile(
           previousName: sql`${previous.name}`.as('previous_name'),
           previousProjectId: sql`${previous.projectId}`.as('previous_project_id'),
           previousMetadata: sql`${previous.metadata}`.as('previous_metadata'),
+          previousPath: sql`${previous.path}`.as('previous_path'),
+          previousTags: sql`${previous.tags}`.as('previous_tags'),
         }),
     );
     const detail = jsonObject({
@@ -130,6 +152,7 @@ const updateAsset = compile(
       projectId: changed.projectId,
       previousProjectId: changed.previousProjectId,
       changedMetadata: changedKeys(changed.previousMetadata, changed.metadata),
+      ...labelChanges(changed),
     });
     return build
       .with(
@@ -187,6 +210,8 @@ export interface AssetChanges {
   /** Where it is moved to, and the limit of accounts that were given none, in bytes. */
   move?: { to: Place; defaultLimit: number };
   metadata?: Record<string, string>;
+  path?: string;
+  tags?: readonly string[];
 }
 
 /** What belongs into the transaction that changes an asset, such as the answer to a request that may be repeated. */
@@ -195,9 +220,11 @@ type WithAsset = (transaction: Executor, asset: Asset) => Promise<void>;
 export class AssetsRepository {
   readonly #handle: DatabaseHandle;
   readonly #database: Database;
+  readonly #search: AssetSearch;
 
   constructor(handle: DatabaseHandle) {
     this.#handle = handle;
+    this.#search = new AssetSearch(handle);
     this.#database = handle.database;
   }
 
@@ -242,15 +269,13 @@ export class AssetsRepository {
   }
 
   /**
-   * One page in keyset order, of at most `limit` assets and MAX_PAGE_BYTES.
-   * @returns `next` while more follow: the last row, for the cursor of the next page
+   * One page in keyset order, of at most `limit` assets and MAX_PAGE_BYTES; see search.ts for when it has fewer.
+   * @param callerId who asks
+   * @returns `next` while more may follow: the last row, for the cursor of the next page
    */
-  async list(query: ListQuery): Promise<{ assets: Asset[]; next?: { value: string; id: string } }> {
-    const { statement, values } = listStatement({ ...query, limit: query.limit + 1 });
-    const { rows } = await this.#database.run(statement, values);
-    const { page, hasMore } = pageOf(rows, query.limit);
-    const last = page.at(-1);
-    return { assets: page.map(toAsset), ...(hasMore && last && { next: { value: last.sortValue, id: last.id } }) };
+  async list(query: ListQuery, callerId: string): Promise<{ assets: Asset[]; next?: Position }> {
+    const { rows, next } = await this.#search.page(query, callerId);
+    return { assets: rows.map(toAsset), ...(next && { next }) };
   }
 
   /**
@@ -264,7 +289,7 @@ export class AssetsRepository {
   async update(
     caller: Caller,
     id: string,
-    { name, move, metadata }: AssetChanges,
+    { name, move, metadata, path, tags }: AssetChanges,
     version: number | undefined,
     actor: Actor,
     inTransaction?: WithAsset,
@@ -278,6 +303,8 @@ export class AssetsRepository {
       projectId: move?.to.projectId ?? null,
       account: null,
       metadata: metadata ?? null,
+      path: path ?? null,
+      tags: tags ?? null,
       ...actor,
     };
     if (!move) return this.#change(updateAsset, values, inTransaction);

@@ -16,10 +16,12 @@ import { assetNotFound, Problem } from '../problems.ts';
 import type { Places } from '../projects/places.ts';
 import { tooManyProjects } from '../projects/problems.ts';
 import { checkFileName } from '../validation/file-name.ts';
+import { folderPath, tags as tagList } from '../validation/label-types.ts';
 import { extensionFits } from '../validation/media-types.ts';
 import { type Asset, assetDocument, isOfVersion, recordTag, toDocument } from './asset.ts';
 import type { AssetDeletions } from './deletions.ts';
-import { assetPage, listPage, listQuery, scopeOf } from './list-page.ts';
+import { assetPage, listPage, placeOf } from './list-page.ts';
+import { listQuery } from './list-query.ts';
 import type { AssetsRepository, FoundAsset } from './repository.ts';
 
 export interface AssetRoutesOptions {
@@ -54,6 +56,16 @@ const assetPatch = z
       .nullable()
       .optional()
       .meta({ description: 'Replaces all metadata; null or an empty object removes it' }),
+    path: folderPath
+      .nullable()
+      .transform((path) => path ?? '')
+      .optional()
+      .meta({ description: 'New folder; null or empty text is the top', example: 'photos/2026/' }),
+    tags: tagList
+      .nullable()
+      .transform((all) => all ?? [])
+      .optional()
+      .meta({ description: 'Replaces all tags; null or an empty list removes them' }),
   })
   .refine((patch) => Object.keys(patch).length > 0, 'must change something')
   .meta({ id: 'AssetPatch', override: { minProperties: 1 } });
@@ -68,9 +80,9 @@ export function assetRoutes(
       schema: {
         operationId: 'listAssets',
         tags,
-        summary: 'List assets',
+        summary: 'List and search assets',
         description:
-          'One page in keyset order, of at most `limit` assets and 1 MiB: a page may have fewer assets than `limit` and yet others follow. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.',
+          'One page in keyset order, of at most `limit` assets and 1 MiB. What is given must all hold. A page may have fewer assets than `limit`, even none, and yet others follow: a search is answered in bounded time, and goes on where it was. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.',
         querystring: listQuery,
         response: { 200: assetPage },
       },
@@ -85,7 +97,8 @@ export function assetRoutes(
     },
     async (request, reply) => {
       const { projectId } = request.query;
-      return listPage(assets, request.query, await scopeOf(database, request.caller, projectId), request, reply);
+      const place = await placeOf(database, request.caller, projectId);
+      return listPage({ assets, database }, request.query, place, request, reply);
     },
   );
 
@@ -134,7 +147,7 @@ export function assetRoutes(
       schema: {
         operationId: 'updateAsset',
         tags,
-        summary: 'Rename an asset, move it to a project, or replace its metadata',
+        summary: 'Rename an asset, move it to a project or folder, or replace its metadata or tags',
         description:
           'The bytes and their key stay as they are. With `If-Match` the change is made only if the record is still the one you read.',
         params: byId,
@@ -350,13 +363,15 @@ function preconditionFailed(asset: Asset): Problem {
 }
 
 /** @param current of which the name must be; needed where there is a new name */
-function changesOf({ name, metadata }: z.output<typeof assetPatch>, current: Asset | undefined) {
+function changesOf({ name, metadata, path, tags }: z.output<typeof assetPatch>, current: Asset | undefined) {
   return {
     ...(name !== undefined &&
       current && {
         name: acceptableName(name, (each) => extensionFits(each, current.mediaType), current.mediaType),
       }),
     ...(metadata !== undefined && { metadata: metadata ?? {} }),
+    ...(path !== undefined && { path }),
+    ...(tags !== undefined && { tags }),
   };
 }
 

@@ -135,15 +135,18 @@ export class SingleUpload {
   }
 
   /** What the client has said by now. @throws Problem when the bytes are not what is said */
-  async describe({ projectId, assetType, metadata, sha256 }: FileDescription): Promise<void> {
+  async describe({ projectId, assetType, metadata, path = '', tags = [], sha256 }: FileDescription): Promise<void> {
     if (this.#arrival.assetType === undefined) this.#validation.choose(assetType, this.received);
     if (sha256 && this.#sent && !sha256.equals(this.#sent.sha256)) throw digestMismatch(this.#sent.sha256);
-    if (projectId === this.record.projectId && isDeepStrictEqual(metadata, this.record.metadata)) return;
+    const labels = { metadata, path, tags };
+    const { metadata: before, path: pathBefore, tags: tagsBefore } = this.record;
+    const isSame = isDeepStrictEqual(labels, { metadata: before, path: pathBefore, tags: tagsBefore });
+    if (projectId === this.record.projectId && isSame) return;
     if (projectId !== this.record.projectId) {
       const place = await this.#context.places.of(this.#arrival.caller, projectId);
       this.record = { ...this.record, place, ...(projectId !== undefined && { projectId }) };
     }
-    this.record = { ...this.record, metadata };
+    this.record = { ...this.record, ...labels };
     if (!this.begun) return;
     const outcome = await this.#context.uploads.describe(this.record);
     if (outcome === 'no-room') throw await this.#quotaExceeded(this.#reserved);

@@ -28,6 +28,8 @@ export const beginUpload = compile(
       | 'projectId'
       | 'name'
       | 'metadata'
+      | 'path'
+      | 'tags'
       | 'objectKey'
       | 'createdAt'
       | 'size'
@@ -68,6 +70,8 @@ export const beginUpload = compile(
         processing: sql`null::jsonb`.as('processing'),
         account: sql`nullif(${reserved.account}, ${p('ownerId')})`.as('account'),
         ticketId: typed(p('ticketId'), assets.ticketId).as('ticket_id'),
+        path: typed(p('path'), assets.path).as('path'),
+        tags: typed(p('tags'), assets.tags).as('tags'),
       })
       .from(reserved);
     return build.with(reserved).insert(assets).select(record);
@@ -145,16 +149,20 @@ export const renewUpload = compile('renew-upload', (p: Parameter<'id' | 'lease'>
     .where(and(eq(assets.id, p('id')), isUploading)),
 );
 
-export const describeUpload = compile('describe-upload', (p: Parameter<'id' | 'projectId' | 'account' | 'metadata'>) =>
-  build
-    .update(assets)
-    .set({
-      projectId: typed(p('projectId'), assets.projectId),
-      account: typed(p('account'), assets.account),
-      metadata: typed(p('metadata'), assets.metadata),
-    })
-    .where(and(eq(assets.id, p('id')), isUploading))
-    .returning({ id: assets.id }),
+export const describeUpload = compile(
+  'describe-upload',
+  (p: Parameter<'id' | 'projectId' | 'account' | 'metadata' | 'path' | 'tags'>) =>
+    build
+      .update(assets)
+      .set({
+        projectId: typed(p('projectId'), assets.projectId),
+        account: typed(p('account'), assets.account),
+        metadata: typed(p('metadata'), assets.metadata),
+        path: typed(p('path'), assets.path),
+        tags: typed(p('tags'), assets.tags),
+      })
+      .where(and(eq(assets.id, p('id')), isUploading))
+      .returning({ id: assets.id }),
 );
 
 /** The upload, held until the transaction ends. */
