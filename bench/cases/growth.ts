@@ -86,7 +86,16 @@ function operations(databaseUrl: string) {
       const actor = { callerId: 'bench', requestId: id, via: null, because: null };
       const place = { isNew: false, account: 'bench' };
       const whose = { ownerId: 'bench', caller: userNamed('bench'), place, actor };
-      const upload = { id, ...whose, name: 'a.png', objectKey: id, metadata: {}, createdAt: new Date() };
+      const upload = {
+        id,
+        ...whose,
+        name: 'a.png',
+        objectKey: id,
+        metadata: {},
+        path: '',
+        tags: [],
+        createdAt: new Date(),
+      };
       const stored = {
         size: 1024,
         sha256: randomBytes(32),

@@ -66,9 +66,12 @@ async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
   const list = { scope: { kind: 'own', caller }, trashed: false, sort: 'createdAt', order: 'desc', limit: 50 } as const;
   const { rows } = await database.pool.query<{ id: string }>('select id from assets offset 5000 limit 1');
   const operations: Record<string, () => Promise<unknown>> = {
-    'list, first page': () => assets.list(list),
+    'list, first page': () => assets.list(list, OWNER),
     'list, a page far down': () =>
-      assets.list({ ...list, order: 'asc', after: { value: new Date(1_700_008_000_000).toISOString(), id: uuidv7() } }),
+      assets.list(
+        { ...list, order: 'asc', after: { value: new Date(1_700_008_000_000).toISOString(), id: uuidv7() } },
+        OWNER,
+      ),
     quota: () => quotas.get(OWNER),
     statistics: () => usage.statistics(OWNER),
     link: () => assets.findForDownload(caller, rows[0]?.id ?? '', 'asset.link-issued', actor, {}),
@@ -77,7 +80,16 @@ async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
       const id = uuidv7();
       const facts = { size: 1024, mediaType: 'image/png', assetType: 'image', cacheControl: 'private' };
       const stored = { ...facts, sha256: randomBytes(32) };
-      const upload = { id, ...whose, name: 'a.png', objectKey: id, metadata: {}, createdAt: new Date() };
+      const upload = {
+        id,
+        ...whose,
+        name: 'a.png',
+        objectKey: id,
+        metadata: {},
+        path: '',
+        tags: [],
+        createdAt: new Date(),
+      };
       await uploads.begin(upload, stored.size, { seal: stored });
       await uploads.settle(id, stored, actor);
     },

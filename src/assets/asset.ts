@@ -22,6 +22,10 @@ export interface Asset {
   /** Why it was rejected; a problem type. */
   reason?: string;
   metadata: Record<string, string>;
+  /** Its folder: empty, or ended by `/`. */
+  path: string;
+  /** Each once, in order. */
+  tags: readonly string[];
   objectKey: string;
   cacheControl: string;
   version: number;
@@ -71,6 +75,8 @@ export function toAsset(row: AssetRow): Asset {
     mediaType,
     size,
     metadata: row.metadata,
+    path: row.path,
+    tags: row.tags,
     objectKey: row.objectKey,
     cacheControl: row.cacheControl ?? 'private',
     version: row.version,
@@ -139,6 +145,14 @@ export const assetDocument = z
     metadata: z
       .record(z.string(), z.string())
       .meta({ description: 'Data that the application keeps with the file', example: { album: 'summer' } }),
+    path: z
+      .string()
+      .optional()
+      .meta({ description: 'Folder that it is shown in, ended by `/`; absent at the top', example: 'photos/2026/' }),
+    tags: z
+      .array(z.string())
+      .optional()
+      .meta({ description: 'In order; absent where there are none', example: ['beach', 'summer'] }),
     createdAt: timestamp,
     updatedAt: timestamp,
     trashedAt: timestamp.optional().meta({ description: 'Present while the asset is in the trash' }),
@@ -154,7 +168,7 @@ export type AssetDocument = z.input<typeof assetDocument>;
 
 /** The record as those see it who may read it: no object key. */
 export function toDocument(asset: Asset): AssetDocument {
-  const { id, name, projectId, assetType, mediaType, size, metadata, state } = asset;
+  const { id, name, projectId, assetType, mediaType, size, metadata, path, tags, state } = asset;
   if (state === 'uploading' || state === 'deleting') throw new Error(`asset ${id} is ${state} and has no document`);
   return {
     id,
@@ -171,6 +185,8 @@ export function toDocument(asset: Asset): AssetDocument {
     ...toProcessingDocument(asset),
     visibility: asset.publishedAt ? 'public' : 'private',
     metadata,
+    ...(path !== '' && { path }),
+    ...(tags.length > 0 && { tags: [...tags] }),
     createdAt: asset.createdAt.toISOString(),
     updatedAt: asset.updatedAt.toISOString(),
     ...(asset.trashedAt && { trashedAt: asset.trashedAt.toISOString() }),

@@ -18,6 +18,9 @@ export interface FileDescription {
   /** Name of the upload policy. */
   assetType?: string | undefined;
   metadata: Record<string, string>;
+  /** Its folder; absent: none. */
+  path?: string;
+  tags?: readonly string[];
   /** Declared digest of the bytes. */
   sha256?: Buffer;
 }
@@ -38,7 +41,7 @@ export type NameField = (fault: string) => ProblemError;
  * @throws Problem invalid-name
  */
 export function newUpload(file: NewFile, keys: ObjectKeys, nameField: NameField): NewUpload {
-  const { actor, caller, place, metadata } = file;
+  const { actor, caller, place, metadata, path = '', tags = [] } = file;
   const ownerId = caller.id;
   const { projectId } = place;
   const checked = checkFileName(file.fileName);
@@ -47,7 +50,8 @@ export function newUpload(file: NewFile, keys: ObjectKeys, nameField: NameField)
   const id = uuidv7({ msecs: createdAt.getTime() });
   const project = projectId !== undefined && { projectId };
   const key = keys.keyOf({ ownerId, assetId: id, ...project });
-  return { id, ownerId, ...project, place, caller, actor, name: checked.name, objectKey: key, metadata, createdAt };
+  const record = { id, ownerId, ...project, name: checked.name, objectKey: key, metadata, path, tags, createdAt };
+  return { ...record, place, caller, actor };
 }
 
 /**

@@ -43,10 +43,12 @@ export interface NewUpload {
   name: string;
   objectKey: string;
   metadata: Record<string, string>;
+  path: string;
+  tags: readonly string[];
   createdAt: Date;
 }
 
-type DescribedUpload = Pick<NewUpload, 'id' | 'metadata' | 'place' | 'caller' | 'actor' | 'ownerId'>;
+type DescribedUpload = Pick<NewUpload, 'id' | 'metadata' | 'path' | 'tags' | 'place' | 'caller' | 'actor' | 'ownerId'>;
 
 /** So that a transaction in which a project was made is not committed. */
 class NoRoom extends Error {}
@@ -193,10 +195,10 @@ export class UploadsRepository {
    * @returns 'ended' when the upload was ended by somebody else
    */
   async describe(upload: DescribedUpload): Promise<'described' | 'no-room' | 'ended'> {
-    const { id, metadata, place, caller, actor, ownerId } = upload;
+    const { id, metadata, path, tags, place, caller, actor, ownerId } = upload;
     const { account, projectId = null } = place;
     const limits = limitValuesFor(this.#options.limits, account, caller);
-    const values = { id, metadata, projectId, account: account === ownerId ? null : account };
+    const values = { id, metadata, path, tags, projectId, account: account === ownerId ? null : account };
     const describe = async (transaction: Executor) => {
       await makeProject(transaction, place, caller, actor);
       const { rows } = await transaction.run(statements.lockUpload, { id });

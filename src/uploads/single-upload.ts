@@ -145,12 +145,15 @@ export class SingleUpload {
   }
 
   /** What the client has said by now. @throws Problem when the bytes are not what is said */
-  async describe({ projectId, assetType, metadata, sha256 }: FileDescription): Promise<void> {
+  async describe({ projectId, assetType, metadata, path = '', tags = [], sha256 }: FileDescription): Promise<void> {
     if (this.#arrival.assetType === undefined) this.#validation.choose(assetType, this.received);
     const place = await this.#placeIn(projectId);
     if (sha256 && this.#sent && !sha256.equals(this.#sent.sha256)) throw digestMismatch(this.#sent.sha256);
-    if (place === this.record.place && isDeepStrictEqual(metadata, this.record.metadata)) return;
-    this.record = { ...this.record, place, metadata, ...(projectId !== undefined && { projectId }) };
+    const { metadata: before, path: pathBefore, tags: tagsBefore } = this.record;
+    const labels = { metadata, path, tags };
+    const isSame = isDeepStrictEqual(labels, { metadata: before, path: pathBefore, tags: tagsBefore });
+    if (place === this.record.place && isSame) return;
+    this.record = { ...this.record, ...labels, place, ...(projectId !== undefined && { projectId }) };
     if (!this.begun) return;
     const outcome = await this.#context.uploads.describe(this.record);
     if (outcome === 'no-room') throw await this.#quotaExceeded(this.#reserved);

@@ -29,6 +29,8 @@ export const beginUpload = compile(
       | 'projectId'
       | 'name'
       | 'metadata'
+      | 'path'
+      | 'tags'
       | 'objectKey'
       | 'createdAt'
       | 'size'
@@ -73,6 +75,8 @@ export const beginUpload = compile(
         publishedIn: sql`null`.as('published_in'),
         publishedAt: sql`null::timestamptz`.as('published_at'),
         unpublishedAt: sql`null::timestamptz`.as('unpublished_at'),
+        path: typed(p('path'), assets.path).as('path'),
+        tags: typed(p('tags'), assets.tags).as('tags'),
       })
       .from(reserved);
     return build.with(reserved).insert(assets).select(record);
@@ -150,16 +154,20 @@ export const renewUpload = compile('renew-upload', (p: Parameter<'id' | 'lease'>
     .where(and(eq(assets.id, p('id')), isUploading)),
 );
 
-export const describeUpload = compile('describe-upload', (p: Parameter<'id' | 'projectId' | 'account' | 'metadata'>) =>
-  build
-    .update(assets)
-    .set({
-      projectId: typed(p('projectId'), assets.projectId),
-      account: typed(p('account'), assets.account),
-      metadata: typed(p('metadata'), assets.metadata),
-    })
-    .where(and(eq(assets.id, p('id')), isUploading))
-    .returning({ id: assets.id }),
+export const describeUpload = compile(
+  'describe-upload',
+  (p: Parameter<'id' | 'projectId' | 'account' | 'metadata' | 'path' | 'tags'>) =>
+    build
+      .update(assets)
+      .set({
+        projectId: typed(p('projectId'), assets.projectId),
+        account: typed(p('account'), assets.account),
+        metadata: typed(p('metadata'), assets.metadata),
+        path: typed(p('path'), assets.path),
+        tags: typed(p('tags'), assets.tags),
+      })
+      .where(and(eq(assets.id, p('id')), isUploading))
+      .returning({ id: assets.id }),
 );
 
 /** The upload, held until the transaction ends. */

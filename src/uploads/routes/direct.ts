@@ -23,9 +23,10 @@ import { tooManyProjects } from '../../projects/problems.ts';
 import { MAX_PARTS } from '../../storage/object-store.ts';
 import { ticketUsedUp } from '../../tickets/problems.ts';
 import { underTicket } from '../../tickets/terms.ts';
+import { folderPath, tags as tagList } from '../../validation/label-types.ts';
 import type { DirectUploads, PartLink, SignedUpload } from '../direct-uploads.ts';
 import { locationHeader } from './raw.ts';
-import { audited, type UploadRouteOptions, uploadAnswer } from './upload-request.ts';
+import { audited, labelsOf, type UploadRouteOptions, uploadAnswer } from './upload-request.ts';
 
 const MAX_SIGNED = 1000;
 const tags = ['Uploads'];
@@ -125,6 +126,8 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
             projectId: projectId.optional(),
             sha256: binaryDigest.optional(),
             metadata: metadata.optional(),
+            path: folderPath.optional(),
+            tags: tagList.optional(),
           })
           .meta({ id: 'UploadRequest' }),
         response: { 201: sessionDocument },
@@ -167,6 +170,7 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
         });
         const under = underTicket(caller, {
           metadata,
+          ...labelsOf(body),
           ...(projectId !== undefined && { projectId }),
           ...(assetType !== undefined && { assetType }),
         });

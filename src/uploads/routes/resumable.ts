@@ -127,7 +127,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
         tags,
         summary: 'Begin a resumable upload (tus)',
         description:
-          '`Upload-Metadata` carries `filename`, and if you like `filetype`, `assetType`, `projectId` and `metadata` (JSON). The body may hold the first bytes.',
+          '`Upload-Metadata` carries `filename`, and if you like `filetype`, `assetType`, `projectId`, `metadata` (JSON), `path` and `tags` (with commas between them). The body may hold the first bytes.',
       },
       config: {
         action: 'asset.upload',

@@ -2,7 +2,8 @@
 import { z } from 'zod';
 import { assetType, projectId } from '../../http/schema-types.ts';
 import { Problem } from '../../problems.ts';
-import { metadataText } from './upload-request.ts';
+import { folderPath, tagsText } from '../../validation/label-types.ts';
+import { labelsOf, metadataText } from './upload-request.ts';
 
 /** What is not text for people, and what Postgres cannot keep. */
 const control = /[\u0000-\u001f\u007f]/;
@@ -17,6 +18,8 @@ const fields = z.strictObject({
   assetType: assetType.optional(),
   projectId: projectId.optional(),
   metadata: metadataText.optional(),
+  path: folderPath.optional(),
+  tags: tagsText.optional(),
 });
 
 /**
@@ -48,6 +51,7 @@ export function readUploadMetadata(header: string) {
     ...(rest.assetType !== undefined && { assetType: rest.assetType }),
     ...(rest.projectId !== undefined && { projectId: rest.projectId }),
     metadata: rest.metadata ?? {},
+    ...labelsOf(rest),
     uploadMetadata: header,
   };
 }

@@ -25,6 +25,7 @@ import { infected } from '../../scanning/problems.ts';
 import { ticketUsedUp } from '../../tickets/problems.ts';
 import { underTicket } from '../../tickets/terms.ts';
 import { limitFor } from '../../validation/file-validation.ts';
+import { folderPath, tagsText } from '../../validation/label-types.ts';
 import { contextOf, throughProcess, type UploadContext } from '../context.ts';
 import { recordRefusal } from '../ending.ts';
 import type { Intake } from '../intake.ts';
@@ -93,6 +94,8 @@ export const description = z.strictObject({
   metadata: metadataText
     .optional()
     .meta({ override: { type: 'string' }, description: 'JSON object of strings', example: '{"album":"summer"}' }),
+  path: folderPath.optional(),
+  tags: tagsText.optional(),
 });
 export type Description = z.output<typeof description>;
 
@@ -103,6 +106,15 @@ export function described(from: Description) {
     ...(from.assetType !== undefined && { assetType: from.assetType }),
     ...(from.sha256 !== undefined && { sha256: Buffer.from(from.sha256, 'hex') }),
     metadata: from.metadata ?? {},
+    ...labelsOf(from),
+  };
+}
+
+/** Absent where they are none, as descriptions have it. */
+export function labelsOf({ path, tags }: { path?: string | undefined; tags?: readonly string[] | undefined }) {
+  return {
+    ...(path !== undefined && path !== '' && { path }),
+    ...(tags !== undefined && tags.length > 0 && { tags }),
   };
 }
 
@@ -231,14 +243,23 @@ export async function holdOnce(
 async function claimUpload(
   { context, idempotency }: UploadRouteOptions,
   request: FastifyRequest,
-  { fileName, projectId, assetType, metadata, declaredType, sha256, size }: PlacelessArrival,
+  { fileName, projectId, assetType, metadata, path, tags, declaredType, sha256, size }: PlacelessArrival,
   index?: number,
 ): Promise<Claim | Replay | undefined> {
   const header = idempotencyKey(request.headers['idempotency-key']);
   if (header === undefined) return undefined;
   // No key of a client holds a space.
   const key = index === undefined ? header : `${header} ${index}`;
-  const content = { fileName, projectId, assetType, metadata, declaredType, sha256: sha256?.toString('hex') };
+  const labels = labelsOf({ path, tags });
+  const content = {
+    fileName,
+    projectId,
+    assetType,
+    metadata,
+    ...labels,
+    declaredType,
+    sha256: sha256?.toString('hex'),
+  };
   const named = { operation: operationOf(request), content, size };
   return idempotency.claim(request.caller, key, named, (id) => fateOf(context.uploads, id));
 }
@@ -275,13 +296,18 @@ function sentDigestOf(body: unknown): unknown {
 }
 
 /** And only if the same is said of it; what is said before the file is compared when the key is claimed. */
-function requireSameDescription({ projectId, assetType, metadata }: FileDescription, { status, body }: Answer): void {
+function requireSameDescription(
+  { projectId, assetType, metadata, path, tags = [] }: FileDescription,
+  { status, body }: Answer,
+): void {
   if (status !== 201 || !(body instanceof Object)) return;
-  const stored: { projectId?: unknown; assetType?: unknown; metadata?: unknown } = body;
+  const stored: { projectId?: unknown; assetType?: unknown; metadata?: unknown; path?: unknown; tags?: unknown } = body;
   const isSame =
     stored.projectId === projectId &&
     (assetType === undefined || stored.assetType === assetType) &&
-    isDeepStrictEqual(stored.metadata ?? {}, metadata);
+    isDeepStrictEqual(stored.metadata ?? {}, metadata) &&
+    stored.path === path &&
+    isDeepStrictEqual(stored.tags ?? [], tags);
   if (!isSame) throw keyOfAnotherFile();
 }
 
