@@ -68,6 +68,9 @@ export const beginUpload = compile(
         processing: sql`null::jsonb`.as('processing'),
         account: sql`nullif(${reserved.account}, ${p('ownerId')})`.as('account'),
         ticketId: typed(p('ticketId'), assets.ticketId).as('ticket_id'),
+        contentVersion: sql`1`.as('content_version'),
+        contentAt: sql`null::timestamptz`.as('content_at'),
+        versionBytes: sql`0::bigint`.as('version_bytes'),
       })
       .from(reserved);
     return build.with(reserved).insert(assets).select(record);

@@ -16,3 +16,4 @@ export { scans } from './scans.ts';
 export { serviceSecrets } from './secrets.ts';
 export { assetStatistics } from './statistics.ts';
 export { uploadParts, uploadSessions, uploadTails } from './uploads.ts';
+export { assetVersions, replacements } from './versions.ts';
