@@ -21,6 +21,7 @@ import { transcodes } from './transcodes/index.ts';
 import { uploads } from './uploads/index.ts';
 import { usage } from './usage/index.ts';
 import { variants } from './variants/index.ts';
+import { versions } from './versions/index.ts';
 
 export const features: readonly Feature<Core>[] = [
   uploads,
@@ -33,6 +34,7 @@ export const features: readonly Feature<Core>[] = [
   tickets,
   processing,
   variants,
+  versions,
   transcodes,
   quotas,
   owners,

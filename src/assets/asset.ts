@@ -36,6 +36,8 @@ export interface Asset {
   trashedAt?: Date;
   /** While it is `processing`: bytes that were read back. */
   verifiedBytes?: number;
+  /** Of the answer to an upload that is to replace its bytes: those wait for their processing, and it has still the others. */
+  awaitsReplacement?: true;
   /** What steps of processing have found out, and how far they are. */
   scan?: Scan;
   facts?: Facts;

@@ -7,14 +7,15 @@ import type { Caller } from '../access/caller.ts';
 import type { Asset } from '../assets/asset.ts';
 import type { Actor } from '../database/audit.ts';
 import type { ProcessingRecord } from '../database/tables/processing-record.ts';
-import { Problem } from '../problems.ts';
+import { Problem, type ProblemType } from '../problems.ts';
 import { metadataNotRemovable } from '../processing/strip/problem.ts';
 import { quotaExceeded } from '../quotas/quota-exceeded.ts';
 import { byteProblems } from '../validation/file-validation.ts';
 import type { UploadPolicies } from '../validation/upload-policies.ts';
+import { ReplacementRefused } from '../versions/refusal.ts';
 import { leaseOf, type UploadContext } from './context.ts';
 import { endFailedUpload, endUpload } from './ending.ts';
-import type { EndedUpload, InTransaction, NewUpload, SettledBytes } from './repository.ts';
+import type { EndedUpload, InTransaction, NewUpload, SettledBytes, SettledUpload } from './repository.ts';
 import type { FoundSession, NewSession, SessionKind, UploadSession } from './session-repository.ts';
 
 /**
@@ -68,16 +69,23 @@ export function requireLive(session: UploadSession): UploadSession {
  */
 export function settleSession(
   { uploads }: UploadContext,
-  id: string,
+  { id, isReplacing }: Pick<UploadSession, 'id' | 'isReplacing'>,
   stored: SettledBytes,
   actor: Actor,
   {
     verified,
     inTransaction,
+    held,
     ended = {},
-  }: { verified: boolean; inTransaction?: InTransaction<Asset> | undefined; ended?: ProcessingRecord },
+  }: {
+    verified: boolean;
+    inTransaction?: InTransaction<Asset> | undefined;
+    held?: SettledUpload['held'];
+    ended?: ProcessingRecord;
+  },
 ): Promise<Asset | undefined> {
-  return uploads.settle(id, stored, actor, inTransaction, { needsVerification: !verified, ended });
+  const learned = { needsVerification: !verified, ended };
+  return uploads.settle({ id, isReplacing, held }, stored, actor, inTransaction, learned);
 }
 
 /** Ends the session where its bytes are refused for good. Never throws. @returns whether that is so */
@@ -87,8 +95,8 @@ export async function endIfRefused(
   actor: Actor,
   error: unknown,
 ): Promise<boolean> {
-  if (!(error instanceof Problem) || !(byteProblems.has(error.type) || error.type === metadataNotRemovable))
-    return false;
+  const isOfBytes = (type: ProblemType) => byteProblems.has(type) || type === metadataNotRemovable;
+  if (!(error instanceof Problem) || !(isOfBytes(error.type) || error instanceof ReplacementRefused)) return false;
   await endFailedUpload(context, session, { action: 'upload.refused', reason: error.type, actor });
   return true;
 }

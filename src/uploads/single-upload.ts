@@ -14,6 +14,7 @@ import {
   type ValidatedType,
 } from '../validation/file-validation.ts';
 import { HEAD_SIZE } from '../validation/media-types.ts';
+import { ReplacementRefused } from '../versions/refusal.ts';
 import {
   leaseRenewalOf,
   lookAgainAt,
@@ -255,13 +256,11 @@ export class SingleUpload {
 
   async #becomeAsset(): Promise<Asset> {
     const { actor, inTransaction } = this.#arrival;
-    const asset = await this.#context.uploads.settle(
-      this.record.id,
-      this.#stored(),
-      actor,
-      inTransaction?.settled,
-      this.#learned,
-    );
+    const { id, replacement } = this.record;
+    const upload = { id, isReplacing: replacement !== undefined };
+    const asset = await this.#context.uploads
+      .settle(upload, this.#stored(), actor, inTransaction?.settled, this.#learned)
+      .catch((error) => this.#refuse(error));
     if (asset) return asset;
     throw this.#disown();
   }
@@ -297,6 +296,16 @@ export class SingleUpload {
     const outcome = await this.#context.uploads.extend(this.record, bytes, seal);
     if (outcome === 'no-room') throw await this.#quotaExceeded(bytes - this.#reserved);
     if (outcome === 'ended') throw this.#disown();
+  }
+
+  /** It does not take the place of other bytes, and that is certain: nobody refers to the object, nor to what was made of it. */
+  async #refuse(error: unknown): Promise<never> {
+    if (!(error instanceof ReplacementRefused)) throw error;
+    this.stored = false;
+    const { derivatives, onError } = this.#context;
+    const ids = this.#learned.derivatives?.map(({ id }) => id) ?? [];
+    await derivatives.discard(ids).catch((fault) => onError('derivatives are left to their lease', fault));
+    throw error;
   }
 
   /** Somebody ended the upload meanwhile, so nobody refers to the object any more. */

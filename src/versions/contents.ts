@@ -118,14 +118,14 @@ export class Contents {
     const asset = await this.#lock(transaction, upload.assetId);
     if (!asset) throw new ReplacementRefused('not-found', { detail: 'The asset was deleted meanwhile.' });
     // It was accepted before, and the answer was lost.
-    if (upload.acceptedAt) return toAsset(asset);
+    if (upload.acceptedAt) return { ...toAsset(asset), awaitsReplacement: true };
     judge(asset, upload.expectedVersion, stored.assetType);
     if (!isServable(stored.processing ?? undefined)) {
       const seen = asset.contentVersion;
       await transaction.run(statements.acceptReplacement, { ...stored, id: uploadId, lease: ACCEPTED_LEASE, seen });
       const next = nextStep(stored.processing ?? undefined);
       if (next) await this.#options.outbox.send(transaction, stepJob(next), { assetId: uploadId });
-      return toAsset(asset);
+      return { ...toAsset(asset), awaitsReplacement: true };
     }
     const { objectKey, newName, original } = upload;
     const name = newName ?? asset.name;

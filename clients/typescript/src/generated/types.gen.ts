@@ -22,6 +22,10 @@ export type UploadForm = {
      */
     metadata?: string;
     /**
+     * An asset whose bytes this file replaces. It keeps its id, project and metadata, has the name of this file, and its upload policy must allow the bytes. `If-Match` is honoured
+     */
+    replaces?: string;
+    /**
      * The file
      */
     file: Blob | File;
@@ -52,7 +56,13 @@ export type BatchForm = {
     files: Array<Blob | File>;
 };
 
+export type Disposition = 'inline' | 'attachment';
+
 export type UploadRequest = {
+    /**
+     * An asset whose bytes this file replaces. It keeps its id, project and metadata, has the name of this file, and its upload policy must allow the bytes. `If-Match` is honoured
+     */
+    replaces?: string;
     fileName: string;
     /**
      * Bytes
@@ -130,8 +140,6 @@ export type BulkChange = {
  * `delete` does what `DELETE` does: it moves to the trash, or deletes for good with `permanent`. `trash` always moves to the trash
  */
 export type BulkAction = 'trash' | 'restore' | 'delete';
-
-export type Disposition = 'inline' | 'attachment';
 
 export type NewProject = {
     /**
@@ -279,7 +287,7 @@ export type OwnerSort = 'usage' | 'id';
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'purge-assets' | 'remove-dead-keys' | 'remove-dead-tickets' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'purge-assets' | 'remove-dead-keys' | 'remove-dead-tickets' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -337,6 +345,10 @@ export type Asset = {
      */
     thumbHash?: string;
     processing?: Processing;
+    /**
+     * Counts the contents that the asset has had: 1, and one more each time it is given other bytes
+     */
+    contentVersion: number;
     /**
      * Data that the application keeps with the file
      */
@@ -623,7 +635,7 @@ export type OpenUploadPageInfo = {
 
 export type UploadSession = {
     /**
-     * Also the id of the asset to be
+     * Also the id of the asset to be, unless it replaces the bytes of another
      */
     uploadId: string;
     /**
@@ -772,6 +784,10 @@ export type UploadPolicy = {
     expireAfterDays?: number;
     reencode?: ReencodePolicy;
     scan: ScanPolicy;
+    /**
+     * How many former contents of an asset are kept when it is given new bytes
+     */
+    versions: number;
 };
 
 export type AcceptedType = {
@@ -1136,6 +1152,39 @@ export type VariantStep = {
     width: number;
 };
 
+export type AssetVersionPage = {
+    data: Array<AssetVersion>;
+    page: PageInfo;
+};
+
+export type AssetVersion = {
+    /**
+     * `contentVersion` of the asset when it had these bytes
+     */
+    number: number;
+    /**
+     * File name at that time
+     */
+    name: string;
+    mediaType: string;
+    /**
+     * Bytes
+     */
+    size: number;
+    /**
+     * SHA-256 of the bytes, hexadecimal
+     */
+    sha256?: string;
+    /**
+     * When the asset was given these bytes
+     */
+    storedAt: string;
+    /**
+     * When other bytes took their place
+     */
+    replacedAt: string;
+};
+
 export type Transcode = {
     /**
      * Name of the transcode
@@ -1487,6 +1536,10 @@ export type UploadAssetData = {
     body: UploadForm;
     headers?: {
         /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
          * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
          */
         'idempotency-key'?: string;
@@ -1518,9 +1571,13 @@ export type UploadAssetErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
      */
     409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
     /**
      * The body or file is too large
      */
@@ -1563,9 +1620,13 @@ export type UploadAssetError = UploadAssetErrors[keyof UploadAssetErrors];
 
 export type UploadAssetResponses = {
     /**
-     * The stored asset
+     * The stored asset; or, with `replaces`, the asset with its new bytes
      */
     201: Asset;
+    /**
+     * The file is to replace the bytes of the asset and waits for steps that its policy makes necessary; until then the asset, which is told, has its former bytes
+     */
+    202: Asset;
 };
 
 export type UploadAssetResponse = UploadAssetResponses[keyof UploadAssetResponses];
@@ -1774,6 +1835,219 @@ export type UploadRawAssetResponses = {
 
 export type UploadRawAssetResponse = UploadRawAssetResponses[keyof UploadRawAssetResponses];
 
+export type DownloadAssetData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * Whether browsers show or save the file. `inline` is possible for images, audio and video; everything else is an attachment
+         */
+        disposition?: Disposition;
+    };
+    url: '/v1/assets/{id}/content';
+};
+
+export type DownloadAssetErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many requests, or: Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type DownloadAssetError = DownloadAssetErrors[keyof DownloadAssetErrors];
+
+export type DownloadAssetResponses = {
+    /**
+     * The bytes
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type DownloadAssetResponse = DownloadAssetResponses[keyof DownloadAssetResponses];
+
+export type ReplaceAssetContentData = {
+    body: Blob | File;
+    headers?: {
+        /**
+         * RFC 9530; the bytes must have this SHA-256
+         */
+        'repr-digest'?: string;
+        /**
+         * RFC 9530, the same as Repr-Digest here
+         */
+        'content-digest'?: string;
+        /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * New file name; needed where the extension of the present one does not belong to the new media type
+         */
+        fileName?: string;
+        /**
+         * SHA-256 of the bytes, hexadecimal
+         */
+        sha256?: string;
+    };
+    url: '/v1/assets/{id}/content';
+};
+
+export type ReplaceAssetContentErrors = {
+    /**
+     * A parameter or field is not valid, or: The file name is not allowed, or: The body ended early
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may, or: The upload ticket allows no more
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The request was too slow
+     */
+    408: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here, or: The media type of the bytes is not known, or: The bytes do not match the declared media type, or: The file extension does not match the bytes, or: No upload policy allows this media type
+     */
+    415: Problem;
+    /**
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request, or: The file is infected, or: The metadata of the file cannot be removed
+     */
+    422: Problem;
+    /**
+     * Too many requests, or: Too many uploads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type ReplaceAssetContentError = ReplaceAssetContentErrors[keyof ReplaceAssetContentErrors];
+
+export type ReplaceAssetContentResponses = {
+    /**
+     * The asset with its new bytes
+     */
+    200: Asset;
+    /**
+     * The file is to replace the bytes of the asset and waits for steps that its policy makes necessary; until then the asset, which is told, has its former bytes
+     */
+    202: Asset;
+};
+
+export type ReplaceAssetContentResponse = ReplaceAssetContentResponses[keyof ReplaceAssetContentResponses];
+
 export type GetResumableSupportData = {
     body?: never;
     path?: never;
@@ -1850,11 +2124,11 @@ export type CreateResumableUploadErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The upload offset does not match
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The upload offset does not match
      */
     409: Problem;
     /**
-     * The version of tus is not supported
+     * The resource has changed, or: The version of tus is not supported
      */
     412: Problem;
     /**
@@ -2113,7 +2387,7 @@ export type ContinueResumableUploadErrors = {
      */
     408: Problem;
     /**
-     * The upload offset does not match
+     * The state of the asset does not allow this, or: The upload offset does not match
      */
     409: Problem;
     /**
@@ -2121,7 +2395,7 @@ export type ContinueResumableUploadErrors = {
      */
     410: Problem;
     /**
-     * The version of tus is not supported
+     * The resource has changed, or: The version of tus is not supported
      */
     412: Problem;
     /**
@@ -2247,6 +2521,10 @@ export type CreateUploadData = {
     body: UploadRequest;
     headers?: {
         /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
          * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
          */
         'idempotency-key'?: string;
@@ -2274,9 +2552,13 @@ export type CreateUploadErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
      */
     409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
     /**
      * The body or file is too large
      */
@@ -2570,7 +2852,7 @@ export type CompleteUploadErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: The quota is used up
      */
     403: Problem;
     /**
@@ -2578,13 +2860,17 @@ export type CompleteUploadErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: Parts of the file are missing
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: Parts of the file are missing
      */
     409: Problem;
     /**
      * The upload has expired
      */
     410: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
     /**
      * The URL is too long
      */
@@ -2623,9 +2909,13 @@ export type CompleteUploadError = CompleteUploadErrors[keyof CompleteUploadError
 
 export type CompleteUploadResponses = {
     /**
-     * The asset
+     * The asset; of an upload that replaces, the one that has its bytes now
      */
     201: Asset;
+    /**
+     * The file is to replace the bytes of the asset and waits for steps that its policy makes necessary; until then the asset, which is told, has its former bytes
+     */
+    202: Asset;
 };
 
 export type CompleteUploadResponse = CompleteUploadResponses[keyof CompleteUploadResponses];
@@ -3791,101 +4081,6 @@ export type RedirectToDownloadErrors = {
 };
 
 export type RedirectToDownloadError = RedirectToDownloadErrors[keyof RedirectToDownloadErrors];
-
-export type DownloadAssetData = {
-    body?: never;
-    headers?: {
-        /**
-         * One range of bytes (RFC 9110 section 14)
-         */
-        range?: string;
-        'if-match'?: string;
-        'if-none-match'?: string;
-        'if-modified-since'?: string;
-        'if-unmodified-since'?: string;
-        'if-range'?: string;
-    };
-    path: {
-        id: string;
-    };
-    query?: {
-        /**
-         * Whether browsers show or save the file. `inline` is possible for images, audio and video; everything else is an attachment
-         */
-        disposition?: Disposition;
-    };
-    url: '/v1/assets/{id}/content';
-};
-
-export type DownloadAssetErrors = {
-    /**
-     * A parameter or field is not valid
-     */
-    400: Problem;
-    /**
-     * A valid bearer token is needed
-     */
-    401: Problem;
-    /**
-     * The token lacks a scope
-     */
-    403: Problem;
-    /**
-     * There is no such resource
-     */
-    404: Problem;
-    /**
-     * The state of the asset does not allow this
-     */
-    409: Problem;
-    /**
-     * The resource has changed
-     */
-    412: Problem;
-    /**
-     * The URL is too long
-     */
-    414: Problem;
-    /**
-     * The range lies outside the asset
-     */
-    416: Problem;
-    /**
-     * Too many requests, or: Too many downloads
-     */
-    429: Problem;
-    /**
-     * The header fields are too large
-     */
-    431: Problem;
-    /**
-     * The service failed
-     */
-    500: Problem;
-    /**
-     * The object store refuses what the service asks of it
-     */
-    502: Problem;
-    /**
-     * The service cannot do this right now, or: The service is busy
-     */
-    503: Problem;
-};
-
-export type DownloadAssetError = DownloadAssetErrors[keyof DownloadAssetErrors];
-
-export type DownloadAssetResponses = {
-    /**
-     * The bytes
-     */
-    200: Blob | File;
-    /**
-     * The range
-     */
-    206: Blob | File;
-};
-
-export type DownloadAssetResponse = DownloadAssetResponses[keyof DownloadAssetResponses];
 
 export type FollowLinkData = {
     body?: never;
@@ -5527,6 +5722,368 @@ export type FollowVariantLinkResponses = {
 };
 
 export type FollowVariantLinkResponse = FollowVariantLinkResponses[keyof FollowVariantLinkResponses];
+
+export type ListAssetVersionsData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * Entries per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort and order
+         */
+        cursor?: string;
+    };
+    url: '/v1/assets/{id}/versions';
+};
+
+export type ListAssetVersionsErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListAssetVersionsError = ListAssetVersionsErrors[keyof ListAssetVersionsErrors];
+
+export type ListAssetVersionsResponses = {
+    /**
+     * A page of versions
+     */
+    200: AssetVersionPage;
+};
+
+export type ListAssetVersionsResponse = ListAssetVersionsResponses[keyof ListAssetVersionsResponses];
+
+export type DownloadAssetVersionData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+    };
+    path: {
+        id: string;
+        /**
+         * `contentVersion` of the asset at that time
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/v1/assets/{id}/versions/{number}/content';
+};
+
+export type DownloadAssetVersionErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many requests, or: Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type DownloadAssetVersionError = DownloadAssetVersionErrors[keyof DownloadAssetVersionErrors];
+
+export type DownloadAssetVersionResponses = {
+    /**
+     * The bytes
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type DownloadAssetVersionResponse = DownloadAssetVersionResponses[keyof DownloadAssetVersionResponses];
+
+export type RestoreAssetVersionData = {
+    body?: never;
+    headers?: {
+        /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
+         * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
+         */
+        'if-none-match'?: string;
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+        /**
+         * `contentVersion` of the asset at that time
+         */
+        number: number;
+    };
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
+    url: '/v1/assets/{id}/versions/{number}/restore';
+};
+
+export type RestoreAssetVersionErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: The quota is used up, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type RestoreAssetVersionError = RestoreAssetVersionErrors[keyof RestoreAssetVersionErrors];
+
+export type RestoreAssetVersionResponses = {
+    /**
+     * The asset with these bytes
+     */
+    200: Asset;
+};
+
+export type RestoreAssetVersionResponse = RestoreAssetVersionResponses[keyof RestoreAssetVersionResponses];
+
+export type DeleteAssetVersionData = {
+    body?: never;
+    headers?: {
+        /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
+         * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
+         */
+        'if-none-match'?: string;
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+        /**
+         * `contentVersion` of the asset at that time
+         */
+        number: number;
+    };
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
+    url: '/v1/assets/{id}/versions/{number}';
+};
+
+export type DeleteAssetVersionErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type DeleteAssetVersionError = DeleteAssetVersionErrors[keyof DeleteAssetVersionErrors];
+
+export type DeleteAssetVersionResponses = {
+    /**
+     * Its bytes are deleted, and their quota is free
+     */
+    204: void;
+};
+
+export type DeleteAssetVersionResponse = DeleteAssetVersionResponses[keyof DeleteAssetVersionResponses];
 
 export type ListTranscodesData = {
     body?: never;
