@@ -56,10 +56,11 @@ const policyDocument = z
     versions: z
       .number()
       .int()
-      .min(0)
+      .min(1)
+      .optional()
       .meta({
-        override: { type: 'integer', minimum: 0 },
-        description: 'How many former contents of an asset are kept when it is given new bytes',
+        override: { type: 'integer', minimum: 1 },
+        description: 'How many former contents of an asset are kept when it is given new bytes; absent: none',
         example: 5,
       }),
   })
@@ -84,7 +85,7 @@ function toDocument(policy: UploadPolicy): z.input<typeof policyDocument> {
     ...(expireAfterDays !== undefined && { expireAfterDays }),
     ...(reencode && { reencode }),
     scan,
-    versions,
+    ...(versions > 0 && { versions }),
   };
 }
 
