@@ -75,7 +75,7 @@ function operations(databaseUrl: string) {
   const uploads = new UploadsRepository({
     database,
     outbox: noOutbox,
-    defaultLimit: 2 ** 50,
+    limits: { defaultLimit: 2 ** 50, tierQuotas: null },
     lease: 120,
     lookAgain: 60,
     rules: noSteps,
@@ -84,7 +84,7 @@ function operations(databaseUrl: string) {
       derivatives: new DerivativesRepository(database, noOutbox),
       kept: () => 0,
       grace: 0,
-      defaultLimit: 2 ** 50,
+      limits: { defaultLimit: 2 ** 50, tierQuotas: null },
     }),
   });
   return {

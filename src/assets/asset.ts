@@ -44,15 +44,19 @@ export interface Asset {
   original?: Original;
   thumbHash?: string;
   processing?: ProcessingRecord;
+  /** Since when it is public; absent: it is not. */
+  publishedAt?: Date;
+  /** When it ceased to be. */
+  unpublishedAt?: Date;
 }
 
-const { reservedBytes, leaseExpiresAt, storedWhole, account, ticketId, ...columns } = getTableColumns(assets);
+const { reservedBytes, leaseExpiresAt, storedWhole, account, ticketId, crc32, ...columns } = getTableColumns(assets);
 /** Columns of a whole asset, for `select` and `returning`; the others are of its upload and of its end. */
 export const assetColumns = columns;
 
 export type AssetRow = Omit<
   typeof assets.$inferSelect,
-  'reservedBytes' | 'leaseExpiresAt' | 'storedWhole' | 'account' | 'ticketId'
+  'reservedBytes' | 'leaseExpiresAt' | 'storedWhole' | 'account' | 'ticketId' | 'crc32'
 >;
 
 /** Bytes of what was sent, which may be more than is served. */
@@ -95,6 +99,8 @@ export function toAsset(row: AssetRow): Asset {
   if (row.original !== null) asset.original = row.original;
   if (row.thumbHash !== null) asset.thumbHash = row.thumbHash;
   if (row.processing !== null) asset.processing = row.processing;
+  if (row.publishedAt !== null && row.publishedIn === (row.projectId ?? '')) asset.publishedAt = row.publishedAt;
+  if (row.unpublishedAt !== null) asset.unpublishedAt = row.unpublishedAt;
   return asset;
 }
 
@@ -132,6 +138,23 @@ export const assetDocument = z
         description: 'Counts the contents that the asset has had: 1, and one more each time it is given other bytes',
         example: 1,
       }),
+    visibility: openEnum(
+      'AssetVisibility',
+      ['private', 'public'],
+      'Who may get the bytes: those for whom the asset is there, or everybody, at `publicUrl`.',
+    ),
+    publicUrl: z
+      .string()
+      .optional()
+      .meta({
+        override: { type: 'string', format: 'uri' },
+        description: 'Where the bytes of a public asset are for everybody, without a token; told while they are there',
+        example: 'https://files.example.net/p/019aa1b2-7c3d-7e4f-8a5b-6c7d8e9fa0b1/photo.jpg',
+      }),
+    cachedUntil: timestamp.optional().meta({
+      description:
+        'When the asset was public and is not served any more: until then browsers and caches may have its bytes, unless they were told to forget them',
+    }),
     metadata: z
       .record(z.string(), z.string())
       .meta({ description: 'Data that the application keeps with the file', example: { album: 'summer' } }),
@@ -166,6 +189,7 @@ export function toDocument(asset: Asset): AssetDocument {
     ...(asset.reason !== undefined && { reason: asset.reason }),
     ...toProcessingDocument(asset),
     contentVersion: asset.contentVersion,
+    visibility: asset.publishedAt ? 'public' : 'private',
     metadata,
     createdAt: asset.createdAt.toISOString(),
     updatedAt: asset.updatedAt.toISOString(),

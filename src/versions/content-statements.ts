@@ -10,6 +10,7 @@ import { derivatives } from '../database/tables/derivatives.ts';
 import { quotas } from '../database/tables/quotas.ts';
 import { assetVersions, replacements } from '../database/tables/versions.ts';
 import { chargedAccount } from '../quotas/accounts.ts';
+import { type LimitParameter, limitOf } from '../quotas/limit.ts';
 
 /** An upload that replaces, held until the transaction ends. */
 export const lockReplacing = compile('lock-replacing-upload', (p: Parameter<'id'>) =>
@@ -124,7 +125,7 @@ export const sumVersions = compile('sum-versions', (p: Parameter<'assetId'>) =>
 );
 
 /** What was reserved for it is used now; room was asked for when it was reserved, and for what goes beyond that here. */
-export const settleUse = compile('settle-use', (p: Parameter<'account' | 'more' | 'reserved' | 'defaultLimit'>) => {
+export const settleUse = compile('settle-use', (p: Parameter<'account' | 'more' | 'reserved' | LimitParameter>) => {
   const more = sql`${p('more')}::bigint`;
   const reserved = sql`${p('reserved')}::bigint`;
   return build
@@ -136,7 +137,7 @@ export const settleUse = compile('settle-use', (p: Parameter<'account' | 'more' 
         or(
           sql`${more} <= ${reserved}`,
           sql`${quotas.usedBytes} + ${quotas.reservedBytes} + ${more} - ${reserved}
-              <= coalesce(${quotas.limitBytes}, ${p('defaultLimit')}::bigint)`,
+              <= ${limitOf(p)}`,
         ),
       ),
     )
@@ -156,6 +157,7 @@ type Content =
   | 'original'
   | 'thumbHash'
   | 'processing'
+  | 'crc32'
   | 'versionBytes';
 
 /**
@@ -183,6 +185,7 @@ export const giveContent = compile(
           sha256: typed(p('sha256'), assets.sha256),
           mediaType: typed(p('mediaType'), assets.mediaType),
           objectKey: typed(p('objectKey'), assets.objectKey),
+          crc32: typed(p('crc32'), assets.crc32),
           cacheControl: typed(p('cacheControl'), assets.cacheControl),
           // Its former objects lie beside it.
           storedWhole: null,

@@ -25,6 +25,7 @@ import type { DerivativesRepository } from '../processing/derivatives.ts';
 import { assetReady } from '../processing/events.ts';
 import { isServable, nextStep } from '../processing/pipeline.ts';
 import { stepJob } from '../processing/step-jobs.ts';
+import type { LimitValues } from '../quotas/limit.ts';
 import { moveCharge } from '../quotas/moving.ts';
 import * as statements from './content-statements.ts';
 import { ReplacementRefused } from './refusal.ts';
@@ -40,6 +41,8 @@ export interface Content {
   mediaType: string;
   objectKey: string;
   cacheControl: string | null;
+  /** Absent until somebody has read them. */
+  crc32?: number | null;
   scan: Scan | null;
   facts: Facts | null;
   original: Original | null;
@@ -72,8 +75,7 @@ export interface ContentsOptions {
   kept: (assetType: string) => number;
   /** Seconds for which bytes that are not kept stay in the store. */
   grace: number;
-  /** Bytes, of accounts for which no limit was set. */
-  defaultLimit: number;
+  limits: LimitValues;
 }
 
 export class Contents {
@@ -198,13 +200,13 @@ export class Contents {
     bytes: number,
     upload: Reason['upload'],
   ): Promise<void> {
-    const { defaultLimit } = this.#options;
+    const { limits } = this.#options;
     const reserved = upload?.reservedBytes ?? 0;
     const from = upload?.account ?? account;
-    const isMoved = await moveCharge(transaction, { from, to: account, used: 0, reserved, files: 0, defaultLimit });
+    const isMoved = await moveCharge(transaction, { from, to: account, used: 0, reserved, files: 0, limits });
     const more = bytes - (size ?? 0) - versionBytes;
     const settled =
-      isMoved && (await transaction.run(statements.settleUse, { account, more, reserved, defaultLimit })).rows;
+      isMoved && (await transaction.run(statements.settleUse, { account, more, reserved, ...limits })).rows;
     if (!settled || settled.length === 0)
       throw new ReplacementRefused('quota-exceeded', {
         detail: `There is no room for ${Math.max(more, 0)} bytes more in the quota that pays for the asset. Delete versions or assets for good, or ask for a larger quota.`,
@@ -217,11 +219,11 @@ export class Contents {
     content: Content & { versionBytes: number },
     { action, actor, former, upload }: Reason,
   ): Promise<Asset> {
-    const { name, size, sha256, mediaType, objectKey, cacheControl, versionBytes } = content;
+    const { name, size, sha256, mediaType, objectKey, cacheControl, crc32 = null, versionBytes } = content;
     const { scan, facts, original, thumbHash, processing } = content;
     const state = isServable(processing ?? undefined) ? 'ready' : 'processing';
     const { rows } = await transaction.run(statements.giveContent, {
-      ...{ id, name, state, size, sha256, mediaType, objectKey, cacheControl, versionBytes },
+      ...{ id, name, state, size, sha256, mediaType, objectKey, cacheControl, crc32, versionBytes },
       ...{ scan, facts, original, thumbHash, processing, action, former: former ?? null, ...actor },
       ...{ uploadId: upload?.id ?? null, by: upload?.uploaderId ?? null },
     });

@@ -7,6 +7,7 @@ import type { Feature } from '../feature.ts';
 import { defineJob, nothing } from '../jobs/job.ts';
 import { DerivativesRepository } from '../processing/derivatives.ts';
 import { stepRules } from '../processing/rules.ts';
+import { limitValues } from '../quotas/limit.ts';
 import { versionActions } from './audit.ts';
 import { contentsOf } from './contents-of.ts';
 import { VersionsRepository } from './repository.ts';
@@ -42,6 +43,6 @@ function versionsRepository(core: Core, database: Core['database']): VersionsRep
     derivatives: new DerivativesRepository(database, core.outbox),
     rules: stepRules(core),
     grace: core.settings(versionSettings).REPLACED_GRACE / 1000,
-    defaultLimit: core.config.DEFAULT_QUOTA,
+    limits: limitValues(core),
   });
 }

@@ -13,6 +13,7 @@ import { assetVersions, replacements } from '../database/tables/versions.ts';
 import type { DerivativesRepository } from '../processing/derivatives.ts';
 import type { StepRules } from '../processing/pipeline.ts';
 import { plan } from '../processing/pipeline.ts';
+import type { LimitValues } from '../quotas/limit.ts';
 import * as contents from './content-statements.ts';
 import type { Content, Contents, LockedAsset } from './contents.ts';
 
@@ -119,8 +120,7 @@ export interface VersionsRepositoryOptions {
   rules: StepRules;
   /** Seconds for which the bytes of a deleted version stay in the store. */
   grace: number;
-  /** Bytes, of accounts for which no limit was set. */
-  defaultLimit: number;
+  limits: LimitValues;
 }
 
 export class VersionsRepository {
@@ -178,13 +178,13 @@ export class VersionsRepository {
     actor: Actor,
     inTransaction: (transaction: Executor) => Promise<void>,
   ): Promise<'deleted' | Refused> {
-    const { derivatives, grace, defaultLimit } = this.#options;
+    const { derivatives, grace, limits } = this.#options;
     return this.#change(caller, id, version, async (transaction, asset) => {
       const { rows } = await transaction.run(contents.dropVersion, { assetId: id, number });
       const [former] = rows;
       if (!former) return 'gone';
       const { size, objectKey } = former;
-      const freed = { account: asset.account, more: -size, reserved: 0, defaultLimit };
+      const freed = { account: asset.account, more: -size, reserved: 0, ...limits };
       await transaction.run(contents.settleUse, freed);
       const versionBytes = asset.versionBytes - size;
       await transaction.run(writeDeletion, { id, versionBytes, number, size, ...actor });

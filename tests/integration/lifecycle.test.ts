@@ -148,7 +148,7 @@ for (const { store, skip } of storeKinds) {
       const uploads = new UploadsRepository({
         database: service.database,
         outbox: jobs,
-        defaultLimit: 1_000_000,
+        limits: { defaultLimit: 1_000_000, tierQuotas: null },
         lease: 60,
         lookAgain: 60,
         rules: noSteps,
@@ -157,7 +157,7 @@ for (const { store, skip } of storeKinds) {
           derivatives: new DerivativesRepository(service.database, jobs),
           kept: () => 0,
           grace: 0,
-          defaultLimit: 1_000_000,
+          limits: { defaultLimit: 1_000_000, tierQuotas: null },
         }),
       });
       const { id } = await abandoned(undefined, '1 hour');

@@ -64,6 +64,16 @@ export const assets = pgTable(
     contentAt: moment('content_at'),
     /** Bytes of its former contents that are kept; see `asset_versions`. */
     versionBytes: bigint('version_bytes', { mode: 'number' }).notNull().default(0),
+    /** Of the bytes under `objectKey`, for archives; absent until somebody has read them, as after direct uploads. */
+    crc32: bigint('crc32', { mode: 'number' }),
+    /**
+     * It is public while `publishedIn` is the project that it is in, or empty text where that is none: whoever moves it,
+     * by whatever statement, does not take it into the gallery of another project. See `isPublished`.
+     */
+    publishedIn: text('published_in'),
+    publishedAt: moment('published_at'),
+    /** When it ceased to be public: caches may have it for a while. */
+    unpublishedAt: moment('unpublished_at'),
   },
   () => [
     check('assets_state', sql`state in (${literals(assetStates)})`),
@@ -116,6 +126,12 @@ export const assets = pgTable(
 export function inState(...states: [AssetState, ...AssetState[]]): SQL {
   return sql`${assets.state} in (${literals(states)})`;
 }
+
+/** That it was made public, where it is now. Whether anything is served says `isServedToAll`. */
+export const isPublished = sql<boolean>`(${assets.publishedIn} is not null and ${assets.publishedIn} = coalesce(${assets.projectId}, ''))`;
+
+/** That its bytes are there for everybody, as far as the record says; its upload policy must allow it, too. */
+export const isServedToAll = sql`(${isPublished} and ${inState('ready')} and ${assets.trashedAt} is null)`;
 
 export const isVisible = inState(...visibleStates);
 

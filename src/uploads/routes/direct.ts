@@ -58,12 +58,10 @@ const partLink = z
 
 const sessionDocument = z
   .object({
-    uploadId: z
-      .string()
-      .meta({
-        override: { type: 'string', format: 'uuid' },
-        description: 'Also the id of the asset to be, unless it replaces the bytes of another',
-      }),
+    uploadId: z.string().meta({
+      override: { type: 'string', format: 'uuid' },
+      description: 'Also the id of the asset to be, unless it replaces the bytes of another',
+    }),
     method: z.literal('PUT').meta({
       override: ({ jsonSchema }) => delete jsonSchema.const,
       description: 'Of the requests to the links: PUT',
@@ -176,7 +174,7 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
         const { fileName, size, contentType, assetType, projectId, sha256, metadata = {}, replaces: id } = body;
         if (id !== undefined) refuseDescription(body, inBody);
         const replaced = id === undefined ? undefined : await replacing(context, request, id, fileName);
-        const { headers } = await uploadLimit.count(caller.id);
+        const { headers } = await uploadLimit.count(caller);
         const answerOf = (signed: SignedUpload) => ({
           status: 201,
           headers: { ...headers, location: `/v1/uploads/${signed.session.id}` },

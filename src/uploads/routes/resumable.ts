@@ -265,7 +265,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
     const described = underTicket(caller, said);
     const replaced =
       replacedId === undefined ? undefined : await replacing(context, request, replacedId, said.fileName);
-    const { headers } = await uploadLimit.count(caller.id);
+    const { headers } = await uploadLimit.count(caller);
     reply.headers(headers);
     const place = replaced?.place ?? (await options.context.places.of(caller, described.projectId));
     const file = { actor: actorOf(request), caller, ...described, ...replaced, place };
