@@ -25,6 +25,7 @@ import { transcodes } from './transcodes/index.ts';
 import { uploads } from './uploads/index.ts';
 import { usage } from './usage/index.ts';
 import { variants } from './variants/index.ts';
+import { versions } from './versions/index.ts';
 
 export const features: readonly Feature<Core>[] = [
   uploads,
@@ -39,6 +40,7 @@ export const features: readonly Feature<Core>[] = [
   shares,
   processing,
   variants,
+  versions,
   publishing,
   transcodes,
   quotas,

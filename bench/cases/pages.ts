@@ -7,10 +7,12 @@ import { v7 as uuidv7 } from 'uuid';
 import { userNamed } from '../../src/access/caller.ts';
 import { AssetsRepository } from '../../src/assets/repository.ts';
 import { openDatabase } from '../../src/database/client.ts';
+import { DerivativesRepository } from '../../src/processing/derivatives.ts';
 import { noSteps } from '../../src/processing/pipeline.ts';
 import { QuotasRepository } from '../../src/quotas/repository.ts';
 import { UploadsRepository } from '../../src/uploads/repository.ts';
 import { UsageRepository } from '../../src/usage/repository.ts';
+import { Contents } from '../../src/versions/contents.ts';
 import { noOutbox } from '../no-outbox.ts';
 import type { Row } from '../report.ts';
 import { seedAssets } from '../seed.ts';
@@ -56,6 +58,13 @@ async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
     lease: 120,
     lookAgain: 60,
     rules: noSteps,
+    contents: new Contents({
+      outbox: noOutbox,
+      derivatives: new DerivativesRepository(database, noOutbox),
+      kept: () => 0,
+      grace: 0,
+      limits: { defaultLimit: 2 ** 50, tierQuotas: null },
+    }),
   });
   const assets = new AssetsRepository(database);
   const quotas = new QuotasRepository(database, { defaultLimit: 2 ** 50, tierQuotas: null });
@@ -91,7 +100,7 @@ async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
         createdAt: new Date(),
       };
       await uploads.begin(upload, stored.size, { seal: stored });
-      await uploads.settle(id, stored, actor);
+      await uploads.settle({ id, isReplacing: false }, stored, actor);
     },
   };
   const pages = async (): Promise<number> => {

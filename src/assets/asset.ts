@@ -29,11 +29,19 @@ export interface Asset {
   objectKey: string;
   cacheControl: string;
   version: number;
+  /** Counts the contents that it has had. */
+  contentVersion: number;
+  /** When it was given the bytes that it has, where those are not its first. */
+  contentAt?: Date;
+  /** Bytes of its former contents that are kept. */
+  versionBytes: number;
   createdAt: Date;
   updatedAt: Date;
   trashedAt?: Date;
   /** While it is `processing`: bytes that were read back. */
   verifiedBytes?: number;
+  /** Of the answer to an upload that is to replace its bytes: those wait for their processing, and it has still the others. */
+  awaitsReplacement?: true;
   /** What steps of processing have found out, and how far they are. */
   scan?: Scan;
   facts?: Facts;
@@ -80,12 +88,15 @@ export function toAsset(row: AssetRow): Asset {
     objectKey: row.objectKey,
     cacheControl: row.cacheControl ?? 'private',
     version: row.version,
+    contentVersion: row.contentVersion,
+    versionBytes: row.versionBytes,
     createdAt: row.createdAt,
     updatedAt: row.updatedAt,
   };
   // Assigned, not spread: a page has dozens of rows, and that is three times as fast.
   if (row.projectId !== null) asset.projectId = row.projectId;
   if (row.sha256 !== null) asset.sha256 = row.sha256;
+  if (row.contentAt !== null) asset.contentAt = row.contentAt;
   if (row.reason !== null) asset.reason = row.reason;
   if (row.trashedAt !== null) asset.trashedAt = row.trashedAt;
   if (row.verifiedBytes !== null) asset.verifiedBytes = row.verifiedBytes;
@@ -125,6 +136,14 @@ export const assetDocument = z
     }),
     reason: z.string().optional().meta({ description: 'Problem type for which the asset was rejected' }),
     ...processingDocument,
+    contentVersion: z
+      .number()
+      .int()
+      .meta({
+        override: { type: 'integer', minimum: 1 },
+        description: 'Counts the contents that the asset has had: 1, and one more each time it is given other bytes',
+        example: 1,
+      }),
     visibility: openEnum(
       'AssetVisibility',
       ['private', 'public'],
@@ -183,6 +202,7 @@ export function toDocument(asset: Asset): AssetDocument {
     ...(state === 'processing' && { verifiedBytes: asset.verifiedBytes ?? 0 }),
     ...(asset.reason !== undefined && { reason: asset.reason }),
     ...toProcessingDocument(asset),
+    contentVersion: asset.contentVersion,
     visibility: asset.publishedAt ? 'public' : 'private',
     metadata,
     ...(path !== '' && { path }),

@@ -75,12 +75,7 @@ export async function listPage(
 }
 
 /** Folders first, and then assets, so many together. */
-async function withFolders(
-  reading: Reading,
-  asked: Asked,
-  place: ListedPlace,
-  caller: Caller,
-): Promise<Listed> {
+async function withFolders(reading: Reading, asked: Asked, place: ListedPlace, caller: Caller): Promise<Listed> {
   const { cursor, limit, path = '' } = asked;
   const isOfAssets = cursor !== undefined && orderOf(cursor) !== FOLDERS;
   if (isOfAssets || !place.folders)

@@ -362,12 +362,16 @@ async function changeUnder<Changed>(options: ConditionalChange<Changed>): Promis
   for (let current = isConditional || readFirst ? await read() : undefined; ; current = await read()) {
     if (current) {
       check(current);
-      if (evaluateConditions(ofVersion(conditions, current), recordTag(current)) !== 'proceed')
-        throw preconditionFailed(current);
+      requireConditions(conditions, current);
     }
     const changed = await change(isConditional ? current?.version : undefined, current);
     if (changed) return changed;
   }
+}
+
+/** @throws Problem precondition-failed */
+export function requireConditions(conditions: RecordConditions, asset: Asset): void {
+  if (evaluateConditions(ofVersion(conditions, asset), recordTag(asset)) !== 'proceed') throw preconditionFailed(asset);
 }
 
 /** Tags of this version stand for the tag that it has now. */

@@ -278,11 +278,11 @@ export class AppendRequest {
     const stored = { size, sha256, mediaType, assetType, cacheControl };
     const verified = sha256 !== undefined;
     const { sessions } = this.#context;
-    const asset = await settleSession(this.#context, id, stored, this.#request.actor, {
+    const asset = await settleSession(this.#context, this.#session, stored, this.#request.actor, {
       verified,
       ended: this.#ended,
       // Whoever was overtaken while its bytes were stored makes no asset of them: somebody was told another offset.
-      inTransaction: async (transaction) => {
+      held: async (transaction) => {
         if (!(await sessions.finish(transaction, id, this.#holder))) throw new Superseded();
       },
     });

@@ -265,7 +265,7 @@ export class DirectUploads {
       objectKey,
       createdAt,
       storeUploadId,
-      ...{ position: 0, inParts: 0, takes: 0, isHeld: false },
+      ...{ position: 0, inParts: 0, takes: 0, isHeld: false, isReplacing: record.replacement !== undefined },
     };
     const partCount = partCountOf(session);
     const numbers = Array.from({ length: Math.min(partCount, FIRST_LINKS) }, (_, index) => index + 1);
@@ -293,7 +293,7 @@ export class DirectUploads {
     const { assetType, cacheControl } = policy;
     const verified = sha256 === undefined || size <= MAX_VERIFIED_AT_ONCE;
     const stored = { size, sha256, mediaType, assetType, cacheControl };
-    const asset = await settleSession(this.#context, id, stored, actor, { verified, inTransaction, ended });
+    const asset = await settleSession(this.#context, session, stored, actor, { verified, inTransaction, ended });
     if (asset) return asset;
     // Cancelled or reaped meanwhile; the object may have been made after its bytes were looked for.
     await eraseEnded(this.#context, session);

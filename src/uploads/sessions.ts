@@ -8,14 +8,15 @@ import { sizeBoundOf } from '../access/tiers.ts';
 import type { Asset } from '../assets/asset.ts';
 import type { Actor } from '../database/audit.ts';
 import type { ProcessingRecord } from '../database/tables/processing-record.ts';
-import { Problem } from '../problems.ts';
+import { Problem, type ProblemType } from '../problems.ts';
 import { metadataNotRemovable } from '../processing/strip/problem.ts';
 import { quotaExceeded } from '../quotas/quota-exceeded.ts';
 import { byteProblems } from '../validation/file-validation.ts';
 import { UploadPolicies } from '../validation/upload-policies.ts';
+import { ReplacementRefused } from '../versions/refusal.ts';
 import { leaseOf, type UploadContext } from './context.ts';
 import { endFailedUpload, endUpload } from './ending.ts';
-import type { EndedUpload, InTransaction, NewUpload, SettledBytes } from './repository.ts';
+import type { EndedUpload, InTransaction, NewUpload, SettledBytes, SettledUpload } from './repository.ts';
 import type { FoundSession, NewSession, SessionKind, UploadSession } from './session-repository.ts';
 
 /**
@@ -71,16 +72,23 @@ export function requireLive(session: UploadSession): UploadSession {
  */
 export function settleSession(
   { uploads }: UploadContext,
-  id: string,
+  { id, isReplacing }: Pick<UploadSession, 'id' | 'isReplacing'>,
   stored: SettledBytes,
   actor: Actor,
   {
     verified,
     inTransaction,
+    held,
     ended = {},
-  }: { verified: boolean; inTransaction?: InTransaction<Asset> | undefined; ended?: ProcessingRecord },
+  }: {
+    verified: boolean;
+    inTransaction?: InTransaction<Asset> | undefined;
+    held?: SettledUpload['held'];
+    ended?: ProcessingRecord;
+  },
 ): Promise<Asset | undefined> {
-  return uploads.settle(id, stored, actor, inTransaction, { needsVerification: !verified, ended });
+  const learned = { needsVerification: !verified, ended };
+  return uploads.settle({ id, isReplacing, held }, stored, actor, inTransaction, learned);
 }
 
 /** What was refused because its caller has lost his place in the project. */
@@ -109,7 +117,9 @@ export async function endIfRefused(
   error: unknown,
 ): Promise<boolean> {
   if (!(error instanceof Problem)) return false;
-  if (!(byteProblems.has(error.type) || error.type === metadataNotRemovable || withoutPlace.has(error))) return false;
+  const isOfBytes = (type: ProblemType) => byteProblems.has(type) || type === metadataNotRemovable;
+  const isForGood = isOfBytes(error.type) || error instanceof ReplacementRefused || withoutPlace.has(error);
+  if (!isForGood) return false;
   await endFailedUpload(context, session, { action: 'upload.refused', reason: error.type, actor });
   return true;
 }

@@ -16,6 +16,7 @@ import {
   type ValidatedType,
 } from '../validation/file-validation.ts';
 import { HEAD_SIZE } from '../validation/media-types.ts';
+import { ReplacementRefused } from '../versions/refusal.ts';
 import {
   leaseRenewalOf,
   lookAgainAt,
@@ -286,13 +287,12 @@ export class SingleUpload {
 
   async #becomeAsset(): Promise<Asset> {
     const { actor, inTransaction } = this.#arrival;
-    const asset = await this.#context.uploads.settle(
-      this.record.id,
-      { ...this.#stored(), crc32: this.#crc32 },
-      actor,
-      inTransaction?.settled,
-      this.#learned,
-    );
+    const { id, replacement } = this.record;
+    const upload = { id, isReplacing: replacement !== undefined };
+    const stored = { ...this.#stored(), crc32: this.#crc32 };
+    const asset = await this.#context.uploads
+      .settle(upload, stored, actor, inTransaction?.settled, this.#learned)
+      .catch((error) => this.#refuse(error));
     if (asset) return asset;
     throw this.#disown();
   }
@@ -328,6 +328,16 @@ export class SingleUpload {
     const outcome = await this.#context.uploads.extend(this.record, bytes, seal);
     if (outcome === 'no-room') throw await this.#quotaExceeded(bytes - this.#reserved);
     if (outcome === 'ended') throw this.#disown();
+  }
+
+  /** It does not take the place of other bytes, and that is certain: nobody refers to the object, nor to what was made of it. */
+  async #refuse(error: unknown): Promise<never> {
+    if (!(error instanceof ReplacementRefused)) throw error;
+    this.stored = false;
+    const { derivatives, onError } = this.#context;
+    const ids = this.#learned.derivatives?.map(({ id }) => id) ?? [];
+    await derivatives.discard(ids).catch((fault) => onError('derivatives are left to their lease', fault));
+    throw error;
   }
 
   /** Somebody ended the upload meanwhile, so nobody refers to the object any more. */

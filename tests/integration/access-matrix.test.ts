@@ -115,6 +115,41 @@ const assetCalls: Record<string, { action?: Action; fresh?: 'ready' | 'trashed';
     action: 'asset.share',
     call: (id) => ({ method: 'POST', path: '/v1/shares', body: { assetIds: [id] } }),
   },
+  replaceAssetContent: {
+    fresh: 'ready',
+    call: (id) => ({ method: 'PUT', path: `/v1/assets/${id}/content`, bytes: png() }),
+  },
+  'uploadAsset, in the place of another': {
+    fresh: 'ready',
+    action: 'asset.write',
+    call: (id) => {
+      const form = `--b\r\ncontent-disposition: form-data; name="replaces"\r\n\r\n${id}\r\n--b\r\ncontent-disposition: form-data; name="file"; filename="a.png"\r\n\r\n`;
+      const bytes = Buffer.concat([Buffer.from(form), png(), Buffer.from('\r\n--b--\r\n')]);
+      const headers = { 'content-type': 'multipart/form-data; boundary=b' };
+      return { method: 'POST', path: '/v1/assets', bytes, headers };
+    },
+  },
+  'createUpload, in the place of another': {
+    action: 'asset.write',
+    call: (replaces) => {
+      const body = { fileName: 'a.png', contentType: 'image/png', size: 200, replaces };
+      return { method: 'POST', path: '/v1/uploads', body };
+    },
+  },
+  'createResumableUpload, in the place of another': {
+    action: 'asset.write',
+    call: (id) => {
+      const text = (value: string) => Buffer.from(value).toString('base64');
+      const metadata = `filename ${text('a.png')},replaces ${text(id)}`;
+      const headers = { 'tus-resumable': '1.0.0', 'upload-length': '200', 'upload-metadata': metadata };
+      return { method: 'POST', path: '/v1/resumable', headers };
+    },
+  },
+  listAssetVersions: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/versions` }) },
+  // There is none; who may not do it is told so, or of no asset, before.
+  downloadAssetVersion: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/versions/1/content` }) },
+  restoreAssetVersion: { call: (id) => ({ method: 'POST', path: `/v1/assets/${id}/versions/1/restore` }) },
+  deleteAssetVersion: { call: (id) => ({ method: 'DELETE', path: `/v1/assets/${id}/versions/1` }) },
 };
 
 const bulkActions: { body: object; action: Action; fresh: 'ready' | 'trashed' }[] = [

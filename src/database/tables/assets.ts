@@ -59,6 +59,12 @@ export const assets = pgTable(
     account: text('account'),
     /** The ticket that it was uploaded with. */
     ticketId: uuid('ticket_id'),
+    /** Counts the contents that it has had. */
+    contentVersion: integer('content_version').notNull().default(1),
+    /** When it was given the bytes that it has; absent while it has its first. */
+    contentAt: moment('content_at'),
+    /** Bytes of its former contents that are kept; see `asset_versions`. */
+    versionBytes: bigint('version_bytes', { mode: 'number' }).notNull().default(0),
     /** Of the bytes under `objectKey`, for archives; absent until somebody has read them, as after direct uploads. */
     crc32: bigint('crc32', { mode: 'number' }),
     /**
@@ -153,3 +159,6 @@ export const isPublished = sql<boolean>`(${assets.publishedIn} is not null and $
 export const isServedToAll = sql`(${isPublished} and ${inState('ready')} and ${assets.trashedAt} is null)`;
 
 export const isVisible = inState(...visibleStates);
+
+/** That it goes through steps of processing: as an asset, or as an upload that is to take the place of the bytes of one. */
+export const isInProcessing = sql`(${inState('processing', 'ready')} or (${inState('uploading')} and ${assets.processing} is not null))`;

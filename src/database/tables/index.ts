@@ -18,3 +18,4 @@ export { serviceSecrets } from './secrets.ts';
 export { shareAssets, shareMarks, shares, shareTries, shareVisits } from './shares.ts';
 export { assetStatistics } from './statistics.ts';
 export { uploadParts, uploadSessions, uploadTails } from './uploads.ts';
+export { assetVersions, replacements } from './versions.ts';

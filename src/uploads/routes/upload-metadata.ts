@@ -1,8 +1,9 @@
 /** The header field Upload-Metadata of tus: pairs of a name and a value in base64, separated by commas. */
 import { z } from 'zod';
-import { assetType, projectId } from '../../http/schema-types.ts';
+import { assetId, assetType, projectId } from '../../http/schema-types.ts';
 import { Problem } from '../../problems.ts';
 import { folderPath, tagsText } from '../../validation/label-types.ts';
+import { refuseDescription, type SaidOfAsset } from './replacing.ts';
 import { labelsOf, metadataText } from './upload-request.ts';
 
 /** What is not text for people, and what Postgres cannot keep. */
@@ -20,6 +21,7 @@ const fields = z.strictObject({
   metadata: metadataText.optional(),
   path: folderPath.optional(),
   tags: tagsText.optional(),
+  replaces: assetId.optional(),
 });
 
 /**
@@ -52,8 +54,15 @@ export function readUploadMetadata(header: string) {
     ...(rest.projectId !== undefined && { projectId: rest.projectId }),
     metadata: rest.metadata ?? {},
     ...labelsOf(rest),
+    ...(rest.replaces !== undefined && { replacedId: replacedBeside(rest.replaces, rest) }),
     uploadMetadata: header,
   };
+}
+
+/** @throws Problem invalid-parameter when something is said of the asset, which keeps its own */
+function replacedBeside(id: string, said: SaidOfAsset): string {
+  refuseDescription(said, (name, detail) => ({ parameter: 'Upload-Metadata', detail: `${name} ${detail}` }));
+  return id;
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
