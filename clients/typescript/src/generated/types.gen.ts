@@ -139,7 +139,7 @@ export type BulkAction = 'trash' | 'restore' | 'delete';
 
 export type Disposition = 'inline' | 'attachment';
 
-export type NewArchive = {
+export type ArchiveRequest = {
     /**
      * Of the assets, in the order that they have in the archive; one that is named twice is in it once
      */
@@ -154,7 +154,7 @@ export type NewArchive = {
     expiresIn?: number;
 };
 
-export type NewProject = {
+export type ProjectRequest = {
     /**
      * Made when absent; it is never changed
      */
@@ -3142,8 +3142,10 @@ export type CancelStoredFileScanResponses = {
     /**
      * The scan does not go on
      */
-    204: unknown;
+    204: void;
 };
+
+export type CancelStoredFileScanResponse = CancelStoredFileScanResponses[keyof CancelStoredFileScanResponses];
 
 export type GetStoredFileScanData = {
     body?: never;
@@ -4199,7 +4201,7 @@ export type FollowLinkResponses = {
 export type FollowLinkResponse = FollowLinkResponses[keyof FollowLinkResponses];
 
 export type CreateArchiveLinkData = {
-    body: NewArchive;
+    body: ArchiveRequest;
     headers?: {
         /**
          * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
@@ -4430,7 +4432,7 @@ export type ListProjectsResponses = {
 export type ListProjectsResponse = ListProjectsResponses[keyof ListProjectsResponses];
 
 export type CreateProjectData = {
-    body: NewProject;
+    body: ProjectRequest;
     headers?: {
         /**
          * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
@@ -5268,8 +5270,10 @@ export type DeleteApiKeyResponses = {
     /**
      * It is revoked
      */
-    204: unknown;
+    204: void;
 };
+
+export type DeleteApiKeyResponse = DeleteApiKeyResponses[keyof DeleteApiKeyResponses];
 
 export type GetApiKeyData = {
     body?: never;
@@ -5555,8 +5559,10 @@ export type DeleteUploadTicketResponses = {
     /**
      * It is revoked
      */
-    204: unknown;
+    204: void;
 };
+
+export type DeleteUploadTicketResponse = DeleteUploadTicketResponses[keyof DeleteUploadTicketResponses];
 
 export type GetUploadTicketData = {
     body?: never;
