@@ -53,7 +53,7 @@ const newArchive = z
         example: 3600,
       }),
   })
-  .meta({ id: 'NewArchive' });
+  .meta({ id: 'ArchiveRequest' });
 
 const archiveLink = z
   .object({

@@ -30,7 +30,8 @@ function plain(schema: Json): Json {
     for (const name of ['pattern', 'minLength', 'maxLength']) without.add(name);
   // Bounds that every integer of a language has; not those of bytes, which tell that doubles can hold them.
   if (rest['minimum'] === Number.MIN_SAFE_INTEGER) for (const name of ['minimum', 'maximum']) without.add(name);
-  if (rest['format'] === 'uuid') without.add('pattern');
+  // A format that says it all, and a pattern that some generators cannot read.
+  if (['uuid', 'date-time'].includes(String(rest['format']))) without.add('pattern');
   // Unknown to OpenAPI 3.0.
   if ('propertyNames' in rest && 'additionalProperties' in rest) without.add('propertyNames');
   return Object.fromEntries(Object.entries(schema).filter(([name]) => !without.has(name)));

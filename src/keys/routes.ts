@@ -193,7 +193,6 @@ export function keyRoutes(app: App, keys: KeysRepository): void {
         summary: 'Revoke an API key',
         description: 'Within a second no instance takes it any more.',
         params: byId,
-        response: { 204: z.undefined() },
       },
       config: {
         scope: 'keys',

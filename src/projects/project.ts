@@ -65,7 +65,7 @@ export const newProject = z
     metadata: metadata.optional(),
     separate: separate.optional(),
   })
-  .meta({ id: 'NewProject' });
+  .meta({ id: 'ProjectRequest' });
 
 export const projectPatch = z
   .strictObject({

@@ -170,7 +170,6 @@ export function rescanRoutes(app: App, { scans, hasScanner, scannedTypes }: Resc
         summary: 'Cancel a scan of stored files',
         description: 'What was found until then stays as it is. One that has ended stays so.',
         params: byId,
-        response: { 204: z.undefined() },
       },
       config: {
         ...admin,

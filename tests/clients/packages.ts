@@ -16,19 +16,27 @@ export function provideNpmPackages(directory: string): void {
   if (status !== 0) throw new Error(`npm ci failed: ${stderr}`);
 }
 
-/** For the `skip` option: installs what is missing. `java` and `javac` may come from anywhere. */
+/** For the `skip` option: installs what is missing. `java`, `javac` and `go` may come from anywhere. */
 export function debianSkip(...names: string[]): string | false {
   const missing = names.filter((name) => !isThere(name));
   if (missing.length === 0) return false;
-  const reason = install(missing.map((name) => (name.startsWith('java') ? 'default-jdk-headless' : name)));
+  const reason = install(missing.map((name) => commands.find(([command]) => command === name)?.[1] ?? name));
   if (reason === undefined) return false;
   if (process.env['CI'] === 'true') throw new Error(reason);
   return reason;
 }
 
+/** Each with its package, and how it tells its version. */
+const commands: [command: string, package: string, version: string][] = [
+  ['java', 'default-jdk-headless', '-version'],
+  ['javac', 'default-jdk-headless', '-version'],
+  ['go', 'golang-go', 'version'],
+];
+
 function isThere(name: string): boolean {
-  const [command, ...rest] = name.startsWith('java') ? [name, '-version'] : ['dpkg', '-s', name];
-  return spawnSync(command ?? '', rest, { stdio: 'ignore' }).status === 0;
+  const [, , version] = commands.find(([command]) => command === name) ?? [];
+  const [command, ...rest] = version === undefined ? ['dpkg', '-s', name] : [name, version];
+  return spawnSync(command, rest, { stdio: 'ignore' }).status === 0;
 }
 
 /** @returns why they could not be installed */
