@@ -17,6 +17,7 @@ const catalogue = {
   'missing-scope': { status: 403, title: 'The token lacks a scope' },
   'quota-exceeded': { status: 403, title: 'The quota is used up' },
   forbidden: { status: 403, title: 'You may not do this' },
+  'public-not-allowed': { status: 403, title: 'This may not be public' },
   'not-local': { status: 403, title: 'Development mode answers this machine only' },
   'not-found': { status: 404, title: 'There is no such resource' },
   'derivative-unavailable': { status: 404, title: 'The derivative is not there and cannot be made' },

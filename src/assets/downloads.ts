@@ -170,6 +170,7 @@ export function downloadRoutes(
     },
     config: {
       action: 'asset.download',
+      servesBytes: true,
       success: {
         status: 200,
         description: 'The bytes',
@@ -314,6 +315,7 @@ function diskLinkRoute(
     },
     config: {
       public: true,
+      servesBytes: true,
       success: {
         status: 200,
         description: 'The bytes',

@@ -56,7 +56,7 @@ export function auditFrom(
     action,
     detail = sql`'{}'::jsonb`,
     name = 'audit',
-  }: { action: AuditAction | Placeholder; detail?: SQL; name?: string },
+  }: { action: AuditAction | Placeholder | SQL<AuditAction>; detail?: SQL; name?: string },
 ): WithSubquery {
   const rows = build
     .select({

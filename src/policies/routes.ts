@@ -25,6 +25,7 @@ const policyDocument = z
       description: 'Whether bytes of no known type are accepted under their declared type',
       example: false,
     }),
+    public: z.boolean().meta({ description: 'Whether its assets may be made public', example: false }),
     metadata: openEnum(
       'MetadataPolicy',
       ['keep', 'strip'],
@@ -71,6 +72,7 @@ function toDocument(policy: UploadPolicy): z.input<typeof policyDocument> {
     types: mediaTypes.map((mediaType) => ({ mediaType, extensions: [...extensionsOf(mediaType)] })),
     maxBytes,
     allowUndetected,
+    public: policy.public === true,
     metadata,
     ...(expireAfterDays !== undefined && { expireAfterDays }),
     ...(reencode && { reencode }),

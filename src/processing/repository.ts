@@ -93,6 +93,7 @@ const writeStep = compile(
           sha256: typed(p('sha256'), assets.sha256),
           mediaType: typed(p('mediaType'), assets.mediaType),
           objectKey: typed(p('objectKey'), assets.objectKey),
+          crc32: sql`case when ${assets.objectKey} = ${typed(p('objectKey'), assets.objectKey)} then ${assets.crc32} end`,
           verifiedBytes: null,
           version: sql`${assets.version} + case when ${isChange} then 1 else 0 end`,
           updatedAt: sql`case when ${isChange} then now() else ${assets.updatedAt} end`,

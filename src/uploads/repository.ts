@@ -63,7 +63,11 @@ export interface StoredBytes {
 }
 
 /** The same of bytes that never passed through the service, so that the digest is known only if somebody named it. */
-export type SettledBytes = Omit<StoredBytes, 'sha256'> & { sha256?: Buffer | undefined };
+export type SettledBytes = Omit<StoredBytes, 'sha256'> & {
+  sha256?: Buffer | undefined;
+  /** Known where the bytes came by one request. */
+  crc32?: number | undefined;
+};
 
 /** Something that belongs into the same transaction, such as the answer to a request that may be repeated. */
 export type InTransaction<Subject> = (transaction: Executor, subject: Subject) => Promise<void>;
@@ -235,7 +239,7 @@ export class UploadsRepository {
    */
   async settle(
     id: string,
-    { sha256 = undefined, original = undefined, ...stored }: SettledBytes,
+    { sha256 = undefined, crc32 = undefined, original = undefined, ...stored }: SettledBytes,
     actor: Actor,
     inTransaction?: InTransaction<Asset>,
     { ended = {}, needsVerification = false, scan, facts, thumbHash, derivatives = [] }: LearnedOnTheWay = {},
@@ -246,7 +250,7 @@ export class UploadsRepository {
     const state = isServable(processing) ? 'ready' : 'processing';
     const tellsReady = state === 'ready' && outbox.hasSubscribers(assetReady);
     const values = {
-      ...{ id, state, sha256: sha256 ?? null, ...stored, ...actor },
+      ...{ id, state, sha256: sha256 ?? null, crc32: crc32 ?? null, ...stored, ...actor },
       ...{ scan: scan ?? null, facts: facts ?? null, original: original ?? null, thumbHash: thumbHash ?? null },
       processing: processing ?? null,
     };

@@ -1,6 +1,7 @@
 /** One file that comes by one request, from its first byte to its asset or its end; intake.ts says in which order. */
 import { createHash } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
+import { crc32 } from 'node:zlib';
 import type { Asset } from '../assets/asset.ts';
 import { Problem, unavailable } from '../problems.ts';
 import type { Place } from '../projects/places.ts';
@@ -70,6 +71,7 @@ export class SingleUpload {
   /** Of what was sent, and of what is stored. */
   #sent: { size: number; sha256: Buffer } | undefined;
   #sha256: Buffer | undefined;
+  #crc32 = 0;
   /** By steps of processing that were done while it came in. */
   #learned: LearnedOnTheWay = {};
   /** What is found out, and made, while it is stored. */
@@ -206,6 +208,7 @@ export class SingleUpload {
     for await (const chunk of meteredBody(this.#context, source, signal, this.#arrival.actor.callerId)) {
       this.#refuseBeyond(this.#writer.length + chunk.length);
       this.#hash.update(chunk);
+      this.#crc32 = crc32(chunk, this.#crc32);
       // Until the type is validated, the first bytes wait in the first buffer; from then on each chunk is checked as it comes.
       if (this.#validation.validated) this.#validation.update(chunk);
       else if (this.#writer.length + chunk.length >= HEAD_SIZE) await this.#validateHead(chunk);
@@ -257,7 +260,10 @@ export class SingleUpload {
   async #strip(): Promise<void> {
     const { policies } = this.#context;
     const stripped = await stripArrival(this.#writer, policies, this.#validated, this.#assetTypeMayFollow);
-    if (stripped?.isChanged) this.#sha256 = createHash('sha256').update(this.#writer.head).digest();
+    if (stripped?.isChanged) {
+      this.#sha256 = createHash('sha256').update(this.#writer.head).digest();
+      this.#crc32 = crc32(this.#writer.head);
+    }
     this.#learned = { ...this.#learned, ended: { ...this.#learned.ended, ...stripped?.ended } };
   }
 
@@ -279,7 +285,7 @@ export class SingleUpload {
     const { actor, inTransaction } = this.#arrival;
     const asset = await this.#context.uploads.settle(
       this.record.id,
-      this.#stored(),
+      { ...this.#stored(), crc32: this.#crc32 },
       actor,
       inTransaction?.settled,
       this.#learned,

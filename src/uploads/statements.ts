@@ -69,6 +69,10 @@ export const beginUpload = compile(
         processing: sql`null::jsonb`.as('processing'),
         account: sql`nullif(${reserved.account}, ${p('ownerId')})`.as('account'),
         ticketId: typed(p('ticketId'), assets.ticketId).as('ticket_id'),
+        crc32: sql`null::bigint`.as('crc32'),
+        publishedIn: sql`null`.as('published_in'),
+        publishedAt: sql`null::timestamptz`.as('published_at'),
+        unpublishedAt: sql`null::timestamptz`.as('unpublished_at'),
       })
       .from(reserved);
     return build.with(reserved).insert(assets).select(record);
@@ -193,6 +197,7 @@ type Settled =
   | 'state'
   | 'size'
   | 'sha256'
+  | 'crc32'
   | 'mediaType'
   | 'assetType'
   | 'cacheControl'
@@ -212,6 +217,7 @@ function settling(p: Parameter<Settled>) {
         state: typed(p('state'), assets.state),
         size: typed(p('size'), assets.size),
         sha256: typed(p('sha256'), assets.sha256),
+        crc32: typed(p('crc32'), assets.crc32),
         mediaType: typed(p('mediaType'), assets.mediaType),
         assetType: typed(p('assetType'), assets.assetType),
         cacheControl: typed(p('cacheControl'), assets.cacheControl),
