@@ -5548,7 +5548,7 @@ export type SetProjectMemberErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope, or: You may not do this, or: The project has as many members as it may have
+     * The token lacks a scope, or: You may not do this, or: The project has as many members as it may have, or: You have added as many members as you may
      */
     403: Problem;
     /**
@@ -5980,7 +5980,7 @@ export type CreateUploadTicketErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope, or: You may not do this
+     * The token lacks a scope, or: You may not do this, or: You have as many upload tickets as you may have
      */
     403: Problem;
     /**
