@@ -1,5 +1,6 @@
 /** What there is: the features of the application, in the order in which they are put together. */
 import { administration } from './administration/index.ts';
+import { archives } from './archives/index.ts';
 import { assets } from './assets/index.ts';
 import { audit } from './audit/index.ts';
 import type { Core } from './core.ts';
@@ -7,6 +8,7 @@ import type { Feature } from './feature.ts';
 import { idempotency } from './idempotency/index.ts';
 import { keys } from './keys/index.ts';
 import { owners } from './owners/index.ts';
+import { pages } from './pages/index.ts';
 import { policies } from './policies/index.ts';
 import { processing } from './processing/index.ts';
 import { projects } from './projects/index.ts';
@@ -29,6 +31,7 @@ export const features: readonly Feature<Core>[] = [
   rescans,
   policies,
   assets,
+  archives,
   projects,
   keys,
   tickets,
@@ -42,6 +45,7 @@ export const features: readonly Feature<Core>[] = [
   administration,
   reconciliation,
   qr,
+  pages,
   idempotency,
   audit,
 ];

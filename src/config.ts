@@ -255,6 +255,12 @@ export const settings = {
     undefined,
     'Claim of tokens that maps ids of projects to `viewer`, `editor` or `manager`; believed without any member in the database.',
   ),
+  AUTH_TIER_CLAIM: setting(
+    'Callers',
+    optional(claimName),
+    undefined,
+    'Claim of tokens that names the tier of the caller, one of the file TIERS. A tier that an administrator has given him counts for more.',
+  ),
   AUTH_CLOCK_SKEW: setting(
     'Callers',
     duration.refine((ms) => ms <= 60_000, 'must be at most 60s'),
@@ -375,6 +381,12 @@ export const settings = {
   ),
 
   DEFAULT_QUOTA: setting('Limits', bytes, '1GiB', 'Quota of an owner for whom no other was set.'),
+  TIERS: setting(
+    'Limits',
+    optional(z.string().min(1)),
+    undefined,
+    'JSON file with tiers: limits by name, which are for a caller what the settings are for all; `default` is for whoever has no other.',
+  ),
   MAX_FILE_SIZE: setting(
     'Limits',
     bytes.refine((n) => n > 0, 'must be more than 0'),

@@ -105,9 +105,14 @@ export async function buildServer(
   authenticate(app, {
     options: authenticationOptions(config),
     credentials: new Credentials({ database: database.database, onError: core.onError }),
+    tiers: core.tiers,
     refusals,
   });
-  await limitRequests(app, config.REQUESTS_PER_MINUTE, config.PUBLIC_REQUESTS_PER_MINUTE);
+  await limitRequests(app, {
+    perMinute: config.REQUESTS_PER_MINUTE,
+    publicPerMinute: config.PUBLIC_REQUESTS_PER_MINUTE,
+    hasTiers: core.tiers.names.length > 0,
+  });
   guardBodies(app, config.BODY_TIMEOUT);
   boundAnswers(app, core.answers);
 
@@ -198,6 +203,7 @@ function authenticationOptions(config: Config): AuthenticationOptions {
       nameOf: (scope: Scope) => (scope === 'admin' ? config.AUTH_ADMIN_SCOPE : `${config.AUTH_SCOPE_PREFIX}${scope}`),
       scopeClaims: config.AUTH_SCOPE_CLAIMS,
       projectsClaim: config.AUTH_PROJECTS_CLAIM,
+      tierClaim: config.AUTH_TIER_CLAIM,
     },
   };
   if (secret !== undefined) return { mode: 'secret', key: { secret }, ...checks };

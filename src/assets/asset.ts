@@ -42,13 +42,13 @@ export interface Asset {
   unpublishedAt?: Date;
 }
 
-const { reservedBytes, leaseExpiresAt, storedWhole, account, ticketId, ...columns } = getTableColumns(assets);
+const { reservedBytes, leaseExpiresAt, storedWhole, account, ticketId, crc32, ...columns } = getTableColumns(assets);
 /** Columns of a whole asset, for `select` and `returning`; the others are of its upload and of its end. */
 export const assetColumns = columns;
 
 export type AssetRow = Omit<
   typeof assets.$inferSelect,
-  'reservedBytes' | 'leaseExpiresAt' | 'storedWhole' | 'account' | 'ticketId'
+  'reservedBytes' | 'leaseExpiresAt' | 'storedWhole' | 'account' | 'ticketId' | 'crc32'
 >;
 
 /** Bytes of what was sent, which may be more than is served. */

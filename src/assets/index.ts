@@ -7,6 +7,7 @@ import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
 import { defineBatchJob, defineJob, HOUR, MINUTE, nothing } from '../jobs/job.ts';
 import { placesOf } from '../projects/settings.ts';
+import { limitValues } from '../quotas/limit.ts';
 import { assetActions } from './audit.ts';
 import { bulkRoutes } from './bulk-routes.ts';
 import { AssetDeletions } from './deletions.ts';
@@ -32,11 +33,10 @@ export const assets: Feature<Core> = {
     const { database, outbox, store, downloads, config, metrics, toPublicUrl } = core;
     const repository = new AssetsRepository(database);
     const changes = { assets: repository, deletions: new AssetDeletions(database, outbox) };
-    const { DEFAULT_QUOTA: defaultLimit } = config;
     assetRoutes(app, {
       ...changes,
       places: placesOf(core),
-      defaultLimit,
+      limits: limitValues(core),
       database: database.database,
       policies: core.policies,
       publicityOf: publicityOf(core),

@@ -22,13 +22,13 @@ import {
 } from '../database/statements.ts';
 import { assets, inState, isPublished, isVisible } from '../database/tables/assets.ts';
 import { auditRows } from '../database/tables/audit.ts';
-import { makeProject, orProjectHasGone, type Place } from '../projects/places.ts';
+import { makeProject, orProjectHasGone } from '../projects/places.ts';
 import { type Asset, type AssetRow, assetColumns, toAsset } from './asset.ts';
 import { type BulkAction, type BulkResult, bulkChanges, CHANGE_PATIENCE, findChangedBy, findReadable } from './bulk.ts';
 import { hasVersion, isOne, nextVersion } from './conditions.ts';
 import { downloadColumns, downloadsOfAsset, markDownload } from './download-counts.ts';
 import { type ListQuery, listStatement, pageOf } from './list.ts';
-import { chargeMove } from './moving.ts';
+import { chargeMove, type Move } from './moving.ts';
 
 const findAsset = compile('find-asset', (p: Parameter<'id' | AccessParameter>) =>
   build
@@ -206,8 +206,7 @@ export type FoundAsset = Asset & { role: Role; downloadCount: number; lastDownlo
 
 export interface AssetChanges {
   name?: string;
-  /** Where it is moved to, and the limit of accounts that were given none, in bytes. */
-  move?: { to: Place; defaultLimit: number };
+  move?: Move;
   metadata?: Record<string, string>;
   visibility?: 'private' | 'public';
 }

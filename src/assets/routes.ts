@@ -15,6 +15,7 @@ import { answeringIfNamed, sendAnswer } from '../idempotency/requests.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import type { Places } from '../projects/places.ts';
 import { tooManyProjects } from '../projects/problems.ts';
+import type { LimitValues } from '../quotas/limit.ts';
 import { checkFileName } from '../validation/file-name.ts';
 import { extensionFits } from '../validation/media-types.ts';
 import type { UploadPolicies } from '../validation/upload-policies.ts';
@@ -31,8 +32,7 @@ export interface AssetRoutesOptions {
 
 interface RecordRoutesOptions extends AssetRoutesOptions {
   places: Places;
-  /** Bytes, of accounts for which no limit was set. */
-  defaultLimit: number;
+  limits: LimitValues;
   database: Database;
   policies: UploadPolicies;
   publicityOf: PublicityOf;
@@ -72,7 +72,7 @@ const assetPatch = z
 
 export function assetRoutes(
   app: App,
-  { assets, deletions, places, defaultLimit, database, policies, publicityOf }: RecordRoutesOptions,
+  { assets, deletions, places, limits, database, policies, publicityOf }: RecordRoutesOptions,
 ): void {
   app.get(
     '/v1/assets',
@@ -179,7 +179,7 @@ export function assetRoutes(
     async (request, reply) => {
       const { caller, params, body } = request;
       const move = body.projectId !== undefined && {
-        move: { to: await places.of(caller, body.projectId ?? undefined), defaultLimit },
+        move: { to: await places.of(caller, body.projectId ?? undefined), limits, caller },
       };
       const changed = await changeUnder({
         conditions: conditionsOf(request.headers),

@@ -5,6 +5,7 @@
 import rateLimit from '@fastify/rate-limit';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { LRUCache } from 'lru-cache';
+import { limitedBy, tierWords } from '../access/tiers.ts';
 import { Problem } from '../problems.ts';
 import { networkOf } from './refusal-limit.ts';
 
@@ -43,22 +44,28 @@ class RequestCounts {
 
 /**
  * Routes with `rateLimit: false` in their configuration are not counted.
- * @param perMinute requests of one caller; 0 for no limit
+ * @param perMinute requests of one caller whose tier does not say otherwise; 0 for no limit
  * @param publicPerMinute requests of one address for what everybody may read; 0 for no limit
+ * @param hasTiers some may have a limit where others have none
  */
-export async function limitRequests(app: FastifyInstance, perMinute: number, publicPerMinute: number): Promise<void> {
+export async function limitRequests(
+  app: FastifyInstance,
+  { perMinute, publicPerMinute, hasTiers }: { perMinute: number; publicPerMinute: number; hasTiers: boolean },
+): Promise<void> {
   const counts = new RequestCounts();
   const isPublic = (request: FastifyRequest) => request.routeOptions.config.countsAsPublic === true;
+  const hasCaller = (request: FastifyRequest) => !request.routeOptions.config.public && !request.is404;
   const keyOf = (request: FastifyRequest) => {
     if (isPublic(request)) return `public ${networkOf(request.ip)}`;
-    if (request.routeOptions.config.public || request.is404) return `address ${networkOf(request.ip)}`;
-    return `caller ${request.caller.id}`;
+    return hasCaller(request) ? `caller ${request.caller.id}` : `address ${networkOf(request.ip)}`;
   };
-  const limitOf = (request: FastifyRequest) => (isPublic(request) ? publicPerMinute : perMinute);
   app.decorateRequest('countAs', function (this: FastifyRequest, requests: number) {
     counts.add(keyOf(this), requests - 1);
   });
-  if (perMinute === 0 && publicPerMinute === 0) return;
+  if (perMinute === 0 && publicPerMinute === 0 && !hasTiers) return;
+  const tierOf = (request: FastifyRequest) => (hasCaller(request) ? request.caller.tier : undefined);
+  const limitOf = (request: FastifyRequest) =>
+    isPublic(request) ? publicPerMinute : (tierOf(request)?.limits.requestsPerMinute ?? perMinute);
   await app.register(rateLimit, {
     max: limitOf,
     allowList: (request) => limitOf(request) === 0,
@@ -73,9 +80,10 @@ export async function limitRequests(app: FastifyInstance, perMinute: number, pub
       }
     },
     keyGenerator: keyOf,
-    errorResponseBuilder: (_request, context) =>
+    errorResponseBuilder: (request, context) =>
       new Problem('too-many-requests', {
-        detail: `At most ${context.max} requests a minute. Slow down.`,
+        detail: `At most ${context.max} requests a minute. Slow down.${tierWords(tierOf(request))}`,
+        ...limitedBy(tierOf(request), 'requestsPerMinute'),
         retryAfter: context.ttl / 1000,
       }),
   });

@@ -1,5 +1,6 @@
 /** Upload policies over HTTP. */
 import { z } from 'zod';
+import { sizeBoundOf } from '../access/tiers.ts';
 import type { App } from '../http/openapi.ts';
 import { assetType, bytesCount, openEnum } from '../http/schema-types.ts';
 import { extensionsOf } from '../validation/media-types.ts';
@@ -88,7 +89,7 @@ export function policyRoutes(app: App, policies: UploadPolicies): void {
         tags: ['Uploads'],
         summary: 'List what may be uploaded: asset types with their media types, extensions and sizes',
         description:
-          'The quota of the caller (`GET /v1/quota`) may allow less than `maxBytes`. The policies change only when the service is configured anew.',
+          'The quota of the caller (`GET /v1/quota`) may allow less than `maxBytes`. The policies change only when the service is configured anew, or the caller has another tier.',
         response: { 200: policiesDocument },
       },
       config: {
@@ -96,6 +97,6 @@ export function policyRoutes(app: App, policies: UploadPolicies): void {
         success: { status: 200, description: 'The upload policies, in the order in which they apply' },
       },
     },
-    () => ({ data: policies.all.map(toDocument) }),
+    ({ caller }) => ({ data: policies.within(sizeBoundOf(caller)).all.map(toDocument) }),
   );
 }

@@ -241,11 +241,32 @@ function wordsOf(issue: z.core.$ZodIssue, content: unknown): string {
   return `${place}: ${issue.message}${shown}`;
 }
 
-export class UploadPolicies {
-  readonly #policies: UploadPolicy[];
+/** The most that a caller may upload in one file, whatever the policies allow. */
+export interface SizeBound {
+  /** Bytes. */
+  maxFileSize: number;
+  /** The tier that sets it. */
+  tier: string;
+}
 
-  constructor(policies: UploadPolicy[]) {
+export class UploadPolicies {
+  readonly #policies: readonly UploadPolicy[];
+  /** By which these allow less than they would. */
+  readonly bound: SizeBound | undefined;
+
+  constructor(policies: readonly UploadPolicy[], bound?: SizeBound) {
     this.#policies = policies;
+    this.bound = bound;
+  }
+
+  /** The same for a caller who may not upload larger files than this. */
+  within(bound: SizeBound | undefined): UploadPolicies {
+    if (!bound) return this;
+    const { maxFileSize } = bound;
+    return new UploadPolicies(
+      this.#policies.map((policy) => ({ ...policy, maxBytes: Math.min(policy.maxBytes, maxFileSize) })),
+      bound,
+    );
   }
 
   get all(): readonly UploadPolicy[] {

@@ -2,6 +2,7 @@
 import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { actorOf, type Caller } from '../access/caller.ts';
+import { linkLifeOf } from '../access/tiers.ts';
 import { conditionalHeaders } from '../assets/delivery.ts';
 import { servable } from '../assets/downloads.ts';
 import { AssetsRepository } from '../assets/repository.ts';
@@ -147,7 +148,8 @@ export class VariantRoutes {
           });
           if (!audited) throw assetNotFound();
         };
-        return this.#sender.send(request, reply, found, options, {
+        const picture = { ...found.picture, askedBy: caller };
+        return this.#sender.send(request, reply, { ...found, picture }, options, {
           callerId: caller.id,
           cacheControl: found.picture.cacheControl ?? 'private',
           ...(!isAudited && { beforeBytes: audit }),
@@ -192,13 +194,13 @@ export class VariantRoutes {
       async (request, reply) => {
         const { caller, params, query } = request;
         const options = addressedOptions(query, query.srcset);
-        const expiresIn = query.expiresIn ?? VARIANT_LINK_TTL / 1000;
+        const expiresIn = linkLifeOf(caller, query.expiresIn, VARIANT_LINK_TTL / 1000);
         requirePicture(servable(await required(this.#assets.find(caller, params.id))).mediaType);
         const detail = { variant: serialise(options), expiresIn, ...(query.srcset && { srcset: true }) };
         const action = 'asset.variant-link-issued';
         const asset = await this.#assets.findForDownload(caller, params.id, action, actorOf(request), detail);
         if (!asset) throw assetNotFound();
-        const expires = expiryFor(Math.floor(Date.now() / 1000), expiresIn);
+        const expires = expiryFor(Math.floor(Date.now() / 1000), expiresIn, caller.tier?.limits.maxLinkTtl);
         const { current } = await this.#keys.ring();
         const parts = { assetId: asset.id, revision: revisionOf(asset), expires };
         const signed = (step: Step) => ({

@@ -58,6 +58,8 @@ export const assets = pgTable(
     account: text('account'),
     /** The ticket that it was uploaded with. */
     ticketId: uuid('ticket_id'),
+    /** Of the bytes under `objectKey`, for archives; absent until somebody has read them, as after direct uploads. */
+    crc32: bigint('crc32', { mode: 'number' }),
     /**
      * It is public while `publishedIn` is the project that it is in, or empty text where that is none: whoever moves it,
      * by whatever statement, does not take it into the gallery of another project. See `isPublished`.
