@@ -65,7 +65,12 @@ for (const { store, skip } of storeKinds)
       service = await startService({
         store,
         policies,
-        env: { AUTH_JWT_SECRET: SECRET, PUBLIC_URL: 'http://api.test', USERCONTENT_URL: 'http://usercontent.test' },
+        env: {
+          AUTH_JWT_SECRET: SECRET,
+          PUBLIC_URL: 'http://api.test',
+          USERCONTENT_URL: 'http://usercontent.test',
+          PUBLIC_GALLERIES: 'true',
+        },
       });
       client = await Client.withToken(service.url);
       for (const file of files) stored.set(file.name, await publish(file));
@@ -95,7 +100,7 @@ for (const { store, skip } of storeKinds)
 
     async function publish({ name, type, bytes }: (typeof files)[number]) {
       const assetType = type.replace(/[^a-z]/g, '-');
-      const uploaded = await client.raw(Buffer.from(bytes), { name, type, fields: { assetType } });
+      const uploaded = await client.raw(Buffer.from(bytes), { name, type, fields: { assetType, projectId: 'album' } });
       assert.equal(uploaded.status, 201, `${name}: ${JSON.stringify(uploaded.body)}`);
       const { id } = uploaded.body;
       const { body } = await client.send('PATCH', `/v1/assets/${id}`, { visibility: 'public' });
@@ -208,6 +213,33 @@ for (const { store, skip } of storeKinds)
       );
       assert.deepEqual(seen, [10, 206, 4]);
       await page.close();
+    });
+
+    test('the page of a gallery shows them, from their own host, and runs nothing of theirs', async () => {
+      const nothing = await ask('GET', '/g/album', 'api.test', { accept: 'text/html' });
+      assert.deepEqual([nothing.status, /<!doctype html>/.test(nothing.body)], [404, true]);
+      const script = '<script>document.title="ran"</script>';
+      await client.send('PATCH', '/v1/projects/album', { gallery: true, name: `${script}Summer` });
+      const context = await browser.newContext();
+      const refused: string[] = [];
+      const seen: unknown[] = [];
+      const ran = await ranIn(context, async (page) => {
+        page.on('console', (message) => {
+          if (message.text().includes('Content Security Policy')) refused.push(message.text());
+        });
+        await page.goto('http://api.test/g/album');
+        const items = page.getByRole('main').getByRole('listitem');
+        const shown = await items.locator('img').evaluateAll(async (all) => {
+          const images = all.filter((each) => each instanceof HTMLImageElement);
+          for (const image of images) image.loading = 'eager';
+          await Promise.all(images.map((image) => image.decode()));
+          return images.map((image) => new URL(image.currentSrc).origin);
+        });
+        seen.push(await page.getByRole('heading', { level: 1 }).textContent(), await items.count(), shown);
+      });
+      await context.close();
+      assert.deepEqual(seen, [`${script}Summer`, files.length, Array(3).fill('http://usercontent.test')]);
+      assert.deepEqual([ran, refused], [[], []]);
     });
 
     test('documents are shown under their own host, and saved elsewhere', async () => {
