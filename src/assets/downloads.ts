@@ -22,7 +22,7 @@ import { derivativeName, nameOfDerivative } from './derivative-names.ts';
 import type { AssetsRepository } from './repository.ts';
 import { inTrash, required } from './routes.ts';
 import type { ServedDerivatives } from './served-derivative.ts';
-import { dispositionOf, isSafeInline } from './serving.ts';
+import { changing, dispositionOf, isSafeInline } from './serving.ts';
 
 export interface DownloadRoutesOptions {
   assets: AssetsRepository;
@@ -208,7 +208,7 @@ export function downloadRoutes(
         headers: {
           'content-type': asset.mediaType,
           'content-disposition': dispositionFor(asset, query.disposition),
-          'cache-control': asset.cacheControl,
+          'cache-control': changing(asset.cacheControl),
           ...(asset.sha256 && { 'repr-digest': formatDigest(asset.sha256) }),
         },
         ...(!isPlain && {

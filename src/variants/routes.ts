@@ -7,6 +7,7 @@ import { conditionalHeaders } from '../assets/delivery.ts';
 import { servable } from '../assets/downloads.ts';
 import { AssetsRepository } from '../assets/repository.ts';
 import { required } from '../assets/routes.ts';
+import { changing } from '../assets/serving.ts';
 import type { Core } from '../core.ts';
 import type { App } from '../http/openapi.ts';
 import { contentUrls } from '../http/public-url.ts';
@@ -151,7 +152,7 @@ export class VariantRoutes {
         const picture = { ...found.picture, askedBy: caller };
         return this.#sender.send(request, reply, { ...found, picture }, options, {
           callerId: caller.id,
-          cacheControl: found.picture.cacheControl ?? 'private',
+          cacheControl: changing(found.picture.cacheControl ?? 'private'),
           ...(!isAudited && { beforeBytes: audit }),
         });
       },
