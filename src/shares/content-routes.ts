@@ -3,7 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { contentTag } from '../assets/asset.ts';
 import { contentDisposition } from '../assets/content-disposition.ts';
-import { conditionalHeaders, type Delivery, deliver, signalOf } from '../assets/delivery.ts';
+import { conditionalHeaders, type Delivery, deliver } from '../assets/delivery.ts';
 import { derivativeName, nameOfDerivative } from '../assets/derivative-names.ts';
 import { ServedDerivatives } from '../assets/served-derivative.ts';
 import { dispositionOf, isSafeInline } from '../assets/serving.ts';
@@ -12,11 +12,10 @@ import { formatDigest } from '../http/digest-fields.ts';
 import type { App } from '../http/openapi.ts';
 import { assetId, binary } from '../http/schema-types.ts';
 import { Problem, type ProblemType } from '../problems.ts';
-import { Pictures } from '../processing/pictures/pictures.ts';
-import { type VariantMaker, variantMakerOf } from '../variants/maker.ts';
-import { mediaTypeOf, serialise } from '../variants/options.ts';
+import { serialise } from '../variants/options.ts';
 import { addressedOptions, linkQuery } from '../variants/query.ts';
 import { VariantsRepository } from '../variants/repository.ts';
+import { type VariantSender, variantsOf } from '../variants/sending.ts';
 import type { EnteredAsset, ShareDoor } from './door.ts';
 import { sharePasswordNeeded, shareViewOnly, unknownShare } from './problems.ts';
 import type { FoundShare } from './reach.ts';
@@ -67,14 +66,14 @@ export class ShareContentRoutes {
   readonly #door: ShareDoor;
   readonly #derivatives: ServedDerivatives;
   readonly #variants: VariantsRepository;
-  readonly #maker: VariantMaker;
+  readonly #sender: VariantSender;
 
   constructor(core: Core, door: ShareDoor) {
     this.#core = core;
     this.#door = door;
     this.#derivatives = new ServedDerivatives(core);
     this.#variants = new VariantsRepository(core.database.database);
-    this.#maker = variantMakerOf(core);
+    this.#sender = variantsOf(core);
   }
 
   register(app: App): void {
@@ -178,27 +177,11 @@ export class ShareContentRoutes {
         const { row, share } = await this.#enter(request, reply);
         const { asset } = row;
         const options = addressedOptions(request.query, false);
-        const spelling = serialise(options);
-        const found = await this.#variants.find(asset.id, spelling);
+        const found = await this.#variants.find(asset.id, serialise(options));
         if (!found) throw unknownShare();
-        if (!Pictures.canRead(asset.mediaType))
-          throw new Problem('derivative-unavailable', { detail: `There are no variants of ${asset.mediaType}.` });
-        const signal = signalOf(reply);
-        const variant = await this.#maker.provide(found, options, signal);
-        const mediaType = mediaTypeOf(options.format);
-        const name = spelling.slice(0, spelling.lastIndexOf('.'));
-        return this.#deliver(request, reply, share, {
-          key: variant.objectKey,
-          size: variant.size,
-          entityTag: `"${variant.sha256.toString('hex')}"`,
-          lastModified: variant.madeAt,
-          headers: {
-            'content-type': mediaType,
-            'content-disposition': contentDisposition('inline', nameOfDerivative(asset, { name, mediaType })),
-            'repr-digest': formatDigest(variant.sha256),
-          },
-          signal,
-          onMissing: async () => (await this.#maker.makeAgain(found.picture, variant, options, signal))?.objectKey,
+        return this.#sender.send(request, reply, found, options, {
+          callerId: `address ${request.ip}`,
+          cacheControl: cachingOf(share),
         });
       },
     });

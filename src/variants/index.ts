@@ -6,8 +6,8 @@
 import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
 import { variantActions } from './audit.ts';
-import { variantMakerOf } from './maker.ts';
 import { VariantRoutes } from './routes.ts';
+import { variantsOf } from './sending.ts';
 import { variantSettings } from './settings.ts';
 
 export const variants: Feature<Core> = {
@@ -15,17 +15,17 @@ export const variants: Feature<Core> = {
   tags: [{ name: 'Pictures', description: 'Pictures in other sizes and formats' }],
   settings: variantSettings,
   auditActions: variantActions,
-  routes: (app, core) => new VariantRoutes(core, variantMakerOf(core)).register(app),
+  routes: (app, core) => new VariantRoutes(core).register(app),
   gauges: (core) => [
     {
       name: 'stowage_variants_making',
       help: 'Variants that are being made',
-      read: () => variantMakerOf(core).load.making,
+      read: () => variantsOf(core).maker.load.making,
     },
     {
       name: 'stowage_variants_waiting',
       help: 'Variants that wait until it is their turn to be made',
-      read: () => variantMakerOf(core).load.waiting,
+      read: () => variantsOf(core).maker.load.waiting,
     },
   ],
 };
