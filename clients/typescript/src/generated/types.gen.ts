@@ -1340,6 +1340,10 @@ export type SharedAsset = {
      * Path, to be added to the address of the service
      */
     waveformPath?: string;
+    /**
+     * The file by itself; of a share of several
+     */
+    pagePath?: string;
 };
 
 /**
@@ -6033,6 +6037,69 @@ export type OpenShareResponses = {
 };
 
 export type OpenShareResponse = OpenShareResponses[keyof OpenShareResponses];
+
+export type OpenSharedAssetData = {
+    body?: never;
+    path: {
+        /**
+         * Of the address of the share
+         */
+        token: string;
+        assetId: string;
+    };
+    query?: never;
+    url: '/s/{token}/assets/{assetId}';
+};
+
+export type OpenSharedAssetErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * The share needs its password
+     */
+    401: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type OpenSharedAssetError = OpenSharedAssetErrors[keyof OpenSharedAssetErrors];
+
+export type OpenSharedAssetResponses = {
+    /**
+     * The file
+     */
+    200: SharedAsset;
+};
+
+export type OpenSharedAssetResponse = OpenSharedAssetResponses[keyof OpenSharedAssetResponses];
 
 export type UnlockShareData = {
     body: ShareUnlockRequest;
