@@ -186,8 +186,8 @@ const fold = compile(
       build
         .select({
           shareId: taken.shareId,
-          downloads: sql<number>`count(*)`.as('downloads'),
-          lastAt: sql<Date>`max(${taken.at})`.as('last_at'),
+          downloads: sql<number>`count(*)`.as('added_downloads'),
+          lastAt: sql<Date>`max(${taken.at})`.as('added_last_at'),
         })
         .from(taken)
         .groupBy(taken.shareId),
