@@ -17,10 +17,11 @@ import { addressedOptions, linkQuery } from '../variants/query.ts';
 import { VariantsRepository } from '../variants/repository.ts';
 import { type VariantSender, variantsOf } from '../variants/sending.ts';
 import type { EnteredAsset, ShareDoor } from './door.ts';
+import { leavingNoTrace } from './no-trace.ts';
 import { sharePasswordNeeded, shareViewOnly, unknownShare } from './problems.ts';
 import type { FoundShare } from './reach.ts';
 import { isShownByBytes } from './show.ts';
-import { byToken, strangerHeaders, strangerTags } from './stranger-routes.ts';
+import { byToken, publicBytes, strangerHeaders, strangerTags } from './stranger-routes.ts';
 
 const bytesContent = { 'application/octet-stream': { schema: binary } };
 const success = {
@@ -85,7 +86,7 @@ export class ShareContentRoutes {
   #contentRoutes(app: App): void {
     const common = {
       method: ['GET', 'HEAD'] as ['GET', 'HEAD'],
-      config: { public: true, success, problems: [...problems, shareViewOnly] },
+      config: { ...publicBytes, success, problems: [...problems, shareViewOnly] },
     };
     app.route({
       ...common,
@@ -133,7 +134,7 @@ export class ShareContentRoutes {
         headers: conditionalHeaders,
       },
       config: {
-        public: true,
+        ...publicBytes,
         success,
         problems: [...problems, 'derivative-pending', 'derivative-unavailable'],
       },
@@ -172,7 +173,7 @@ export class ShareContentRoutes {
         querystring: imageQuery,
         headers: conditionalHeaders,
       },
-      config: { public: true, success, problems: [...problems, 'derivative-unavailable'] },
+      config: { ...publicBytes, success, problems: [...problems, 'derivative-unavailable'] },
       handler: async (request, reply) => {
         const { row, share } = await this.#enter(request, reply);
         const { asset } = row;
@@ -204,10 +205,9 @@ export class ShareContentRoutes {
       throw new Problem(shareViewOnly, { detail: 'Whoever shared it lets it be looked at, and not saved.' });
     const type =
       wanted === 'inline' && !isSafeInline(asset.mediaType) ? 'attachment' : (wanted ?? dispositionOf(asset.mediaType));
-    const before = reply.getHeaders();
     let isCounted = false;
-    try {
-      return await this.#deliver(request, reply, share, {
+    const sent = () =>
+      this.#deliver(request, reply, share, {
         key: asset.objectKey,
         size: asset.size,
         entityTag: contentTag(asset),
@@ -221,13 +221,14 @@ export class ShareContentRoutes {
           isCounted = await this.#door.begin(entered, reply.statusCode === 206);
         },
       });
-    } catch (error) {
-      if (isCounted) await this.#door.downloads.takeBack(entered.download);
-      // Who comes too late gets the answer of those who come to nothing.
-      for (const name of Object.keys(reply.getHeaders())) if (!(name in before)) reply.removeHeader(name);
-      reply.headers(before);
-      throw error;
-    }
+    return leavingNoTrace(reply, async () => {
+      try {
+        return await sent();
+      } catch (error) {
+        if (isCounted) await this.#door.downloads.takeBack(entered.download);
+        throw error;
+      }
+    });
   }
 
   #deliver(

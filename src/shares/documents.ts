@@ -179,7 +179,8 @@ const pixels = z
   .number()
   .int()
   .meta({ override: { type: 'integer', minimum: 0 }, description: 'Pixels' });
-const sharedAsset = z
+/** One file of a share. */
+export const sharedAsset = z
   .object({
     id: z.string().meta({ override: { type: 'string', format: 'uuid' } }),
     name: z.string(),
@@ -209,6 +210,7 @@ const sharedAsset = z
     posterPath: path.optional(),
     waveformPicturePath: path.optional(),
     waveformPath: path.optional(),
+    pagePath: path.optional().meta({ description: 'The file by itself; of a share of several' }),
   })
   .meta({ id: 'SharedAsset' });
 

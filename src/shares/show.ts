@@ -72,6 +72,7 @@ function sharedAsset(share: FoundShare, path: string, { asset, derivatives }: Sh
       posterPath: derived('poster'),
       waveformPicturePath: derived('waveform-picture'),
       waveformPath: derived('waveform'),
+      pagePath: share.target === 'asset' ? undefined : itself,
     }),
   };
 }

@@ -1,5 +1,4 @@
 /** What a stranger looks at: a share as JSON or as a page, and its password. */
-import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Core } from '../core.ts';
 import type { App } from '../http/openapi.ts';
@@ -12,27 +11,27 @@ import {
   pageLimit,
 } from '../http/paging.ts';
 import { serviceUrls } from '../http/public-url.ts';
-import { Problem } from '../problems.ts';
-import { sharedView, unlocked, unlockRequest } from './documents.ts';
+import { assetId } from '../http/schema-types.ts';
+import { problemPages } from '../pages/sending.ts';
+import { filePage, pageOf } from '../pages/share-pages.ts';
+import { sharedAsset, sharedView, unlocked, unlockRequest } from './documents.ts';
 import type { EnteredShare, ShareDoor } from './door.ts';
-import { sharePasswordNeeded } from './problems.ts';
+import { sharePasswordNeeded, unknownShare } from './problems.ts';
 import type { SharedRow } from './reach.ts';
 import { openView } from './show.ts';
+import { ShareShowing } from './showing.ts';
 import { pathOf } from './token.ts';
-import type { SharePages, ShareView } from './view.ts';
 import { newVisit, VISIT_COOKIE } from './visitor.ts';
 
 export const strangerTags = ['Shared'];
 export const byToken = z.object({
   token: z.string().meta({ description: 'Of the address of the share', example: 'aXk3mQ0eQ1uT2vR5wY8zLw' }),
 });
-/** Header fields of every answer: no search engine lists it, and any page may ask for what has no password. */
-export const strangerHeaders = {
-  'x-robots-tag': 'noindex, nofollow',
-  'access-control-allow-origin': '*',
-  'access-control-expose-headers':
-    'Accept-Ranges, Content-Disposition, Content-Length, Content-Range, ETag, Last-Modified, Repr-Digest, Retry-After',
-};
+/** Header fields of every answer: no search engine lists it. */
+export const strangerHeaders = { 'x-robots-tag': 'noindex, nofollow' };
+/** What anybody may ask for who has an address: any page, too, as far as there is no password. */
+const publicRoute = { public: true, anyOrigin: true, countsAsPublic: true };
+export const publicBytes = { ...publicRoute, servesBytes: true };
 /** Seconds for which a browser is known again by its visit. */
 const VISIT_LIFE = 24 * 3600;
 
@@ -41,18 +40,18 @@ const viewQuery = z.strictObject({ limit: pageLimit, cursor: pageCursor });
 export interface StrangerRouteOptions {
   core: Core;
   door: ShareDoor;
-  /** Shows shares to people; without it there is JSON only. */
-  pages?: SharePages;
 }
 
 export class StrangerRoutes {
   readonly #door: ShareDoor;
-  readonly #pages: SharePages | undefined;
+  readonly #showing: ShareShowing;
+  readonly #sendProblemPage: ReturnType<typeof problemPages>;
   readonly #toUrl: ReturnType<typeof serviceUrls>;
 
-  constructor({ core, door, pages }: StrangerRouteOptions) {
+  constructor({ core, door }: StrangerRouteOptions) {
     this.#door = door;
-    this.#pages = pages;
+    this.#showing = new ShareShowing(core.config);
+    this.#sendProblemPage = problemPages(core.config);
     this.#toUrl = serviceUrls(core.config);
   }
 
@@ -62,6 +61,7 @@ export class StrangerRoutes {
       done(null, Object.fromEntries(new URLSearchParams(body.toString()))),
     );
     this.#viewRoute(app);
+    this.#assetRoute(app);
     this.#unlockRoute(app);
   }
 
@@ -81,14 +81,15 @@ export class StrangerRoutes {
         response: { 200: sharedView },
       },
       config: {
-        public: true,
+        ...publicRoute,
+        sendProblemPage: this.#sendProblemPage,
         success: { status: 200, description: 'What is shared; a page of it where there is much' },
         problems: ['not-found', sharePasswordNeeded, 'invalid-parameter', 'too-many-requests', 'overloaded'],
       },
       handler: async (request, reply) => {
         const { token } = request.params;
         reply.headers(strangerHeaders);
-        const isPage = this.#wantsPage(request, reply);
+        const isPage = this.#showing.wantsPage(request, reply);
         try {
           const entered = await this.#door.enter(request, token);
           const view = await this.#viewOf(entered, pathOf(token), request.query);
@@ -97,9 +98,60 @@ export class StrangerRoutes {
           // By it the ranges of one download are known as such, where they are counted.
           if (entered.share.maxDownloads !== null)
             reply.header('set-cookie', this.#door.cookie(request, token, VISIT_COOKIE, newVisit(), VISIT_LIFE));
-          return this.#show(request, reply, 200, view) as never;
+          // A player that looks at the beginning of a film before somebody plays it would be a download.
+          const shown = {
+            ...view,
+            isCounted: entered.share.maxDownloads !== null,
+            isContinued: request.query.cursor !== undefined,
+          };
+          return this.#showing.show(request, reply, 200, (context) => pageOf(context, shown, request.id)) as never;
         } catch (error) {
-          return this.#showProblem(request, reply, isPage, token, error) as never;
+          if (!isPage) throw error;
+          return this.#showing.showProblem(request, reply, token, error) as never;
+        }
+      },
+    });
+  }
+
+  #assetRoute(app: App): void {
+    app.route({
+      method: ['GET', 'HEAD'],
+      url: '/s/:token/assets/:assetId',
+      schema: {
+        operationId: 'openSharedAsset',
+        tags: strangerTags,
+        summary: 'Look at one of the files that are shared',
+        description: 'JSON, or a page for whoever prefers HTML.',
+        security: [],
+        params: byToken.extend({ assetId }),
+        response: { 200: sharedAsset },
+      },
+      config: {
+        ...publicRoute,
+        sendProblemPage: this.#sendProblemPage,
+        success: { status: 200, description: 'The file' },
+        problems: ['not-found', sharePasswordNeeded, 'invalid-parameter', 'too-many-requests', 'overloaded'],
+      },
+      handler: async (request, reply) => {
+        const { token, assetId: id } = request.params;
+        reply.headers(strangerHeaders);
+        const isPage = this.#showing.wantsPage(request, reply);
+        try {
+          const { share } = await this.#door.enter(request, token);
+          const row = await this.#door.reach.asset(share, id);
+          if (!row) throw unknownShare();
+          const { assets, ...view } = openView(share, pathOf(token), [row], { limit: 1 });
+          const [file] = assets;
+          if (!file) throw unknownShare();
+          reply.header('cache-control', 'private, no-store');
+          if (!isPage) return file;
+          const shown = { ...view, file, isCounted: share.maxDownloads !== null };
+          return this.#showing.show(request, reply, 200, (context) =>
+            filePage(context, shown, share.target !== 'asset'),
+          ) as never;
+        } catch (error) {
+          if (!isPage) throw error;
+          return this.#showing.showProblem(request, reply, token, error) as never;
         }
       },
     });
@@ -137,6 +189,7 @@ export class StrangerRoutes {
         },
         config: {
           public: true,
+          sendProblemPage: this.#sendProblemPage,
           success: { status: 200, description: 'It is open' },
           problems: [
             'not-found',
@@ -153,7 +206,7 @@ export class StrangerRoutes {
       async (request, reply) => {
         const { token } = request.params;
         reply.headers(strangerHeaders);
-        const isPage = this.#wantsPage(request, reply);
+        const isPage = this.#showing.wantsPage(request, reply);
         try {
           const opened = await this.#door.unlock(request, reply, token, request.body.password);
           reply.header('cache-control', 'no-store');
@@ -161,53 +214,11 @@ export class StrangerRoutes {
           if (isPage) return reply.redirect(pathname, 303) as never;
           return { ...(opened && { expiresAt: opened.endsAt.toISOString() }) };
         } catch (error) {
-          return this.#showProblem(request, reply, isPage, token, error) as never;
+          if (!isPage) throw error;
+          return this.#showing.showProblem(request, reply, token, error) as never;
         }
       },
     );
-  }
-
-  #wantsPage(request: FastifyRequest, reply: FastifyReply): boolean {
-    if (!this.#pages) return false;
-    const others = reply.getHeader('vary');
-    reply.header('vary', others === undefined ? 'Accept' : `${others}, Accept`);
-    return prefersHtml(request.headers.accept);
-  }
-
-  #show(request: FastifyRequest, reply: FastifyReply, status: number, view: ShareView): FastifyReply {
-    const { origin } = new URL(this.#toUrl(request, '/'));
-    const shown = this.#pages?.render(view, { origin });
-    if (!shown) throw new Error('there are no pages of shares');
-    return reply
-      .code(status)
-      .headers({ 'content-security-policy': shown.contentSecurityPolicy, 'cache-control': 'private, no-store' })
-      .type('text/html; charset=utf-8')
-      .serializer((html) => String(html))
-      .send(shown.html);
-  }
-
-  /** What a person can do something about is a page for him. @throws the error where it is none of these */
-  #showProblem(
-    request: FastifyRequest,
-    reply: FastifyReply,
-    isPage: boolean,
-    token: string,
-    error: unknown,
-  ): FastifyReply {
-    if (!isPage || !(error instanceof Problem)) throw error;
-    const { type, status, options } = error;
-    if (type === 'not-found') return this.#show(request, reply, status, { kind: 'unknown' });
-    const isTooMany = type === 'too-many-requests';
-    if (!isTooMany && type !== sharePasswordNeeded) throw error;
-    const isTried = request.method === 'POST';
-    const path = pathOf(token);
-    // RFC 9110 section 15.5.2 asks for the field; by a scheme of our own no browser asks beside the page.
-    if (!isTooMany) reply.header('www-authenticate', 'Stowage-Share');
-    return this.#show(request, reply.headers(isTooMany ? error.headers : {}), status, {
-      ...{ kind: 'locked', path, unlockPath: `${path}/unlock` },
-      ...(isTooMany && { refusal: 'too-many-tries', retryAfter: options.retryAfter ?? 1 }),
-      ...(!isTooMany && isTried && { refusal: 'wrong-password' }),
-    });
   }
 }
 
@@ -218,18 +229,4 @@ function nextOf(order: string, { position }: SharedRow): string {
 /** A forged one must not become a fault of the database. */
 function positionIn(text: string): string {
   return /^\d{1,7}$/.test(text) ? text : '0';
-}
-
-/** Whether the client names HTML and does not like JSON as much (RFC 9110 section 12.5.1): browsers do, programs do not. */
-export function prefersHtml(accept: string | undefined): boolean {
-  const quality = (wanted: string) => {
-    for (const range of (accept ?? '').split(',')) {
-      const [type = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase());
-      if (type !== wanted) continue;
-      const q = parameters.find((parameter) => parameter.startsWith('q='));
-      return q === undefined ? 1 : Number(q.slice(2)) || 0;
-    }
-    return 0;
-  };
-  return quality('text/html') > quality('application/json');
 }

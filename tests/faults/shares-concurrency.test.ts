@@ -16,7 +16,12 @@ describe('shares on two instances', () => {
   let alice: Client;
 
   before(async () => {
-    const env = { REQUESTS_PER_MINUTE: '0', DOWNLOADS_PER_CALLER: '400', DOWNLOADS_AT_ONCE: '400' };
+    const env = {
+      REQUESTS_PER_MINUTE: '0',
+      PUBLIC_REQUESTS_PER_MINUTE: '0',
+      DOWNLOADS_PER_CALLER: '400',
+      DOWNLOADS_AT_ONCE: '400',
+    };
     service = await startService({ env });
     other = await startService({ beside: service, env });
     alice = new Client(service.url);

@@ -23,6 +23,7 @@ before(async () => {
     SHARES_PER_CALLER: '60',
     SHARES_PER_ASSET: '5',
     REQUESTS_PER_MINUTE: '0',
+    PUBLIC_REQUESTS_PER_MINUTE: '0',
     DOWNLOADS_PER_CALLER: '64',
     DOWNLOADS_AT_ONCE: '64',
   };
@@ -194,6 +195,34 @@ describe('a share of several', () => {
     assert.deepEqual([status, body.errors?.[0]?.pointer], [404, '/assetIds/1']);
   });
 
+  test('is one archive, which counts as one download and cannot be had of a share for looking', async () => {
+    const assets = [await stored(), await stored()].map(({ id }) => id);
+    const { url, id } = await share(alice, { assetIds: assets, maxDownloads: 1, label: 'Holiday' });
+    const head = await ask(`${url}/archive`, { method: 'HEAD' });
+    const range = (from: number, to: number) => ask(`${url}/archive`, { headers: { range: `bytes=${from}-${to}` } });
+    const length = Number(head.headers.get('content-length'));
+    const parts = [await range(0, 99), await range(100, length - 1)];
+    assert.deepEqual(
+      parts.map(({ status }) => status),
+      [206, 206],
+    );
+    const zip = Buffer.concat(parts.map(({ bytes }) => bytes));
+    assert.deepEqual([zip.length, zip.indexOf(png()) > 0], [length, true]);
+    assert.match(head.headers.get('content-disposition') ?? '', /filename="Holiday.zip"/);
+    assert.equal((await shareOf(alice, id)).downloads, 1);
+    assert.equal((await alice.get(`/v1/assets/${assets[1]}`)).body.downloadCount, 1);
+    await unknownSoon(url);
+    const whole = await seen(`${url}/archive`, { headers: { 'user-agent': 'another' } });
+    assert.deepEqual(whole, await seen(`${service.url}/s/${'A'.repeat(22)}/archive`));
+    const looked = await share(alice, { assetIds: assets, allow: 'view' });
+    assert.equal((await ask(`${looked.url}/archive`)).status, 403);
+    const { id: projectId, manager } = await team();
+    await stored(manager, { projectId });
+    const all = await share(manager, { projectId });
+    assert.equal((await ask(`${all.url}/archive`)).status, 200);
+    assert.equal((await ask(`${(await share(alice, { assetId: assets[0] })).url}/archive`)).status, 404);
+  });
+
   test('of a project has what is in it, also later, as whoever made it sees it', async () => {
     const { id: projectId, manager, editor } = await team();
     const [one, two] = [await stored(manager, { projectId }), await stored(editor, { projectId })];
@@ -285,6 +314,8 @@ describe('a share that has ended', () => {
     const never = `${service.url}/s/${'A'.repeat(22)}`;
     const rests = [
       '',
+      '/archive',
+      `/assets/${asset.id}`,
       '/content',
       `/assets/${asset.id}/content`,
       `/assets/${asset.id}/image?width=16`,

@@ -1,11 +1,10 @@
-/** Tokens of shares, how long a share is believed, what opens one that has a password, and who wants a page. */
+/** Tokens of shares, how long a share is believed, and what opens one that has a password. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { KnownShares } from '../../src/shares/known-shares.ts';
 import { isPass, PASS_LIFE, signPass } from '../../src/shares/pass.ts';
 import { Passwords } from '../../src/shares/passwords.ts';
 import type { FoundShare } from '../../src/shares/reach.ts';
-import { prefersHtml } from '../../src/shares/stranger-routes.ts';
 import { digestOf, isToken, tokenOf } from '../../src/shares/token.ts';
 
 const key = Buffer.alloc(32, 7);
@@ -85,12 +84,4 @@ describe('what opens a share', () => {
     assert.ok(!(await passwords.matches(kept, 'Grusse', 'a', signal)));
     assert.ok(!passwords.recall(kept, 'Grusse'));
   });
-});
-
-test('browsers want a page, programs do not', () => {
-  const browser = 'text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8';
-  for (const accept of [browser, 'text/html', 'application/json;q=0.5, text/html'])
-    assert.ok(prefersHtml(accept), accept);
-  for (const accept of [undefined, '*/*', 'application/json', 'application/json, text/html', 'text/html;q=0, */*', ''])
-    assert.ok(!prefersHtml(accept), accept);
 });

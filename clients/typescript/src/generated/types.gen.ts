@@ -1419,6 +1419,10 @@ export type SharedAsset = {
      * Path, to be added to the address of the service
      */
     waveformPath?: string;
+    /**
+     * The file by itself; of a share of several
+     */
+    pagePath?: string;
 };
 
 /**
@@ -6432,6 +6436,69 @@ export type OpenShareResponses = {
 
 export type OpenShareResponse = OpenShareResponses[keyof OpenShareResponses];
 
+export type OpenSharedAssetData = {
+    body?: never;
+    path: {
+        /**
+         * Of the address of the share
+         */
+        token: string;
+        assetId: string;
+    };
+    query?: never;
+    url: '/s/{token}/assets/{assetId}';
+};
+
+export type OpenSharedAssetErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * The share needs its password
+     */
+    401: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type OpenSharedAssetError = OpenSharedAssetErrors[keyof OpenSharedAssetErrors];
+
+export type OpenSharedAssetResponses = {
+    /**
+     * The file
+     */
+    200: SharedAsset;
+};
+
+export type OpenSharedAssetResponse = OpenSharedAssetResponses[keyof OpenSharedAssetResponses];
+
 export type UnlockShareData = {
     body: ShareUnlockRequest;
     path: {
@@ -6892,6 +6959,95 @@ export type GetSharedVariantResponses = {
 };
 
 export type GetSharedVariantResponse = GetSharedVariantResponses[keyof GetSharedVariantResponses];
+
+export type DownloadSharedArchiveData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+    };
+    path: {
+        /**
+         * Of the address of the share
+         */
+        token: string;
+    };
+    query?: never;
+    url: '/s/{token}/archive';
+};
+
+export type DownloadSharedArchiveErrors = {
+    /**
+     * The share needs its password
+     */
+    401: Problem;
+    /**
+     * The share is for looking only
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The archive would be too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many requests, or: Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type DownloadSharedArchiveError = DownloadSharedArchiveErrors[keyof DownloadSharedArchiveErrors];
+
+export type DownloadSharedArchiveResponses = {
+    /**
+     * The archive
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type DownloadSharedArchiveResponse = DownloadSharedArchiveResponses[keyof DownloadSharedArchiveResponses];
 
 export type GetVariantData = {
     body?: never;
