@@ -27,10 +27,13 @@ export interface EnteredShare {
   share: FoundShare;
 }
 
-/** One asset of it, whose bytes somebody may have. */
-export interface EnteredAsset extends EnteredShare {
-  row: SharedRow;
+/** What somebody may have the bytes of. */
+export interface EnteredDownload extends EnteredShare {
   download: Download;
+}
+/** One asset of it. */
+export interface EnteredAsset extends EnteredDownload {
+  row: SharedRow;
 }
 
 interface Locked extends FoundShare {
@@ -79,6 +82,18 @@ export class ShareDoor {
    * @throws Problem as `enter`
    */
   async enterAsset(request: FastifyRequest, token: string, assetId?: string): Promise<EnteredAsset> {
+    const { share, download } = await this.#enterDownload(request, token, assetId);
+    const row = await this.#assetOf(share, assetId);
+    if (!row) throw unknownShare();
+    return { token, share, row, download: { ...download, assetId: row.asset.id } };
+  }
+
+  /** The same for all of its assets in one. */
+  enterArchive(request: FastifyRequest, token: string): Promise<EnteredDownload> {
+    return this.#enterDownload(request, token, undefined);
+  }
+
+  async #enterDownload(request: FastifyRequest, token: string, assetId: string | undefined): Promise<EnteredDownload> {
     const share = await this.#known.find(token);
     const download = downloadOf(request, token, share, assetId);
     // Asked of the unknown as well: nobody can tell by the time of an answer which share is used up.
@@ -86,9 +101,7 @@ export class ShareDoor {
     if (!mayBegin && !(await this.downloads.hasBegun(download))) throw unknownShare();
     if (!share) throw unknownShare();
     await this.requireUnlocked(request, token, share);
-    const row = await this.#assetOf(share, assetId);
-    if (!row) throw unknownShare();
-    return { token, share, row, download: { ...download, assetId: row.asset.id } };
+    return { token, share, download };
   }
 
   async #assetOf(share: FoundShare, assetId: string | undefined): Promise<SharedRow | undefined> {
@@ -101,7 +114,7 @@ export class ShareDoor {
    * @returns whether it is one more download
    * @throws Problem not-found when there may be no more
    */
-  async begin({ token, share, download }: EnteredAsset, isRange: boolean): Promise<boolean> {
+  async begin({ token, share, download }: EnteredDownload, isRange: boolean): Promise<boolean> {
     const isLimited = share.maxDownloads !== null;
     const began = await this.downloads.begin(download, isLimited, isRange);
     if (began !== 'refused') return began === 'begun';

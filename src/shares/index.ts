@@ -6,6 +6,7 @@
 import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
 import { defineJob, nothing } from '../jobs/job.ts';
+import { shareArchiveRoute } from './archive-route.ts';
 import { shareActions } from './audit.ts';
 import { ShareContentRoutes } from './content-routes.ts';
 import { doorOf } from './door.ts';
@@ -32,6 +33,7 @@ export const shares: Feature<Core> = {
     shareRoutes(app, { core, door, shares: new SharesRepository(core.database, door.keys, { perCaller, perAsset }) });
     new StrangerRoutes({ core, door }).register(app);
     new ShareContentRoutes(core, door).register(app);
+    shareArchiveRoute(app, core, door);
   },
   jobs: [
     defineJob({
