@@ -18,6 +18,7 @@ import { scanning } from './scanning/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
 import { tickets } from './tickets/index.ts';
 import { transcodes } from './transcodes/index.ts';
+import { trash } from './trash/index.ts';
 import { uploads } from './uploads/index.ts';
 import { usage } from './usage/index.ts';
 import { variants } from './variants/index.ts';
@@ -28,6 +29,7 @@ export const features: readonly Feature<Core>[] = [
   rescans,
   policies,
   assets,
+  trash,
   projects,
   keys,
   tickets,

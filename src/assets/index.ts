@@ -8,6 +8,7 @@ import type { Feature } from '../feature.ts';
 import { defineBatchJob, defineJob, HOUR, MINUTE, nothing } from '../jobs/job.ts';
 import { placesOf } from '../projects/settings.ts';
 import { assetActions } from './audit.ts';
+import { BulkChanges } from './bulk-changes.ts';
 import { bulkRoutes } from './bulk-routes.ts';
 import { AssetDeletions } from './deletions.ts';
 import { derivativeRoutes } from './derivative-routes.ts';
@@ -32,8 +33,9 @@ export const assets: Feature<Core> = {
     const repository = new AssetsRepository(database);
     const changes = { assets: repository, deletions: new AssetDeletions(database, outbox) };
     const { DEFAULT_QUOTA: defaultLimit } = config;
-    assetRoutes(app, { ...changes, places: placesOf(core), defaultLimit, database: database.database });
-    bulkRoutes(app, changes);
+    const places = placesOf(core);
+    assetRoutes(app, { ...changes, places, defaultLimit, database: database.database });
+    bulkRoutes(app, { deletions: changes.deletions, changes: new BulkChanges(database), places, defaultLimit });
     derivativeRoutes(app, core, repository);
     downloadRoutes(app, {
       assets: repository,

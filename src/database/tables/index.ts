@@ -15,4 +15,5 @@ export { reconcileObjects, reconcileRuns } from './reconciliation.ts';
 export { scans } from './scans.ts';
 export { serviceSecrets } from './secrets.ts';
 export { assetStatistics } from './statistics.ts';
+export { trashEmptyings } from './trash.ts';
 export { uploadParts, uploadSessions, uploadTails } from './uploads.ts';
