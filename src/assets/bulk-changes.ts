@@ -6,6 +6,7 @@ import type { DatabaseHandle, Executor } from '../database/client.ts';
 import { retryStatement } from '../database/retry.ts';
 import { makeProject, orProjectHasGone, type Place } from '../projects/places.ts';
 import { ownerAccount, projectAccount } from '../quotas/accounts.ts';
+import { type LimitValues, limitValuesFor } from '../quotas/limit.ts';
 import { lockAccountsOf, moveCharge } from '../quotas/moving.ts';
 import {
   type BulkResult,
@@ -29,8 +30,8 @@ export type BulkChange =
       /** Where they go; absent: they stay where they are. */
       to?: Place;
       path?: string;
-      /** Bytes, of accounts for which no limit was set. */
-      defaultLimit: number;
+      /** Of accounts that were given none of their own. */
+      limits: LimitValues;
     };
 
 const audited: Record<BulkChange['action'], AuditAction> = {
@@ -118,7 +119,7 @@ function outcomesOf(rows: readonly { id: string; outcome: BulkResult }[]): Outco
  */
 async function move(
   transaction: Executor,
-  { to, path, defaultLimit }: Extract<BulkChange, { action: 'move' }>,
+  { to, path, limits }: Extract<BulkChange, { action: 'move' }>,
   { ids, caller, access, actor }: Change,
 ): Promise<Outcomes> {
   const outcomes: Outcomes = new Map();
@@ -143,7 +144,14 @@ async function move(
     const [first] = group;
     if (!first) continue;
     const used = group.reduce((sum, { size }) => sum + size, 0);
-    const charge = { from: first.from, to: first.to, used, reserved: 0, files: group.length, defaultLimit };
+    const charge = {
+      from: first.from,
+      to: first.to,
+      used,
+      reserved: 0,
+      files: group.length,
+      limits: limitValuesFor(limits, first.to, caller),
+    };
     if (!(await moveCharge(transaction, charge))) for (const { id } of group) outcomes.set(id, 'no-room');
   }
   const going = moved.filter(({ id }) => outcomes.get(id) === 'done');

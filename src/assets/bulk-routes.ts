@@ -10,6 +10,7 @@ import { answering, sendAnswer } from '../idempotency/requests.ts';
 import { assetNotFound, Problem, problemDocument } from '../problems.ts';
 import type { Place, Places } from '../projects/places.ts';
 import { tooManyProjects } from '../projects/problems.ts';
+import type { LimitValues } from '../quotas/limit.ts';
 import { folderPath, MAX_TAGS, MAX_TAGS_BYTES, tags as tagList } from '../validation/label-types.ts';
 import { type BulkResult, MAX_CHANGES } from './bulk.ts';
 import type { BulkChange, BulkChanges } from './bulk-changes.ts';
@@ -77,11 +78,11 @@ const bulkOutcome = z
 export interface BulkRoutesOptions extends Pick<AssetRoutesOptions, 'deletions'> {
   changes: BulkChanges;
   places: Places;
-  /** Bytes, of accounts for which no limit was set. */
-  defaultLimit: number;
+  /** Of accounts that were given none of their own. */
+  limits: LimitValues;
 }
 
-export function bulkRoutes(app: App, { changes, deletions, places, defaultLimit }: BulkRoutesOptions): void {
+export function bulkRoutes(app: App, { changes, deletions, places, limits }: BulkRoutesOptions): void {
   app.post(
     '/v1/assets/bulk',
     {
@@ -129,7 +130,7 @@ export function bulkRoutes(app: App, { changes, deletions, places, defaultLimit 
         );
         return sendAnswer(reply, answerTo(deleted));
       }
-      const change = await changeOf(request.body, (id) => places.of(caller, id), defaultLimit);
+      const change = await changeOf(request.body, (id) => places.of(caller, id), limits);
       const found = await changes.change(caller, distinct, change, actor, (transaction, outcomes) =>
         commit(transaction, answerTo(outcomes)),
       );
@@ -142,12 +143,12 @@ export function bulkRoutes(app: App, { changes, deletions, places, defaultLimit 
 async function changeOf(
   { action, projectId, path, addTags = [], removeTags = [] }: z.output<typeof bulkChange>,
   placeOf: (projectId: string | undefined) => Promise<Place>,
-  defaultLimit: number,
+  limits: LimitValues,
 ): Promise<BulkChange> {
   if (action === 'tag') return { action, add: addTags, remove: removeTags };
   if (action !== 'move') return { action: action === 'delete' ? 'trash' : action };
   const to = projectId === undefined ? undefined : await placeOf(projectId ?? undefined);
-  return { action, ...(to && { to }), ...(path !== undefined && { path }), defaultLimit };
+  return { action, ...(to && { to }), ...(path !== undefined && { path }), limits };
 }
 
 function resultOf(

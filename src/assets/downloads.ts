@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { actorOf, type Caller } from '../access/caller.ts';
+import { linkLifeOf } from '../access/tiers.ts';
 import { MAX_LINK } from '../config.ts';
 import type { AuditAction } from '../database/audit.ts';
 import { formatDigest } from '../http/digest-fields.ts';
@@ -169,6 +170,7 @@ export function downloadRoutes(
     },
     config: {
       action: 'asset.download',
+      servesBytes: true,
       success: {
         status: 200,
         description: 'The bytes',
@@ -225,8 +227,9 @@ export function downloadRoutes(
   async function issueLink(
     request: FastifyRequest & { params: z.output<typeof byId>; query: z.output<typeof linkQuery> },
   ): Promise<{ url: string; expiresAt: Date; asset: Asset }> {
-    const { params, query } = request;
-    const expiresIn = Math.min(query.expiresIn ?? linkLife, await store.longestLink());
+    const { caller, params, query } = request;
+    const life = linkLifeOf(caller, query.expiresIn, linkLife);
+    const expiresIn = Math.min(life, await store.longestLink());
     const { derivative: wanted } = query;
     const detail = {
       expiresIn,
@@ -312,6 +315,7 @@ function diskLinkRoute(
     },
     config: {
       public: true,
+      servesBytes: true,
       success: {
         status: 200,
         description: 'The bytes',

@@ -7,6 +7,7 @@ import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
 import { defineBatchJob, defineJob, HOUR, MINUTE, nothing } from '../jobs/job.ts';
 import { placesOf } from '../projects/settings.ts';
+import { limitValues } from '../quotas/limit.ts';
 import { assetActions } from './audit.ts';
 import { BulkChanges } from './bulk-changes.ts';
 import { bulkRoutes } from './bulk-routes.ts';
@@ -16,6 +17,7 @@ import { foldDownloads } from './download-counts.ts';
 import { downloadRoutes } from './downloads.ts';
 import { deleteObjectJob, deleteObjects } from './jobs/delete-object.ts';
 import { purgeAssets } from './jobs/purge-assets.ts';
+import { publicityOf } from './publicity.ts';
 import { AssetsRepository } from './repository.ts';
 import { assetRoutes } from './routes.ts';
 import { ServedDerivatives } from './served-derivative.ts';
@@ -32,10 +34,17 @@ export const assets: Feature<Core> = {
     const { database, outbox, store, downloads, config, metrics, toPublicUrl } = core;
     const repository = new AssetsRepository(database);
     const changes = { assets: repository, deletions: new AssetDeletions(database, outbox) };
-    const { DEFAULT_QUOTA: defaultLimit } = config;
     const places = placesOf(core);
-    assetRoutes(app, { ...changes, places, defaultLimit, database: database.database });
-    bulkRoutes(app, { deletions: changes.deletions, changes: new BulkChanges(database), places, defaultLimit });
+    const limits = limitValues(core);
+    assetRoutes(app, {
+      ...changes,
+      places,
+      limits,
+      database: database.database,
+      policies: core.policies,
+      publicityOf: publicityOf(core),
+    });
+    bulkRoutes(app, { deletions: changes.deletions, changes: new BulkChanges(database), places, limits });
     derivativeRoutes(app, core, repository);
     downloadRoutes(app, {
       assets: repository,

@@ -15,7 +15,7 @@ import {
 } from '../http/paging.ts';
 import { Problem } from '../problems.ts';
 import { standingOf } from '../projects/places.ts';
-import { assetDocument, toDocument } from './asset.ts';
+import { type Asset, type AssetDocument, assetDocument, toDocument } from './asset.ts';
 import { type FolderPlace, foldersIn } from './folders.ts';
 import type { ListQuery, ListScope } from './list.ts';
 import type { listQuery } from './list-query.ts';
@@ -43,7 +43,7 @@ type Asked = z.output<typeof listQuery>;
 /** A page that has folders has assets only when there are no more of them. */
 interface Listed {
   folders?: string[];
-  data: z.input<typeof assetDocument>[];
+  found: Asset[];
   nextCursor?: string | undefined;
 }
 
@@ -54,6 +54,7 @@ export async function listPage(
   place: ListedPlace,
   request: FastifyRequest,
   reply: FastifyReply,
+  documentOf: (asset: Asset) => AssetDocument = toDocument,
 ): Promise<z.input<typeof assetPage>> {
   const isByFolder = asked.delimiter !== undefined;
   if (isByFolder && asked.trashed)
@@ -61,9 +62,9 @@ export async function listPage(
   const listed = isByFolder
     ? await withFolders(database, assets, asked, place, request.caller)
     : await assetsOf(assets, asked, place, request.caller);
-  const { nextCursor, ...page } = listed;
+  const { nextCursor, found, ...page } = listed;
   if (nextCursor !== undefined) reply.header('link', nextLink(request.url, nextCursor));
-  return { ...page, page: pageEnd(nextCursor) };
+  return { ...page, data: found.map(documentOf), page: pageEnd(nextCursor) };
 }
 
 /** Folders first, and then assets, so many together. */
@@ -82,7 +83,7 @@ async function withFolders(
   const { folders, hasMore } = await foldersIn(database, place.folders, { path, after, limit });
   const last = folders.at(-1);
   if (last !== undefined && (hasMore || folders.length === limit))
-    return { folders, data: [], nextCursor: encodeTextCursor(FOLDERS, last) };
+    return { folders, found: [], nextCursor: encodeTextCursor(FOLDERS, last) };
   const { cursor: _, ...rest } = asked;
   return { folders, ...(await assetsOf(assets, { ...rest, path, limit: limit - folders.length }, place, caller)) };
 }
@@ -110,7 +111,7 @@ async function assetsOf(
   }
   const page = await assets.list(query, caller.id);
   const nextCursor = page.next && encodeCursor(page.next.scans ? scanned : order, page.next);
-  return { data: page.assets.map(toDocument), nextCursor };
+  return { found: page.assets, nextCursor };
 }
 
 function entriesOf(pairs: readonly (readonly [string, string])[]): Record<string, string> {

@@ -5,7 +5,7 @@
 
 import { and, eq, exists, isNotNull, isNull, type SQL, type SQLWrapper, sql } from 'drizzle-orm';
 import type { Caller } from '../access/caller.ts';
-import { type AccessParameter, accessOf, roleOn } from '../access/conditions.ts';
+import { type AccessParameter, accessOf, isFor, roleOn } from '../access/conditions.ts';
 import { type Role, roleAt } from '../access/rules.ts';
 import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
 import type { Database, DatabaseHandle, Executor } from '../database/client.ts';
@@ -20,15 +20,15 @@ import {
   typed,
   type Values,
 } from '../database/statements.ts';
-import { assets, inState, isVisible } from '../database/tables/assets.ts';
+import { assets, inState, isPublished, isVisible } from '../database/tables/assets.ts';
 import { auditRows } from '../database/tables/audit.ts';
-import { makeProject, orProjectHasGone, type Place } from '../projects/places.ts';
+import { makeProject, orProjectHasGone } from '../projects/places.ts';
 import { type Asset, type AssetRow, assetColumns, toAsset } from './asset.ts';
 import { CHANGE_PATIENCE } from './bulk.ts';
 import { hasVersion, isOne, labelChanges, nextVersion } from './conditions.ts';
 import { downloadColumns, downloadsOfAsset, markDownload } from './download-counts.ts';
 import type { ListQuery } from './list.ts';
-import { chargeMove } from './moving.ts';
+import { chargeMove, type Move } from './moving.ts';
 import { AssetSearch, type Position } from './search.ts';
 
 const findAsset = compile('find-asset', (p: Parameter<'id' | AccessParameter>) =>
@@ -96,17 +96,8 @@ const updateAsset = compile(
   'update-asset',
   (
     p: Parameter<
-      | 'id'
-      | 'version'
-      | 'name'
-      | 'moves'
-      | 'projectId'
-      | 'account'
-      | 'metadata'
-      | 'path'
-      | 'tags'
-      | AccessParameter
-      | keyof Actor
+      | ('id' | 'version' | 'name' | 'moves' | 'projectId' | 'account' | 'metadata' | 'path' | 'tags' | 'publishes')
+      | (AccessParameter | keyof Actor)
     >,
   ) => {
     const previous = build.$with('previous').as(
@@ -118,11 +109,24 @@ const updateAsset = compile(
           metadata: assets.metadata,
           path: assets.path,
           tags: assets.tags,
+          wasPublic: isPublished.as('was_public'),
         })
         .from(assets)
-        .where(and(isOne(p, 'asset.write'), isVisible, isNull(assets.trashedAt), hasVersion(p)))
+        .where(
+          and(
+            isOne(p, 'asset.write'),
+            sql`(${p('publishes')}::boolean is null or ${isFor(p, 'asset.publish')})`,
+            isVisible,
+            isNull(assets.trashedAt),
+            hasVersion(p),
+          ),
+        )
         .for('update'),
     );
+    // Who may put it somewhere need not be one who may publish there.
+    const goes = sql`(${p('moves')}::boolean and ${p('projectId')}::text is distinct from ${previous.projectId})`;
+    const isPublic = sql`(not ${goes} and coalesce(${p('publishes')}::boolean, ${previous.wasPublic}))`;
+    const stays = sql`(${isPublic} and ${previous.wasPublic})`;
     const changed = build.$with('changed').as(
       build
         .update(assets)
@@ -134,6 +138,9 @@ const updateAsset = compile(
           metadata: sql`coalesce(${typed(p('metadata'), assets.metadata)}, ${assets.metadata})`,
           path: sql`coalesce(${p('path')}, ${assets.path})`,
           tags: sql`coalesce(${typed(p('tags'), assets.tags)}, ${assets.tags})`,
+          publishedIn: sql`case when ${isPublic} then coalesce(${previous.projectId}, '') end`,
+          publishedAt: sql`case when ${stays} then ${assets.publishedAt} when ${isPublic} then now() end`,
+          unpublishedAt: sql`case when ${isPublic} then null when ${previous.wasPublic} then now() else ${assets.unpublishedAt} end`,
         })
         .from(previous)
         .where(eq(assets.id, previous.id))
@@ -144,6 +151,8 @@ const updateAsset = compile(
           previousMetadata: sql`${previous.metadata}`.as('previous_metadata'),
           previousPath: sql`${previous.path}`.as('previous_path'),
           previousTags: sql`${previous.tags}`.as('previous_tags'),
+          wasPublic: sql<boolean>`${previous.wasPublic}`.as('was_public'),
+          isPublic: sql<boolean>`${assets.publishedIn} is not null`.as('is_public'),
         }),
     );
     const detail = jsonObject({
@@ -154,12 +163,10 @@ const updateAsset = compile(
       changedMetadata: changedKeys(changed.previousMetadata, changed.metadata),
       ...labelChanges(changed),
     });
+    const action = sql<AuditAction>`case when ${changed.isPublic} = ${changed.wasPublic} then 'asset.updated'
+      when ${changed.isPublic} then 'asset.published' else 'asset.unpublished' end`;
     return build
-      .with(
-        previous,
-        changed,
-        auditFrom(p, changed, { action: 'asset.updated', detail: sql`jsonb_strip_nulls(${detail})` }),
-      )
+      .with(previous, changed, auditFrom(p, changed, { action, detail: sql`jsonb_strip_nulls(${detail})` }))
       .select()
       .from(changed);
   },
@@ -207,11 +214,11 @@ export type FoundAsset = Asset & { role: Role; downloadCount: number; lastDownlo
 
 export interface AssetChanges {
   name?: string;
-  /** Where it is moved to, and the limit of accounts that were given none, in bytes. */
-  move?: { to: Place; defaultLimit: number };
+  move?: Move;
   metadata?: Record<string, string>;
   path?: string;
   tags?: readonly string[];
+  visibility?: 'private' | 'public';
 }
 
 /** What belongs into the transaction that changes an asset, such as the answer to a request that may be repeated. */
@@ -279,7 +286,7 @@ export class AssetsRepository {
   }
 
   /**
-   * Changes the record; the object is not touched. Where it is moved to a place that another account pays for, the charge
+   * Changes the record; the object is not touched. What is moved to another project is private there. Where it is moved to a place that another account pays for, the charge
    * moves with it, in the same transaction.
    * @param version only when the record still has this version
    * @param inTransaction what belongs into the same transaction
@@ -289,7 +296,7 @@ export class AssetsRepository {
   async update(
     caller: Caller,
     id: string,
-    { name, move, metadata, path, tags }: AssetChanges,
+    { name, move, metadata, path, tags, visibility }: AssetChanges,
     version: number | undefined,
     actor: Actor,
     inTransaction?: WithAsset,
@@ -305,6 +312,7 @@ export class AssetsRepository {
       metadata: metadata ?? null,
       path: path ?? null,
       tags: tags ?? null,
+      publishes: visibility === undefined ? null : visibility === 'public',
       ...actor,
     };
     if (!move) return this.#change(updateAsset, values, inTransaction);

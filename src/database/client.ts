@@ -131,9 +131,12 @@ async function transact<Result>(
   }
 }
 
-/** SQLSTATE classes and codes after which the statement may or may not have happened, or was never begun. */
+/**
+ * SQLSTATE classes and codes (PostgreSQL, appendix A) after which the statement may or may not have happened, or was never
+ * begun. 25P03, 25P04 and 57P05: the server ended the connection, because this process stood still within a transaction.
+ */
 const unavailableCodes =
-  /^(08(00[0-7])|57P0[1-4]|53[0-9]{3}|58[0-9P][0-9]{2}|57014|25006|E(CONN(REFUSED|RESET|ABORTED)|PIPE|TIMEDOUT|HOSTUNREACH|NETUNREACH|NOTFOUND|AI_AGAIN))$/;
+  /^(08(00[0-7])|57P0[1-5]|53[0-9]{3}|58[0-9P][0-9]{2}|57014|25006|25P0[34]|E(CONN(REFUSED|RESET|ABORTED)|PIPE|TIMEDOUT|HOSTUNREACH|NETUNREACH|NOTFOUND|AI_AGAIN))$/;
 const unavailableMessages =
   /^(Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Client was closed|Connection ended)/;
 
@@ -145,6 +148,11 @@ export function isDatabaseUnavailable(error: unknown): boolean {
     if (each instanceof AggregateError && each.errors.some(isDatabaseUnavailable)) return true;
   }
   return false;
+}
+
+/** Whether the database undid a transaction because of another one (SQLSTATE 40001, 40P01): it may be tried again. */
+export function isConflict(error: unknown): boolean {
+  return ['40001', '40P01'].includes(sqlState(error) ?? '');
 }
 
 /** The SQLSTATE of the innermost error, if there is one. */

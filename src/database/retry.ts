@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Backoff, pauseAfter } from '../backoff.ts';
-import { isDatabaseUnavailable, sqlState } from './client.ts';
+import { isConflict, isDatabaseUnavailable } from './client.ts';
 
 /** Between tries of a statement. */
 export const statementBackoff: Backoff = { first: 100, max: 2000 };
@@ -28,5 +28,5 @@ export async function retryStatement<Result>(
 }
 
 function isRepeatable(error: unknown): boolean {
-  return isDatabaseUnavailable(error) || ['40001', '40P01'].includes(sqlState(error) ?? '');
+  return isDatabaseUnavailable(error) || isConflict(error);
 }

@@ -2,7 +2,7 @@
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { errorCodes, type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
-import { isDatabaseUnavailable } from '../database/client.ts';
+import { isConflict, isDatabaseUnavailable } from '../database/client.ts';
 import { ClientGone, Problem, type ProblemType, RETRY_SOON, unavailable } from '../problems.ts';
 import { type ObjectStoreRefused, ObjectStoreUnavailable, refusalIn } from '../storage/object-store.ts';
 import { NoBufferFree } from '../storage/part-buffers.ts';
@@ -50,7 +50,7 @@ export function asProblem(error: unknown): Problem | ClientGone {
       cause: error,
     });
   if (error instanceof ObjectStoreUnavailable) return unavailable('object store', error);
-  if (isDatabaseUnavailable(error)) return unavailable('database', error);
+  if (isDatabaseUnavailable(error) || isConflict(error)) return unavailable('database', error);
   if (error instanceof NoBufferFree)
     return new Problem('overloaded', {
       detail: 'The memory for uploads is taken. Try again later.',
@@ -93,6 +93,10 @@ declare module 'fastify' {
   interface FastifyReply {
     /** Type of the problem that is the answer. */
     problem?: ProblemType;
+  }
+  interface FastifyContextConfig {
+    /** Sends a page instead of the problem document, to whoever wants one; false for others. The status is set already. */
+    sendProblemPage?: (request: FastifyRequest, reply: FastifyReply, problem: Problem) => boolean;
   }
 }
 
@@ -145,9 +149,9 @@ export function sendProblem(reply: FastifyReply, request: FastifyRequest, proble
     'repr-digest',
   ])
     reply.removeHeader(name);
+  reply.code(problem.status).headers({ 'cache-control': 'no-store', 'x-request-id': request.id, ...problem.headers });
+  if (request.routeOptions.config.sendProblemPage?.(request, reply, problem)) return;
   reply
-    .code(problem.status)
-    .headers({ 'cache-control': 'no-store', 'x-request-id': request.id, ...problem.headers })
     .type(PROBLEM_MEDIA_TYPE)
     .serializer((document: unknown) => JSON.stringify(document))
     .send(problem.toDocument(request.id));

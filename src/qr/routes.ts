@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { actorOf } from '../access/caller.ts';
+import { linkLifeOf } from '../access/tiers.ts';
 import { contentDisposition } from '../assets/content-disposition.ts';
 import { expiresIn, servable } from '../assets/downloads.ts';
 import type { AssetsRepository } from '../assets/repository.ts';
@@ -161,9 +162,10 @@ export function qrRoutes(app: App, options: QrRoutesOptions): void {
   async function issueLink(
     request: FastifyRequest & { params: { id: string }; query: { expiresIn?: number | undefined } },
   ): Promise<{ url: string; life: number }> {
-    const life = Math.min(request.query.expiresIn ?? linkLife, await store.longestLink());
-    const detail = { expiresIn: life, code: true };
     const { caller, params } = request;
+    const asked = linkLifeOf(caller, request.query.expiresIn, linkLife);
+    const life = Math.min(asked, await store.longestLink());
+    const detail = { expiresIn: life, code: true };
     const asset = await assets.findForDownload(caller, params.id, 'asset.link-issued', actorOf(request), detail);
     // It was servable a moment ago.
     if (!asset) throw assetNotFound();

@@ -62,7 +62,10 @@ export function revisionOf({ sha256, objectKey }: { sha256?: Buffer | null; obje
   return digest.toString('hex').slice(0, 16);
 }
 
-/** Rounded up to the hour: what is asked for within it has one address, which browsers and caches know again. */
-export function expiryFor(now: number, life: number): number {
-  return Math.ceil((now + life) / HOUR) * HOUR;
+/**
+ * Rounded up to the hour: what is asked for within it has one address, which browsers and caches know again.
+ * @param longest life that there may be, which is not rounded beyond
+ */
+export function expiryFor(now: number, life: number, longest = Number.POSITIVE_INFINITY): number {
+  return Math.min(Math.ceil((now + life) / HOUR) * HOUR, now + longest);
 }

@@ -94,7 +94,9 @@ for (const limit of [64, 128])
         for (const [kind, times] of crowded(service.output()))
           for (const [index, time] of times.slice(1).entries())
             assert.ok(time - (times[index] ?? 0) >= LINE_PAUSE, `${kind}: ${times}`);
-        assert.match(service.output(), new RegExp(`connections are refused: there are ${limit / 2},`));
+        // With 64, the system may have none left before there are half as many connections; then it is what refuses them.
+        const refusal = `connections are refused: there are ${limit / 2},${limit === 64 ? '|EMFILE' : ''}`;
+        assert.match(service.output(), new RegExp(refusal));
         assert.equal(service.child.exitCode, null);
       } finally {
         service.child.kill('SIGKILL');

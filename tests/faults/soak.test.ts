@@ -92,7 +92,7 @@ describe('a soak under faults', { skip: s3Skip(), timeout: LIMIT }, () => {
       RECONCILE_GRACE: '1s',
       REQUESTS_PER_MINUTE: '0',
       UPLOADS_PER_HOUR: '0',
-      LOG_LEVEL: 'fatal',
+      LOG_LEVEL: 'error',
     };
     environment = { ...shared, DATABASE_URL: postgres.replaceIn(server.url), S3_ENDPOINT: s3.url };
     keeper = await startService({ databaseUrl: server.url, env: { ...shared, S3_ENDPOINT: settings.endpoint } });
@@ -113,6 +113,14 @@ describe('a soak under faults', { skip: s3Skip(), timeout: LIMIT }, () => {
       password: 'soak',
       ...(port !== undefined && { port }),
     });
+  }
+
+  /** The answer tells nothing of the cause; the log of the instance does. */
+  async function whatWasLogged(response: Response, { output }: Running): Promise<string> {
+    const answer = await response.clone().text();
+    const { requestId }: { requestId?: string } = JSON.parse(answer);
+    const lines = output().split('\n');
+    return lines.filter((line) => requestId !== undefined && line.includes(requestId)).join('\n') || answer;
   }
 
   // ---------------------------------------------------------------------------------------------------- the clients
@@ -165,7 +173,8 @@ describe('a soak under faults', { skip: s3Skip(), timeout: LIMIT }, () => {
           await response.arrayBuffer();
           return undefined;
         }
-        if (response.status === 500) wrong.push(`500 for ${method} ${path}: ${await response.clone().text()}`);
+        if (response.status === 500)
+          wrong.push(`500 for ${method} ${path}: ${await whatWasLogged(response, instance)}`);
         return response;
       } catch {
         return undefined;
