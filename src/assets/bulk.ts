@@ -157,7 +157,7 @@ export const moveAssets = compile(
           id: assets.id,
           projectId: assets.projectId,
           path: assets.path,
-          account: sql<string | null>`${wanted.account}`.as('account'),
+          account: sql<string | null>`${wanted.account}`.as('new_account'),
         })
         .from(assets)
         .innerJoin(wanted, eq(wanted.id, assets.id))

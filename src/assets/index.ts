@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import type { Core } from '../core.ts';
+import { buildIndexes, missingIndexes } from '../database/built-indexes.ts';
 import type { Feature } from '../feature.ts';
 import { defineBatchJob, defineJob, HOUR, MINUTE, nothing } from '../jobs/job.ts';
 import { placesOf } from '../projects/settings.ts';
@@ -82,6 +83,21 @@ export const assets: Feature<Core> = {
       concurrency: 1000,
       runBatch: (jobs, context, { background, outbox, store }: Core) =>
         deleteObjects({ deletions: new AssetDeletions(background, outbox), store }, jobs, context),
+    }),
+    defineJob({
+      name: 'build-indexes',
+      data: nothing,
+      retries: 0,
+      firstPause: 60,
+      limit: 12 * HOUR,
+      schedule: '*/10 * * * *',
+      run: async (_data, _context, { background, log }: Core) => {
+        if ((await missingIndexes(background.database)).length === 0) return;
+        const built = await background.alone((executor) =>
+          buildIndexes(executor, { atMost: Number.POSITIVE_INFINITY }),
+        );
+        if (built.length > 0) log.info({ built }, 'indexes built');
+      },
     }),
     defineJob({
       name: 'purge-assets',
