@@ -24,7 +24,7 @@ import { assets, inState, isPublished, isVisible } from '../database/tables/asse
 import { auditRows } from '../database/tables/audit.ts';
 import { makeProject, orProjectHasGone } from '../projects/places.ts';
 import { type Asset, type AssetRow, assetColumns, toAsset } from './asset.ts';
-import { type BulkAction, type BulkResult, bulkChanges, CHANGE_PATIENCE, findChangedBy, findReadable } from './bulk.ts';
+import { CHANGE_PATIENCE } from './bulk.ts';
 import { hasVersion, isOne, labelChanges, nextVersion } from './conditions.ts';
 import { downloadColumns, downloadsOfAsset, markDownload } from './download-counts.ts';
 import type { ListQuery } from './list.ts';
@@ -393,44 +393,6 @@ export class AssetsRepository {
     inTransaction?: WithAsset,
   ): Promise<Asset | undefined> {
     return this.#change(restoreAsset, { id, version: version ?? null, ...accessOf(caller), ...actor }, inTransaction);
-  }
-
-  /**
-   * Changes many assets in one transaction, with an audit row for each that is changed.
-   * @param ids each once
-   * @param inTransaction what belongs into the same transaction
-   * @returns what was found, and of which assets the state does not allow it; in the trash is what is there already
-   */
-  async changeMany(
-    caller: Caller,
-    ids: readonly string[],
-    action: BulkAction,
-    actor: Actor,
-    inTransaction: (transaction: Executor, found: ReadonlyMap<string, BulkResult>) => Promise<void>,
-  ): Promise<ReadonlyMap<string, BulkResult>> {
-    const { statement, action: audited } = bulkChanges[action];
-    const access = accessOf(caller);
-    return retryStatement(CHANGE_PATIENCE, (attempt) =>
-      this.#handle.transact(async (transaction) => {
-        const { rows } = await transaction.run(statement, { ids, ...access, ...actor });
-        const outcomes = new Map(
-          rows.map(({ id, isDone }): [string, BulkResult] => [id, isDone ? 'done' : 'wrong-state']),
-        );
-        // An earlier commit may have taken effect, and only its answer was lost.
-        if (attempt > 1) {
-          const values = { ids, requestIds: [actor.requestId], action: audited };
-          const { rows: before } = await transaction.run(findChangedBy, values);
-          for (const { id } of before) outcomes.set(id, 'done');
-        }
-        const others = ids.filter((id) => !outcomes.has(id));
-        if (others.length > 0) {
-          const { rows: readable } = await transaction.run(findReadable, { ids: others, ...access });
-          for (const { id } of readable) outcomes.set(id, 'forbidden');
-        }
-        await inTransaction(transaction, outcomes);
-        return outcomes;
-      }),
-    );
   }
 
   /** Whether the bytes of an asset may be handed out, to whoever has a link to them. */

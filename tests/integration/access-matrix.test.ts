@@ -156,6 +156,8 @@ const bulkActions: { body: object; action: Action; fresh: 'ready' | 'trashed' }[
   { body: { action: 'trash' }, action: 'asset.write', fresh: 'ready' },
   { body: { action: 'restore' }, action: 'asset.write', fresh: 'trashed' },
   { body: { action: 'delete', permanent: true }, action: 'asset.delete', fresh: 'ready' },
+  { body: { action: 'tag', addTags: ['seen'] }, action: 'asset.write', fresh: 'ready' },
+  { body: { action: 'move', path: 'seen/' }, action: 'asset.write', fresh: 'ready' },
 ];
 
 /** Calls of operations on a project. Those that would change who is what are refused for another reason. */
@@ -173,6 +175,8 @@ const projectCalls: Record<string, { action?: Action; call: (id: string) => Call
     call: (id) => ({ method: 'DELETE', path: `/v1/projects/${id}/members/nobody-at-all` }),
   },
   getProjectQuota: { call: (id) => ({ method: 'GET', path: `/v1/projects/${id}/quota` }) },
+  getTrashEmptying: { call: (id) => ({ method: 'GET', path: `/v1/trash?projectId=${id}` }) },
+  emptyTrash: { call: (id) => ({ method: 'DELETE', path: `/v1/trash?projectId=${id}` }) },
   getProjectCode: { call: (id) => ({ method: 'GET', path: `/v1/projects/${id}/qr` }) },
   'createShare of a project': {
     action: 'project.share',
