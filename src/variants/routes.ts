@@ -5,7 +5,7 @@ import { actorOf, type Caller } from '../access/caller.ts';
 import { contentDisposition } from '../assets/content-disposition.ts';
 import { conditionalHeaders, deliver, signalOf } from '../assets/delivery.ts';
 import { nameOfDerivative } from '../assets/derivative-names.ts';
-import { servable } from '../assets/downloads.ts';
+import { servable } from '../assets/issued-links.ts';
 import { AssetsRepository } from '../assets/repository.ts';
 import { required } from '../assets/routes.ts';
 import type { Core } from '../core.ts';
@@ -15,8 +15,9 @@ import { serviceUrls } from '../http/public-url.ts';
 import { assetId, binary, timestamp } from '../http/schema-types.ts';
 import { assetNotFound, Problem, type ProblemType } from '../problems.ts';
 import { Pictures } from '../processing/pictures/pictures.ts';
+import { linkWindow } from '../storage/link-window.ts';
 import { chooseFormat } from './accept.ts';
-import { expiryFor, readAddress, revisionOf, signAddress } from './address.ts';
+import { readAddress, revisionOf, signAddress } from './address.ts';
 import { VariantKeys } from './keys.ts';
 import type { VariantMaker } from './maker.ts';
 import { type Format, mediaTypeOf, serialise, type VariantOptions } from './options.ts';
@@ -197,7 +198,8 @@ export class VariantRoutes {
         const action = 'asset.variant-link-issued';
         const asset = await this.#assets.findForDownload(caller, params.id, action, actorOf(request), detail);
         if (!asset) throw assetNotFound();
-        const expires = expiryFor(Math.floor(Date.now() / 1000), expiresIn);
+        const { expiresAt } = linkWindow(new Date(), expiresIn);
+        const expires = expiresAt.getTime() / 1000;
         const { current } = await this.#keys.ring();
         const parts = { assetId: asset.id, revision: revisionOf(asset), expires };
         const signed = (step: Step) => ({
@@ -210,7 +212,7 @@ export class VariantRoutes {
         reply.header('cache-control', 'no-store');
         return {
           url: single.url,
-          expiresAt: new Date(expires * 1000).toISOString(),
+          expiresAt: expiresAt.toISOString(),
           variant: single.variant,
           mediaType: mediaTypeOf(options.format),
           ...(steps && { srcset: srcsetOf(steps), steps }),

@@ -133,6 +133,25 @@ export type BulkAction = 'trash' | 'restore' | 'delete';
 
 export type Disposition = 'inline' | 'attachment';
 
+export type LinkWishes = {
+    /**
+     * An id that is named twice has the same outcome twice
+     */
+    ids: Array<string>;
+    /**
+     * Of this derivative of each asset, instead of the file itself
+     */
+    derivative?: string;
+    /**
+     * Whether browsers show or save the file. `inline` is possible for images, audio and video; everything else is an attachment
+     */
+    disposition?: Disposition;
+    /**
+     * How long each link is valid at most, in seconds, up to 7 days; at least half of it is left
+     */
+    expiresIn?: number;
+};
+
 export type NewProject = {
     /**
      * Made when absent; it is never changed
@@ -884,6 +903,30 @@ export type DownloadLink = {
     url: string;
     expiresAt: string;
     asset: Asset;
+};
+
+export type IssuedLinks = {
+    /**
+     * One per id, in the order of the request
+     */
+    results: Array<LinkResult>;
+};
+
+export type LinkResult = {
+    id: string;
+    /**
+     * 200, or the status of the problem
+     */
+    status: number;
+    /**
+     * Whoever has this link can download the bytes; keep it secret
+     */
+    url?: string;
+    expiresAt?: string;
+    /**
+     * There when there is no link
+     */
+    problem?: Problem;
 };
 
 export type Project = {
@@ -3648,7 +3691,7 @@ export type CreateDownloadLinkData = {
     };
     query?: {
         /**
-         * How long the link is valid, in seconds; at most 7 days
+         * How long the link is valid at most, in seconds, up to 7 days; at least half of it is left
          */
         expiresIn?: number;
         /**
@@ -3728,7 +3771,7 @@ export type RedirectToDownloadData = {
     };
     query?: {
         /**
-         * How long the link is valid, in seconds; at most 7 days
+         * How long the link is valid at most, in seconds, up to 7 days; at least half of it is left
          */
         expiresIn?: number;
         /**
@@ -3886,6 +3929,85 @@ export type DownloadAssetResponses = {
 };
 
 export type DownloadAssetResponse = DownloadAssetResponses[keyof DownloadAssetResponses];
+
+export type CreateDownloadLinksData = {
+    body: LinkWishes;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/links';
+};
+
+export type CreateDownloadLinksErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type CreateDownloadLinksError = CreateDownloadLinksErrors[keyof CreateDownloadLinksErrors];
+
+export type CreateDownloadLinksResponses = {
+    /**
+     * An outcome per id
+     */
+    200: IssuedLinks;
+};
+
+export type CreateDownloadLinksResponse = CreateDownloadLinksResponses[keyof CreateDownloadLinksResponses];
 
 export type FollowLinkData = {
     body?: never;
@@ -5374,7 +5496,7 @@ export type CreateVariantLinkData = {
         quality?: number;
         format?: VariantFormat;
         /**
-         * How long the link is valid, in seconds; at most 7 days
+         * How long the link is valid at most, in seconds, up to 7 days; at least half of it is left
          */
         expiresIn?: number;
         /**
