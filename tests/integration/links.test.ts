@@ -26,7 +26,10 @@ for (const { store, skip } of storeKinds)
     let ann: Client;
     let ben: Client;
     before(async () => {
-      service = await startService({ store, env: { REQUESTS_PER_MINUTE: '0', PUBLIC_URL: '' } });
+      service = await startService({
+        store,
+        env: { DERIVATIVES: 'true', REQUESTS_PER_MINUTE: '0' },
+      });
       [ann, ben] = [new Client(service.url, 'ann'), new Client(service.url, 'ben')];
     });
     after(() => service.close());
