@@ -1,5 +1,6 @@
 /** What there is: the features of the application, in the order in which they are put together. */
 import { administration } from './administration/index.ts';
+import { archives } from './archives/index.ts';
 import { assets } from './assets/index.ts';
 import { audit } from './audit/index.ts';
 import type { Core } from './core.ts';
@@ -7,9 +8,11 @@ import type { Feature } from './feature.ts';
 import { idempotency } from './idempotency/index.ts';
 import { keys } from './keys/index.ts';
 import { owners } from './owners/index.ts';
+import { pages } from './pages/index.ts';
 import { policies } from './policies/index.ts';
 import { processing } from './processing/index.ts';
 import { projects } from './projects/index.ts';
+import { publishing } from './publishing/index.ts';
 import { qr } from './qr/index.ts';
 import { quotas } from './quotas/index.ts';
 import { reconciliation } from './reconciliation/index.ts';
@@ -28,11 +31,13 @@ export const features: readonly Feature<Core>[] = [
   rescans,
   policies,
   assets,
+  archives,
   projects,
   keys,
   tickets,
   processing,
   variants,
+  publishing,
   transcodes,
   quotas,
   owners,
@@ -40,6 +45,7 @@ export const features: readonly Feature<Core>[] = [
   administration,
   reconciliation,
   qr,
+  pages,
   idempotency,
   audit,
 ];

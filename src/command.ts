@@ -31,7 +31,7 @@ export async function openCommandDatabase(config: Config): Promise<{ url: string
 
 /** Runs a command on what the service shares; its alarms go to standard error. @returns what `work` returns */
 export async function withCore<Result>(work: (core: Core) => Promise<Result>): Promise<Result> {
-  const { config, policies } = readConfiguration(features);
+  const { config, policies, tierLimits } = readConfiguration(features);
   const closers: (() => Promise<void>)[] = [];
   try {
     const { url, close } = await openCommandDatabase(config);
@@ -47,7 +47,10 @@ export async function withCore<Result>(work: (core: Core) => Promise<Result>): P
     const logger = pino({ level: 'warn' }, pino.destination({ fd: 2, sync: true }));
     // Jobs are left to the service.
     const here: Config = { ...config, ROLE: 'api' };
-    const core = openCore({ config: here, policies, database, background: database, store, logger }, features);
+    const core = openCore(
+      { config: here, policies, tierLimits, database, background: database, store, logger },
+      features,
+    );
     await core.startWork();
     closers.push(() => core.close());
     return await work(core);

@@ -62,6 +62,11 @@ export const list = z.string().transform((text) =>
 const httpUrl = z
   .url({ protocol: /^https?$/, error: 'must be an http:// or https:// URL' })
   .transform((text) => text.replace(/\/+$/, ''));
+/** A path would put what is served there below something else of the same origin. */
+const httpOrigin = httpUrl.refine(
+  (text) => URL.parse(text)?.origin === text,
+  'must be an origin such as https://files.example.net: no path, small letters, a port unless it is the usual one',
+);
 /** What the trust of Fastify knows (npm proxy-addr): names, addresses and subnets; a flag that trusts everybody is none. */
 const proxies = list.refine(
   (entries) =>
@@ -177,6 +182,12 @@ export const settings = {
     undefined,
     'Where clients reach the service, for links; default http://HOST:PORT.',
   ),
+  USERCONTENT_URL: setting(
+    'Service',
+    optional(httpOrigin),
+    undefined,
+    'Origin of another host that leads to this service too, from which the bytes of files are linked; the API is not there.',
+  ),
   TRUST_PROXY: setting(
     'Service',
     proxies,
@@ -276,6 +287,12 @@ export const settings = {
     optional(claimName),
     undefined,
     'Claim of tokens that maps ids of projects to `viewer`, `editor` or `manager`; believed without any member in the database.',
+  ),
+  AUTH_TIER_CLAIM: setting(
+    'Callers',
+    optional(claimName),
+    undefined,
+    'Claim of tokens that names the tier of the caller, one of the file TIERS. A tier that an administrator has given him counts for more.',
   ),
   AUTH_CLOCK_SKEW: setting(
     'Callers',
@@ -397,6 +414,12 @@ export const settings = {
   ),
 
   DEFAULT_QUOTA: setting('Limits', bytes, '1GiB', 'Quota of an owner for whom no other was set.'),
+  TIERS: setting(
+    'Limits',
+    optional(z.string().min(1)),
+    undefined,
+    'JSON file with tiers: limits by name, which are for a caller what the settings are for all; `default` is for whoever has no other.',
+  ),
   MAX_FILE_SIZE: setting(
     'Limits',
     bytes.refine((n) => n > 0, 'must be more than 0'),
@@ -475,6 +498,12 @@ export const settings = {
     count,
     '600',
     'Requests of one address without a valid token that are refused in a minute, per instance; 0 for no limit.',
+  ),
+  PUBLIC_REQUESTS_PER_MINUTE: setting(
+    'Limits',
+    count,
+    '3000',
+    'Requests without a token for what is public that one address may make in a minute, per instance; 0 for no limit.',
   ),
   MIN_DOWNLOAD_RATE: setting(
     'Limits',
@@ -559,6 +588,12 @@ export const settings = {
     optional(secret),
     undefined,
     'Signs links to a CDN whose origin is the service, at least 32 bytes; the edge may verify them with the same key.',
+  ),
+  PUBLIC_MAX_AGE: setting(
+    'Links',
+    duration.refine((ms) => ms >= 1000 && ms <= 365 * 24 * 3_600_000, 'must be 1s to 365d'),
+    '1h',
+    'How long browsers and caches may keep the bytes of a public asset without asking again, also when it is not public any more.',
   ),
 } as const;
 
@@ -657,6 +692,8 @@ function contradictions(config: Partial<Config>): string[] {
   if (config.ROLE && config.ROLE !== 'all' && !config.DATABASE_URL)
     faults.push('ROLE other than all needs DATABASE_URL: the embedded Postgres belongs to one process');
   faults.push(...cdnContradictions(config));
+  if (config.USERCONTENT_URL && hostOf(config.USERCONTENT_URL) === hostOf(config.PUBLIC_URL))
+    faults.push('USERCONTENT_URL must name another host than PUBLIC_URL, with a port or without');
   if (config.S3_SSE_KMS_KEY_ID && config.S3_SSE !== 'aws:kms') faults.push('S3_SSE_KMS_KEY_ID needs S3_SSE=aws:kms');
   return faults;
 }
@@ -678,6 +715,11 @@ function cdnContradictions(config: Partial<Config>): string[] {
       'CDN_KEY_PAIR_ID needs S3_BUCKET: the origin of CloudFront is the bucket; for the disk take CDN_HMAC_KEY',
     );
   return faults;
+}
+
+/** Without the port: cookies do not tell ports apart (RFC 6265 section 8.5). */
+function hostOf(url: string | undefined): string | undefined {
+  return url === undefined ? undefined : URL.parse(url)?.hostname;
 }
 
 /** Whoever sets one of these does not mean the mode in which everybody is trusted. */

@@ -3,6 +3,7 @@
  * buffers. A feature gets it with each call; it knows none of them.
  */
 import type { FastifyBaseLogger } from 'fastify';
+import { type TierLimits, Tiers } from './access/tiers.ts';
 import { BackgroundTasks } from './background-tasks.ts';
 import { type Config, type Settings, type SettingValues, settingsIn } from './config.ts';
 import type { DatabaseHandle } from './database/client.ts';
@@ -53,6 +54,8 @@ export interface Core {
   readonly downloads: DownloadPlaces;
   /** Closes connections whose other side does not read. */
   readonly answers: AnswerGuard;
+  /** How much which caller may do. */
+  readonly tiers: Tiers;
   /** Uploads of a caller in an hour, over all instances. */
   readonly uploadLimit: UploadLimit;
   readonly idempotency: Idempotency;
@@ -77,6 +80,8 @@ export interface Core {
 export interface Resources {
   config: Config;
   policies: UploadPolicies;
+  /** Of the file TIERS, where there is one. */
+  tierLimits?: ReadonlyMap<string, TierLimits> | undefined;
   database: DatabaseHandle;
   background: DatabaseHandle;
   store: ObjectStore;
@@ -140,6 +145,7 @@ export function openCore(resources: Resources, features: readonly Feature<Core>[
       answers,
     ),
     answers,
+    tiers: new Tiers({ limits: resources.tierLimits, database: database.database, onError }),
     uploadLimit: new UploadLimit(database.database, config.UPLOADS_PER_HOUR),
     idempotency: new Idempotency({
       database,

@@ -17,6 +17,7 @@ const catalogue = {
   'missing-scope': { status: 403, title: 'The token lacks a scope' },
   'quota-exceeded': { status: 403, title: 'The quota is used up' },
   forbidden: { status: 403, title: 'You may not do this' },
+  'public-not-allowed': { status: 403, title: 'This may not be public' },
   'not-local': { status: 403, title: 'Development mode answers this machine only' },
   'not-found': { status: 404, title: 'There is no such resource' },
   'derivative-unavailable': { status: 404, title: 'The derivative is not there and cannot be made' },
@@ -109,6 +110,9 @@ export interface ProblemOptions {
   headers?: Record<string, string>;
   /** Of what was found in an infected file; a member of the document (RFC 9457 section 3.2). */
   signature?: string;
+  /** The limit that was met, by the name that files of tiers have for it, and the tier that sets it; members, too. */
+  limit?: string;
+  tier?: string;
   cause?: unknown;
 }
 
@@ -136,7 +140,7 @@ export class Problem extends Error {
   }
 
   toDocument(requestId: string): ProblemDocument {
-    const { detail, errors, signature } = this.options;
+    const { detail, errors, signature, limit, tier } = this.options;
     return {
       type: problemUri(this.type),
       title: problemTitle(this.type),
@@ -144,6 +148,8 @@ export class Problem extends Error {
       ...(detail !== undefined && { detail }),
       ...(errors && errors.length > 0 && { errors }),
       ...(signature !== undefined && { signature }),
+      ...(limit !== undefined && { limit }),
+      ...(tier !== undefined && { tier }),
       requestId,
     };
   }
@@ -212,6 +218,11 @@ export const problemDocument = z
       .string()
       .optional()
       .meta({ description: 'What the virus scanner found, by its name; only where the type is `infected`' }),
+    limit: z
+      .string()
+      .optional()
+      .meta({ description: 'Which limit of the tier was met; only where a tier sets it', example: 'uploadsPerHour' }),
+    tier: z.string().optional().meta({ description: 'The tier that sets the limit', example: 'free' }),
     requestId: z.string().meta({ description: 'Name this id when you ask for help' }),
   })
   .meta({ id: 'Problem' });

@@ -47,7 +47,7 @@ type Closer = () => Promise<unknown> | unknown;
 const closers: Closer[] = [];
 
 async function start(): Promise<void> {
-  const { config, policies } = readConfiguration(features);
+  const { config, policies, tierLimits } = readConfiguration(features);
   const options = { level: config.LOG_LEVEL, serializers: { err: errorForLog } };
   const isPretty = config.LOG_FORMAT === 'pretty' || (config.LOG_FORMAT === 'auto' && process.stdout.isTTY);
   const logger = isPretty ? pino(options, { write: (line) => process.stdout.write(prettyLine(line)) }) : pino(options);
@@ -81,7 +81,7 @@ async function start(): Promise<void> {
   closers.push(() => store.close());
 
   const fault = await preflightChecks(background, store, config, logger);
-  service = await buildApp({ config, policies, database, background, store, metrics, logger, version });
+  service = await buildApp({ config, policies, tierLimits, database, background, store, metrics, logger, version });
   await service.core.startWork();
   closers.push(keepMemoryLowAtRest());
   await service.app.listen({ host: config.HOST, port: config.PORT });

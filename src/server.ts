@@ -16,6 +16,7 @@ import { type AuthenticationOptions, authenticate } from './http/authentication.
 import { guardBodies, MAX_JSON_BODY } from './http/body-guard.ts';
 import { BodyRate } from './http/body-rate.ts';
 import { Connections } from './http/connections.ts';
+import { contentHost, separateHosts } from './http/content-host.ts';
 import { admitLocalOnly, CrossOrigin } from './http/cross-origin.ts';
 import { documentation } from './http/documentation.ts';
 import { answerParserError, answerTimeout, installErrorHandler } from './http/error-handler.ts';
@@ -97,14 +98,21 @@ export async function buildServer(
     hsts: config.PUBLIC_URL?.startsWith('https:') ?? false,
   });
   checkRequests(app);
-  if (config.developmentMode) admitLocalOnly(app, crossOrigin);
+  if (config.developmentMode) admitLocalOnly(app, crossOrigin, paths);
+  if (config.USERCONTENT_URL !== undefined)
+    separateHosts(app, { isContentHost: contentHost(config.USERCONTENT_URL), paths, refusals });
   answerUnknown(app, paths, refusals);
   authenticate(app, {
     options: authenticationOptions(config),
     credentials: new Credentials({ database: database.database, onError: core.onError }),
+    tiers: core.tiers,
     refusals,
   });
-  await limitRequests(app, config.REQUESTS_PER_MINUTE);
+  await limitRequests(app, {
+    perMinute: config.REQUESTS_PER_MINUTE,
+    publicPerMinute: config.PUBLIC_REQUESTS_PER_MINUTE,
+    hasTiers: core.tiers.names.length > 0,
+  });
   guardBodies(app, config.BODY_TIMEOUT);
   boundAnswers(app, core.answers);
 
@@ -195,6 +203,7 @@ function authenticationOptions(config: Config): AuthenticationOptions {
       nameOf: (scope: Scope) => (scope === 'admin' ? config.AUTH_ADMIN_SCOPE : `${config.AUTH_SCOPE_PREFIX}${scope}`),
       scopeClaims: config.AUTH_SCOPE_CLAIMS,
       projectsClaim: config.AUTH_PROJECTS_CLAIM,
+      tierClaim: config.AUTH_TIER_CLAIM,
     },
   };
   if (secret !== undefined) return { mode: 'secret', key: { secret }, ...checks };

@@ -1,19 +1,26 @@
 /** What comes before anything is opened: a faulty configuration ends the process at once, with all its faults. */
-import { existsSync } from 'node:fs';
-import { type Config, ConfigError, loadConfig, settings, settingsIn } from './config.ts';
+import { existsSync, readFileSync } from 'node:fs';
+import { parseTiers, TierError } from './access/tier-file.ts';
+import type { TierLimits } from './access/tiers.ts';
+import { type Config, ConfigError, loadConfig, MAX_LINK, settings, settingsIn } from './config.ts';
 import { type Feature, settingsOf } from './feature.ts';
 import { requireStrippable } from './processing/strip/policies.ts';
+import { projectSettings } from './projects/settings.ts';
 import { scanSettings } from './scanning/settings.ts';
+import { transcodeSettings } from './transcodes/limits.ts';
 import { misspelled } from './unknown-variables.ts';
 import { loadUploadPolicies, PolicyError, type UploadPolicies } from './validation/upload-policies.ts';
+import { variantSettings } from './variants/settings.ts';
 
 export interface Startup {
   config: Config;
   policies: UploadPolicies;
+  /** Absent where there is no file of tiers. */
+  tierLimits: ReadonlyMap<string, TierLimits> | undefined;
 }
 
 /**
- * Reads `.env`, the environment and the upload policies. Ends the process with code 1 when they have faults, and
+ * Reads `.env`, the environment, the upload policies and the tiers. Ends the process with code 1 when they have faults, and
  * warns of variables that look like settings but are none.
  * @param features whose settings are read too
  */
@@ -26,10 +33,33 @@ export function readConfiguration(features: readonly Feature<never>[]): Startup 
       process.stderr.write(`Warning: ${given} is no setting of Stowage and has no effect. Did you mean ${meant}?\n`);
     const hasScanner = settingsIn(config, scanSettings).CLAMD !== undefined;
     const policies = loadUploadPolicies(config.UPLOAD_POLICIES, config.MAX_FILE_SIZE, hasScanner);
-    return { config, policies: requireStrippable(policies) };
+    return { config, policies: requireStrippable(policies), tierLimits: loadTiers(config) };
   } catch (error) {
-    if (!(error instanceof ConfigError || error instanceof PolicyError)) throw error;
+    if (!(error instanceof ConfigError || error instanceof PolicyError || error instanceof TierError)) throw error;
     process.stderr.write(`${error.message}\n`);
     process.exit(1);
+  }
+}
+
+/** @returns undefined where there is no file. @throws TierError */
+export function loadTiers(config: Config): ReadonlyMap<string, TierLimits> | undefined {
+  if (config.TIERS === undefined) return undefined;
+  return parseTiers(contentOf(config.TIERS), {
+    quota: config.DEFAULT_QUOTA,
+    maxFileSize: config.MAX_FILE_SIZE,
+    uploadsPerHour: config.UPLOADS_PER_HOUR,
+    requestsPerMinute: config.REQUESTS_PER_MINUTE,
+    maxLinkTtl: MAX_LINK,
+    variantsPerMinute: settingsIn(config, variantSettings).VARIANTS_PER_MINUTE,
+    transcodes: settingsIn(config, transcodeSettings).TRANSCODES_PER_OWNER,
+    membersPerProject: settingsIn(config, projectSettings).MEMBERS_PER_PROJECT,
+  });
+}
+
+function contentOf(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new TierError(`TIERS: the file cannot be read (${error instanceof Error ? error.message : 'unknown fault'})`);
   }
 }

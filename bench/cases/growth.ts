@@ -73,7 +73,7 @@ function operations(databaseUrl: string) {
   const uploads = new UploadsRepository({
     database,
     outbox: noOutbox,
-    defaultLimit: 2 ** 50,
+    limits: { defaultLimit: 2 ** 50, tierQuotas: null },
     lease: 120,
     lookAgain: 60,
     rules: noSteps,

@@ -52,13 +52,13 @@ async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
   const uploads = new UploadsRepository({
     database,
     outbox: noOutbox,
-    defaultLimit: 2 ** 50,
+    limits: { defaultLimit: 2 ** 50, tierQuotas: null },
     lease: 120,
     lookAgain: 60,
     rules: noSteps,
   });
   const assets = new AssetsRepository(database);
-  const quotas = new QuotasRepository(database, 2 ** 50);
+  const quotas = new QuotasRepository(database, { defaultLimit: 2 ** 50, tierQuotas: null });
   const usage = new UsageRepository(database.database);
   const actor = { callerId: OWNER, requestId: 'pages', via: null, because: null };
   const caller = userNamed(OWNER);

@@ -1,6 +1,7 @@
 /** Who calls, and by what right: made of a token, an API key or a ticket, and asked by `may`. */
 import type { Actor } from '../database/audit.ts';
 import { type MemberRole, type Scope, userScopes } from './rules.ts';
+import type { Tier } from './tiers.ts';
 
 /** The authenticated subject. What it uploads outside projects is its own: `id` is the `ownerId` of those assets. */
 export interface Caller {
@@ -9,6 +10,10 @@ export interface Caller {
   scopes: ReadonlySet<Scope>;
   /** Roles that the token itself says, by project; believed without any row. */
   projects?: ReadonlyMap<string, MemberRole>;
+  /** Name of the tier that the token itself says. */
+  claimedTier?: string;
+  /** How much he may do; absent where there are no tiers. */
+  tier?: Tier;
   /** Of a key that is for some projects only: nothing else is there for it, assets without a project included. */
   only?: ReadonlySet<string>;
   /** Of an upload ticket: it sees what was uploaded with it, and nothing else. */

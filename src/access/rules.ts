@@ -69,6 +69,11 @@ export const rules = {
     scope: 'assets:write',
     means: 'Move it into another project, or out of all: it goes from the members',
   },
+  'asset.publish': {
+    least: 'manager',
+    scope: 'assets:write',
+    means: 'Make it public, or private again',
+  },
   'asset.delete': { least: 'manager', scope: 'assets:delete', means: 'Delete it for good' },
   'account.read': { least: 'owner', scope: 'assets:read', means: 'Read your own quota and statistics' },
   'project.create': { least: 'owner', scope: 'projects', means: 'Make a project' },

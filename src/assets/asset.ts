@@ -36,15 +36,19 @@ export interface Asset {
   original?: Original;
   thumbHash?: string;
   processing?: ProcessingRecord;
+  /** Since when it is public; absent: it is not. */
+  publishedAt?: Date;
+  /** When it ceased to be. */
+  unpublishedAt?: Date;
 }
 
-const { reservedBytes, leaseExpiresAt, storedWhole, account, ticketId, ...columns } = getTableColumns(assets);
+const { reservedBytes, leaseExpiresAt, storedWhole, account, ticketId, crc32, ...columns } = getTableColumns(assets);
 /** Columns of a whole asset, for `select` and `returning`; the others are of its upload and of its end. */
 export const assetColumns = columns;
 
 export type AssetRow = Omit<
   typeof assets.$inferSelect,
-  'reservedBytes' | 'leaseExpiresAt' | 'storedWhole' | 'account' | 'ticketId'
+  'reservedBytes' | 'leaseExpiresAt' | 'storedWhole' | 'account' | 'ticketId' | 'crc32'
 >;
 
 /** Bytes of what was sent, which may be more than is served. */
@@ -84,6 +88,8 @@ export function toAsset(row: AssetRow): Asset {
   if (row.original !== null) asset.original = row.original;
   if (row.thumbHash !== null) asset.thumbHash = row.thumbHash;
   if (row.processing !== null) asset.processing = row.processing;
+  if (row.publishedAt !== null && row.publishedIn === (row.projectId ?? '')) asset.publishedAt = row.publishedAt;
+  if (row.unpublishedAt !== null) asset.unpublishedAt = row.unpublishedAt;
   return asset;
 }
 
@@ -113,6 +119,23 @@ export const assetDocument = z
     }),
     reason: z.string().optional().meta({ description: 'Problem type for which the asset was rejected' }),
     ...processingDocument,
+    visibility: openEnum(
+      'AssetVisibility',
+      ['private', 'public'],
+      'Who may get the bytes: those for whom the asset is there, or everybody, at `publicUrl`.',
+    ),
+    publicUrl: z
+      .string()
+      .optional()
+      .meta({
+        override: { type: 'string', format: 'uri' },
+        description: 'Where the bytes of a public asset are for everybody, without a token; told while they are there',
+        example: 'https://files.example.net/p/019aa1b2-7c3d-7e4f-8a5b-6c7d8e9fa0b1/photo.jpg',
+      }),
+    cachedUntil: timestamp.optional().meta({
+      description:
+        'When the asset was public and is not served any more: until then browsers and caches may have its bytes, unless they were told to forget them',
+    }),
     metadata: z
       .record(z.string(), z.string())
       .meta({ description: 'Data that the application keeps with the file', example: { album: 'summer' } }),
@@ -146,6 +169,7 @@ export function toDocument(asset: Asset): AssetDocument {
     ...(state === 'processing' && { verifiedBytes: asset.verifiedBytes ?? 0 }),
     ...(asset.reason !== undefined && { reason: asset.reason }),
     ...toProcessingDocument(asset),
+    visibility: asset.publishedAt ? 'public' : 'private',
     metadata,
     createdAt: asset.createdAt.toISOString(),
     updatedAt: asset.updatedAt.toISOString(),

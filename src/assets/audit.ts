@@ -15,6 +15,8 @@ export const assetActions = [
   'asset.link-followed',
   'asset.downloaded',
   'asset.inspected',
+  'asset.published',
+  'asset.unpublished',
 ] as const;
 
 declare module '../database/audit.ts' {

@@ -11,7 +11,7 @@ import type { DownloadPlaces } from '../http/download-places.ts';
 import { evaluateRead, rangeApplies } from '../http/preconditions.ts';
 import { ClientGone, Problem, unavailable } from '../problems.ts';
 import { freeing } from '../storage/chunks.ts';
-import { type ObjectStore, ObjectStoreUnavailable } from '../storage/object-store.ts';
+import { type ByteRange, type ObjectStore, ObjectStoreUnavailable } from '../storage/object-store.ts';
 import { parseRange } from './byte-range.ts';
 import { contentHeaders } from './serving.ts';
 
@@ -19,17 +19,24 @@ import { contentHeaders } from './serving.ts';
 const STORE_STALL = 30_000;
 const LOOK_EVERY = 5_000;
 
-export interface Delivery {
+/** What is served, as far as conditions and ranges are about it. */
+export interface Representation {
+  /** Bytes. */
+  size: number;
+  /** Strong. */
+  entityTag: string;
+  /** Absent where what is served may change and have an earlier date than before. */
+  lastModified?: Date;
+  /** Content-Type, Content-Disposition, Cache-Control and whatever else belongs to the bytes. */
+  headers: Record<string, string>;
+}
+
+export interface Delivery extends Representation {
   store: ObjectStore;
   places: DownloadPlaces;
   /** Whose place it takes. */
   callerId: string;
   key: string;
-  size: number;
-  entityTag: string;
-  lastModified: Date;
-  /** Content-Type, Content-Disposition, Cache-Control and whatever else belongs to the bytes. */
-  headers: Record<string, string>;
   /** Aborted when the client has gone; made here when absent. */
   signal?: AbortSignal;
   /** Awaited before bytes are sent; not for HEAD, 304 or refusals. */
@@ -52,11 +59,25 @@ export const conditionalHeaders = z.object({
   'if-range': z.string().optional(),
 });
 
-/** @throws Problem precondition-failed, range-not-satisfiable, unavailable */
-export async function deliver(request: FastifyRequest, reply: FastifyReply, delivery: Delivery): Promise<FastifyReply> {
+/** The bytes that an answer has. */
+export interface AgreedBytes {
+  length: number;
+  /** Absent where all are sent. */
+  range?: ByteRange;
+}
+
+/**
+ * Looks at conditions and Range, and sets the header fields of the answer (RFC 9110 sections 13 and 14).
+ * @returns the bytes that are to be sent now; nothing where the answer has none, which is sent already
+ * @throws Problem precondition-failed, range-not-satisfiable
+ */
+export function agreeOnBytes(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { size, entityTag, lastModified, headers: own }: Representation,
+): AgreedBytes | undefined {
   const { headers } = request;
-  const current = { etag: delivery.entityTag, lastModified: delivery.lastModified };
-  const validators = { etag: delivery.entityTag, 'last-modified': delivery.lastModified.toUTCString() };
+  const current = { etag: entityTag, ...(lastModified && { lastModified }) };
   const verdict = evaluateRead(
     {
       ifMatch: headers['if-match'],
@@ -70,30 +91,42 @@ export async function deliver(request: FastifyRequest, reply: FastifyReply, deli
     throw new Problem('precondition-failed', {
       detail: 'The bytes do not match the entity tag or the date of the request.',
     });
-  reply.headers({ ...contentHeaders, ...delivery.headers, ...validators, 'accept-ranges': 'bytes' });
-  if (verdict === 'not-modified') return reply.removeHeader('content-type').code(304).send();
-
+  const validators = { etag: entityTag, ...(lastModified && { 'last-modified': lastModified.toUTCString() }) };
+  reply.headers({ ...contentHeaders, ...own, ...validators, 'accept-ranges': 'bytes' });
+  if (verdict === 'not-modified') {
+    reply.removeHeader('content-type').code(304).send();
+    return undefined;
+  }
   const wanted =
     request.method === 'GET' && rangeApplies(headers['if-range'] as string | undefined, current)
       ? headers.range
       : undefined;
-  const range = parseRange(wanted, delivery.size);
+  const range = parseRange(wanted, size);
   if (range.kind === 'unsatisfiable') {
     throw new Problem('range-not-satisfiable', {
-      detail: `The asset has ${delivery.size} bytes.`,
-      headers: { 'content-range': `bytes */${delivery.size}` },
+      detail: `The asset has ${size} bytes.`,
+      headers: { 'content-range': `bytes */${size}` },
     });
   }
-  const length = range.kind === 'range' ? range.last - range.first + 1 : delivery.size;
+  const length = range.kind === 'range' ? range.last - range.first + 1 : size;
   reply.header('content-length', length);
-  if (range.kind === 'range')
-    reply.code(206).header('content-range', `bytes ${range.first}-${range.last}/${delivery.size}`);
-  if (request.method === 'HEAD') return reply.send();
+  if (range.kind === 'range') reply.code(206).header('content-range', `bytes ${range.first}-${range.last}/${size}`);
+  if (request.method === 'HEAD') {
+    reply.send();
+    return undefined;
+  }
+  return { length, ...(range.kind === 'range' && { range: { first: range.first, last: range.last } }) };
+}
 
+/** @throws Problem precondition-failed, range-not-satisfiable, unavailable */
+export async function deliver(request: FastifyRequest, reply: FastifyReply, delivery: Delivery): Promise<FastifyReply> {
+  const agreed = agreeOnBytes(request, reply, delivery);
+  if (!agreed) return reply;
+  const { length, range } = agreed;
   const { signal = signalOf(reply) } = delivery;
   await delivery.places.enter(delivery.callerId, reply, signal);
   await delivery.beforeBytes?.();
-  const open = (key: string) => delivery.store.get(key, { signal, ...(range.kind === 'range' && { range }) });
+  const open = (key: string) => delivery.store.get(key, { signal, ...(range && { range }) });
   const madeAgain = async () => {
     const key = await delivery.onMissing?.();
     return key === undefined ? undefined : open(key);

@@ -94,6 +94,7 @@ export function derivativeRoutes(app: App, core: Core, assets: AssetsRepository)
     },
     config: {
       action: 'asset.download',
+      servesBytes: true,
       success: {
         status: 200,
         description: 'The bytes',

@@ -169,6 +169,7 @@ export function downloadRoutes(app: App, { assets, issuer, store, places, onSent
     },
     config: {
       action: 'asset.download',
+      servesBytes: true,
       success: {
         status: 200,
         description: 'The bytes',

@@ -7,6 +7,7 @@ import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
 import { defineBatchJob, defineJob, HOUR, MINUTE, nothing } from '../jobs/job.ts';
 import { placesOf } from '../projects/settings.ts';
+import { limitValues } from '../quotas/limit.ts';
 import { assetActions } from './audit.ts';
 import { bulkRoutes } from './bulk-routes.ts';
 import { AssetDeletions } from './deletions.ts';
@@ -18,6 +19,7 @@ import { deleteObjectJob, deleteObjects } from './jobs/delete-object.ts';
 import { purgeAssets } from './jobs/purge-assets.ts';
 import { linkRoutes } from './link-routes.ts';
 import { manyLinksRoute } from './many-links.ts';
+import { publicityOf } from './publicity.ts';
 import { AssetsRepository } from './repository.ts';
 import { assetRoutes } from './routes.ts';
 import { ServedDerivatives } from './served-derivative.ts';
@@ -34,8 +36,14 @@ export const assets: Feature<Core> = {
     const { database, outbox, store, downloads, config, metrics, links } = core;
     const repository = new AssetsRepository(database);
     const changes = { assets: repository, deletions: new AssetDeletions(database, outbox) };
-    const { DEFAULT_QUOTA: defaultLimit } = config;
-    assetRoutes(app, { ...changes, places: placesOf(core), defaultLimit, database: database.database });
+    assetRoutes(app, {
+      ...changes,
+      places: placesOf(core),
+      limits: limitValues(core),
+      database: database.database,
+      policies: core.policies,
+      publicityOf: publicityOf(core),
+    });
     bulkRoutes(app, changes);
     derivativeRoutes(app, core, repository);
     const issuer = new LinkIssuer({

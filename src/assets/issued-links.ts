@@ -2,6 +2,7 @@
 import type { FastifyRequest } from 'fastify';
 import { actorOf, type Caller } from '../access/caller.ts';
 import { accessOf } from '../access/conditions.ts';
+import { linkLifeOf } from '../access/tiers.ts';
 import type { DownloadLinks, Link } from '../http/download-links.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import type { Asset } from './asset.ts';
@@ -76,7 +77,7 @@ export class LinkIssuer {
     const { caller } = request;
     const { disposition, derivative } = wishes;
     const detail = {
-      expiresIn: wishes.expiresIn ?? this.#options.linkLife,
+      expiresIn: this.#lifeOf(caller, wishes),
       ...(disposition !== undefined && { disposition }),
       ...(derivative !== undefined && { derivative }),
     };
@@ -91,6 +92,11 @@ export class LinkIssuer {
     };
   }
 
+  /** @throws Problem invalid-parameter, when it is more than the tier of the caller allows */
+  #lifeOf(caller: Caller, { expiresIn }: LinkWishes): number {
+    return linkLifeOf(caller, expiresIn, this.#options.linkLife);
+  }
+
   async #refusal(
     found: FoundDownload | undefined,
     { derivative: name }: LinkWishes,
@@ -103,16 +109,12 @@ export class LinkIssuer {
     return this.#options.derivatives.whyNot(found.asset, name, found.derivative, { makesAgain });
   }
 
-  async #sign(
-    request: FastifyRequest,
-    { asset, derivative }: FoundDownload,
-    { expiresIn = this.#options.linkLife, disposition }: LinkWishes,
-  ): Promise<IssuedLink> {
+  async #sign(request: IssuingRequest, { asset, derivative }: FoundDownload, wishes: LinkWishes): Promise<IssuedLink> {
     const { objectKey, mediaType, name } = derivative ? ofDerivative(asset, derivative) : asset;
     const link = await this.#options.links.issue(request, objectKey, {
-      expiresIn,
+      expiresIn: this.#lifeOf(request.caller, wishes),
       contentType: mediaType,
-      contentDisposition: dispositionFor({ name, mediaType }, disposition),
+      contentDisposition: dispositionFor({ name, mediaType }, wishes.disposition),
       cacheControl: asset.cacheControl,
     });
     return { ...link, asset };

@@ -73,6 +73,7 @@ function diskRoute(app: App, context: Context, store: DiskObjectStore): void {
     },
     config: {
       public: true,
+      servesBytes: true,
       success,
       problems: [
         'not-found',
@@ -92,7 +93,7 @@ function cdnRoute(app: App, context: Context, cdn: HmacCdn): void {
   app.route({
     method: ['GET', 'HEAD'],
     url: `${CDN_PATH}*`,
-    config: { public: true },
+    config: { public: true, servesBytes: true },
     handler: async (request, reply) => {
       const now = new Date();
       const { expiresAt, cacheControl, ...permission } = permitted(cdn.read(request.raw.url ?? '', now));

@@ -6,7 +6,7 @@ import type { Database } from '../database/client.ts';
 import { decodeCursor, encodeCursor, nextLink, pageCursor, pageEnd, pageInfo, pageLimit } from '../http/paging.ts';
 import { assetType, flag, projectId } from '../http/schema-types.ts';
 import { standingOf } from '../projects/places.ts';
-import { assetDocument, toDocument } from './asset.ts';
+import { type Asset, type AssetDocument, assetDocument, toDocument } from './asset.ts';
 import type { ListQuery, ListScope } from './list.ts';
 import type { AssetsRepository } from './repository.ts';
 
@@ -71,6 +71,7 @@ export async function listPage(
   scope: { scope: ListScope; projectId?: string },
   request: FastifyRequest,
   reply: FastifyReply,
+  documentOf: (asset: Asset) => AssetDocument = toDocument,
 ): Promise<z.input<typeof assetPage>> {
   const order = `${filters.sort}.${filters.order}`;
   const query: ListQuery = { ...withoutUndefined(filters), ...scope, limit };
@@ -78,7 +79,7 @@ export async function listPage(
   const page = await assets.list(query);
   const nextCursor = page.next && encodeCursor(order, page.next);
   if (nextCursor !== undefined) reply.header('link', nextLink(request.url, nextCursor));
-  return { data: page.assets.map(toDocument), page: pageEnd(nextCursor) };
+  return { data: page.assets.map(documentOf), page: pageEnd(nextCursor) };
 }
 
 /**

@@ -1,5 +1,6 @@
 /** The charge of an asset that is moved between projects goes to whoever pays for it there, or the move is refused. */
 import { and, isNull, or, sql } from 'drizzle-orm';
+import type { Caller } from '../access/caller.ts';
 import { type AccessParameter, isFor } from '../access/conditions.ts';
 import type { Executor } from '../database/client.ts';
 import { build, compile, type Parameter, type Values } from '../database/statements.ts';
@@ -7,6 +8,7 @@ import { assets, isVisible } from '../database/tables/assets.ts';
 import { Problem } from '../problems.ts';
 import type { Place } from '../projects/places.ts';
 import { chargedAccount, ownerAccount, projectAccount } from '../quotas/accounts.ts';
+import { type LimitValues, limitValuesFor } from '../quotas/limit.ts';
 import { moveCharge } from '../quotas/moving.ts';
 import { hasVersion, isOne } from './conditions.ts';
 
@@ -26,6 +28,13 @@ const lockMoved = compile('lock-moved-asset', (p: Parameter<'id' | 'version' | '
     .for('update'),
 );
 
+/** Where an asset goes, who moves it, and what accounts may store. */
+export interface Move {
+  to: Place;
+  caller: Pick<Caller, 'id' | 'tier'>;
+  limits: LimitValues;
+}
+
 /**
  * Moves the charge of an asset, in the transaction of its move. The asset stays locked until the end of that.
  * @param values `to`: where it is moved; outside projects its owner pays, whoever moves it there
@@ -34,16 +43,25 @@ const lockMoved = compile('lock-moved-asset', (p: Parameter<'id' | 'version' | '
  */
 export async function chargeMove(
   transaction: Executor,
-  values: Values<'id' | 'version' | 'projectId' | AccessParameter> & { to: Place; defaultLimit: number },
+  values: Values<'id' | 'version' | 'projectId' | AccessParameter> & Move,
 ): Promise<{ account: string | null } | undefined> {
   const { rows } = await transaction.run(lockMoved, values);
   const [moved] = rows;
   if (!moved) return undefined;
-  const { to, defaultLimit } = values;
+  const { to, limits, caller } = values;
   const isOfProject = to.projectId !== undefined && to.account === projectAccount(to.projectId);
   const account = isOfProject ? to.account : ownerAccount(moved.ownerId);
   const used = moved.size ?? 0;
-  if (!(await moveCharge(transaction, { from: moved.account, to: account, used, reserved: 0, files: 1, defaultLimit })))
+  if (
+    !(await moveCharge(transaction, {
+      from: moved.account,
+      to: account,
+      used,
+      reserved: 0,
+      files: 1,
+      limits: limitValuesFor(limits, account, caller),
+    }))
+  )
     throw noRoom(used, isOfProject ? to.projectId : undefined);
   return { account: account === moved.ownerId ? null : account };
 }

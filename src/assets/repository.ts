@@ -5,7 +5,7 @@
 
 import { and, eq, exists, isNotNull, isNull, type SQL, type SQLWrapper, sql } from 'drizzle-orm';
 import type { Caller } from '../access/caller.ts';
-import { type AccessParameter, accessOf, roleOn } from '../access/conditions.ts';
+import { type AccessParameter, accessOf, isFor, roleOn } from '../access/conditions.ts';
 import { type Role, roleAt } from '../access/rules.ts';
 import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
 import { Batcher } from '../database/batcher.ts';
@@ -21,16 +21,16 @@ import {
   typed,
   type Values,
 } from '../database/statements.ts';
-import { assets, inState, isVisible } from '../database/tables/assets.ts';
+import { assets, inState, isPublished, isVisible } from '../database/tables/assets.ts';
 import { auditRows } from '../database/tables/audit.ts';
-import { makeProject, orProjectHasGone, type Place } from '../projects/places.ts';
+import { makeProject, orProjectHasGone } from '../projects/places.ts';
 import { type Asset, type AssetRow, assetColumns, toAsset } from './asset.ts';
 import { type BulkAction, type BulkResult, bulkChanges, CHANGE_PATIENCE, findChangedBy, findReadable } from './bulk.ts';
 import { hasVersion, isOne, nextVersion } from './conditions.ts';
 import { downloadColumns, downloadsOfAsset, markDownload } from './download-counts.ts';
 import { type FoundDownload, findEach, type WantedDownload } from './download-statement.ts';
 import { type ListQuery, listStatement, pageOf } from './list.ts';
-import { chargeMove } from './moving.ts';
+import { chargeMove, type Move } from './moving.ts';
 
 const findAsset = compile('find-asset', (p: Parameter<'id' | AccessParameter>) =>
   build
@@ -76,16 +76,35 @@ const updateAsset = compile(
   'update-asset',
   (
     p: Parameter<
-      'id' | 'version' | 'name' | 'moves' | 'projectId' | 'account' | 'metadata' | AccessParameter | keyof Actor
+      | ('id' | 'version' | 'name' | 'moves' | 'projectId' | 'account' | 'metadata' | 'publishes')
+      | (AccessParameter | keyof Actor)
     >,
   ) => {
     const previous = build.$with('previous').as(
       build
-        .select({ id: assets.id, name: assets.name, projectId: assets.projectId, metadata: assets.metadata })
+        .select({
+          id: assets.id,
+          name: assets.name,
+          projectId: assets.projectId,
+          metadata: assets.metadata,
+          wasPublic: isPublished.as('was_public'),
+        })
         .from(assets)
-        .where(and(isOne(p, 'asset.write'), isVisible, isNull(assets.trashedAt), hasVersion(p)))
+        .where(
+          and(
+            isOne(p, 'asset.write'),
+            sql`(${p('publishes')}::boolean is null or ${isFor(p, 'asset.publish')})`,
+            isVisible,
+            isNull(assets.trashedAt),
+            hasVersion(p),
+          ),
+        )
         .for('update'),
     );
+    // Who may put it somewhere need not be one who may publish there.
+    const goes = sql`(${p('moves')}::boolean and ${p('projectId')}::text is distinct from ${previous.projectId})`;
+    const isPublic = sql`(not ${goes} and coalesce(${p('publishes')}::boolean, ${previous.wasPublic}))`;
+    const stays = sql`(${isPublic} and ${previous.wasPublic})`;
     const changed = build.$with('changed').as(
       build
         .update(assets)
@@ -95,6 +114,9 @@ const updateAsset = compile(
           projectId: sql`case when ${p('moves')}::boolean then ${p('projectId')} else ${assets.projectId} end`,
           account: sql`case when ${p('moves')}::boolean then ${p('account')} else ${assets.account} end`,
           metadata: sql`coalesce(${typed(p('metadata'), assets.metadata)}, ${assets.metadata})`,
+          publishedIn: sql`case when ${isPublic} then coalesce(${previous.projectId}, '') end`,
+          publishedAt: sql`case when ${stays} then ${assets.publishedAt} when ${isPublic} then now() end`,
+          unpublishedAt: sql`case when ${isPublic} then null when ${previous.wasPublic} then now() else ${assets.unpublishedAt} end`,
         })
         .from(previous)
         .where(eq(assets.id, previous.id))
@@ -103,6 +125,8 @@ const updateAsset = compile(
           previousName: sql`${previous.name}`.as('previous_name'),
           previousProjectId: sql`${previous.projectId}`.as('previous_project_id'),
           previousMetadata: sql`${previous.metadata}`.as('previous_metadata'),
+          wasPublic: sql<boolean>`${previous.wasPublic}`.as('was_public'),
+          isPublic: sql<boolean>`${assets.publishedIn} is not null`.as('is_public'),
         }),
     );
     const detail = jsonObject({
@@ -112,12 +136,10 @@ const updateAsset = compile(
       previousProjectId: changed.previousProjectId,
       changedMetadata: changedKeys(changed.previousMetadata, changed.metadata),
     });
+    const action = sql<AuditAction>`case when ${changed.isPublic} = ${changed.wasPublic} then 'asset.updated'
+      when ${changed.isPublic} then 'asset.published' else 'asset.unpublished' end`;
     return build
-      .with(
-        previous,
-        changed,
-        auditFrom(p, changed, { action: 'asset.updated', detail: sql`jsonb_strip_nulls(${detail})` }),
-      )
+      .with(previous, changed, auditFrom(p, changed, { action, detail: sql`jsonb_strip_nulls(${detail})` }))
       .select()
       .from(changed);
   },
@@ -165,9 +187,9 @@ export type FoundAsset = Asset & { role: Role; downloadCount: number; lastDownlo
 
 export interface AssetChanges {
   name?: string;
-  /** Where it is moved to, and the limit of accounts that were given none, in bytes. */
-  move?: { to: Place; defaultLimit: number };
+  move?: Move;
   metadata?: Record<string, string>;
+  visibility?: 'private' | 'public';
 }
 
 /** Downloads and links that are found by one statement, so that it takes a few milliseconds. */
@@ -266,7 +288,7 @@ export class AssetsRepository {
   }
 
   /**
-   * Changes the record; the object is not touched. Where it is moved to a place that another account pays for, the charge
+   * Changes the record; the object is not touched. What is moved to another project is private there. Where it is moved to a place that another account pays for, the charge
    * moves with it, in the same transaction.
    * @param version only when the record still has this version
    * @param inTransaction what belongs into the same transaction
@@ -276,7 +298,7 @@ export class AssetsRepository {
   async update(
     caller: Caller,
     id: string,
-    { name, move, metadata }: AssetChanges,
+    { name, move, metadata, visibility }: AssetChanges,
     version: number | undefined,
     actor: Actor,
     inTransaction?: WithAsset,
@@ -290,6 +312,7 @@ export class AssetsRepository {
       projectId: move?.to.projectId ?? null,
       account: null,
       metadata: metadata ?? null,
+      publishes: visibility === undefined ? null : visibility === 'public',
       ...actor,
     };
     if (!move) return this.#change(updateAsset, values, inTransaction);

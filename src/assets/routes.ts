@@ -15,11 +15,14 @@ import { answeringIfNamed, sendAnswer } from '../idempotency/requests.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import type { Places } from '../projects/places.ts';
 import { tooManyProjects } from '../projects/problems.ts';
+import type { LimitValues } from '../quotas/limit.ts';
 import { checkFileName } from '../validation/file-name.ts';
 import { extensionFits } from '../validation/media-types.ts';
+import type { UploadPolicies } from '../validation/upload-policies.ts';
 import { type Asset, assetDocument, isOfVersion, recordTag, toDocument } from './asset.ts';
 import type { AssetDeletions } from './deletions.ts';
 import { assetPage, listPage, listQuery, scopeOf } from './list-page.ts';
+import { type PublicityOf, publishedElsewhere, requirePublishable } from './publicity.ts';
 import type { AssetsRepository, FoundAsset } from './repository.ts';
 
 export interface AssetRoutesOptions {
@@ -29,9 +32,10 @@ export interface AssetRoutesOptions {
 
 interface RecordRoutesOptions extends AssetRoutesOptions {
   places: Places;
-  /** Bytes, of accounts for which no limit was set. */
-  defaultLimit: number;
+  limits: LimitValues;
   database: Database;
+  policies: UploadPolicies;
+  publicityOf: PublicityOf;
 }
 
 const byId = z.object({ id: assetId });
@@ -54,13 +58,21 @@ const assetPatch = z
       .nullable()
       .optional()
       .meta({ description: 'Replaces all metadata; null or an empty object removes it' }),
+    visibility: z
+      .enum(['private', 'public'], { error: 'must be private or public' })
+      .meta({ id: 'Visibility' })
+      .optional()
+      .meta({
+        description:
+          '`public`: everybody gets the bytes at `publicUrl`, where the upload policy allows it; owners and managers only. What is moved to another project is private there',
+      }),
   })
   .refine((patch) => Object.keys(patch).length > 0, 'must change something')
   .meta({ id: 'AssetPatch', override: { minProperties: 1 } });
 
 export function assetRoutes(
   app: App,
-  { assets, deletions, places, defaultLimit, database }: RecordRoutesOptions,
+  { assets, deletions, places, limits, database, policies, publicityOf }: RecordRoutesOptions,
 ): void {
   app.get(
     '/v1/assets',
@@ -85,7 +97,9 @@ export function assetRoutes(
     },
     async (request, reply) => {
       const { projectId } = request.query;
-      return listPage(assets, request.query, await scopeOf(database, request.caller, projectId), request, reply);
+      const scope = await scopeOf(database, request.caller, projectId);
+      const documentOf = (asset: Asset) => ({ ...toDocument(asset), ...publicityOf(request, asset) });
+      return listPage(assets, request.query, scope, request, reply, documentOf);
     },
   );
 
@@ -122,6 +136,7 @@ export function assetRoutes(
       const { downloadCount, lastDownloadedAt } = asset;
       return {
         ...toDocument(asset),
+        ...publicityOf(request, asset),
         downloadCount,
         ...(lastDownloadedAt && { lastDownloadedAt: lastDownloadedAt.toISOString() }),
       };
@@ -134,9 +149,9 @@ export function assetRoutes(
       schema: {
         operationId: 'updateAsset',
         tags,
-        summary: 'Rename an asset, move it to a project, or replace its metadata',
+        summary: 'Rename an asset, move it to a project, replace its metadata, or make it public',
         description:
-          'The bytes and their key stay as they are. With `If-Match` the change is made only if the record is still the one you read.',
+          'The bytes and their key stay as they are. What is made private is not served to anybody else from then on; `cachedUntil` tells how long caches may have it. With `If-Match` the change is made only if the record is still the one you read.',
         params: byId,
         querystring: withReasonOnly,
         headers: recordConditions,
@@ -157,23 +172,28 @@ export function assetRoutes(
           'too-large',
           'unsupported-media-type',
           tooManyProjects,
+          'public-not-allowed',
         ],
       },
     },
     async (request, reply) => {
       const { caller, params, body } = request;
       const move = body.projectId !== undefined && {
-        move: { to: await places.of(caller, body.projectId ?? undefined), defaultLimit },
+        move: { to: await places.of(caller, body.projectId ?? undefined), limits, caller },
       };
       const changed = await changeUnder({
         conditions: conditionsOf(request.headers),
         // What a name may end in depends on the bytes, and who may move it on where it is.
-        readFirst: body.name !== undefined || move !== false,
+        readFirst: body.name !== undefined || move !== false || body.visibility !== undefined,
         read: () => required(assets.find(caller, params.id)),
         check: (current) => {
           const isMoved = move && move.move.to.projectId !== current.projectId;
           requireMay(caller, isMoved ? 'asset.move' : 'asset.write', current);
+          if (body.visibility !== undefined) requireMay(caller, 'asset.publish', current);
           if (current.trashedAt) throw inTrash();
+          if (body.visibility !== 'public') return;
+          if (isMoved) throw publishedElsewhere();
+          requirePublishable(policies, current);
         },
         change: (version, current) =>
           assets.update(
@@ -182,10 +202,10 @@ export function assetRoutes(
             { ...changesOf(body, current), ...move },
             version,
             actorOf(request),
-            committing(request),
+            committing(request, answerOf),
           ),
       });
-      return sendAnswer(reply, answerOf(changed));
+      return sendAnswer(reply, answerOf(request, changed));
     },
   );
 
@@ -256,11 +276,18 @@ export function assetRoutes(
           requireMay(caller, 'asset.write', current);
           if (!current.trashedAt) throw notInTrash();
         },
-        change: (version) => assets.restore(caller, params.id, version, actorOf(request), committing(request)),
+        change: (version) =>
+          assets.restore(caller, params.id, version, actorOf(request), committing(request, answerOf)),
       });
-      return sendAnswer(reply, answerOf(restored));
+      return sendAnswer(reply, answerOf(request, restored));
     },
   );
+
+  /** A changed record. */
+  function answerOf(request: FastifyRequest, asset: Asset): Answer {
+    const body = { ...toDocument(asset), ...publicityOf(request, asset) };
+    return { status: 200, headers: { etag: recordTag(asset) }, body };
+  }
 }
 
 /** An administrator has looked at a record that is there for him by his reason alone. */
@@ -275,15 +302,10 @@ async function inspected(
 
 const gone: Answer = { status: 204, headers: {} };
 
-/** A changed record. */
-function answerOf(asset: Asset): Answer {
-  return { status: 200, headers: { etag: recordTag(asset) }, body: toDocument(asset) };
-}
-
 /** Writes the answer in the transaction of the change; without an Idempotency-Key the change needs no transaction. */
-function committing(request: FastifyRequest) {
+function committing(request: FastifyRequest, answerOf: (request: FastifyRequest, asset: Asset) => Answer) {
   const commit = answeringIfNamed(request);
-  return commit && ((transaction: Executor, asset: Asset) => commit(transaction, answerOf(asset)));
+  return commit && ((transaction: Executor, asset: Asset) => commit(transaction, answerOf(request, asset)));
 }
 
 /** @throws Problem not-found */
@@ -350,13 +372,14 @@ function preconditionFailed(asset: Asset): Problem {
 }
 
 /** @param current of which the name must be; needed where there is a new name */
-function changesOf({ name, metadata }: z.output<typeof assetPatch>, current: Asset | undefined) {
+function changesOf({ name, metadata, visibility }: z.output<typeof assetPatch>, current: Asset | undefined) {
   return {
     ...(name !== undefined &&
       current && {
         name: acceptableName(name, (each) => extensionFits(each, current.mediaType), current.mediaType),
       }),
     ...(metadata !== undefined && { metadata: metadata ?? {} }),
+    ...(visibility !== undefined && { visibility }),
   };
 }
 

@@ -4,6 +4,7 @@ import { Problem, RETRY_SOON } from '../problems.ts';
 import { type Derivative, DerivativesRepository, isReady, type ReadyDerivative } from '../processing/derivatives.ts';
 import { ProcessingRepository } from '../processing/repository.ts';
 import { wantedDerivatives } from '../processing/wanted.ts';
+import { limitValues } from '../quotas/limit.ts';
 import type { Asset } from './asset.ts';
 
 /** Milliseconds for which a program that was missing is believed to be missing. */
@@ -68,8 +69,8 @@ export class ServedDerivatives {
   }
 
   async #makeAgain(assetId: string): Promise<void> {
-    const { database, outbox, config } = this.#core;
-    await new ProcessingRepository(database, outbox, config.DEFAULT_QUOTA).redo(assetId, 'derive');
+    const { database, outbox } = this.#core;
+    await new ProcessingRepository(database, outbox, limitValues(this.#core)).redo(assetId, 'derive');
   }
 }
 

@@ -51,7 +51,10 @@ type Changed = WithSubquery & {
 export function auditFrom(
   actor: (name: keyof Actor) => Placeholder | PgColumn | SQL.Aliased,
   changed: Changed,
-  { action, detail = sql`'{}'::jsonb` }: { action: AuditAction | Placeholder | PgColumn | SQL.Aliased; detail?: SQL },
+  {
+    action,
+    detail = sql`'{}'::jsonb`,
+  }: { action: AuditAction | Placeholder | SQL<AuditAction> | PgColumn | SQL.Aliased; detail?: SQL },
 ): WithSubquery {
   const rows = build
     .select({

@@ -24,6 +24,7 @@ import { hasScope } from '../access/may.ts';
 import { withReason } from '../access/reason.ts';
 import { type Action, type MemberRole, memberRoles, rules, type Scope, scopes } from '../access/rules.ts';
 import { isSubject, MAX_SUBJECT } from '../access/subject.ts';
+import type { Tiers } from '../access/tiers.ts';
 import { Problem, unavailable } from '../problems.ts';
 import { KeySet, KeySetUnavailable } from './key-set.ts';
 import type { RefusalLimit } from './refusal-limit.ts';
@@ -76,11 +77,12 @@ export interface Authentication {
   options: AuthenticationOptions;
   /** Keys and tickets. */
   credentials: Credentials;
+  tiers: Tiers;
   /** Counts callers who are not let in, by address. */
   refusals: RefusalLimit;
 }
 
-export function authenticate(app: FastifyInstance, { options, credentials, refusals }: Authentication): void {
+export function authenticate(app: FastifyInstance, { options, credentials, tiers, refusals }: Authentication): void {
   const tokens = options.mode === 'development' ? developer : bearer(options);
   const secrets = bySecret(credentials);
   const nameOf = (scope: Scope) => (options.mode === 'development' ? scope : options.names.nameOf(scope));
@@ -100,7 +102,9 @@ export function authenticate(app: FastifyInstance, { options, credentials, refus
   app.addHook('onRequest', async (request) => {
     const { config } = request.routeOptions;
     if (config.public) return;
-    const caller = withReason(spokenFor(request, await identify(request), nameOf), request);
+    const identified = withReason(spokenFor(request, await identify(request), nameOf), request);
+    const tier = await tiers.of(identified);
+    const caller = tier ? { ...identified, tier } : identified;
     Object.defineProperty(request, 'caller', { value: caller });
     requireForRoute(caller, config, nameOf);
   });
@@ -266,7 +270,12 @@ function toCaller(payload: JWTPayload, names: ClaimNames): Caller {
   if (typeof sub !== 'string' || !isSubject(sub))
     throw unauthenticated(`The claim sub must be 1 to ${MAX_SUBJECT} printable characters.`, 'invalid_token');
   const projects = projectsIn(payload, names);
-  return { id: sub, scopes: scopesIn(payload, names), ...(projects && { projects }) };
+  const claimedTier = tierIn(payload, names);
+  return {
+    ...{ id: sub, scopes: scopesIn(payload, names) },
+    ...(projects && { projects }),
+    ...(claimedTier !== undefined && { claimedTier }),
+  };
 }
 
 /** How tokens say what they are for. */
@@ -277,7 +286,12 @@ export interface ClaimNames {
   scopeClaims: readonly string[];
   /** Claim that maps project ids to roles; absent: none is believed. */
   projectsClaim?: string | undefined;
+  /** Claim that names the tier of the caller; absent: none is believed. */
+  tierClaim?: string | undefined;
 }
+
+/** Characters of the name of a tier; a longer one is none. */
+const MAX_TIER = 64;
 
 /** All but the audit trail of everybody: whoever tries the service out sees what a user sees. */
 const developerScopes: ReadonlySet<Scope> = new Set(scopes.filter((scope) => scope !== 'audit'));
@@ -303,6 +317,12 @@ function projectsIn(payload: JWTPayload, { projectsClaim }: ClaimNames): Readonl
     return known === undefined ? [] : [[project, known]];
   });
   return new Map(said);
+}
+
+/** A name that no tier has is looked at where tiers are known. */
+function tierIn(payload: JWTPayload, { tierClaim }: ClaimNames): string | undefined {
+  const claim: unknown = tierClaim === undefined ? undefined : payload[tierClaim];
+  return typeof claim === 'string' && claim.length > 0 && claim.length <= MAX_TIER ? claim : undefined;
 }
 
 function missingScope(scope: string): Problem {

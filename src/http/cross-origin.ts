@@ -11,6 +11,15 @@ import { isLoopback } from '../config.ts';
 import { Problem } from '../problems.ts';
 import { allowOf, type KnownPaths, pathOf } from './known-paths.ts';
 
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Pages of every origin may read the answers, which are the same for everybody: without credentials. */
+    anyOrigin?: boolean;
+  }
+}
+
+/** The same for everybody, so answers do not vary by `Origin`. */
+const forEverybody = { 'access-control-allow-origin': '*' };
 const METHODS = 'GET, HEAD, POST, PUT, PATCH, DELETE';
 /** Seconds for which browsers keep the answer to a preflight; none keeps it for longer. */
 const PREFLIGHT_AGE = 7200;
@@ -83,6 +92,10 @@ export class CrossOrigin {
 
   install(app: FastifyInstance, paths: KnownPaths): void {
     app.addHook('onRequest', async (request, reply) => {
+      if (isForAll(request, paths)) {
+        answerEverybody(request, reply);
+        return;
+      }
       this.addTo(request, reply);
       if (request.method !== 'OPTIONS') return;
       const { origin } = request.headers;
@@ -101,11 +114,27 @@ export class CrossOrigin {
   }
 }
 
+function isForAll(request: FastifyRequest, paths: KnownPaths): boolean {
+  return paths.configFor(request)?.anyOrigin === true;
+}
+
+function answerEverybody(request: FastifyRequest, reply: FastifyReply): void {
+  reply.headers({ ...forEverybody, 'access-control-expose-headers': exposed });
+  if (request.method !== 'OPTIONS') return;
+  reply.headers({
+    allow: allowOf(['GET', 'HEAD']),
+    'access-control-allow-methods': 'GET, HEAD',
+    'access-control-allow-headers': '*',
+    'access-control-max-age': PREFLIGHT_AGE,
+  });
+}
+
 /** In development mode. @throws Problem not-local */
-export function admitLocalOnly(app: FastifyInstance, crossOrigin: CrossOrigin): void {
+export function admitLocalOnly(app: FastifyInstance, crossOrigin: CrossOrigin, paths: KnownPaths): void {
   app.addHook('onRequest', async (request) => {
     const { host = '', origin } = request.headers;
     if (!isLoopback(hostName(host))) throw notLocal('Ask for it as localhost.');
+    if (isForAll(request, paths)) return;
     if (origin !== undefined && origin !== `http://${host}` && !isTrusted(crossOrigin, origin))
       throw notLocal('Add the origin of the page to CORS_ORIGINS if it may call.');
     if (request.routeOptions.config.public || origin !== undefined) return;

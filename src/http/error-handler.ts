@@ -94,6 +94,10 @@ declare module 'fastify' {
     /** Type of the problem that is the answer. */
     problem?: ProblemType;
   }
+  interface FastifyContextConfig {
+    /** Sends a page instead of the problem document, to whoever wants one; false for others. The status is set already. */
+    sendProblemPage?: (request: FastifyRequest, reply: FastifyReply, problem: Problem) => boolean;
+  }
 }
 
 export function installErrorHandler(app: FastifyInstance, pace: RefusalPace): void {
@@ -145,9 +149,9 @@ export function sendProblem(reply: FastifyReply, request: FastifyRequest, proble
     'repr-digest',
   ])
     reply.removeHeader(name);
+  reply.code(problem.status).headers({ 'cache-control': 'no-store', 'x-request-id': request.id, ...problem.headers });
+  if (request.routeOptions.config.sendProblemPage?.(request, reply, problem)) return;
   reply
-    .code(problem.status)
-    .headers({ 'cache-control': 'no-store', 'x-request-id': request.id, ...problem.headers })
     .type(PROBLEM_MEDIA_TYPE)
     .serializer((document: unknown) => JSON.stringify(document))
     .send(problem.toDocument(request.id));

@@ -2,7 +2,7 @@
  * Which paths there are and which methods each has, for 404, 405, OPTIONS and `Allow` (RFC 9110 section 10.2.1). A
  * word that stands in a path of ours is no id: `/v1/assets/batch` is not the asset `batch`, whatever method is asked for.
  */
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyContextConfig, FastifyInstance, FastifyRequest } from 'fastify';
 import { Problem } from '../problems.ts';
 import type { RefusalLimit } from './refusal-limit.ts';
 
@@ -11,6 +11,8 @@ interface Node {
   parameter?: Node;
   rest?: Node;
   methods: Set<string>;
+  /** Of the first route at this path. */
+  config?: FastifyContextConfig;
 }
 
 const nodeOf = (): Node => ({ children: new Map(), methods: new Set() });
@@ -22,19 +24,28 @@ export class KnownPaths {
 
   /** Takes down each route that is registered from now on. */
   constructor(app: FastifyInstance) {
-    app.addHook('onRoute', ({ method, url }) => this.#add(url, [method].flat()));
+    app.addHook('onRoute', ({ method, url, config }) => this.#add(url, [method].flat(), config));
   }
 
   /** @returns the methods of the resource; undefined when there is none at this path */
   methodsOf(path: string): string[] | undefined {
+    const methods = this.#find(path)?.methods;
+    return methods && methods.size > 0 ? sorted(methods) : undefined;
+  }
+
+  /** What is configured for the path, whatever method is asked for: OPTIONS has no route. */
+  configFor(request: FastifyRequest): FastifyContextConfig | undefined {
+    return request.is404 ? this.#find(pathOf(request))?.config : request.routeOptions.config;
+  }
+
+  #find(path: string): Node | undefined {
     let node: Node | undefined = this.#root;
     for (const segment of segmentsOf(path)) {
       const { children, parameter, rest }: Node = node;
       node = children.get(segment) ?? (segment === '' ? undefined : parameter);
-      if (!node && rest) return sorted(rest.methods);
-      if (!node) return undefined;
+      if (!node) return rest;
     }
-    return node.methods.size > 0 ? sorted(node.methods) : undefined;
+    return node;
   }
 
   /** @throws Problem not-found, method-not-allowed */
@@ -49,7 +60,7 @@ export class KnownPaths {
     });
   }
 
-  #add(url: string, methods: string[]): void {
+  #add(url: string, methods: string[], config: FastifyContextConfig | undefined): void {
     let node = this.#root;
     for (const segment of segmentsOf(url)) {
       if (segment === '*') node = node.rest ??= nodeOf();
@@ -61,6 +72,7 @@ export class KnownPaths {
       }
     }
     for (const method of methods) if (method !== 'OPTIONS') node.methods.add(method);
+    if (config) node.config ??= config;
   }
 }
 

@@ -105,7 +105,7 @@ function decode<Read>(
 /** A forged value must not become a fault of the database. */
 function fits(order: string, value: string): boolean {
   if (order.startsWith('size')) return /^\d{1,16}$/.test(value);
-  if (order.startsWith('createdAt')) return isMoment(value);
+  if (/^(createdAt|publishedAt)/.test(order)) return isMoment(value);
   return value.isWellFormed() && !value.includes('\0');
 }
 

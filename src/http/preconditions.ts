@@ -5,7 +5,8 @@ import { Problem } from '../problems.ts';
 export interface Validators {
   /** Strong entity tag with its quotes. */
   etag: string;
-  lastModified: Date;
+  /** Without it, conditions with dates are ignored (sections 13.1.3 and 13.1.4). */
+  lastModified?: Date;
 }
 
 export interface ReadConditions {
@@ -21,14 +22,16 @@ export function evaluateRead(
   current: Validators,
 ): 'proceed' | 'not-modified' | 'precondition-failed' {
   const { ifMatch, ifNoneMatch } = conditions;
-  const changed = seconds(current.lastModified);
+  const changed = current.lastModified && seconds(current.lastModified);
   const unmodifiedSince = httpDate(conditions.ifUnmodifiedSince);
   const modifiedSince = httpDate(conditions.ifModifiedSince);
   if (ifMatch !== undefined) {
     if (!matchesIfMatch(ifMatch, current.etag)) return 'precondition-failed';
-  } else if (unmodifiedSince !== undefined && changed > unmodifiedSince) return 'precondition-failed';
+  } else if (changed !== undefined && unmodifiedSince !== undefined && changed > unmodifiedSince)
+    return 'precondition-failed';
   if (ifNoneMatch !== undefined) return weaklyMatches(ifNoneMatch, current.etag) ? 'not-modified' : 'proceed';
-  return modifiedSince !== undefined && changed <= modifiedSince ? 'not-modified' : 'proceed';
+  const isOld = changed !== undefined && modifiedSince !== undefined && changed <= modifiedSince;
+  return isOld ? 'not-modified' : 'proceed';
 }
 
 /** Whether a Range holds beside this If-Range (section 13.1.5): the same strong tag, or exactly the same date. */
@@ -36,7 +39,7 @@ export function rangeApplies(ifRange: string | undefined, current: Validators): 
   if (ifRange === undefined) return true;
   const value = ifRange.trim();
   if (value.startsWith('"')) return value === current.etag;
-  return httpDate(value) === seconds(current.lastModified);
+  return current.lastModified !== undefined && httpDate(value) === seconds(current.lastModified);
 }
 
 /** Strong comparison against a list, or `*` (section 13.1.1). */

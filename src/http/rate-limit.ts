@@ -5,13 +5,19 @@
 import rateLimit from '@fastify/rate-limit';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { LRUCache } from 'lru-cache';
+import { limitedBy, tierWords } from '../access/tiers.ts';
 import { Problem } from '../problems.ts';
+import { networkOf } from './refusal-limit.ts';
 
 const WINDOW = 60_000;
 /** Callers and addresses that are counted; then the one that was not heard of for longest is forgotten. */
 const MAX_COUNTED = 5000;
 
 declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** What everybody may read: counted by itself, by PUBLIC_REQUESTS_PER_MINUTE. */
+    countsAsPublic?: boolean;
+  }
   interface FastifyRequest {
     /**
      * Counts a request that does the work of many as so many. It goes on itself; those that come after it are refused
@@ -38,18 +44,31 @@ class RequestCounts {
 
 /**
  * Routes with `rateLimit: false` in their configuration are not counted.
- * @param perMinute requests of one caller; 0 for no limit
+ * @param perMinute requests of one caller whose tier does not say otherwise; 0 for no limit
+ * @param publicPerMinute requests of one address for what everybody may read; 0 for no limit
+ * @param hasTiers some may have a limit where others have none
  */
-export async function limitRequests(app: FastifyInstance, perMinute: number): Promise<void> {
+export async function limitRequests(
+  app: FastifyInstance,
+  { perMinute, publicPerMinute, hasTiers }: { perMinute: number; publicPerMinute: number; hasTiers: boolean },
+): Promise<void> {
   const counts = new RequestCounts();
-  const keyOf = (request: FastifyRequest) =>
-    request.routeOptions.config.public || request.is404 ? `address ${request.ip}` : `caller ${request.caller.id}`;
+  const isPublic = (request: FastifyRequest) => request.routeOptions.config.countsAsPublic === true;
+  const hasCaller = (request: FastifyRequest) => !request.routeOptions.config.public && !request.is404;
+  const keyOf = (request: FastifyRequest) => {
+    if (isPublic(request)) return `public ${networkOf(request.ip)}`;
+    return hasCaller(request) ? `caller ${request.caller.id}` : `address ${networkOf(request.ip)}`;
+  };
   app.decorateRequest('countAs', function (this: FastifyRequest, requests: number) {
     counts.add(keyOf(this), requests - 1);
   });
-  if (perMinute === 0) return;
+  if (perMinute === 0 && publicPerMinute === 0 && !hasTiers) return;
+  const tierOf = (request: FastifyRequest) => (hasCaller(request) ? request.caller.tier : undefined);
+  const limitOf = (request: FastifyRequest) =>
+    isPublic(request) ? publicPerMinute : (tierOf(request)?.limits.requestsPerMinute ?? perMinute);
   await app.register(rateLimit, {
-    max: perMinute,
+    max: limitOf,
+    allowList: (request) => limitOf(request) === 0,
     timeWindow: WINDOW,
     enableDraftSpec: true,
     store: class {
@@ -61,9 +80,10 @@ export async function limitRequests(app: FastifyInstance, perMinute: number): Pr
       }
     },
     keyGenerator: keyOf,
-    errorResponseBuilder: (_request, context) =>
+    errorResponseBuilder: (request, context) =>
       new Problem('too-many-requests', {
-        detail: `At most ${context.max} requests a minute. Slow down.`,
+        detail: `At most ${context.max} requests a minute. Slow down.${tierWords(tierOf(request))}`,
+        ...limitedBy(tierOf(request), 'requestsPerMinute'),
         retryAfter: context.ttl / 1000,
       }),
   });

@@ -43,15 +43,23 @@ export async function sharedFile(
   };
 }
 
-/** Sends the file, or 304; for routes with `sharedAnswer` in their configuration. */
-export function sendShared(request: FastifyRequest, reply: FastifyReply, file: SharedFile): FastifyReply {
+/**
+ * Sends the file, or 304; for routes with `sharedAnswer` in their configuration.
+ * @param cacheControl how long it may be kept without asking again
+ */
+export function sendShared(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  file: SharedFile,
+  cacheControl = 'no-cache',
+): FastifyReply {
   const coding = codingFor(request.headers['accept-encoding']);
   const { body, entityTag } = file.forms[coding];
   const vary = reply.getHeader('vary');
   reply.headers({
     ...file.headers,
     etag: entityTag,
-    'cache-control': 'no-cache',
+    'cache-control': cacheControl,
     vary: vary === undefined ? 'Accept-Encoding' : `${String(vary)}, Accept-Encoding`,
   });
   if (names(request.headers['if-none-match'], entityTag)) return reply.code(304).send();

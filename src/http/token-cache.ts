@@ -49,8 +49,8 @@ function nameOf(token: string): string {
   return hash('sha256', token, 'base64');
 }
 
-function sizeOf({ id, projects = new Map() }: Caller): number {
-  let size = ENTRY + id.length;
+function sizeOf({ id, claimedTier = '', projects = new Map() }: Caller): number {
+  let size = ENTRY + id.length + claimedTier.length;
   for (const project of projects.keys()) size += ENTRY / 4 + project.length;
   return size;
 }

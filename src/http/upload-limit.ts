@@ -1,5 +1,7 @@
 /** Uploads are counted per caller over all instances, in one unlogged table, file by file: that is a rule of the product. */
 import { sql } from 'drizzle-orm';
+import type { Caller } from '../access/caller.ts';
+import { limitedBy, tierWords } from '../access/tiers.ts';
 import type { Database } from '../database/client.ts';
 import { build, compile, excluded, inSeconds, now, type Parameter } from '../database/statements.ts';
 import { uploadCounts } from '../database/tables/limits.ts';
@@ -34,7 +36,7 @@ export class UploadLimit {
   readonly #database: Database;
   readonly #perHour: number;
 
-  /** @param perHour uploads that a caller may begin in an hour; 0 for no limit */
+  /** @param perHour uploads that a caller may begin in an hour whose tier does not say otherwise; 0 for no limit */
   constructor(database: Database, perHour: number) {
     this.#database = database;
     this.#perHour = perHour;
@@ -44,18 +46,20 @@ export class UploadLimit {
    * Counts one upload. The hour begins with the first upload after the last hour ended.
    * @throws Problem too-many-requests
    */
-  async count(callerId: string): Promise<UploadCount> {
-    if (this.#perHour === 0) return { headers: {} };
+  async count({ id: callerId, tier }: Pick<Caller, 'id' | 'tier'>): Promise<UploadCount> {
+    const perHour = tier?.limits.uploadsPerHour ?? this.#perHour;
+    if (perHour === 0) return { headers: {} };
     const { rows } = await this.#database.run(countUpload, { callerId });
     const { uploads = 1, seconds = HOUR } = rows[0] ?? {};
     const headers = {
-      'ratelimit-limit': String(this.#perHour),
-      'ratelimit-remaining': String(Math.max(0, this.#perHour - uploads)),
+      'ratelimit-limit': String(perHour),
+      'ratelimit-remaining': String(Math.max(0, perHour - uploads)),
       'ratelimit-reset': String(seconds),
     };
-    if (uploads <= this.#perHour) return { headers };
+    if (uploads <= perHour) return { headers };
     throw new Problem('too-many-requests', {
-      detail: `At most ${this.#perHour} uploads an hour. Try again later.`,
+      detail: `At most ${perHour} uploads an hour. Try again later.${tierWords(tier)}`,
+      ...limitedBy(tier, 'uploadsPerHour'),
       retryAfter: seconds,
       headers,
     });

@@ -2,23 +2,28 @@
 import { AssetsRepository } from '../assets/repository.ts';
 import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
+import { limitValues } from '../quotas/limit.ts';
 import { QuotasRepository } from '../quotas/repository.ts';
 import { ownerActions } from './audit.ts';
 import { projectQuotaRoute } from './project-quota.ts';
 import { OwnersRepository } from './repository.ts';
 import { ownerRoutes } from './routes.ts';
+import { tierRoute } from './tier-route.ts';
 
 export const owners: Feature<Core> = {
   name: 'owners',
   auditActions: ownerActions,
-  routes: (app, { database, config }) => {
+  routes: (app, core) => {
+    const { database } = core;
+    const owners = new OwnersRepository(database, limitValues(core));
+    tierRoute(app, { owners, tiers: core.tiers });
     ownerRoutes(app, {
-      owners: new OwnersRepository(database.database, config.DEFAULT_QUOTA),
+      owners,
       assets: new AssetsRepository(database),
       database: database.database,
     });
     projectQuotaRoute(app, {
-      quotas: new QuotasRepository(database, config.DEFAULT_QUOTA),
+      quotas: new QuotasRepository(database, limitValues(core)),
       database: database.database,
     });
   },

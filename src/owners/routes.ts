@@ -10,7 +10,7 @@ import { cursorOf, pageCursor, pageLimit, storableText, wholeNumber } from '../h
 import type { App } from '../http/openapi.ts';
 import { nextLink, pageHeaders, pageInfo } from '../http/paging.ts';
 import { bytesCount, timestamp } from '../http/schema-types.ts';
-import { type OwnerRow, type OwnersRepository, ownerSorts } from './repository.ts';
+import { type OwnerRow, type OwnerSort, type OwnersRepository, ownerSorts } from './repository.ts';
 
 interface OwnerRoutesOptions {
   owners: OwnersRepository;
@@ -18,7 +18,7 @@ interface OwnerRoutesOptions {
   database: Database;
 }
 
-const ownerDocument = z
+export const ownerDocument = z
   .object({
     id: z.string().meta({ description: 'Subject of the tokens of the owner', example: 'user-1' }),
     limit: bytesCount.meta({ description: 'Bytes of the quota' }),
@@ -30,6 +30,10 @@ const ownerDocument = z
       override: { type: 'integer', format: 'int64' },
       description: 'Assets that the quota of the owner pays for, the trash included',
     }),
+    tier: z.string().optional().meta({
+      description: 'That an administrator has given him; absent: what his tokens say counts, or else `default`',
+      example: 'pro',
+    }),
     lastActivityAt: timestamp.optional().meta({
       description: 'When something last happened to an asset of the owner, as the audit trail tells',
     }),
@@ -37,14 +41,28 @@ const ownerDocument = z
   .meta({ id: 'Owner' });
 const ownerPage = z.object({ data: z.array(ownerDocument), page: pageInfo }).meta({ id: 'OwnerPage' });
 const ownersQuery = z.strictObject({
-  sort: z.enum(ownerSorts, { error: 'must be usage or id' }).meta({ id: 'OwnerSort' }).default('usage'),
+  sort: z.enum(ownerSorts, { error: 'must be usage, id or tier' }).meta({ id: 'OwnerSort' }).default('usage'),
   order: sortOrder.optional().meta({
-    description: 'By default `desc` by usage, the largest first, and `asc` by id',
+    description: 'By default `desc` by usage, the largest first, and `asc` by id and by tier',
   }),
+  tier: z
+    .string()
+    .min(1)
+    .max(64)
+    .refine((text) => text.isWellFormed() && !text.includes('\0'), 'must be text')
+    .optional()
+    .meta({
+      override: { type: 'string', minLength: 1, maxLength: 64 },
+      description: 'Only those to whom an administrator has given this tier',
+    }),
   limit: pageLimit,
   cursor: pageCursor,
 });
-const cursors = cursorOf(z.tuple([wholeNumber, storableText]));
+const cursors = {
+  usage: cursorOf(z.tuple([wholeNumber, storableText])),
+  id: cursorOf(z.tuple([z.literal(''), storableText])),
+  tier: cursorOf(z.tuple([storableText, storableText])),
+};
 const byOwner = z.object({
   ownerId: z
     .string()
@@ -55,12 +73,13 @@ const byOwner = z.object({
 });
 const tags = ['Administration'];
 
-function toDocument({
+export function toDocument({
   ownerId,
   limit,
   used,
   reserved,
   fileCount,
+  tier,
   lastActivityAt,
 }: OwnerRow): z.input<typeof ownerDocument> {
   return {
@@ -69,8 +88,13 @@ function toDocument({
     used: Number(used),
     reserved: Number(reserved),
     fileCount: Number(fileCount),
+    ...(tier !== null && { tier }),
     ...(lastActivityAt && { lastActivityAt: lastActivityAt.toISOString() }),
   };
+}
+
+function encodeCursor(sort: OwnerSort, order: string, { value, account }: { value: string; account: string }): string {
+  return sort === 'id' ? cursors.id.encode(order, ['', account]) : cursors[sort].encode(order, [value, account]);
 }
 
 export function ownerRoutes(app: App, { owners, assets, database }: OwnerRoutesOptions): void {
@@ -82,7 +106,7 @@ export function ownerRoutes(app: App, { owners, assets, database }: OwnerRoutesO
         tags,
         summary: 'List who stores something, and how much',
         description:
-          'Whoever has ever stored something that his own quota pays for, or was given a quota. One page in keyset order; follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false. While uploads run, an owner whose usage changes may come twice or not at all in the order of usage.',
+          'Whoever has ever stored something that his own quota pays for, or was given a quota or a tier. One page in keyset order; follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false. While uploads run, an owner whose usage changes may come twice or not at all in the order of usage.',
         querystring: ownersQuery,
         response: { 200: ownerPage },
       },
@@ -93,17 +117,18 @@ export function ownerRoutes(app: App, { owners, assets, database }: OwnerRoutesO
       },
     },
     async (request, reply) => {
-      const { sort, limit, cursor, order = sort === 'usage' ? 'desc' : 'asc' } = request.query;
-      const [used, account] = cursor === undefined ? [] : cursors.decode(`${sort}.${order}`, cursor);
+      const { sort, limit, cursor, tier, order = sort === 'usage' ? 'desc' : 'asc' } = request.query;
+      const [value, account] = cursor === undefined ? [] : cursors[sort].decode(`${sort}.${order}`, cursor);
       const rows = await owners.list({
         sort,
         order,
         limit: limit + 1,
-        ...(used !== undefined && account !== undefined && { after: { used: BigInt(used), account } }),
+        ...(tier !== undefined && { tier }),
+        ...(value !== undefined && account !== undefined && { after: { value, account } }),
       });
       const page = rows.slice(0, limit);
       const last = rows.length > limit ? page.at(-1) : undefined;
-      const nextCursor = last && cursors.encode(`${sort}.${order}`, [String(last.used), last.account]);
+      const nextCursor = last && encodeCursor(sort, `${sort}.${order}`, last);
       if (nextCursor !== undefined) reply.header('link', nextLink(request.url, nextCursor));
       return {
         data: page.map(toDocument),

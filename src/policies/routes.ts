@@ -1,5 +1,6 @@
 /** Upload policies over HTTP. */
 import { z } from 'zod';
+import { sizeBoundOf } from '../access/tiers.ts';
 import type { App } from '../http/openapi.ts';
 import { assetType, bytesCount, openEnum } from '../http/schema-types.ts';
 import { extensionsOf } from '../validation/media-types.ts';
@@ -24,6 +25,7 @@ const policyDocument = z
       description: 'Whether bytes of no known type are accepted under their declared type',
       example: false,
     }),
+    public: z.boolean().meta({ description: 'Whether its assets may be made public', example: false }),
     metadata: openEnum(
       'MetadataPolicy',
       ['keep', 'strip'],
@@ -70,6 +72,7 @@ function toDocument(policy: UploadPolicy): z.input<typeof policyDocument> {
     types: mediaTypes.map((mediaType) => ({ mediaType, extensions: [...extensionsOf(mediaType)] })),
     maxBytes,
     allowUndetected,
+    public: policy.public === true,
     metadata,
     ...(expireAfterDays !== undefined && { expireAfterDays }),
     ...(reencode && { reencode }),
@@ -86,7 +89,7 @@ export function policyRoutes(app: App, policies: UploadPolicies): void {
         tags: ['Uploads'],
         summary: 'List what may be uploaded: asset types with their media types, extensions and sizes',
         description:
-          'The quota of the caller (`GET /v1/quota`) may allow less than `maxBytes`. The policies change only when the service is configured anew.',
+          'The quota of the caller (`GET /v1/quota`) may allow less than `maxBytes`. The policies change only when the service is configured anew, or the caller has another tier.',
         response: { 200: policiesDocument },
       },
       config: {
@@ -94,6 +97,6 @@ export function policyRoutes(app: App, policies: UploadPolicies): void {
         success: { status: 200, description: 'The upload policies, in the order in which they apply' },
       },
     },
-    () => ({ data: policies.all.map(toDocument) }),
+    ({ caller }) => ({ data: policies.within(sizeBoundOf(caller)).all.map(toDocument) }),
   );
 }

@@ -12,6 +12,7 @@ import { assets, inState } from '../database/tables/assets.ts';
 import type { Facts, Original, ProcessingRecord, Scan, StepName } from '../database/tables/processing-record.ts';
 import { quotas } from '../database/tables/quotas.ts';
 import { chargedAccount } from '../quotas/accounts.ts';
+import { type LimitParameter, type LimitValues, limitOf } from '../quotas/limit.ts';
 import { DerivativesRepository } from './derivatives.ts';
 import { assetReady } from './events.ts';
 import { isServable, nextStep, withEnded } from './pipeline.ts';
@@ -92,6 +93,7 @@ const writeStep = compile(
           sha256: typed(p('sha256'), assets.sha256),
           mediaType: typed(p('mediaType'), assets.mediaType),
           objectKey: typed(p('objectKey'), assets.objectKey),
+          crc32: sql`case when ${assets.objectKey} = ${typed(p('objectKey'), assets.objectKey)} then ${assets.crc32} end`,
           verifiedBytes: null,
           version: sql`${assets.version} + case when ${isChange} then 1 else 0 end`,
           updatedAt: sql`case when ${isChange} then now() else ${assets.updatedAt} end`,
@@ -124,7 +126,7 @@ const writeStep = compile(
   },
 );
 /** A smaller file frees quota; a larger one needs room. */
-const changeUse = compile('change-quota-use', (p: Parameter<'account' | 'more' | 'defaultLimit'>) => {
+const changeUse = compile('change-quota-use', (p: Parameter<'account' | 'more' | LimitParameter>) => {
   const more = sql`${p('more')}::bigint`;
   return build
     .update(quotas)
@@ -132,7 +134,7 @@ const changeUse = compile('change-quota-use', (p: Parameter<'account' | 'more' |
     .where(
       and(
         eq(quotas.account, p('account')),
-        sql`(${more} <= 0 or ${quotas.usedBytes} + ${quotas.reservedBytes} + ${more} <= coalesce(${quotas.limitBytes}, ${p('defaultLimit')}::bigint))`,
+        sql`(${more} <= 0 or ${quotas.usedBytes} + ${quotas.reservedBytes} + ${more} <= ${limitOf(p)})`,
       ),
     )
     .returning({ account: quotas.account });
@@ -179,14 +181,13 @@ export type Recorded = 'recorded' | 'void' | 'no-room';
 export class ProcessingRepository {
   readonly #handle: DatabaseHandle;
   readonly #outbox: Outbox;
-  readonly #defaultLimit: number;
+  readonly #limits: LimitValues;
   readonly derivatives: DerivativesRepository;
 
-  /** @param defaultLimit bytes, of owners for whom no limit was set */
-  constructor(handle: DatabaseHandle, outbox: Outbox, defaultLimit: number) {
+  constructor(handle: DatabaseHandle, outbox: Outbox, limits: LimitValues) {
     this.#handle = handle;
     this.#outbox = outbox;
-    this.#defaultLimit = defaultLimit;
+    this.#limits = limits;
     this.derivatives = new DerivativesRepository(handle, outbox);
   }
 
@@ -261,7 +262,7 @@ export class ProcessingRepository {
   }
 
   async #use(transaction: Executor, account: string, more: number): Promise<boolean> {
-    const { rows } = await transaction.run(changeUse, { account, more, defaultLimit: this.#defaultLimit });
+    const { rows } = await transaction.run(changeUse, { account, more, ...this.#limits });
     return rows.length > 0;
   }
 

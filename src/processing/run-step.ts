@@ -5,6 +5,7 @@ import { pipeline } from 'node:stream/promises';
 import type { Core } from '../core.ts';
 import { systemActor } from '../database/audit.ts';
 import type { JobContext } from '../jobs/job.ts';
+import { limitValues } from '../quotas/limit.ts';
 import { type ObjectAttributes, ObjectStoreUnavailable } from '../storage/object-store.ts';
 import { nextStep, withEnded } from './pipeline.ts';
 import { ProcessingRepository, type ReplacedOutcome } from './repository.ts';
@@ -17,7 +18,7 @@ import { ToolError } from './tools/tool-error.ts';
 const BUFFER_WAIT = 60_000;
 
 export function processingRepository(core: Core): ProcessingRepository {
-  return new ProcessingRepository(core.background, core.outbox, core.config.DEFAULT_QUOTA);
+  return new ProcessingRepository(core.background, core.outbox, limitValues(core));
 }
 
 export async function runStep(step: Step, assetId: string, context: JobContext, core: Core): Promise<void> {

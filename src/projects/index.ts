@@ -16,10 +16,8 @@ export const projects: Feature<Core> = {
   auditActions: projectActions,
   routes: (app, core) => {
     const repository = new ProjectsRepository(core.database);
-    projectRoutes(app, { projects: repository, places: placesOf(core) });
-    memberRoutes(app, {
-      projects: repository,
-      maxMembers: core.settings(projectSettings).MEMBERS_PER_PROJECT,
-    });
+    const { MEMBERS_PER_PROJECT: maxMembers, PUBLIC_GALLERIES: allowsGalleries } = core.settings(projectSettings);
+    projectRoutes(app, { projects: repository, places: placesOf(core), allowsGalleries });
+    memberRoutes(app, { projects: repository, maxMembers });
   },
 };

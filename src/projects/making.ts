@@ -45,6 +45,7 @@ const insertOne = compile(
         name: typed(p('name'), projects.name).as('name'),
         metadata: typed(p('metadata'), projects.metadata).as('metadata'),
         separate: typed(p('separate'), projects.separate).as('separate'),
+        gallery: sql`false`.as('gallery'),
         createdBy: typed(p('subject'), projects.createdBy).as('created_by'),
         version: sql`1`.as('version'),
         createdAt: sql`now()`.as('created_at'),

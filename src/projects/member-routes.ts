@@ -1,9 +1,10 @@
 /** The members of projects over HTTP. */
 import { z } from 'zod';
-import { actorOf } from '../access/caller.ts';
+import { actorOf, type Caller } from '../access/caller.ts';
 import { requireMay } from '../access/may.ts';
 import { reasonQuery } from '../access/reason.ts';
 import type { MemberRole } from '../access/rules.ts';
+import { limitedBy, tierWords } from '../access/tiers.ts';
 import type { App } from '../http/openapi.ts';
 import {
   decodeTextCursor,
@@ -106,7 +107,7 @@ export function memberRoutes(app: App, { projects, maxMembers }: MemberRoutesOpt
         requireMay(caller, 'project.manage', await foundProject(projects, caller, id, transaction));
         const previous = await projects.member(transaction, id, subject);
         if (previous?.role !== body.role) {
-          requireRoom(await projects.membership(transaction, id), previous, body.role, maxMembers);
+          requireRoom(await projects.membership(transaction, id), previous, body.role, { caller, maxMembers });
           const change = { subject, role: body.role, previousRole: previous?.role };
           await projects.setMember(transaction, id, change, actorOf(request));
         }
@@ -158,9 +159,17 @@ export function memberRoutes(app: App, { projects, maxMembers }: MemberRoutesOpt
 }
 
 /** @throws Problem too-many-members, last-manager */
-function requireRoom(membership: Membership, previous: Member | undefined, role: MemberRole, maxMembers: number): void {
-  if (!previous && membership.members >= maxMembers)
-    throw new Problem(tooManyMembers, { detail: `It has ${membership.members} members. Remove one first.` });
+function requireRoom(
+  membership: Membership,
+  previous: Member | undefined,
+  role: MemberRole,
+  { caller: { tier }, maxMembers }: { caller: Caller; maxMembers: number },
+): void {
+  if (!previous && membership.members >= (tier?.limits.membersPerProject ?? maxMembers))
+    throw new Problem(tooManyMembers, {
+      detail: `It has ${membership.members} members. Remove one first.${tierWords(tier)}`,
+      ...limitedBy(tier, 'membersPerProject'),
+    });
   if (previous && role !== 'manager') requireManager(membership, previous);
 }
 

@@ -38,6 +38,11 @@ export const separate = z.boolean({ error: 'must be true or false' }).meta({
   description: 'Members see only what they have uploaded themselves, and no other members; managers see all',
 });
 
+export const gallery = z.boolean({ error: 'must be true or false' }).meta({
+  override: { type: 'boolean' },
+  description: 'Everybody may look at what is public in it, without a token, at `/g/{projectId}`',
+});
+
 export const projectDocument = z
   .object({
     id: projectId,
@@ -46,6 +51,7 @@ export const projectDocument = z
       .record(z.string(), z.string())
       .meta({ description: 'Data that the application keeps with the project', example: { customer: '4711' } }),
     separate,
+    gallery,
     role: openEnum('ProjectRole', roles, 'What you are to it, as a member or by your token.'),
     createdAt: timestamp,
     updatedAt: timestamp,
@@ -69,6 +75,7 @@ export const projectPatch = z
       .optional()
       .meta({ description: 'Replaces all metadata; null or an empty object removes it' }),
     separate: separate.optional(),
+    gallery: gallery.optional(),
   })
   .refine((patch) => Object.keys(patch).length > 0, 'must change something')
   .meta({ id: 'ProjectPatch', override: { minProperties: 1 } });
@@ -102,6 +109,7 @@ export function toDocument({ id, name, role: itsRole, ...project }: FoundProject
     name,
     metadata: project.metadata,
     separate: project.separate,
+    gallery: project.gallery,
     role: itsRole,
     createdAt: project.createdAt.toISOString(),
     updatedAt: project.updatedAt.toISOString(),

@@ -74,7 +74,7 @@ const listProjects = compile('list-projects', (p: Parameter<'subject' | 'claimed
 
 const updateProject = compile(
   'update-project',
-  (p: Parameter<'id' | 'name' | 'metadata' | 'separate' | keyof Actor>) => {
+  (p: Parameter<'id' | 'name' | 'metadata' | 'separate' | 'gallery' | keyof Actor>) => {
     const changed = build.$with('changed').as(
       build
         .update(projects)
@@ -82,6 +82,7 @@ const updateProject = compile(
           name: sql`coalesce(${p('name')}, ${projects.name})`,
           metadata: sql`coalesce(${typed(p('metadata'), projects.metadata)}, ${projects.metadata})`,
           separate: sql`coalesce(${p('separate')}::boolean, ${projects.separate})`,
+          gallery: sql`coalesce(${p('gallery')}::boolean, ${projects.gallery})`,
           version: sql`${projects.version} + 1`,
           updatedAt: now,
         })
@@ -91,10 +92,11 @@ const updateProject = compile(
           projectId: projects.id,
           name: projects.name,
           separate: projects.separate,
+          gallery: projects.gallery,
           version: projects.version,
         }),
     );
-    const detail = jsonObject({ name: changed.name, separate: changed.separate });
+    const detail = jsonObject({ name: changed.name, separate: changed.separate, gallery: changed.gallery });
     return build
       .with(changed, auditFrom(p, changed, { action: 'project.updated', detail }))
       .select({ version: changed.version })
@@ -230,6 +232,7 @@ export interface ProjectChanges {
   name?: string | undefined;
   metadata?: Record<string, string> | undefined;
   separate?: boolean | undefined;
+  gallery?: boolean | undefined;
 }
 
 export class ProjectsRepository {
@@ -293,8 +296,8 @@ export class ProjectsRepository {
   }
 
   async update(transaction: Executor, id: string, changes: ProjectChanges, actor: Actor): Promise<void> {
-    const { name = null, metadata = null, separate = null } = changes;
-    await transaction.run(updateProject, { id, name, metadata, separate, ...actor });
+    const { name = null, metadata = null, separate = null, gallery = null } = changes;
+    await transaction.run(updateProject, { id, name, metadata, separate, gallery, ...actor });
   }
 
   async contentOf(id: string, executor: Executor = this.#handle.database): Promise<Content> {

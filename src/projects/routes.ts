@@ -38,9 +38,11 @@ const entityTag = {
 export interface ProjectRoutesOptions {
   projects: ProjectsRepository;
   places: Places;
+  /** Whether a project may be a public gallery. */
+  allowsGalleries: boolean;
 }
 
-export function projectRoutes(app: App, { projects, places }: ProjectRoutesOptions): void {
+export function projectRoutes(app: App, { projects, places, allowsGalleries }: ProjectRoutesOptions): void {
   app.post(
     '/v1/projects',
     {
@@ -159,7 +161,7 @@ export function projectRoutes(app: App, { projects, places }: ProjectRoutesOptio
       schema: {
         operationId: 'updateProject',
         tags,
-        summary: 'Change the name, the metadata or the kind of a project',
+        summary: 'Change the name, the metadata or the kind of a project, or make it a public gallery',
         description:
           'When `separate` becomes false, all members see the assets of all, and one another. With `If-Match` the change is made only if the record is still the one you read.',
         params: byId,
@@ -174,6 +176,7 @@ export function projectRoutes(app: App, { projects, places }: ProjectRoutesOptio
         problems: [
           'malformed-request',
           'forbidden',
+          'public-not-allowed',
           'not-found',
           'precondition-failed',
           'too-large',
@@ -183,9 +186,10 @@ export function projectRoutes(app: App, { projects, places }: ProjectRoutesOptio
     },
     async (request, reply) => {
       const { caller, params, body } = request;
-      const { name, metadata, separate } = body;
-      const changes = { name, separate, metadata: metadata === null ? {} : metadata };
+      const { name, metadata, separate, gallery } = body;
+      const changes = { name, separate, gallery, metadata: metadata === null ? {} : metadata };
       const answer = await managing(projects, request, async (transaction) => {
+        if (gallery && !allowsGalleries) throw noGalleries();
         await projects.update(transaction, params.projectId, changes, actorOf(request));
         const changed = await foundProject(projects, caller, params.projectId, transaction);
         return { status: 200, headers: { etag: projectTag(changed) }, body: toDocument(changed) };
@@ -273,6 +277,13 @@ function mayNotMake(caller: Caller): Problem {
       ? 'Only administrators make projects here, and who is editor or manager of them by his token.'
       : 'Only administrators make projects here. Ask one, or name a project of which you are a member.';
   return new Problem('forbidden', { detail });
+}
+
+function noGalleries(): Problem {
+  return new Problem('public-not-allowed', {
+    detail: 'There are no public galleries here: PUBLIC_GALLERIES is false. Ask who runs the service.',
+    errors: [{ pointer: '/gallery', detail: 'must be false' }],
+  });
 }
 
 function alreadyThere(): Problem {

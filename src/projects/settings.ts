@@ -1,6 +1,6 @@
 /** Settings of projects. */
 import { z } from 'zod';
-import { count, setting } from '../config.ts';
+import { count, flag, setting } from '../config.ts';
 import type { Core } from '../core.ts';
 import { Places } from './places.ts';
 
@@ -10,6 +10,12 @@ export const projectSettings = {
     z.enum(['anyone', 'admin'], { error: 'must be anyone or admin' }),
     'anyone',
     'Who may make a project, by `POST /v1/projects` or by naming it in an upload: `anyone` with a token, or only who has the scope of administrators.',
+  ),
+  PUBLIC_GALLERIES: setting(
+    'Callers',
+    flag,
+    'false',
+    'Whether managers may make a project a public gallery: everybody may then look at what is public in it.',
   ),
   // A record takes at most some 10 KiB with its metadata: what one caller can make us keep stays below 10 MiB.
   PROJECTS_PER_CALLER: setting(

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { actorOf } from '../access/caller.ts';
+import { linkLifeOf } from '../access/tiers.ts';
 import { contentDisposition } from '../assets/content-disposition.ts';
 import { expiresIn } from '../assets/downloads.ts';
 import { servable } from '../assets/issued-links.ts';
@@ -161,9 +162,9 @@ export function qrRoutes(app: App, options: QrRoutesOptions): void {
   async function issueLink(
     request: FastifyRequest & { params: { id: string }; query: { expiresIn?: number | undefined } },
   ): Promise<Link> {
-    const life = request.query.expiresIn ?? linkLife;
-    const detail = { expiresIn: life, code: true };
     const { caller, params } = request;
+    const life = linkLifeOf(caller, request.query.expiresIn, linkLife);
+    const detail = { expiresIn: life, code: true };
     const asset = await assets.findForDownload(caller, params.id, 'asset.link-issued', actorOf(request), detail);
     // It was servable a moment ago.
     if (!asset) throw assetNotFound();

@@ -3,31 +3,11 @@
  * the asset when its upload begins and when it is moved, so what is charged does not change when quotas are given.
  */
 import { type SQL, sql } from 'drizzle-orm';
+import { OWNER, PROJECT } from '../database/accounts.ts';
 import { assets } from '../database/tables/assets.ts';
 import { quotas } from '../database/tables/quotas.ts';
 
-const PROJECT = 'project:';
-const OWNER = 'owner:';
-
-export function projectAccount(projectId: string): string {
-  return `${PROJECT}${projectId}`;
-}
-
-/** The id itself, unless it looks like another account. */
-export function ownerAccount(ownerId: string): string {
-  return ownerId.startsWith(PROJECT) || ownerId.startsWith(OWNER) ? `${OWNER}${ownerId}` : ownerId;
-}
-
-/** The account that an administrator names: `project:{id}`, or an owner by his id or as `owner:{id}`. */
-export function accountNamed(name: string): string {
-  if (name.startsWith(PROJECT)) return name;
-  return ownerAccount(name.startsWith(OWNER) ? name.slice(OWNER.length) : name);
-}
-
-/** @returns undefined for the account of an owner */
-export function projectOfAccount(account: string): string | undefined {
-  return account.startsWith(PROJECT) ? account.slice(PROJECT.length) : undefined;
-}
+export { accountNamed, ownerAccount, projectAccount, projectOfAccount } from '../database/accounts.ts';
 
 /** The account that an asset is charged to. Absent on the record where that is its owner's, as on all of earlier versions. */
 export const chargedAccount: SQL<string> = sql<string>`coalesce(${assets.account}, ${assets.ownerId})`;

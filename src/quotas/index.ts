@@ -2,6 +2,7 @@
 import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
 import { quotaActions } from './audit.ts';
+import { limitValues } from './limit.ts';
 import { QuotasRepository } from './repository.ts';
 import { quotaRoutes } from './routes.ts';
 
@@ -9,6 +10,9 @@ export const quotas: Feature<Core> = {
   name: 'quotas',
   tags: [{ name: 'Quotas', description: 'What an owner or a project may store, and does' }],
   auditActions: quotaActions,
-  routes: (app, { database, config }) =>
-    quotaRoutes(app, { quotas: new QuotasRepository(database, config.DEFAULT_QUOTA) }),
+  routes: (app, core) =>
+    quotaRoutes(app, {
+      quotas: new QuotasRepository(core.database, limitValues(core)),
+      database: core.database.database,
+    }),
 };

@@ -3,6 +3,7 @@ import { and, asc, eq, sql } from 'drizzle-orm';
 import type { Executor } from '../database/client.ts';
 import { build, compile, isAnyOf, type Parameter } from '../database/statements.ts';
 import { quotas } from '../database/tables/quotas.ts';
+import { type LimitParameter, type LimitValues, limitOf } from './limit.ts';
 
 export interface Charge {
   /** Accounts. */
@@ -12,8 +13,7 @@ export interface Charge {
   used: number;
   reserved: number;
   files: number;
-  /** Bytes, of accounts for which no limit was set. */
-  defaultLimit: number;
+  limits: LimitValues;
 }
 
 const insertAccount = compile('insert-account', (p: Parameter<'account'>) =>
@@ -33,7 +33,7 @@ const lockAccounts = compile('lock-accounts', (p: Parameter<'accounts'>) =>
 );
 const chargeAccount = compile(
   'charge-account',
-  (p: Parameter<'account' | 'used' | 'reserved' | 'files' | 'defaultLimit' | 'isBounded'>) =>
+  (p: Parameter<'account' | 'used' | 'reserved' | 'files' | 'isBounded' | LimitParameter>) =>
     build
       .update(quotas)
       .set({
@@ -45,7 +45,7 @@ const chargeAccount = compile(
         and(
           eq(quotas.account, p('account')),
           sql`(not ${p('isBounded')}::boolean or ${quotas.usedBytes} + ${quotas.reservedBytes} + ${p('used')}::bigint + ${p('reserved')}::bigint
-            <= coalesce(${quotas.limitBytes}, ${p('defaultLimit')}::bigint))`,
+            <= ${limitOf(p)})`,
         ),
       )
       .returning({ account: quotas.account }),
@@ -53,14 +53,14 @@ const chargeAccount = compile(
 
 /** @returns false where there is no room; then the transaction must not be committed */
 export async function moveCharge(transaction: Executor, charge: Charge): Promise<boolean> {
-  const { from, to, used, reserved, files, defaultLimit } = charge;
+  const { from, to, used, reserved, files, limits } = charge;
   if (from === to) return true;
   await transaction.run(insertAccount, { account: to });
   await transaction.run(lockAccounts, { accounts: [from, to] });
-  const charged = { used, reserved, files, defaultLimit };
+  const charged = { used, reserved, files, ...limits };
   const { rows } = await transaction.run(chargeAccount, { ...charged, account: to, isBounded: true });
   if (rows.length === 0) return false;
-  const back = { used: -used, reserved: -reserved, files: -files, defaultLimit };
+  const back = { used: -used, reserved: -reserved, files: -files, ...limits };
   await transaction.run(chargeAccount, { ...back, account: from, isBounded: false });
   return true;
 }

@@ -6,15 +6,21 @@
  */
 
 import { eq, exists, getTableColumns, sql } from 'drizzle-orm';
+import type { Caller } from '../access/caller.ts';
 import { type Actor, auditFrom } from '../database/audit.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
 import { build, compile, excluded, jsonObject, nowhere, type Parameter, typed } from '../database/statements.ts';
 import { quotas } from '../database/tables/quotas.ts';
 import { auditedAccount } from './accounts.ts';
+import { type LimitParameter, type LimitValues, limitOf, limitValuesFor, limitWithout } from './limit.ts';
 
 export interface Quota {
   /** Bytes, all of them. */
   limit: bigint;
+  /** That was given to the account itself: no tier sets it. */
+  isOwn: boolean;
+  /** That an administrator has given its owner. */
+  tier: string | null;
   used: bigint;
   reserved: bigint;
   fileCount: bigint;
@@ -22,9 +28,9 @@ export interface Quota {
 
 /**
  * Reserves `size` bytes and returns the account, or returns no row when there is no room. An account that is new gets a
- * row; one without a limit of its own has `defaultLimit`. For `build.$with('reserved').as(...)`.
+ * row; see `limitOf` for what it may store. For `build.$with('reserved').as(...)`.
  */
-export function reserve(p: Parameter<'account' | 'size' | 'defaultLimit'>) {
+export function reserve(p: Parameter<'account' | 'size' | LimitParameter>) {
   const defaultLimit = sql`${p('defaultLimit')}::bigint`;
   const isKnown = exists(
     build
@@ -39,6 +45,7 @@ export function reserve(p: Parameter<'account' | 'size' | 'defaultLimit'>) {
       usedBytes: sql`0`.as('used_bytes'),
       reservedBytes: typed(p('size'), quotas.reservedBytes).as('reserved_bytes'),
       fileCount: sql`0`.as('file_count'),
+      tier: sql<null>`null::text`.as('tier'),
     })
     .from(nowhere)
     .where(sql`${p('size')}::bigint <= ${defaultLimit} or ${isKnown}`);
@@ -49,7 +56,7 @@ export function reserve(p: Parameter<'account' | 'size' | 'defaultLimit'>) {
       target: quotas.account,
       set: { reservedBytes: sql`${quotas.reservedBytes} + ${excluded(quotas.reservedBytes)}` },
       setWhere: sql`${quotas.usedBytes} + ${quotas.reservedBytes} + ${excluded(quotas.reservedBytes)}
-        <= coalesce(${quotas.limitBytes}, ${defaultLimit})`,
+        <= ${limitOf(p)}`,
     })
     .returning({ account: quotas.account });
 }
@@ -95,26 +102,27 @@ const setQuotaLimit = compile('set-quota-limit', (p: Parameter<'account' | 'limi
 
 export class QuotasRepository {
   readonly #database: DatabaseHandle;
-  readonly #defaultLimit: bigint;
+  readonly #limits: LimitValues;
 
-  /** @param defaultLimit bytes, of accounts for which no limit was set */
-  constructor(database: DatabaseHandle, defaultLimit: number) {
+  constructor(database: DatabaseHandle, limits: LimitValues) {
     this.#database = database;
-    this.#defaultLimit = BigInt(defaultLimit);
+    this.#limits = limits;
   }
 
-  /** The quota of an account; one that never stored anything has the default limit, all of it free. */
-  async get(account: string): Promise<Quota> {
+  /**
+   * The quota of an account; one that never stored anything has the default limit, all of it free.
+   * @param caller who asks: if the account is his, it has what his token says
+   */
+  async get(account: string, caller?: Pick<Caller, 'id' | 'tier'>): Promise<Quota> {
     const { rows } = await this.#database.database.run(getQuota, { account });
-    return this.#toQuota(rows[0]);
+    return this.#toQuota(rows[0], caller ? limitValuesFor(this.#limits, account, caller) : this.#limits);
   }
 
   /** The quota that an account was given, or has taken something of; undefined of any other. */
-  async find(account: string): Promise<(Quota & { isOwn: boolean }) | undefined> {
+  async find(account: string): Promise<Quota | undefined> {
     const { rows } = await this.#database.database.run(getQuota, { account });
     const [row] = rows;
-    const isOwn = row?.limitBytes != null;
-    return row && (isOwn || row.usedBytes + row.reservedBytes > 0n) ? { ...this.#toQuota(row), isOwn } : undefined;
+    return row && (row.limitBytes !== null || row.usedBytes + row.reservedBytes > 0n) ? this.#toQuota(row) : undefined;
   }
 
   /**
@@ -135,9 +143,11 @@ export class QuotasRepository {
     });
   }
 
-  #toQuota(row: QuotaRow | undefined): Quota {
+  #toQuota(row: QuotaRow | undefined, limits = this.#limits): Quota {
     return {
-      limit: row?.limitBytes ?? this.#defaultLimit,
+      limit: row?.limitBytes ?? limitWithout(row?.tier ?? null, limits),
+      isOwn: row?.limitBytes != null,
+      tier: row?.tier ?? null,
       used: row?.usedBytes ?? 0n,
       reserved: row?.reservedBytes ?? 0n,
       fileCount: row?.fileCount ?? 0n,

@@ -2,11 +2,14 @@
 import { z } from 'zod';
 import { actorOf } from '../access/caller.ts';
 import { MAX_SUBJECT } from '../access/subject.ts';
+import type { Database } from '../database/client.ts';
 import type { App } from '../http/openapi.ts';
 import { bytesCount, projectId } from '../http/schema-types.ts';
 import { answering, sendAnswer } from '../idempotency/requests.ts';
 import { accountNamed, ownerAccount, projectOfAccount } from './accounts.ts';
 import type { Quota, QuotasRepository } from './repository.ts';
+import { tierDocument, toTierDocument } from './tier-document.ts';
+import { tierUsageOf } from './tier-usage.ts';
 
 export const quotaDocument = z
   .object({
@@ -58,21 +61,41 @@ const account = z
   });
 const byAccount = z.object({ ownerId: account });
 
-export function quotaRoutes(app: App, { quotas }: { quotas: QuotasRepository }): void {
+const ownQuota = quotaDocument
+  .extend({ tier: tierDocument.optional().meta({ description: 'Absent where the service has no tiers' }) })
+  .meta({ id: 'OwnQuota' });
+
+interface QuotaRoutesOptions {
+  quotas: QuotasRepository;
+  database: Database;
+}
+
+export function quotaRoutes(app: App, { quotas, database }: QuotaRoutesOptions): void {
   app.get(
     '/v1/quota',
     {
       schema: {
         operationId: 'getQuota',
         tags: ['Quotas'],
-        summary: 'Get your quota',
+        summary: 'Get your quota, and the limits of your tier',
         description:
           'What you have uploaded takes of it, but for uploads into projects that have a quota of their own: see `getProjectQuota`.',
-        response: { 200: quotaDocument },
+        response: { 200: ownQuota },
       },
       config: { action: 'account.read', success: { status: 200, description: 'Your quota' } },
     },
-    async (request) => toDocument(await quotas.get(ownerAccount(request.caller.id))),
+    async ({ caller }, reply) => {
+      const quota = toDocument(await quotas.get(ownerAccount(caller.id), caller));
+      if (!caller.tier) return quota;
+      const usage = await tierUsageOf(database, caller.id);
+      const requests = reply.getHeader('ratelimit-remaining');
+      const left = {
+        ...usage,
+        available: quota.available,
+        requests: requests === undefined ? undefined : Number(requests),
+      };
+      return { ...quota, tier: toTierDocument(caller.tier, left) };
+    },
   );
 
   app.get(

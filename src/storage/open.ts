@@ -21,7 +21,13 @@ export async function openObjectStore(
 ): Promise<ObjectStore> {
   if (config.S3_BUCKET === undefined) {
     const secret = config.LINK_SECRET === undefined ? linkSecret() : Buffer.from(config.LINK_SECRET);
-    return new DiskObjectStore({ directory: resolve(join(config.DATA_DIR, 'objects')), linkSecret: secret, publicUrl });
+    const { DATA_DIR, USERCONTENT_URL: content } = config;
+    return new DiskObjectStore({
+      directory: resolve(join(DATA_DIR, 'objects')),
+      linkSecret: secret,
+      publicUrl,
+      ...(content !== undefined && { contentUrl: () => content }),
+    });
   }
   return new S3ObjectStore({ ...s3Options(config), onRetries });
 }

@@ -2,6 +2,7 @@
 
 import { z } from 'zod';
 import { requireMay } from '../access/may.ts';
+import { limitedBy, type Tier, tierWords } from '../access/tiers.ts';
 import type { Asset } from '../assets/asset.ts';
 import { derivativeName } from '../assets/derivative-names.ts';
 import { servable } from '../assets/issued-links.ts';
@@ -144,7 +145,8 @@ export function transcodeRoutes(app: App, core: Core): void {
         headers: { location: `/v1/assets/${asset.id}/transcodes/${row.name}` },
         body: toDocument(row),
       });
-      const row = await transcodes.ask(asset, targetOf(request.body), (transaction, claimed) =>
+      const tier = await core.tiers.ofOwner(asset.ownerId, caller);
+      const row = await transcodes.ask(asset, targetOf(request.body), tier, (transaction, claimed) =>
         commit(transaction, answerOf(claimed)),
       );
       return sendAnswer(reply, answerOf(row));
@@ -256,13 +258,21 @@ class Transcodes {
   }
 
   /**
+   * @param tier of the owner
    * @param committing called in the transaction in which it is asked for, when it is not there already
    * @throws Problem when it is not allowed or not possible
    */
-  async ask(asset: Asset, target: Target, committing: NonNullable<Committing>): Promise<Derivative> {
+  async ask(
+    asset: Asset,
+    target: Target,
+    tier: Tier | undefined,
+    committing: NonNullable<Committing>,
+  ): Promise<Derivative> {
     const { policies, outbox } = this.#core;
     const limits = limitsOf(policies.named(asset.assetType));
     checkAllowed(target, asset, limits);
+    const perOwner = tier?.limits.transcodes ?? this.#core.settings(transcodeSettings).TRANSCODES_PER_OWNER;
+    if (perOwner === 0) throw noTranscodes(tier);
     await this.#checkTools();
     const request = newRequest();
     const name = nameOf(target);
@@ -278,7 +288,7 @@ class Transcodes {
         inTransaction: async (transaction, row) => {
           const { ofAsset, ofOwner } = await countTranscodes(transaction, asset);
           if (ofAsset > limits.maxCount) throw tooMany(target, limits);
-          if (ofOwner > this.#core.settings(transcodeSettings).TRANSCODES_PER_OWNER) throw waiting(ofOwner - 1);
+          if (ofOwner > perOwner) throw waiting(ofOwner - 1, tier);
           const turn = await takeTurn(transaction, row.id, asset.ownerId);
           await sendTranscode(outbox, transaction, { ...data, turn });
           await committing(transaction, row);
@@ -305,9 +315,17 @@ class Transcodes {
   }
 }
 
-function waiting(count: number): Problem {
+function noTranscodes(tier: Tier | undefined): Problem {
+  return new Problem(transcodeNotAllowed, {
+    detail: `Of what the owner has, nothing is transcoded.${tierWords(tier)}`,
+    ...limitedBy(tier, 'transcodes'),
+  });
+}
+
+function waiting(count: number, tier: Tier | undefined): Problem {
   return new Problem(transcodesWaiting, {
-    detail: `${count} transcodes of yours wait or are being made. Ask again when one of them is ready.`,
+    detail: `${count} transcodes of yours wait or are being made. Ask again when one of them is ready.${tierWords(tier)}`,
     retryAfter: RETRY_SOON,
+    ...limitedBy(tier, 'transcodes'),
   });
 }

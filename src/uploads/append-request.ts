@@ -220,7 +220,8 @@ export class AppendRequest {
   /** @param head all bytes so far */
   async #validateHead(head: Buffer): Promise<void> {
     const { policy } = await this.#validation.begin(head);
-    refuseBeyond(policy.maxBytes, this.#session.size ?? head.length);
+    const { bound } = policiesOf(this.#context, this.#session);
+    refuseBeyond(policy.maxBytes, this.#session.size ?? head.length, bound);
     await inSlices(head, (slice) => this.#validation.update(slice));
   }
 
@@ -340,10 +341,10 @@ export class AppendRequest {
   /** Room in the quota, where the size was left open. */
   async #reserve(total: number): Promise<void> {
     const { uploads, quotas } = this.#context;
-    const { account, size } = this.#session;
+    const { account, size, caller } = this.#session;
     if (size !== undefined) return;
     const outcome = await uploads.extend(this.#session, total);
-    if (outcome === 'no-room') throw await quotaExceeded(quotas, account, total);
+    if (outcome === 'no-room') throw await quotaExceeded(quotas, account, total, caller);
     if (outcome === 'ended') throw uploadNotFound();
   }
 
@@ -361,7 +362,8 @@ export class AppendRequest {
       throw new Problem('too-large', { detail: `The file has ${size} bytes, and this is more.` });
     const policies = policiesOf(this.#context, this.#session);
     const policy = this.#validation.validated?.policy ?? (validated && policyNamed(policies, validated.policy));
-    refuseBeyond(Math.min(policy?.maxBytes ?? limitFor(policies, this.#session), partSize * MAX_PARTS), bytes);
+    const limit = Math.min(policy?.maxBytes ?? limitFor(policies, this.#session), partSize * MAX_PARTS);
+    refuseBeyond(limit, bytes, policies.bound);
   }
 
   /** Told by this request, or by the one that sent the first part. */

@@ -1,5 +1,6 @@
 /** What all uploads share, whatever route they came through. */
 import type { Caller } from '../access/caller.ts';
+import { sizeBoundOf } from '../access/tiers.ts';
 import { LEASE_RENEWALS } from '../config.ts';
 import type { Core } from '../core.ts';
 import type { DatabaseHandle } from '../database/client.ts';
@@ -9,6 +10,7 @@ import type { StepRules } from '../processing/pipeline.ts';
 import { stepRules } from '../processing/rules.ts';
 import type { Places } from '../projects/places.ts';
 import { placesOf } from '../projects/settings.ts';
+import { limitValues } from '../quotas/limit.ts';
 import { QuotasRepository } from '../quotas/repository.ts';
 import { type Scanner, scannerOf } from '../scanning/scanner.ts';
 import { MAX_PARTS } from '../storage/object-store.ts';
@@ -58,7 +60,7 @@ export function uploadContext(core: Core): UploadContext {
     ...{ config, policies, database, store, objectKeys, buffers, admission, slowUploads, tasks, onError },
     uploads: uploadsRepository(core, database),
     sessions: new UploadSessionsRepository(database),
-    quotas: new QuotasRepository(database, config.DEFAULT_QUOTA),
+    quotas: new QuotasRepository(database, limitValues(core)),
     places: placesOf(core),
     rules: stepRules(core),
     scanner: scannerOf(core),
@@ -69,21 +71,22 @@ export function uploadContext(core: Core): UploadContext {
   };
 }
 
-/** The same for one caller: a ticket allows less. @throws Problem type-not-allowed */
-export function contextOf(context: UploadContext, caller: Pick<Caller, 'terms'>): UploadContext {
-  return caller.terms ? { ...context, policies: policiesUnder(caller, context.policies) } : context;
+/** The same for one caller: a ticket allows less, as a tier may. @throws Problem type-not-allowed */
+export function contextOf(context: UploadContext, caller: Pick<Caller, 'terms' | 'tier'>): UploadContext {
+  if (!caller.terms && !caller.tier) return context;
+  return { ...context, policies: policiesUnder(caller, context.policies).within(sizeBoundOf(caller)) };
 }
 
 /** The records of uploads, on one of the pools. */
 export function uploadsRepository(
-  core: Pick<Core, 'config' | 'outbox' | 'policies' | 'settings'>,
+  core: Pick<Core, 'config' | 'outbox' | 'policies' | 'settings' | 'tiers'>,
   database: DatabaseHandle,
 ): UploadsRepository {
   const { config, outbox } = core;
   return new UploadsRepository({
     database,
     outbox,
-    defaultLimit: config.DEFAULT_QUOTA,
+    limits: limitValues(core),
     lease: leaseOf({ config }),
     lookAgain: config.UPLOAD_LOOK_AGAIN / 1000,
     rules: stepRules(core),

@@ -200,7 +200,7 @@ export class DirectUploads {
     }
     if (size === 0) throw emptyFile();
     const limit = limitFor(policies, { fileName, assetType, declaredType: mediaType });
-    refuseBeyond(store.kind === 'disk' ? throughProcess(this.#context, limit) : limit, size);
+    refuseBeyond(store.kind === 'disk' ? throughProcess(this.#context, limit) : limit, size, policies.bound);
     if (!extensionFits(fileName, mediaType))
       throw new Problem('extension-mismatch', {
         detail: `The extension of the name does not belong to ${mediaType}. Name the file by what it is.`,

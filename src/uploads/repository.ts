@@ -20,6 +20,7 @@ import type { StoredDerivative } from '../processing/keep-on-arrival.ts';
 import { isServable, nextStep, plan, type StepRules } from '../processing/pipeline.ts';
 import { stepJob } from '../processing/step-jobs.ts';
 import { makeProject, orProjectHasGone, type Place } from '../projects/places.ts';
+import { type LimitValues, limitValuesFor } from '../quotas/limit.ts';
 import { moveCharge } from '../quotas/moving.ts';
 import { countBytes, countFile } from '../tickets/counting.ts';
 import { delayBefore, type Look, lookAgainJob } from './jobs/look-again.ts';
@@ -62,7 +63,11 @@ export interface StoredBytes {
 }
 
 /** The same of bytes that never passed through the service, so that the digest is known only if somebody named it. */
-export type SettledBytes = Omit<StoredBytes, 'sha256'> & { sha256?: Buffer | undefined };
+export type SettledBytes = Omit<StoredBytes, 'sha256'> & {
+  sha256?: Buffer | undefined;
+  /** Known where the bytes came by one request. */
+  crc32?: number | undefined;
+};
 
 /** Something that belongs into the same transaction, such as the answer to a request that may be repeated. */
 export type InTransaction<Subject> = (transaction: Executor, subject: Subject) => Promise<void>;
@@ -100,8 +105,7 @@ export interface EndedUpload {
 export interface UploadsRepositoryOptions {
   database: DatabaseHandle;
   outbox: Outbox;
-  /** Bytes, of owners for whom no limit was set. */
-  defaultLimit: number;
+  limits: LimitValues;
   /** Seconds after which an upload that is not heard of counts as abandoned. */
   lease: number;
   /** Seconds before the first look under the key of an upload that ended in doubt. */
@@ -130,11 +134,11 @@ export class UploadsRepository {
     options: { seal?: StoredBytes | undefined; inTransaction?: InTransaction<string> | undefined; lease?: number },
   ): Promise<boolean> {
     const { seal, inTransaction, lease = this.#options.lease } = options;
-    const { defaultLimit } = this.#options;
     const { place, caller, actor } = upload;
     const { account } = place;
+    const limits = limitValuesFor(this.#options.limits, account, caller);
     const ticketId = caller.ticket ?? null;
-    const values = { projectId: null, ...upload, ...sealOf(seal), account, ticketId, size, lease, defaultLimit };
+    const values = { projectId: null, ...upload, ...sealOf(seal), account, ticketId, size, lease, ...limits };
     return retryStatement(PATIENCE_BEFORE, async (attempt) => {
       try {
         const isMore = inTransaction !== undefined || place.isNew || ticketId !== null;
@@ -162,12 +166,14 @@ export class UploadsRepository {
    * @throws Problem ticket-used-up; then nothing was written
    */
   async extend(
-    { id, caller: { ticket } }: Pick<NewUpload, 'id' | 'caller'>,
+    { id, caller, ...upload }: { id: string; caller: Caller } & ({ account: string } | { place: Place }),
     total: number,
     seal?: StoredBytes,
   ): Promise<'extended' | 'no-room' | 'ended'> {
-    const { defaultLimit, lease } = this.#options;
-    const values = { id, total, defaultLimit, lease };
+    const { limits, lease } = this.#options;
+    const { ticket } = caller;
+    const account = 'place' in upload ? upload.place.account : upload.account;
+    const values = { id, total, lease, ...limitValuesFor(limits, account, caller) };
     const extend = async (executor: Executor) => {
       const { rows } = await (seal
         ? executor.run(statements.sealUpload, { ...values, ...sealOf(seal) })
@@ -189,7 +195,7 @@ export class UploadsRepository {
   async describe(upload: DescribedUpload): Promise<'described' | 'no-room' | 'ended'> {
     const { id, metadata, place, caller, actor, ownerId } = upload;
     const { account, projectId = null } = place;
-    const { defaultLimit } = this.#options;
+    const limits = limitValuesFor(this.#options.limits, account, caller);
     const values = { id, metadata, projectId, account: account === ownerId ? null : account };
     const describe = async (transaction: Executor) => {
       await makeProject(transaction, place, caller, actor);
@@ -202,7 +208,7 @@ export class UploadsRepository {
         used: 0,
         reserved: upload.reservedBytes,
         files: 0,
-        defaultLimit,
+        limits,
       };
       if (!(await moveCharge(transaction, charge))) throw new NoRoom();
       await transaction.run(statements.describeUpload, values);
@@ -233,7 +239,7 @@ export class UploadsRepository {
    */
   async settle(
     id: string,
-    { sha256 = undefined, original = undefined, ...stored }: SettledBytes,
+    { sha256 = undefined, crc32 = undefined, original = undefined, ...stored }: SettledBytes,
     actor: Actor,
     inTransaction?: InTransaction<Asset>,
     { ended = {}, needsVerification = false, scan, facts, thumbHash, derivatives = [] }: LearnedOnTheWay = {},
@@ -244,7 +250,7 @@ export class UploadsRepository {
     const state = isServable(processing) ? 'ready' : 'processing';
     const tellsReady = state === 'ready' && outbox.hasSubscribers(assetReady);
     const values = {
-      ...{ id, state, sha256: sha256 ?? null, ...stored, ...actor },
+      ...{ id, state, sha256: sha256 ?? null, crc32: crc32 ?? null, ...stored, ...actor },
       ...{ scan: scan ?? null, facts: facts ?? null, original: original ?? null, thumbHash: thumbHash ?? null },
       processing: processing ?? null,
     };

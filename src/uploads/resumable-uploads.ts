@@ -80,7 +80,7 @@ export class ResumableUploads {
       detail: `filename: ${fault}`,
     }));
     if (size === 0) throw emptyFile();
-    refuseBeyond(throughProcess(this.#context, limitFor(policies, file)), size ?? 1);
+    refuseBeyond(throughProcess(this.#context, limitFor(policies, file)), size ?? 1, policies.bound);
     const session: NewSession = {
       kind: 'resumable',
       partSize: buffers.partSize,
@@ -199,18 +199,16 @@ export class ResumableUploads {
       throw wrongLength(`was declared to be ${session.size}`);
     if (declared < session.position) throw wrongLength(`is less than the ${session.position} bytes that are there`);
     if (declared === 0) throw emptyFile();
-    refuseBeyond(
-      Math.min(limitFor(policiesOf(this.#context, session), session), session.partSize * MAX_PARTS),
-      declared,
-    );
+    const policies = policiesOf(this.#context, session);
+    refuseBeyond(Math.min(limitFor(policies, session), session.partSize * MAX_PARTS), declared, policies.bound);
     return { ...session, size: declared };
   }
 
   async #reserve(session: UploadSession, total: number): Promise<void> {
     const { uploads, quotas } = this.#context;
-    const { account } = session;
+    const { account, caller } = session;
     const outcome = await uploads.extend(session, total);
-    if (outcome === 'no-room') throw await quotaExceeded(quotas, account, total);
+    if (outcome === 'no-room') throw await quotaExceeded(quotas, account, total, caller);
     if (outcome === 'ended') throw uploadNotFound();
   }
 }

@@ -4,6 +4,7 @@
  * ends as an asset, or with its lease.
  */
 import type { Caller } from '../access/caller.ts';
+import { sizeBoundOf } from '../access/tiers.ts';
 import type { Asset } from '../assets/asset.ts';
 import type { Actor } from '../database/audit.ts';
 import type { ProcessingRecord } from '../database/tables/processing-record.ts';
@@ -11,7 +12,7 @@ import { Problem } from '../problems.ts';
 import { metadataNotRemovable } from '../processing/strip/problem.ts';
 import { quotaExceeded } from '../quotas/quota-exceeded.ts';
 import { byteProblems } from '../validation/file-validation.ts';
-import type { UploadPolicies } from '../validation/upload-policies.ts';
+import { UploadPolicies } from '../validation/upload-policies.ts';
 import { leaseOf, type UploadContext } from './context.ts';
 import { endFailedUpload, endUpload } from './ending.ts';
 import type { EndedUpload, InTransaction, NewUpload, SettledBytes } from './repository.ts';
@@ -34,7 +35,7 @@ export async function beginSession(
     lease,
     inTransaction: (transaction) => sessions.insert(transaction, record.id, session),
   });
-  if (!begun) throw await quotaExceeded(quotas, record.place.account, size);
+  if (!begun) throw await quotaExceeded(quotas, record.place.account, size, record.caller);
 }
 
 /** A session of this owner, or the asset it has become. @throws Problem not-found */
@@ -51,7 +52,9 @@ export async function findSession(
 
 /** The upload policies as they were agreed on, whatever the settings say now. */
 export function policiesOf({ policies }: Pick<UploadContext, 'policies'>, session: UploadSession): UploadPolicies {
-  return session.policies ?? policies;
+  const agreed = session.policies ?? policies;
+  // By what it was agreed on; but who is refused is told of his tier.
+  return new UploadPolicies(agreed.all, sizeBoundOf(session.caller));
 }
 
 /** @throws Problem upload-expired */

@@ -1,6 +1,7 @@
 /** One file that comes by one request, from its first byte to its asset or its end; intake.ts says in which order. */
 import { createHash } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
+import { crc32 } from 'node:zlib';
 import type { Asset } from '../assets/asset.ts';
 import { Problem, unavailable } from '../problems.ts';
 import { quotaExceeded } from '../quotas/quota-exceeded.ts';
@@ -62,6 +63,7 @@ export class SingleUpload {
   /** Of what was sent, and of what is stored. */
   #sent: { size: number; sha256: Buffer } | undefined;
   #sha256: Buffer | undefined;
+  #crc32 = 0;
   /** By steps of processing that were done while it came in. */
   #learned: LearnedOnTheWay = {};
   /** What is found out, and made, while it is stored. */
@@ -119,7 +121,7 @@ export class SingleUpload {
   async store(): Promise<void> {
     const { actor, signal, size } = this.#arrival;
     if (size === 0) throw emptyFile();
-    if (size !== undefined) refuseBeyond(this.#limit, size);
+    if (size !== undefined) this.#refuseBeyond(size);
     const waitingSince = performance.now();
     const leave = await this.#context.admission.enter(actor.callerId, signal);
     this.#renewal = setInterval(() => this.#renewLease(), leaseRenewalOf(this.#context) / 2);
@@ -186,8 +188,9 @@ export class SingleUpload {
   async #receive(): Promise<void> {
     const { source, signal, size } = this.#arrival;
     for await (const chunk of meteredBody(this.#context, source, signal, this.#arrival.actor.callerId)) {
-      refuseBeyond(this.#limit, this.#writer.length + chunk.length);
+      this.#refuseBeyond(this.#writer.length + chunk.length);
       this.#hash.update(chunk);
+      this.#crc32 = crc32(chunk, this.#crc32);
       // Until the type is validated, the first bytes wait in the first buffer; from then on each chunk is checked as it comes.
       if (this.#validation.validated) this.#validation.update(chunk);
       else if (this.#writer.length + chunk.length >= HEAD_SIZE) await this.#validateHead(chunk);
@@ -196,12 +199,16 @@ export class SingleUpload {
     if (size !== undefined && this.#writer.length !== size) throw incompleteBody();
   }
 
+  #refuseBeyond(bytes: number): void {
+    refuseBeyond(this.#limit, bytes, this.#context.policies.bound);
+  }
+
   async #validateHead(next: Buffer): Promise<void> {
     const { head } = this.#writer;
     const bytes = next.length === 0 ? head : Buffer.concat([head, next]);
     await this.#validation.begin(bytes);
     this.#limit = throughProcess(this.#context, this.#validation.maxBytes);
-    refuseBeyond(this.#limit, this.#arrival.size ?? bytes.length);
+    this.#refuseBeyond(this.#arrival.size ?? bytes.length);
     this.#validation.update(bytes);
   }
 
@@ -235,7 +242,10 @@ export class SingleUpload {
   async #strip(): Promise<void> {
     const { policies } = this.#context;
     const stripped = await stripArrival(this.#writer, policies, this.#validated, this.#assetTypeMayFollow);
-    if (stripped?.isChanged) this.#sha256 = createHash('sha256').update(this.#writer.head).digest();
+    if (stripped?.isChanged) {
+      this.#sha256 = createHash('sha256').update(this.#writer.head).digest();
+      this.#crc32 = crc32(this.#writer.head);
+    }
     this.#learned = { ...this.#learned, ended: { ...this.#learned.ended, ...stripped?.ended } };
   }
 
@@ -257,7 +267,7 @@ export class SingleUpload {
     const { actor, inTransaction } = this.#arrival;
     const asset = await this.#context.uploads.settle(
       this.record.id,
-      this.#stored(),
+      { ...this.#stored(), crc32: this.#crc32 },
       actor,
       inTransaction?.settled,
       this.#learned,
@@ -314,7 +324,7 @@ export class SingleUpload {
   }
 
   #quotaExceeded(bytes: number): Promise<Problem> {
-    return quotaExceeded(this.#context.quotas, this.record.place.account, bytes);
+    return quotaExceeded(this.#context.quotas, this.record.place.account, bytes, this.#arrival.caller);
   }
 
   /** Another policy may still be chosen. */

@@ -7,6 +7,7 @@ import { assets, inState, isVisible } from '../database/tables/assets.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
 import { quotas } from '../database/tables/quotas.ts';
 import { chargedAccount } from '../quotas/accounts.ts';
+import { type LimitParameter, limitOf } from '../quotas/limit.ts';
 import { reserve } from '../quotas/repository.ts';
 import { givenBack } from '../tickets/counting.ts';
 
@@ -32,7 +33,7 @@ export const beginUpload = compile(
       | 'createdAt'
       | 'size'
       | 'lease'
-      | 'defaultLimit'
+      | LimitParameter
     >,
   ) => {
     const reserved = build.$with('reserved').as(reserve(p));
@@ -68,17 +69,21 @@ export const beginUpload = compile(
         processing: sql`null::jsonb`.as('processing'),
         account: sql`nullif(${reserved.account}, ${p('ownerId')})`.as('account'),
         ticketId: typed(p('ticketId'), assets.ticketId).as('ticket_id'),
+        crc32: sql`null::bigint`.as('crc32'),
+        publishedIn: sql`null`.as('published_in'),
+        publishedAt: sql`null::timestamptz`.as('published_at'),
+        unpublishedAt: sql`null::timestamptz`.as('unpublished_at'),
       })
       .from(reserved);
     return build.with(reserved).insert(assets).select(record);
   },
 );
 
-export const extendUpload = compile('extend-upload', (p: Parameter<'id' | 'total' | 'defaultLimit' | 'lease'>) =>
+export const extendUpload = compile('extend-upload', (p: Parameter<'id' | 'total' | 'lease' | LimitParameter>) =>
   extension(p, {}),
 );
 
-export const sealUpload = compile('seal-upload', (p: Parameter<'id' | 'total' | 'defaultLimit' | 'lease' | Seal>) =>
+export const sealUpload = compile('seal-upload', (p: Parameter<'id' | 'total' | 'lease' | LimitParameter | Seal>) =>
   extension(p, {
     size: typed(p('storedSize'), assets.size),
     sha256: typed(p('sha256'), assets.sha256),
@@ -90,7 +95,7 @@ export const sealUpload = compile('seal-upload', (p: Parameter<'id' | 'total' | 
 );
 
 /** @param seal what is set beside the reservation and the lease */
-function extension(p: Parameter<'id' | 'total' | 'defaultLimit' | 'lease'>, seal: object) {
+function extension(p: Parameter<'id' | 'total' | 'lease' | LimitParameter>, seal: object) {
   const live = build.$with('live').as(
     build
       .select({
@@ -103,7 +108,7 @@ function extension(p: Parameter<'id' | 'total' | 'defaultLimit' | 'lease'>, seal
       .for('update'),
   );
   const room = sql`${quotas.usedBytes} + ${quotas.reservedBytes} + ${live.step}
-    <= coalesce(${quotas.limitBytes}, ${p('defaultLimit')}::bigint)`;
+    <= ${limitOf(p)}`;
   const granted = build.$with('granted').as(
     build
       .update(quotas)
@@ -192,6 +197,7 @@ type Settled =
   | 'state'
   | 'size'
   | 'sha256'
+  | 'crc32'
   | 'mediaType'
   | 'assetType'
   | 'cacheControl'
@@ -211,6 +217,7 @@ function settling(p: Parameter<Settled>) {
         state: typed(p('state'), assets.state),
         size: typed(p('size'), assets.size),
         sha256: typed(p('sha256'), assets.sha256),
+        crc32: typed(p('crc32'), assets.crc32),
         mediaType: typed(p('mediaType'), assets.mediaType),
         assetType: typed(p('assetType'), assets.assetType),
         cacheControl: typed(p('cacheControl'), assets.cacheControl),

@@ -5,7 +5,7 @@
 import { Problem } from '../problems.ts';
 import { type Classification, claimedType, classify, HEAD_SIZE, normaliseMediaType } from './media-types.ts';
 import { type StructureCheck, structureCheck } from './structure.ts';
-import type { UploadPolicies, UploadPolicy } from './upload-policies.ts';
+import type { SizeBound, UploadPolicies, UploadPolicy } from './upload-policies.ts';
 
 const problemOf = {
   undetected: 'undetected-type',
@@ -80,7 +80,7 @@ export class FileValidation {
     const named = assetType === undefined ? undefined : policyNamed(this.#policies, assetType);
     if (this.#undetected && !(named ?? this.#policies).allowUndetected) throw this.#undetected;
     const policy = policyFor(this.#policies, named, mediaType);
-    refuseBeyond(policy.maxBytes, bytes);
+    refuseBeyond(policy.maxBytes, bytes, this.#policies.bound);
     this.#validated = { mediaType, policy };
   }
 
@@ -164,9 +164,15 @@ export function limitFor(
   return assetTypeMayFollow ? loosest(policies, declared) : maxBytes;
 }
 
-/** @throws Problem too-large */
-export function refuseBeyond(limit: number, bytes: number): void {
+/** @param bound which of the policies the limit is of, if it is that. @throws Problem too-large */
+export function refuseBeyond(limit: number, bytes: number, bound?: SizeBound): void {
   if (bytes <= limit) return;
+  if (bound?.maxFileSize === limit)
+    throw new Problem('too-large', {
+      detail: `A file may have at most ${limit} bytes in the tier ${bound.tier}. Send a smaller one.`,
+      limit: 'maxFileSize',
+      tier: bound.tier,
+    });
   throw new Problem('too-large', {
     detail: `A file of this type may have at most ${limit} bytes. Send a smaller one.`,
   });

@@ -16,6 +16,8 @@ export interface UploadPolicy {
   cacheControl: string;
   /** Whether bytes that show no known type are accepted under their declared type. */
   allowUndetected: boolean;
+  /** Whether its assets may be made public, for everybody without a token; absent: they may not. */
+  public?: boolean;
   /** Days after which assets are deleted for good; absent: never. */
   expireAfterDays?: number;
   /** Whether what a file tells beside what it shows (place, camera, author) is removed before it is served. */
@@ -150,6 +152,7 @@ const policyFile = z.record(
         .regex(/^[\x20-\x7e]{1,200}$/, 'must be a Cache-Control value')
         .default(CACHE_CONTROL),
       allowUndetected: z.boolean().default(false),
+      public: z.boolean().exactOptional(),
       expireAfterDays: z.number().int().min(1).max(36_500).exactOptional(),
       metadata: z.enum(['keep', 'strip']).exactOptional(),
       scan: z.enum(scanPolicies, { error: 'must be required, best-effort or off' }).exactOptional(),
@@ -238,11 +241,32 @@ function wordsOf(issue: z.core.$ZodIssue, content: unknown): string {
   return `${place}: ${issue.message}${shown}`;
 }
 
-export class UploadPolicies {
-  readonly #policies: UploadPolicy[];
+/** The most that a caller may upload in one file, whatever the policies allow. */
+export interface SizeBound {
+  /** Bytes. */
+  maxFileSize: number;
+  /** The tier that sets it. */
+  tier: string;
+}
 
-  constructor(policies: UploadPolicy[]) {
+export class UploadPolicies {
+  readonly #policies: readonly UploadPolicy[];
+  /** By which these allow less than they would. */
+  readonly bound: SizeBound | undefined;
+
+  constructor(policies: readonly UploadPolicy[], bound?: SizeBound) {
     this.#policies = policies;
+    this.bound = bound;
+  }
+
+  /** The same for a caller who may not upload larger files than this. */
+  within(bound: SizeBound | undefined): UploadPolicies {
+    if (!bound) return this;
+    const { maxFileSize } = bound;
+    return new UploadPolicies(
+      this.#policies.map((policy) => ({ ...policy, maxBytes: Math.min(policy.maxBytes, maxFileSize) })),
+      bound,
+    );
   }
 
   get all(): readonly UploadPolicy[] {

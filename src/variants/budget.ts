@@ -13,22 +13,23 @@ interface Bucket {
 }
 
 export class VariantBudget {
-  readonly #perMinute: number;
+  readonly #usual: number;
   readonly #now: () => number;
   /** Whoever was seen longest ago comes first. */
   readonly #buckets = new Map<string, Bucket>();
 
-  constructor(perMinute: number, now = () => performance.now()) {
-    this.#perMinute = perMinute;
+  /** @param usual variants a minute, of owners whose tier does not say otherwise */
+  constructor(usual: number, now = () => performance.now()) {
+    this.#usual = usual;
     this.#now = now;
   }
 
   /** Takes one. @returns whole seconds until there is one, when there is none */
-  take(ownerId: string): number | undefined {
+  take(ownerId: string, variantsPerMinute = this.#usual): number | undefined {
     const now = this.#now();
-    const { left, at } = this.#buckets.get(ownerId) ?? { left: this.#perMinute, at: now };
-    const perMillisecond = this.#perMinute / MINUTE;
-    const there = Math.min(this.#perMinute, left + (now - at) * perMillisecond);
+    const { left, at } = this.#buckets.get(ownerId) ?? { left: variantsPerMinute, at: now };
+    const perMillisecond = variantsPerMinute / MINUTE;
+    const there = Math.min(variantsPerMinute, left + (now - at) * perMillisecond);
     this.#forget(now);
     if (there < 1) return Math.ceil((1 - there) / perMillisecond / 1000);
     this.#buckets.delete(ownerId);

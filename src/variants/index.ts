@@ -6,31 +6,26 @@
 import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
 import { variantActions } from './audit.ts';
-import { VariantMaker } from './maker.ts';
 import { VariantRoutes } from './routes.ts';
+import { variantsOf } from './sending.ts';
 import { variantSettings } from './settings.ts';
-
-const makers = new WeakMap<object, VariantMaker>();
-
-/** One of a service: it knows what is being made. */
-function makerOf(core: Core): VariantMaker {
-  const known = makers.get(core) ?? new VariantMaker(core);
-  makers.set(core, known);
-  return known;
-}
 
 export const variants: Feature<Core> = {
   name: 'variants',
   tags: [{ name: 'Pictures', description: 'Pictures in other sizes and formats' }],
   settings: variantSettings,
   auditActions: variantActions,
-  routes: (app, core) => new VariantRoutes(core, makerOf(core)).register(app),
+  routes: (app, core) => new VariantRoutes(core).register(app),
   gauges: (core) => [
-    { name: 'stowage_variants_making', help: 'Variants that are being made', read: () => makerOf(core).load.making },
+    {
+      name: 'stowage_variants_making',
+      help: 'Variants that are being made',
+      read: () => variantsOf(core).maker.load.making,
+    },
     {
       name: 'stowage_variants_waiting',
       help: 'Variants that wait until it is their turn to be made',
-      read: () => makerOf(core).load.waiting,
+      read: () => variantsOf(core).maker.load.waiting,
     },
   ],
 };

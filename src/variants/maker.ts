@@ -9,6 +9,7 @@
 
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { limitedBy, type Tier, tierWords } from '../access/tiers.ts';
 import { pauseAfter } from '../backoff.ts';
 import { LEASE_RENEWALS } from '../config.ts';
 import type { Core } from '../core.ts';
@@ -157,8 +158,9 @@ export class VariantMaker {
   ): Promise<StoredVariant | undefined> {
     const leave = await this.#admission.enter(picture.ownerId, signal);
     try {
-      const seconds = this.#budget.take(picture.ownerId);
-      if (seconds !== undefined) throw tooMany(seconds);
+      const tier = await this.#core.tiers.ofOwner(picture.ownerId, picture.askedBy);
+      const seconds = this.#budget.take(picture.ownerId, tier?.limits.variantsPerMinute);
+      if (seconds !== undefined) throw tooMany(seconds, tier);
       const claim = await this.#claim(picture, options);
       if (claim.outcome === 'gone') throw assetNotFound();
       if (claim.outcome === 'claimed') return await this.#make(claim.derivative, picture, options);
@@ -286,11 +288,11 @@ export function unavailableFor(reason: string): Problem {
   });
 }
 
-function tooMany(seconds: number): Problem {
+function tooMany(seconds: number, tier: Tier | undefined): Problem {
   return new Problem('too-many-requests', {
-    detail:
-      'Too many new variants were asked for of the pictures of one owner. Ask for fewer sizes, or try again later.',
+    detail: `Too many new variants were asked for of the pictures of one owner. Ask for fewer sizes, or try again later.${tierWords(tier)}`,
     retryAfter: seconds,
+    ...limitedBy(tier, 'variantsPerMinute'),
   });
 }
 

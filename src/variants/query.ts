@@ -72,13 +72,15 @@ export const imageQuery = z.strictObject({
 
 const ladder = `Pixels; the next of ${LADDER.join(', ')} that is not smaller`;
 
+export const variantFormat = z.enum(FORMATS, format(FORMATS)).meta({ id: 'VariantFormat' });
+
 export const linkQuery = z.strictObject({
   width: pixels(LARGEST_STEP, ladder),
   height: pixels(LARGEST_STEP, ladder),
   fit,
   position,
   quality,
-  format: z.enum(FORMATS, format(FORMATS)).meta({ id: 'VariantFormat' }).default('webp'),
+  format: variantFormat.default('webp'),
   expiresIn,
   srcset: flag.meta({
     override: { type: 'boolean', default: false },

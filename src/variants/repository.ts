@@ -30,6 +30,8 @@ export interface Picture {
   sha256: Buffer | null;
   objectKey: string;
   cacheControl: string | null;
+  /** Who asks for a variant of it, where that is not just an address. */
+  askedBy?: Caller;
 }
 
 export interface StoredVariant {

@@ -1,28 +1,25 @@
 /** Variants of pictures over HTTP: for callers, by signed addresses for pages and CDNs, and the signing of those. */
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { actorOf, type Caller } from '../access/caller.ts';
-import { contentDisposition } from '../assets/content-disposition.ts';
-import { conditionalHeaders, deliver, signalOf } from '../assets/delivery.ts';
-import { nameOfDerivative } from '../assets/derivative-names.ts';
+import { linkLifeOf } from '../access/tiers.ts';
+import { conditionalHeaders } from '../assets/delivery.ts';
 import { servable } from '../assets/issued-links.ts';
 import { AssetsRepository } from '../assets/repository.ts';
 import { required } from '../assets/routes.ts';
 import type { Core } from '../core.ts';
-import { formatDigest } from '../http/digest-fields.ts';
 import type { App } from '../http/openapi.ts';
-import { serviceUrls } from '../http/public-url.ts';
+import { contentUrls } from '../http/public-url.ts';
 import { assetId, binary, timestamp } from '../http/schema-types.ts';
 import { assetNotFound, Problem, type ProblemType } from '../problems.ts';
-import { Pictures } from '../processing/pictures/pictures.ts';
 import { linkWindow } from '../storage/link-window.ts';
 import { chooseFormat } from './accept.ts';
 import { readAddress, revisionOf, signAddress } from './address.ts';
 import { VariantKeys } from './keys.ts';
-import type { VariantMaker } from './maker.ts';
-import { type Format, mediaTypeOf, serialise, type VariantOptions } from './options.ts';
+import { type Format, mediaTypeOf, serialise } from './options.ts';
 import { addressedOptions, imageQuery, linkQuery, optionsFor } from './query.ts';
-import { type FoundPicture, type Picture, VariantsRepository } from './repository.ts';
+import { type FoundPicture, VariantsRepository } from './repository.ts';
+import { requirePicture, type VariantSender, variantsOf } from './sending.ts';
 import { variantSettings } from './settings.ts';
 import { type Step, srcsetOf, stepsOf } from './srcset.ts';
 
@@ -89,19 +86,19 @@ const asksMore = Object.keys(conditionalHeaders.shape);
 
 export class VariantRoutes {
   readonly #core: Core;
-  readonly #maker: VariantMaker;
+  readonly #sender: VariantSender;
   readonly #assets: AssetsRepository;
   readonly #variants: VariantsRepository;
   readonly #keys: VariantKeys;
-  readonly #toUrl: ReturnType<typeof serviceUrls>;
+  readonly #toUrl: ReturnType<typeof contentUrls>;
 
-  constructor(core: Core, maker: VariantMaker) {
+  constructor(core: Core) {
     this.#core = core;
-    this.#maker = maker;
+    this.#sender = variantsOf(core);
     this.#assets = new AssetsRepository(core.database);
     this.#variants = new VariantsRepository(core.database.database);
     this.#keys = new VariantKeys(core.database.database, core.onError);
-    this.#toUrl = serviceUrls(core.config);
+    this.#toUrl = contentUrls(core.config);
   }
 
   register(app: App): void {
@@ -126,7 +123,12 @@ export class VariantRoutes {
           accept: z.string().optional().meta({ description: 'Chooses the format with `format=auto`' }),
         }),
       },
-      config: { action: 'asset.download', success, problems: ['wrong-state', 'not-acceptable', ...problems] },
+      config: {
+        action: 'asset.download',
+        servesBytes: true,
+        success,
+        problems: ['wrong-state', 'not-acceptable', ...problems],
+      },
       handler: async (request, reply) => {
         const { caller, params, query, headers } = request;
         if (query.format === 'auto') varyByAccept(reply);
@@ -147,7 +149,8 @@ export class VariantRoutes {
           });
           if (!audited) throw assetNotFound();
         };
-        return this.#send(request, reply, found, options, {
+        const picture = { ...found.picture, askedBy: caller };
+        return this.#sender.send(request, reply, { ...found, picture }, options, {
           callerId: caller.id,
           cacheControl: found.picture.cacheControl ?? 'private',
           ...(!isAudited && { beforeBytes: audit }),
@@ -192,7 +195,7 @@ export class VariantRoutes {
       async (request, reply) => {
         const { caller, params, query } = request;
         const options = addressedOptions(query, query.srcset);
-        const expiresIn = query.expiresIn ?? VARIANT_LINK_TTL / 1000;
+        const expiresIn = linkLifeOf(caller, query.expiresIn, VARIANT_LINK_TTL / 1000);
         requirePicture(servable(await required(this.#assets.find(caller, params.id))).mediaType);
         const detail = { variant: serialise(options), expiresIn, ...(query.srcset && { srcset: true }) };
         const action = 'asset.variant-link-issued';
@@ -248,60 +251,20 @@ export class VariantRoutes {
         }),
         headers: conditionalHeaders,
       },
-      config: { public: true, success, problems: [...problems, 'too-many-requests'] },
+      config: { public: true, servesBytes: true, success, problems: [...problems, 'too-many-requests'] },
       handler: async (request, reply) => {
         const { accepted } = await this.#keys.ring();
         const address = readAddress(accepted, request.raw.url ?? '', Math.floor(Date.now() / 1000));
         const found = address && (await this.#variants.find(address.assetId, serialise(address.options)));
         if (!found || revisionOf(found.picture) !== address.revision)
           throw new Problem('not-found', { detail: 'The address is not valid. Get a new one.' });
-        return this.#send(request, reply, found, address.options, {
+        return this.#sender.send(request, reply, found, address.options, {
           callerId: `address ${request.ip}`,
           cacheControl: `${VARIANT_CACHE}, ${IMMUTABLE}`,
         });
       },
     });
   }
-
-  async #send(
-    request: FastifyRequest,
-    reply: FastifyReply,
-    found: FoundPicture,
-    options: VariantOptions,
-    to: { callerId: string; cacheControl: string; beforeBytes?: () => Promise<void> },
-  ): Promise<FastifyReply> {
-    const { picture } = found;
-    requirePicture(picture.mediaType);
-    const signal = signalOf(reply);
-    const variant = await this.#maker.provide(found, options, signal);
-    const { cacheControl, ...rest } = to;
-    return deliver(request, reply, {
-      ...rest,
-      signal,
-      store: this.#core.store,
-      places: this.#core.downloads,
-      key: variant.objectKey,
-      size: variant.size,
-      entityTag: `"${variant.sha256.toString('hex')}"`,
-      lastModified: variant.madeAt,
-      headers: {
-        'content-type': mediaTypeOf(options.format),
-        'content-disposition': contentDisposition('inline', fileNameOf(picture, options)),
-        'cache-control': cacheControl,
-        'repr-digest': formatDigest(variant.sha256),
-      },
-      onMissing: async () => (await this.#maker.makeAgain(picture, variant, options, signal))?.objectKey,
-      onSent: (bytes) => this.#core.metrics.sent(bytes),
-    });
-  }
-}
-
-/** @throws Problem derivative-unavailable */
-function requirePicture(mediaType: string): void {
-  if (Pictures.canRead(mediaType)) return;
-  throw new Problem('derivative-unavailable', {
-    detail: `Variants are made of JPEG, PNG, WebP, GIF, AVIF and HEIC. The asset is ${mediaType}.`,
-  });
 }
 
 /** @throws Problem not-acceptable */
@@ -316,11 +279,4 @@ function acceptedFormat(accept: string | undefined): Format {
 function varyByAccept(reply: FastifyReply): void {
   const others = reply.getHeader('vary');
   reply.header('vary', others === undefined ? 'Accept' : `${others}, Accept`);
-}
-
-/** `photo.jpg` becomes `photo.w512.webp`. */
-function fileNameOf({ name }: Picture, options: VariantOptions): string {
-  const spelling = serialise(options);
-  const stem = spelling.slice(0, spelling.lastIndexOf('.'));
-  return nameOfDerivative({ name }, { name: stem, mediaType: mediaTypeOf(options.format) });
 }

@@ -146,7 +146,7 @@ for (const { store, skip } of storeKinds) {
       const uploads = new UploadsRepository({
         database: service.database,
         outbox: jobs,
-        defaultLimit: 1_000_000,
+        limits: { defaultLimit: 1_000_000, tierQuotas: null },
         lease: 60,
         lookAgain: 60,
         rules: noSteps,

@@ -173,7 +173,13 @@ describe('projects', () => {
     const assets = new AssetsRepository(service.database);
     const actor = { callerId: caller.id, requestId: 'a', via: null, because: null };
     await assert.rejects(
-      assets.update(caller, body.id, { move: { to, defaultLimit: 100_000 } }, undefined, actor),
+      assets.update(
+        caller,
+        body.id,
+        { move: { to, caller, limits: { defaultLimit: 100_000, tierQuotas: null } } },
+        undefined,
+        actor,
+      ),
       /There is no such project/,
     );
     assert.equal((await manager.get(`/v1/assets/${body.id}`)).body.projectId, undefined);

@@ -24,6 +24,10 @@ const programs = {
   bubblewrap: { variable: 'TEST_BWRAP', package: 'bubblewrap', paths: ['/usr/bin/bwrap'] },
   /** With ffprobe. */
   ffmpeg: { variable: 'TEST_FFMPEG', package: 'ffmpeg', paths: ['/usr/bin/ffmpeg'] },
+  // Which read archives.
+  unzip: { variable: 'TEST_UNZIP', package: 'unzip', paths: ['/usr/bin/unzip'] },
+  bsdtar: { variable: 'TEST_BSDTAR', package: 'libarchive-tools', paths: ['/usr/bin/bsdtar'] },
+  python3: { variable: 'TEST_PYTHON3', package: 'python3', paths: ['/usr/bin/python3'] },
 } satisfies Record<string, Program>;
 /** As root, and where /dev/shm is small: in containers. */
 export const CHROMIUM_FLAGS = ['--no-sandbox', '--disable-dev-shm-usage'];

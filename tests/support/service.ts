@@ -14,6 +14,7 @@ import { reconcileStore } from '../../src/reconciliation/jobs/reconcile.ts';
 import type { ReconcileOutcome, ReconcileReport, ReconcileRequest } from '../../src/reconciliation/reconciler.ts';
 import { scanSettings } from '../../src/scanning/settings.ts';
 import type { Service } from '../../src/server.ts';
+import { loadTiers } from '../../src/startup.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
 import { openObjectStore } from '../../src/storage/open.ts';
 import { reapOutsideOfJobs } from '../../src/uploads/jobs/reap-uploads.ts';
@@ -36,6 +37,8 @@ export interface ServiceOptions {
   env?: Record<string, string>;
   /** Content of the file UPLOAD_POLICIES. */
   policies?: object;
+  /** Content of the file TIERS. */
+  tiers?: object;
   /** Of a database with migrations applied; a fresh one when absent. */
   databaseUrl?: string;
   /** Bucket and directory of another service, to run a second instance beside it. */
@@ -91,6 +94,8 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
   const place = options.beside?.place ?? (bucket ? placeOnS3(bucket) : { DATA_DIR: directory });
   const policyFile = join(directory, 'policies.json');
   if (options.policies) await writeFile(policyFile, JSON.stringify(options.policies));
+  const tierFile = join(directory, 'tiers.json');
+  if (options.tiers) await writeFile(tierFile, JSON.stringify(options.tiers));
   const config = loadConfig(
     {
       PORT: '0',
@@ -99,6 +104,7 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
       DERIVATIVES: 'false',
       ...place,
       ...(options.policies && { UPLOAD_POLICIES: policyFile }),
+      ...(options.tiers && { TIERS: tierFile }),
       ...options.env,
     },
     settingsOf(options.features ?? features),
@@ -131,6 +137,7 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
         config.MAX_FILE_SIZE,
         settingsIn(config, scanSettings).CLAMD !== undefined,
       ),
+      tierLimits: loadTiers(config),
       database,
       background,
       store,

@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
-import { describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import fc from 'fast-check';
 import { Admission, type AdmissionLimits } from '../../src/http/admission.ts';
 import { Problem, type ProblemType } from '../../src/problems.ts';
 
-const never = new AbortController().signal;
+/** Whoever waits still when all is over is sent home, so that no timer keeps the process. */
+const closing = new AbortController();
+const never = closing.signal;
+after(() => closing.abort());
 const WAIT = 30_000;
 
 /** Who has got a place, in order, and how each can leave it. */

@@ -58,6 +58,16 @@ export const assets = pgTable(
     account: text('account'),
     /** The ticket that it was uploaded with. */
     ticketId: uuid('ticket_id'),
+    /** Of the bytes under `objectKey`, for archives; absent until somebody has read them, as after direct uploads. */
+    crc32: bigint('crc32', { mode: 'number' }),
+    /**
+     * It is public while `publishedIn` is the project that it is in, or empty text where that is none: whoever moves it,
+     * by whatever statement, does not take it into the gallery of another project. See `isPublished`.
+     */
+    publishedIn: text('published_in'),
+    publishedAt: moment('published_at'),
+    /** When it ceased to be public: caches may have it for a while. */
+    unpublishedAt: moment('unpublished_at'),
   },
   () => [
     check('assets_state', sql`state in (${literals(assetStates)})`),
@@ -110,5 +120,11 @@ export const assets = pgTable(
 export function inState(...states: [AssetState, ...AssetState[]]): SQL {
   return sql`${assets.state} in (${literals(states)})`;
 }
+
+/** That it was made public, where it is now. Whether anything is served says `isServedToAll`. */
+export const isPublished = sql<boolean>`(${assets.publishedIn} is not null and ${assets.publishedIn} = coalesce(${assets.projectId}, ''))`;
+
+/** That its bytes are there for everybody, as far as the record says; its upload policy must allow it, too. */
+export const isServedToAll = sql`(${isPublished} and ${inState('ready')} and ${assets.trashedAt} is null)`;
 
 export const isVisible = inState(...visibleStates);

@@ -10,6 +10,7 @@ export { downloadCounts, downloadMarks } from './downloads.ts';
 export { idempotencyKeys } from './idempotency.ts';
 export { callerCounts, uploadCounts } from './limits.ts';
 export { projectMembers, projects } from './projects.ts';
+export { galleryEntries, stalePublicAddresses } from './publishing.ts';
 export { quotas } from './quotas.ts';
 export { reconcileObjects, reconcileRuns } from './reconciliation.ts';
 export { scans } from './scans.ts';

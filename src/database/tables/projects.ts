@@ -11,6 +11,8 @@ export const projects = pgTable(
     metadata: jsonb('metadata').$type<Record<string, string>>().notNull().default({}),
     /** Members see only what they have uploaded themselves; managers see all. */
     separate: boolean('separate').notNull().default(false),
+    /** Everybody may look at what is public in it. */
+    gallery: boolean('gallery').notNull().default(false),
     createdBy: text('created_by').notNull(),
     /** Counts the changes of the record; the entity tag is made of it. */
     version: integer('version').notNull().default(1),

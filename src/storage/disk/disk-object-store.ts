@@ -53,6 +53,8 @@ export interface DiskOptions {
   linkSecret: Buffer;
   /** Where clients reach the service. */
   publicUrl: () => string;
+  /** The same for links to objects; `publicUrl` when absent. */
+  contentUrl?: () => string;
   now?: () => Date;
 }
 
@@ -62,12 +64,14 @@ export class DiskObjectStore implements ObjectStore {
   readonly #multipart: DiskMultipart;
   readonly #links: LinkTokens;
   readonly #publicUrl: () => string;
+  readonly #contentUrl: () => string;
 
-  constructor({ directory, linkSecret, publicUrl, now = () => new Date() }: DiskOptions) {
+  constructor({ directory, linkSecret, publicUrl, contentUrl = publicUrl, now = () => new Date() }: DiskOptions) {
     this.#disk = new Disk(directory, now);
     this.#multipart = new DiskMultipart(this.#disk);
     this.#links = new LinkTokens({ secret: linkSecret, now });
     this.#publicUrl = publicUrl;
+    this.#contentUrl = contentUrl;
   }
 
   async put(
@@ -228,7 +232,7 @@ export class DiskObjectStore implements ObjectStore {
 
   async presignGet(key: string, link: LinkOptions): Promise<string> {
     this.#disk.pathOf(key);
-    return `${this.#publicUrl()}/v1/links/${this.#links.forObject(key, link)}`;
+    return `${this.#contentUrl()}/v1/links/${this.#links.forObject(key, link)}`;
   }
 
   /** Reads the token of a link. Never throws, whatever the token is. */

@@ -159,7 +159,7 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
       audited(request, context, async () => {
         const { caller, body } = request;
         const { fileName, size, contentType, assetType, projectId, sha256, metadata = {} } = body;
-        const { headers } = await uploadLimit.count(caller.id);
+        const { headers } = await uploadLimit.count(caller);
         const answerOf = (signed: SignedUpload) => ({
           status: 201,
           headers: { ...headers, location: `/v1/uploads/${signed.session.id}` },

@@ -2,6 +2,7 @@
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
 import { actorOf } from '../../access/caller.ts';
+import { sizeBoundOf } from '../../access/tiers.ts';
 import { assetDocument } from '../../assets/asset.ts';
 import { entityTagHeader } from '../../assets/routes.ts';
 import { wantBody } from '../../http/body-guard.ts';
@@ -11,6 +12,7 @@ import { binary } from '../../http/schema-types.ts';
 import { sendAnswer } from '../../idempotency/requests.ts';
 import { ClientGone, Problem } from '../../problems.ts';
 import { chunksOf, free } from '../../storage/chunks.ts';
+import { refuseBeyond } from '../../validation/file-validation.ts';
 import { incompleteBody } from '../metered-source.ts';
 import {
   audited,
@@ -73,11 +75,7 @@ export function rawUploadRoute(app: App, options: UploadRouteOptions): void {
           request.headers['content-type'],
         );
         const length = contentLength(request);
-        if (length !== undefined && length > limit) {
-          throw new Problem('too-large', {
-            detail: `A file of this type may have at most ${limit} bytes. Send a smaller one.`,
-          });
-        }
+        if (length !== undefined) refuseBeyond(limit, length, sizeBoundOf(request.caller));
       },
     },
     (request, reply) =>

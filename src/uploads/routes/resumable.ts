@@ -259,7 +259,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
     if (size !== undefined && size > largest)
       throw new Problem('too-large', { detail: `A file may have at most ${largest} bytes.` });
     const described = underTicket(caller, readUploadMetadata(String(request.headers['upload-metadata'] ?? '')));
-    const { headers } = await uploadLimit.count(caller.id);
+    const { headers } = await uploadLimit.count(caller);
     reply.headers(headers);
     const place = await options.context.places.of(caller, described.projectId);
     const file = { actor: actorOf(request), caller, place, ...described };

@@ -141,7 +141,7 @@ export async function receiveOnce(
     ...(described && { described: () => underTicket(sent.caller, described()) }),
   };
   const take = async (inTransaction?: NonNullable<Arrival['inTransaction']>): Promise<Answer> => {
-    const { headers } = await uploadLimit.count(request.caller.id);
+    const { headers } = await uploadLimit.count(request.caller);
     const place = await context.places.of(arrival.caller, arrival.projectId);
     const asset = await recorded(intake.receive({ ...arrival, place, ...(inTransaction && { inTransaction }) }));
     const answer = uploadAnswer(asset);
@@ -199,7 +199,7 @@ export async function holdOnce(
     await claim?.fail(problem instanceof Problem ? problem : undefined, request.id);
   };
   try {
-    const { headers } = await options.uploadLimit.count(request.caller.id);
+    const { headers } = await options.uploadLimit.count(request.caller);
     const inTransaction = claim && answering(claim);
     const place = await options.context.places.of(arrival.caller, arrival.projectId);
     const held = await recorded(options.intake.hold({ ...arrival, place, ...(inTransaction && { inTransaction }) }));

@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.ts';
 import { type Client, type ClientMeta, formDataBodySerializer, type Options as Options2, type RequestResult, type TDataShape } from './client/index.ts';
-import type { BulkChangeAssetsData, BulkChangeAssetsErrors, BulkChangeAssetsResponses, CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelStoredFileScanData, CancelStoredFileScanErrors, CancelStoredFileScanResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateApiKeyData, CreateApiKeyErrors, CreateApiKeyResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateDownloadLinksData, CreateDownloadLinksErrors, CreateDownloadLinksResponses, CreateProjectData, CreateProjectErrors, CreateProjectResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateTranscodeData, CreateTranscodeErrors, CreateTranscodeResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, CreateUploadTicketData, CreateUploadTicketErrors, CreateUploadTicketResponses, CreateVariantLinkData, CreateVariantLinkErrors, CreateVariantLinkResponses, DeleteApiKeyData, DeleteApiKeyErrors, DeleteApiKeyResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DeleteProjectData, DeleteProjectErrors, DeleteProjectResponses, DeleteTranscodeData, DeleteTranscodeErrors, DeleteTranscodeResponses, DeleteUploadTicketData, DeleteUploadTicketErrors, DeleteUploadTicketResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, DownloadDerivativeData, DownloadDerivativeErrors, DownloadDerivativeResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, FollowVariantLinkData, FollowVariantLinkErrors, FollowVariantLinkResponses, GetApiKeyData, GetApiKeyErrors, GetApiKeyResponses, GetAssetCodeData, GetAssetCodeErrors, GetAssetCodeResponses, GetAssetData, GetAssetErrors, GetAssetHistoryData, GetAssetHistoryErrors, GetAssetHistoryResponses, GetAssetResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetProjectCodeData, GetProjectCodeErrors, GetProjectCodeResponses, GetProjectData, GetProjectErrors, GetProjectQuotaData, GetProjectQuotaErrors, GetProjectQuotaResponses, GetProjectResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetStoredFileScanData, GetStoredFileScanErrors, GetStoredFileScanResponses, GetTranscodeData, GetTranscodeErrors, GetTranscodeResponses, GetUploadData, GetUploadErrors, GetUploadResponses, GetUploadTicketData, GetUploadTicketErrors, GetUploadTicketResponses, GetVariantData, GetVariantErrors, GetVariantResponses, ListApiKeysData, ListApiKeysErrors, ListApiKeysResponses, ListAssetsData, ListAssetsErrors, ListAssetsOfOwnerData, ListAssetsOfOwnerErrors, ListAssetsOfOwnerResponses, ListAssetsResponses, ListAuditEventsData, ListAuditEventsErrors, ListAuditEventsResponses, ListDerivativesData, ListDerivativesErrors, ListDerivativesResponses, ListOwnersData, ListOwnersErrors, ListOwnersResponses, ListProjectMembersData, ListProjectMembersErrors, ListProjectMembersResponses, ListProjectsData, ListProjectsErrors, ListProjectsResponses, ListStoredFileScansData, ListStoredFileScansErrors, ListStoredFileScansResponses, ListTranscodesData, ListTranscodesErrors, ListTranscodesResponses, ListUploadPoliciesData, ListUploadPoliciesErrors, ListUploadPoliciesResponses, ListUploadsData, ListUploadsErrors, ListUploadsResponses, ListUploadTicketsData, ListUploadTicketsErrors, ListUploadTicketsResponses, RedirectToDownloadData, RedirectToDownloadErrors, RemoveProjectMemberData, RemoveProjectMemberErrors, RemoveProjectMemberResponses, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, ScanStoredFilesData, ScanStoredFilesErrors, ScanStoredFilesResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SetProjectMemberData, SetProjectMemberErrors, SetProjectMemberResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UpdateProjectData, UpdateProjectErrors, UpdateProjectResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
+import type { BulkChangeAssetsData, BulkChangeAssetsErrors, BulkChangeAssetsResponses, CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelStoredFileScanData, CancelStoredFileScanErrors, CancelStoredFileScanResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateApiKeyData, CreateApiKeyErrors, CreateApiKeyResponses, CreateArchiveLinkData, CreateArchiveLinkErrors, CreateArchiveLinkResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateDownloadLinksData, CreateDownloadLinksErrors, CreateDownloadLinksResponses, CreateProjectData, CreateProjectErrors, CreateProjectResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateTranscodeData, CreateTranscodeErrors, CreateTranscodeResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, CreateUploadTicketData, CreateUploadTicketErrors, CreateUploadTicketResponses, CreateVariantLinkData, CreateVariantLinkErrors, CreateVariantLinkResponses, DeleteApiKeyData, DeleteApiKeyErrors, DeleteApiKeyResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DeleteProjectData, DeleteProjectErrors, DeleteProjectResponses, DeleteTranscodeData, DeleteTranscodeErrors, DeleteTranscodeResponses, DeleteUploadTicketData, DeleteUploadTicketErrors, DeleteUploadTicketResponses, DownloadArchiveData, DownloadArchiveErrors, DownloadArchiveResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, DownloadDerivativeData, DownloadDerivativeErrors, DownloadDerivativeResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, FollowVariantLinkData, FollowVariantLinkErrors, FollowVariantLinkResponses, GetApiKeyData, GetApiKeyErrors, GetApiKeyResponses, GetAssetCodeData, GetAssetCodeErrors, GetAssetCodeResponses, GetAssetData, GetAssetErrors, GetAssetHistoryData, GetAssetHistoryErrors, GetAssetHistoryResponses, GetAssetResponses, GetGalleryData, GetGalleryErrors, GetGalleryResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetProjectCodeData, GetProjectCodeErrors, GetProjectCodeResponses, GetProjectData, GetProjectErrors, GetProjectQuotaData, GetProjectQuotaErrors, GetProjectQuotaResponses, GetProjectResponses, GetPublicAssetData, GetPublicAssetErrors, GetPublicAssetResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetStoredFileScanData, GetStoredFileScanErrors, GetStoredFileScanResponses, GetTranscodeData, GetTranscodeErrors, GetTranscodeResponses, GetUploadData, GetUploadErrors, GetUploadResponses, GetUploadTicketData, GetUploadTicketErrors, GetUploadTicketResponses, GetVariantData, GetVariantErrors, GetVariantResponses, ListApiKeysData, ListApiKeysErrors, ListApiKeysResponses, ListAssetsData, ListAssetsErrors, ListAssetsOfOwnerData, ListAssetsOfOwnerErrors, ListAssetsOfOwnerResponses, ListAssetsResponses, ListAuditEventsData, ListAuditEventsErrors, ListAuditEventsResponses, ListDerivativesData, ListDerivativesErrors, ListDerivativesResponses, ListOwnersData, ListOwnersErrors, ListOwnersResponses, ListProjectMembersData, ListProjectMembersErrors, ListProjectMembersResponses, ListProjectsData, ListProjectsErrors, ListProjectsResponses, ListStoredFileScansData, ListStoredFileScansErrors, ListStoredFileScansResponses, ListTranscodesData, ListTranscodesErrors, ListTranscodesResponses, ListUploadPoliciesData, ListUploadPoliciesErrors, ListUploadPoliciesResponses, ListUploadsData, ListUploadsErrors, ListUploadsResponses, ListUploadTicketsData, ListUploadTicketsErrors, ListUploadTicketsResponses, RedirectToDownloadData, RedirectToDownloadErrors, RemoveProjectMemberData, RemoveProjectMemberErrors, RemoveProjectMemberResponses, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, ScanStoredFilesData, ScanStoredFilesErrors, ScanStoredFilesResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SetOwnerTierData, SetOwnerTierErrors, SetOwnerTierResponses, SetProjectMemberData, SetProjectMemberErrors, SetProjectMemberResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UpdateProjectData, UpdateProjectErrors, UpdateProjectResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -266,7 +266,7 @@ export const getStoredFileScan = <ThrowOnError extends boolean = false>(options:
 /**
  * List what may be uploaded: asset types with their media types, extensions and sizes
  *
- * The quota of the caller (`GET /v1/quota`) may allow less than `maxBytes`. The policies change only when the service is configured anew.
+ * The quota of the caller (`GET /v1/quota`) may allow less than `maxBytes`. The policies change only when the service is configured anew, or the caller has another tier.
  */
 export const listUploadPolicies = <ThrowOnError extends boolean = false>(options?: Options<ListUploadPoliciesData, ThrowOnError>): RequestResult<ListUploadPoliciesResponses, ListUploadPoliciesErrors, ThrowOnError> => (options?.client ?? client).get<ListUploadPoliciesResponses, ListUploadPoliciesErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -295,9 +295,9 @@ export const getAsset = <ThrowOnError extends boolean = false>(options: Options<
 });
 
 /**
- * Rename an asset, move it to a project, or replace its metadata
+ * Rename an asset, move it to a project, replace its metadata, or make it public
  *
- * The bytes and their key stay as they are. With `If-Match` the change is made only if the record is still the one you read.
+ * The bytes and their key stay as they are. What is made private is not served to anybody else from then on; `cachedUntil` tells how long caches may have it. With `If-Match` the change is made only if the record is still the one you read.
  */
 export const updateAsset = <ThrowOnError extends boolean = false>(options: Options<UpdateAssetData, ThrowOnError>): RequestResult<UpdateAssetResponses, UpdateAssetErrors, ThrowOnError> => (options.client ?? client).patch<UpdateAssetResponses, UpdateAssetErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -409,6 +409,28 @@ export const createDownloadLinks = <ThrowOnError extends boolean = false>(option
 export const followLink = <ThrowOnError extends boolean = false>(options: Options<FollowLinkData, ThrowOnError>): RequestResult<FollowLinkResponses, FollowLinkErrors, ThrowOnError> => (options.client ?? client).get<FollowLinkResponses, FollowLinkErrors, ThrowOnError>({ url: '/v1/links/{token}', ...options });
 
 /**
+ * Get a link to up to 200 files as one ZIP archive
+ *
+ * The link needs no token, so a browser can open it. It ends when it expires, or when one of the files is moved to the trash or deleted. It counts as so many requests as it has ids.
+ */
+export const createArchiveLink = <ThrowOnError extends boolean = false>(options: Options<CreateArchiveLinkData, ThrowOnError>): RequestResult<CreateArchiveLinkResponses, CreateArchiveLinkErrors, ThrowOnError> => (options.client ?? client).post<CreateArchiveLinkResponses, CreateArchiveLinkErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/archives',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Get several files as one ZIP archive
+ *
+ * Where `createArchiveLink` leads. The files are stored in it as they are; names that are there more than once get a number. Honours one Range and conditional header fields, so a download that broke off goes on where it was.
+ */
+export const downloadArchive = <ThrowOnError extends boolean = false>(options: Options<DownloadArchiveData, ThrowOnError>): RequestResult<DownloadArchiveResponses, DownloadArchiveErrors, ThrowOnError> => (options.client ?? client).get<DownloadArchiveResponses, DownloadArchiveErrors, ThrowOnError>({ url: '/v1/archives/{token}', ...options });
+
+/**
  * List your projects
  *
  * Those of which you are a member and those that your token names, where somebody has made them, in the order of their ids. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.
@@ -455,7 +477,7 @@ export const getProject = <ThrowOnError extends boolean = false>(options: Option
 });
 
 /**
- * Change the name, the metadata or the kind of a project
+ * Change the name, the metadata or the kind of a project, or make it a public gallery
  *
  * When `separate` becomes false, all members see the assets of all, and one another. With `If-Match` the change is made only if the record is still the one you read.
  */
@@ -628,6 +650,20 @@ export const createVariantLink = <ThrowOnError extends boolean = false>(options:
 export const followVariantLink = <ThrowOnError extends boolean = false>(options: Options<FollowVariantLinkData, ThrowOnError>): RequestResult<FollowVariantLinkResponses, FollowVariantLinkErrors, ThrowOnError> => (options.client ?? client).get<FollowVariantLinkResponses, FollowVariantLinkErrors, ThrowOnError>({ url: '/v1/variants/{assetId}/{revision}/{variant}', ...options });
 
 /**
+ * Get the bytes of a public asset
+ *
+ * Where `publicUrl` leads: for everybody, without a token, for pages of every origin. With `width` a picture in another size. Under another name than the asset has now, the answer leads to the right one.
+ */
+export const getPublicAsset = <ThrowOnError extends boolean = false>(options: Options<GetPublicAssetData, ThrowOnError>): RequestResult<GetPublicAssetResponses, GetPublicAssetErrors, ThrowOnError> => (options.client ?? client).get<GetPublicAssetResponses, GetPublicAssetErrors, ThrowOnError>({ url: '/p/{id}/{name}', ...options });
+
+/**
+ * Look at the public gallery of a project
+ *
+ * For everybody, without a token: the public assets of a project that is a `gallery`, the latest first. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.
+ */
+export const getGallery = <ThrowOnError extends boolean = false>(options: Options<GetGalleryData, ThrowOnError>): RequestResult<GetGalleryResponses, GetGalleryErrors, ThrowOnError> => (options.client ?? client).get<GetGalleryResponses, GetGalleryErrors, ThrowOnError>({ url: '/g/{projectId}', ...options });
+
+/**
  * List the transcodes of an asset
  */
 export const listTranscodes = <ThrowOnError extends boolean = false>(options: Options<ListTranscodesData, ThrowOnError>): RequestResult<ListTranscodesResponses, ListTranscodesErrors, ThrowOnError> => (options.client ?? client).get<ListTranscodesResponses, ListTranscodesErrors, ThrowOnError>({
@@ -670,7 +706,7 @@ export const getTranscode = <ThrowOnError extends boolean = false>(options: Opti
 });
 
 /**
- * Get your quota
+ * Get your quota, and the limits of your tier
  *
  * What you have uploaded takes of it, but for uploads into projects that have a quota of their own: see `getProjectQuota`.
  */
@@ -705,9 +741,24 @@ export const setOwnerQuota = <ThrowOnError extends boolean = false>(options: Opt
 });
 
 /**
+ * Give an owner a tier, or take it away
+ *
+ * It counts for more than what his tokens say, and holds for keys, tickets and those who are spoken for, too. Every instance goes by it within a second. Without `tier` his tokens count again, or else the tier `default`.
+ */
+export const setOwnerTier = <ThrowOnError extends boolean = false>(options: Options<SetOwnerTierData, ThrowOnError>): RequestResult<SetOwnerTierResponses, SetOwnerTierErrors, ThrowOnError> => (options.client ?? client).put<SetOwnerTierResponses, SetOwnerTierErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/admin/owners/{ownerId}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
  * List who stores something, and how much
  *
- * Whoever has ever stored something that his own quota pays for, or was given a quota. One page in keyset order; follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false. While uploads run, an owner whose usage changes may come twice or not at all in the order of usage.
+ * Whoever has ever stored something that his own quota pays for, or was given a quota or a tier. One page in keyset order; follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false. While uploads run, an owner whose usage changes may come twice or not at all in the order of usage.
  */
 export const listOwners = <ThrowOnError extends boolean = false>(options?: Options<ListOwnersData, ThrowOnError>): RequestResult<ListOwnersResponses, ListOwnersErrors, ThrowOnError> => (options?.client ?? client).get<ListOwnersResponses, ListOwnersErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],

@@ -112,7 +112,13 @@ export type AssetPatch = {
     metadata?: {
         [key: string]: string;
     } | null;
+    /**
+     * `public`: everybody gets the bytes at `publicUrl`, where the upload policy allows it; owners and managers only. What is moved to another project is private there
+     */
+    visibility?: Visibility;
 };
+
+export type Visibility = 'private' | 'public';
 
 export type BulkChange = {
     action: BulkAction;
@@ -148,6 +154,21 @@ export type LinkWishes = {
     disposition?: Disposition;
     /**
      * How long each link is valid at most, in seconds, up to 7 days; at least half of it is left
+     */
+    expiresIn?: number;
+};
+
+export type NewArchive = {
+    /**
+     * Of the assets, in the order that they have in the archive; one that is named twice is in it once
+     */
+    ids: Array<string>;
+    /**
+     * File name of the archive; ends in .zip
+     */
+    name?: string;
+    /**
+     * How long the link is valid, in seconds; at most 7 days
      */
     expiresIn?: number;
 };
@@ -188,6 +209,10 @@ export type ProjectPatch = {
      * Members see only what they have uploaded themselves, and no other members; managers see all
      */
     separate?: boolean;
+    /**
+     * Everybody may look at what is public in it, without a token, at `/g/{projectId}`
+     */
+    gallery?: boolean;
 };
 
 export type ProjectMemberChange = {
@@ -293,12 +318,19 @@ export type QuotaChange = {
     limit?: number;
 };
 
-export type OwnerSort = 'usage' | 'id';
+export type OwnerChange = {
+    /**
+     * One of the file `TIERS`
+     */
+    tier?: string;
+};
+
+export type OwnerSort = 'usage' | 'id' | 'tier';
 
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'purge-assets' | 'remove-dead-keys' | 'remove-dead-tickets' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'purge-assets' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -356,6 +388,15 @@ export type Asset = {
      */
     thumbHash?: string;
     processing?: Processing;
+    visibility: AssetVisibility;
+    /**
+     * Where the bytes of a public asset are for everybody, without a token; told while they are there
+     */
+    publicUrl?: string;
+    /**
+     * When the asset was public and is not served any more: until then browsers and caches may have its bytes, unless they were told to forget them
+     */
+    cachedUntil?: string;
     /**
      * Data that the application keeps with the file
      */
@@ -515,6 +556,11 @@ export type ProcessingStep = {
  */
 export type StepState = string;
 
+/**
+ * Who may get the bytes: those for whom the asset is there, or everybody, at `publicUrl`. One of `private`, `public`; more may be added.
+ */
+export type AssetVisibility = string;
+
 export type Problem = {
     /**
      * Stable name of the problem; compare this
@@ -540,6 +586,14 @@ export type Problem = {
      * What the virus scanner found, by its name; only where the type is `infected`
      */
     signature?: string;
+    /**
+     * Which limit of the tier was met; only where a tier sets it
+     */
+    limit?: string;
+    /**
+     * The tier that sets the limit
+     */
+    tier?: string;
     /**
      * Name this id when you ask for help
      */
@@ -784,6 +838,10 @@ export type UploadPolicy = {
      * Whether bytes of no known type are accepted under their declared type
      */
     allowUndetected: boolean;
+    /**
+     * Whether its assets may be made public
+     */
+    public: boolean;
     metadata: MetadataPolicy;
     /**
      * Days after which assets are deleted for good; absent: never
@@ -929,6 +987,23 @@ export type LinkResult = {
     problem?: Problem;
 };
 
+export type ArchiveLink = {
+    /**
+     * Whoever has this link can download the files; keep it secret
+     */
+    url: string;
+    expiresAt: string;
+    name: string;
+    /**
+     * How many files it has
+     */
+    files: number;
+    /**
+     * Bytes of the archive
+     */
+    size: number;
+};
+
 export type Project = {
     /**
      * Label by which the application groups its assets
@@ -948,6 +1023,10 @@ export type Project = {
      * Members see only what they have uploaded themselves, and no other members; managers see all
      */
     separate: boolean;
+    /**
+     * Everybody may look at what is public in it, without a token, at `/g/{projectId}`
+     */
+    gallery: boolean;
     role: ProjectRole;
     createdAt: string;
     updatedAt: string;
@@ -1179,6 +1258,55 @@ export type VariantStep = {
     width: number;
 };
 
+export type Gallery = {
+    project: GalleryProject;
+    data: Array<GalleryItem>;
+    page: PageInfo;
+};
+
+export type GalleryProject = {
+    id: string;
+    /**
+     * What people call it
+     */
+    name: string;
+};
+
+export type GalleryItem = {
+    id: string;
+    name: string;
+    mediaType: string;
+    /**
+     * Bytes
+     */
+    size: number;
+    /**
+     * Where its bytes are, without a token
+     */
+    url: string;
+    /**
+     * A picture of it, where one can be made; the next address may say 404
+     */
+    thumbnailUrl?: string;
+    /**
+     * Pixels
+     */
+    width?: number;
+    /**
+     * Pixels
+     */
+    height?: number;
+    /**
+     * Seconds, of sound and films
+     */
+    duration?: number;
+    /**
+     * A blurred picture in some 30 bytes, to be shown meanwhile
+     */
+    thumbHash?: string;
+    publishedAt: string;
+};
+
 export type Transcode = {
     /**
      * Name of the transcode
@@ -1223,6 +1351,107 @@ export type Transcodes = {
     data: Array<Transcode>;
 };
 
+export type OwnQuota = {
+    /**
+     * Bytes
+     */
+    limit: number;
+    /**
+     * Bytes of all assets, the trash included
+     */
+    used: number;
+    /**
+     * Bytes of uploads in progress
+     */
+    reserved: number;
+    /**
+     * Bytes that new uploads may have
+     */
+    available: number;
+    /**
+     * `used` plus `reserved` as a percentage of `limit`, to two decimals; above 100 when the limit was lowered
+     */
+    percent: number;
+    /**
+     * Assets, the trash included
+     */
+    fileCount: number;
+    /**
+     * Absent where the service has no tiers
+     */
+    tier?: Tier;
+};
+
+export type Tier = {
+    name: string;
+    givenBy: TierGiver;
+    limits: TierLimits;
+    left: TierLeft;
+};
+
+/**
+ * Who says that you have it: an administrator, whose word counts most; your token; or nobody. One of `administrator`, `token`, `default`; more may be added.
+ */
+export type TierGiver = string;
+
+export type TierLimits = {
+    /**
+     * Bytes, of an account that was given no quota of its own
+     */
+    quota: number;
+    /**
+     * Bytes of one file; its upload policy may allow less
+     */
+    maxFileSize: number;
+    /**
+     * Uploads that you may begin in an hour; absent: no limit
+     */
+    uploadsPerHour?: number;
+    /**
+     * Requests in a minute, per instance; absent: no limit
+     */
+    requestsPerMinute?: number;
+    /**
+     * Seconds that a link may live
+     */
+    maxLinkTtl: number;
+    /**
+     * New variants of your pictures in a minute, per instance
+     */
+    variantsPerMinute: number;
+    /**
+     * Transcodes of yours that may wait or be made at once
+     */
+    transcodes: number;
+    /**
+     * Members that a project may have when you add one
+     */
+    membersPerProject: number;
+};
+
+export type TierLeft = {
+    /**
+     * Bytes that new uploads may have, as `available`
+     */
+    quota: number;
+    /**
+     * Uploads that you may still begin in this hour; absent: no limit
+     */
+    uploadsPerHour?: number;
+    /**
+     * When that hour ends; absent: it begins with your next upload
+     */
+    hourEndsAt?: string;
+    /**
+     * Requests that you may still make in this minute, of this instance
+     */
+    requestsPerMinute?: number;
+    /**
+     * Transcodes that you may still ask for before one is ready
+     */
+    transcodes: number;
+};
+
 export type Quota = {
     /**
      * Bytes
@@ -1250,11 +1479,6 @@ export type Quota = {
     fileCount: number;
 };
 
-export type OwnerPage = {
-    data: Array<Owner>;
-    page: PageInfo;
-};
-
 export type Owner = {
     /**
      * Subject of the tokens of the owner
@@ -1277,9 +1501,18 @@ export type Owner = {
      */
     fileCount: number;
     /**
+     * That an administrator has given him; absent: what his tokens say counts, or else `default`
+     */
+    tier?: string;
+    /**
      * When something last happened to an asset of the owner, as the audit trail tells
      */
     lastActivityAt?: string;
+};
+
+export type OwnerPage = {
+    data: Array<Owner>;
+    page: PageInfo;
 };
 
 export type ProjectQuota = {
@@ -3285,7 +3518,7 @@ export type UpdateAssetErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: This may not be public, or: You have made as many projects as you may
      */
     403: Problem;
     /**
@@ -4087,6 +4320,171 @@ export type FollowLinkResponses = {
 
 export type FollowLinkResponse = FollowLinkResponses[keyof FollowLinkResponses];
 
+export type CreateArchiveLinkData = {
+    body: NewArchive;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/archives';
+};
+
+export type CreateArchiveLinkErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid, or: The file name is not allowed
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The body or file is too large, or: The archive would be too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type CreateArchiveLinkError = CreateArchiveLinkErrors[keyof CreateArchiveLinkErrors];
+
+export type CreateArchiveLinkResponses = {
+    /**
+     * The link
+     */
+    200: ArchiveLink;
+};
+
+export type CreateArchiveLinkResponse = CreateArchiveLinkResponses[keyof CreateArchiveLinkResponses];
+
+export type DownloadArchiveData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+    };
+    path: {
+        token: string;
+    };
+    query?: never;
+    url: '/v1/archives/{token}';
+};
+
+export type DownloadArchiveErrors = {
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The link has expired
+     */
+    410: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The archive would be too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type DownloadArchiveError = DownloadArchiveErrors[keyof DownloadArchiveErrors];
+
+export type DownloadArchiveResponses = {
+    /**
+     * The archive
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type DownloadArchiveResponse = DownloadArchiveResponses[keyof DownloadArchiveResponses];
+
 export type ListProjectsData = {
     body?: never;
     path?: never;
@@ -4450,7 +4848,7 @@ export type UpdateProjectErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope, or: You may not do this
+     * The token lacks a scope, or: You may not do this, or: This may not be public
      */
     403: Problem;
     /**
@@ -5650,6 +6048,170 @@ export type FollowVariantLinkResponses = {
 
 export type FollowVariantLinkResponse = FollowVariantLinkResponses[keyof FollowVariantLinkResponses];
 
+export type GetPublicAssetData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+    };
+    path: {
+        id: string;
+        name: string;
+    };
+    query?: {
+        /**
+         * Of a picture: at most so many pixels wide, and never wider than it is
+         */
+        width?: 16 | 32 | 64 | 96 | 128 | 192 | 256 | 384 | 512 | 768 | 1024 | 1536 | 2048;
+        /**
+         * Of a picture: exactly `width` on each side, what does not fit is cut off
+         */
+        square?: boolean;
+        format?: VariantFormat;
+        /**
+         * What was made of the file instead of the file itself: thumbnail, poster, waveform, a transcode
+         */
+        derivative?: string;
+    };
+    url: '/p/{id}/{name}';
+};
+
+export type GetPublicAssetErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * There is no such resource, or: The derivative is not there and cannot be made
+     */
+    404: Problem;
+    /**
+     * The derivative is still being made
+     */
+    409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many requests, or: Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type GetPublicAssetError = GetPublicAssetErrors[keyof GetPublicAssetErrors];
+
+export type GetPublicAssetResponses = {
+    /**
+     * The bytes
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type GetPublicAssetResponse = GetPublicAssetResponses[keyof GetPublicAssetResponses];
+
+export type GetGalleryData = {
+    body?: never;
+    path: {
+        /**
+         * Label by which the application groups its assets
+         */
+        projectId: string;
+    };
+    query?: {
+        /**
+         * Entries per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort and order
+         */
+        cursor?: string;
+    };
+    url: '/g/{projectId}';
+};
+
+export type GetGalleryErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetGalleryError = GetGalleryErrors[keyof GetGalleryErrors];
+
+export type GetGalleryResponses = {
+    /**
+     * A page of the gallery
+     */
+    200: Gallery;
+};
+
+export type GetGalleryResponse = GetGalleryResponses[keyof GetGalleryResponses];
+
 export type ListTranscodesData = {
     body?: never;
     path: {
@@ -6002,7 +6564,7 @@ export type GetQuotaResponses = {
     /**
      * Your quota
      */
-    200: Quota;
+    200: OwnQuota;
 };
 
 export type GetQuotaResponse = GetQuotaResponses[keyof GetQuotaResponses];
@@ -6153,15 +6715,103 @@ export type SetOwnerQuotaResponses = {
 
 export type SetOwnerQuotaResponse = SetOwnerQuotaResponses[keyof SetOwnerQuotaResponses];
 
+export type SetOwnerTierData = {
+    body: OwnerChange;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        /**
+         * Subject of the tokens of the owner
+         */
+        ownerId: string;
+    };
+    query?: never;
+    url: '/v1/admin/owners/{ownerId}';
+};
+
+export type SetOwnerTierErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type SetOwnerTierError = SetOwnerTierErrors[keyof SetOwnerTierErrors];
+
+export type SetOwnerTierResponses = {
+    /**
+     * The owner
+     */
+    200: Owner;
+};
+
+export type SetOwnerTierResponse = SetOwnerTierResponses[keyof SetOwnerTierResponses];
+
 export type ListOwnersData = {
     body?: never;
     path?: never;
     query?: {
         sort?: OwnerSort;
         /**
-         * By default `desc` by usage, the largest first, and `asc` by id
+         * By default `desc` by usage, the largest first, and `asc` by id and by tier
          */
         order?: SortOrder;
+        /**
+         * Only those to whom an administrator has given this tier
+         */
+        tier?: string;
         /**
          * Rows per page, at most
          */

@@ -1,0 +1,1 @@
+ALTER TABLE "assets" ADD COLUMN "crc32" bigint;

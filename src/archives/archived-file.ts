@@ -1,0 +1,27 @@
+/** A file that goes into an archive: what is needed of its asset, and no more, as there may be thousands. */
+import { getTableColumns } from 'drizzle-orm';
+import { assets } from '../database/tables/assets.ts';
+
+export interface ArchivedFile {
+  /** Of the asset. */
+  id: string;
+  name: string;
+  /** Bytes. */
+  size: number;
+  objectKey: string;
+  createdAt: Date;
+  /** Where it is known. */
+  crc32?: number;
+}
+
+const { id, name, size, objectKey, createdAt, crc32 } = getTableColumns(assets);
+/** For `select`. */
+export const archivedColumns = { id, name, size, objectKey, createdAt, crc32 };
+
+type ArchivedRow = Pick<typeof assets.$inferSelect, keyof typeof archivedColumns>;
+
+/** @throws when the row is that of an upload */
+export function toArchivedFile({ size, crc32, ...row }: ArchivedRow): ArchivedFile {
+  if (size === null) throw new Error(`asset ${row.id} is incomplete`);
+  return { ...row, size, ...(crc32 !== null && { crc32 }) };
+}

@@ -1,0 +1,24 @@
+/**
+ * What everybody may see: public assets, by addresses that caches keep, and the galleries of projects. Whether an asset is
+ * public is told by its record, which its owners and managers change (assets/publicity.ts); each request asks it anew, so
+ * what is made private, trashed, deleted or replaced is gone at once, on all instances. Caches in front are told to forget it.
+ */
+import type { Core } from '../core.ts';
+import type { Feature } from '../feature.ts';
+import { PublicDownloads } from './downloads.ts';
+import { Galleries, galleryRoute } from './gallery.ts';
+import { PublicRoutes, tags } from './routes.ts';
+
+const counters = new WeakMap<object, PublicDownloads>();
+
+export const publishing: Feature<Core> = {
+  name: 'publishing',
+  tags: [{ name: 'Public', description: 'What everybody may see without a token: public assets and galleries' }],
+  routes: (app, core) => {
+    const downloads = new PublicDownloads(core.database.database, core.onError);
+    counters.set(core, downloads);
+    new PublicRoutes(core, downloads).register(app);
+    galleryRoute(app, new Galleries(core), tags);
+  },
+  close: async (core) => counters.get(core)?.write(),
+};
