@@ -10,7 +10,7 @@ import type { Derivative } from '../processing/derivatives.ts';
 import { contentDisposition } from './content-disposition.ts';
 import { conditionalHeaders, deliver } from './delivery.ts';
 import { derivativeName, nameOfDerivative } from './derivative-names.ts';
-import { servable } from './downloads.ts';
+import { servable } from './issued-links.ts';
 import type { AssetsRepository } from './repository.ts';
 import { required } from './routes.ts';
 import { ServedDerivatives } from './served-derivative.ts';

@@ -16,8 +16,11 @@ import { AssetDeletions } from './deletions.ts';
 import { derivativeRoutes } from './derivative-routes.ts';
 import { foldDownloads } from './download-counts.ts';
 import { downloadRoutes } from './downloads.ts';
+import { LinkIssuer } from './issued-links.ts';
 import { deleteObjectJob, deleteObjects } from './jobs/delete-object.ts';
 import { purgeAssets } from './jobs/purge-assets.ts';
+import { linkRoutes } from './link-routes.ts';
+import { manyLinksRoute } from './many-links.ts';
 import { publicityOf } from './publicity.ts';
 import { AssetsRepository } from './repository.ts';
 import { assetRoutes } from './routes.ts';
@@ -32,7 +35,7 @@ export const assets: Feature<Core> = {
   ],
   auditActions: assetActions,
   routes: (app, core) => {
-    const { database, outbox, store, downloads, config, metrics, toPublicUrl } = core;
+    const { database, outbox, store, downloads, config, metrics, links } = core;
     const repository = new AssetsRepository(database);
     const changes = { assets: repository, deletions: new AssetDeletions(database, outbox) };
     const places = placesOf(core);
@@ -47,16 +50,21 @@ export const assets: Feature<Core> = {
     });
     bulkRoutes(app, { deletions: changes.deletions, changes: new BulkChanges(database), places, limits });
     derivativeRoutes(app, core, repository);
-    downloadRoutes(app, {
+    const issuer = new LinkIssuer({
       assets: repository,
       derivatives: new ServedDerivatives(core),
+      links,
+      linkLife: config.LINK_TTL / 1000,
+    });
+    downloadRoutes(app, {
+      assets: repository,
+      issuer,
       store,
       places: downloads,
-      linkLife: config.LINK_TTL / 1000,
-      keyPrefix: config.S3_KEY_PREFIX,
       onSent: (bytes) => metrics.sent(bytes),
-      toPublicUrl,
     });
+    manyLinksRoute(app, issuer);
+    linkRoutes(app, core, repository);
   },
   gauges: ({ downloads }) => [
     { name: 'stowage_active_downloads', help: 'Downloads that have a place', read: () => downloads.active },

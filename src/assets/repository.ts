@@ -8,6 +8,7 @@ import type { Caller } from '../access/caller.ts';
 import { type AccessParameter, accessOf, isFor, roleOn } from '../access/conditions.ts';
 import { type Role, roleAt } from '../access/rules.ts';
 import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
+import { Batcher } from '../database/batcher.ts';
 import type { Database, DatabaseHandle, Executor } from '../database/client.ts';
 import { retryStatement } from '../database/retry.ts';
 import {
@@ -27,6 +28,7 @@ import { type Asset, type AssetRow, assetColumns, toAsset } from './asset.ts';
 import { CHANGE_PATIENCE } from './bulk.ts';
 import { hasVersion, isOne, labelChanges, nextVersion } from './conditions.ts';
 import { downloadColumns, downloadsOfAsset, markDownload } from './download-counts.ts';
+import { type FoundDownload, findEach, type WantedDownload } from './download-statement.ts';
 import type { ListQuery } from './list.ts';
 import { chargeMove, type Move } from './moving.ts';
 import { AssetSearch, type Position } from './search.ts';
@@ -38,27 +40,6 @@ const findAsset = compile('find-asset', (p: Parameter<'id' | AccessParameter>) =
     .leftJoinLateral(downloadsOfAsset.folded, sql`true`)
     .leftJoinLateral(downloadsOfAsset.added, sql`true`)
     .where(and(isOne(p, 'asset.read'), isVisible)),
-);
-
-const findForDownload = compile(
-  'find-asset-for-download',
-  (p: Parameter<'id' | 'action' | 'detail' | 'counts' | AccessParameter | keyof Actor>) => {
-    const found = build.$with('asset').as(
-      build
-        .select(assetColumns)
-        .from(assets)
-        .where(and(isOne(p, 'asset.download'), inState('ready'), isNull(assets.trashedAt))),
-    );
-    const detail = typed(p('detail'), auditRows.detail);
-    return build
-      .with(
-        found,
-        auditFrom(p, found, { action: p('action'), detail }),
-        markDownload(found, sql`${p('counts')}::boolean`),
-      )
-      .select()
-      .from(found);
-  },
 );
 
 /** Whose link it is, is not known; a link of a derivative is no download of the file. */
@@ -243,6 +224,9 @@ export interface AssetChanges {
   tags?: readonly string[];
 }
 
+/** Downloads and links that are found by one statement, so that it takes a few milliseconds. */
+const MAX_TOGETHER = 64;
+
 /** What belongs into the transaction that changes an asset, such as the answer to a request that may be repeated. */
 type WithAsset = (transaction: Executor, asset: Asset) => Promise<void>;
 
@@ -250,6 +234,14 @@ export class AssetsRepository {
   readonly #handle: DatabaseHandle;
   readonly #database: Database;
   readonly #search: AssetSearch;
+  /** Statements that find downloads, one of each lane at a time: two keep Postgres busy while one is on its way. */
+  readonly #lanes = Array.from({ length: 2 }, () => ({
+    waiting: 0,
+    batches: new Batcher<WantedDownload, FoundDownload | undefined>(
+      (_lane, wanted) => findEach(this.#database, wanted),
+      MAX_TOGETHER,
+    ),
+  }));
 
   constructor(handle: DatabaseHandle) {
     this.#handle = handle;
@@ -280,7 +272,27 @@ export class AssetsRepository {
     detail: Record<string, unknown>,
     counts = false,
   ): Promise<Asset | undefined> {
-    return this.#one(findForDownload, { id, action, detail, counts, ...accessOf(caller), ...actor });
+    const found = await this.findWanted({ id, access: accessOf(caller), actor, action, detail, counts });
+    return found?.served ? found.asset : undefined;
+  }
+
+  /**
+   * Finds what somebody wants to have, and records it if it is served. Whoever asks at the same time shares the statement.
+   * @returns undefined when there is no such asset for the caller
+   */
+  async findWanted(wanted: WantedDownload): Promise<FoundDownload | undefined> {
+    const lane = this.#lanes.reduce((least, each) => (each.waiting < least.waiting ? each : least));
+    lane.waiting += 1;
+    try {
+      return await lane.batches.submit('', wanted);
+    } finally {
+      lane.waiting -= 1;
+    }
+  }
+
+  /** The same of several things, by one statement. @returns an outcome for each, in their order */
+  findAllWanted(wanted: readonly WantedDownload[]): Promise<(FoundDownload | undefined)[]> {
+    return findEach(this.#database, wanted);
   }
 
   /**
