@@ -5,7 +5,7 @@
  */
 import { parseArgs } from 'node:util';
 import { hasSeal, verifyAudit } from '../src/audit/seals.ts';
-import { auditSettings } from '../src/audit/settings.ts';
+import { auditSettings, retentionOf } from '../src/audit/settings.ts';
 import { withCore } from '../src/command.ts';
 
 try {
@@ -17,7 +17,7 @@ try {
   if (expect !== undefined && !/^[0-9a-f]{64}$/i.test(expect))
     throw new Error('--expect must be 64 hexadecimal digits');
   const { found, isExpected } = await withCore(async (core) => ({
-    found: await verifyAudit(core.background.database, core.settings(auditSettings).AUDIT_RETENTION_DAYS),
+    found: await verifyAudit(core.background.database, retentionOf(core.settings(auditSettings))),
     isExpected: expect === undefined || (await hasSeal(core.background.database, Buffer.from(expect, 'hex'))),
   }));
   for (const fault of found.faults) console.error(`NOT AS IT WAS: ${fault}`);

@@ -19,11 +19,13 @@ import { reconciliation } from './reconciliation/index.ts';
 import { rescans } from './rescans/index.ts';
 import { scanning } from './scanning/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
+import { shares } from './shares/index.ts';
 import { tickets } from './tickets/index.ts';
 import { transcodes } from './transcodes/index.ts';
 import { uploads } from './uploads/index.ts';
 import { usage } from './usage/index.ts';
 import { variants } from './variants/index.ts';
+import { versions } from './versions/index.ts';
 
 export const features: readonly Feature<Core>[] = [
   uploads,
@@ -35,8 +37,10 @@ export const features: readonly Feature<Core>[] = [
   projects,
   keys,
   tickets,
+  shares,
   processing,
   variants,
+  versions,
   publishing,
   transcodes,
   quotas,

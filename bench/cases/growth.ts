@@ -3,8 +3,10 @@ import { randomBytes } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { userNamed } from '../../src/access/caller.ts';
 import { openDatabase } from '../../src/database/client.ts';
+import { DerivativesRepository } from '../../src/processing/derivatives.ts';
 import { noSteps } from '../../src/processing/pipeline.ts';
 import { UploadsRepository } from '../../src/uploads/repository.ts';
+import { Contents } from '../../src/versions/contents.ts';
 import { noOutbox } from '../no-outbox.ts';
 import { median, type Row, Samples } from '../report.ts';
 import { seedAssets } from '../seed.ts';
@@ -77,6 +79,13 @@ function operations(databaseUrl: string) {
     lease: 120,
     lookAgain: 60,
     rules: noSteps,
+    contents: new Contents({
+      outbox: noOutbox,
+      derivatives: new DerivativesRepository(database, noOutbox),
+      kept: () => 0,
+      grace: 0,
+      limits: { defaultLimit: 2 ** 50, tierQuotas: null },
+    }),
   });
   return {
     close: () => database.close(),
@@ -86,7 +95,16 @@ function operations(databaseUrl: string) {
       const actor = { callerId: 'bench', requestId: id, via: null, because: null };
       const place = { isNew: false, account: 'bench' };
       const whose = { ownerId: 'bench', caller: userNamed('bench'), place, actor };
-      const upload = { id, ...whose, name: 'a.png', objectKey: id, metadata: {}, createdAt: new Date() };
+      const upload = {
+        id,
+        ...whose,
+        name: 'a.png',
+        objectKey: id,
+        metadata: {},
+        path: '',
+        tags: [],
+        createdAt: new Date(),
+      };
       const stored = {
         size: 1024,
         sha256: randomBytes(32),
@@ -95,7 +113,7 @@ function operations(databaseUrl: string) {
         cacheControl: 'private',
       };
       await uploads.begin(upload, stored.size, { seal: stored });
-      await uploads.settle(id, stored, actor);
+      await uploads.settle({ id, isReplacing: false }, stored, actor);
     },
   };
 }

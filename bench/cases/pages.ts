@@ -7,10 +7,12 @@ import { v7 as uuidv7 } from 'uuid';
 import { userNamed } from '../../src/access/caller.ts';
 import { AssetsRepository } from '../../src/assets/repository.ts';
 import { openDatabase } from '../../src/database/client.ts';
+import { DerivativesRepository } from '../../src/processing/derivatives.ts';
 import { noSteps } from '../../src/processing/pipeline.ts';
 import { QuotasRepository } from '../../src/quotas/repository.ts';
 import { UploadsRepository } from '../../src/uploads/repository.ts';
 import { UsageRepository } from '../../src/usage/repository.ts';
+import { Contents } from '../../src/versions/contents.ts';
 import { noOutbox } from '../no-outbox.ts';
 import type { Row } from '../report.ts';
 import { seedAssets } from '../seed.ts';
@@ -56,6 +58,13 @@ async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
     lease: 120,
     lookAgain: 60,
     rules: noSteps,
+    contents: new Contents({
+      outbox: noOutbox,
+      derivatives: new DerivativesRepository(database, noOutbox),
+      kept: () => 0,
+      grace: 0,
+      limits: { defaultLimit: 2 ** 50, tierQuotas: null },
+    }),
   });
   const assets = new AssetsRepository(database);
   const quotas = new QuotasRepository(database, { defaultLimit: 2 ** 50, tierQuotas: null });
@@ -66,9 +75,12 @@ async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
   const list = { scope: { kind: 'own', caller }, trashed: false, sort: 'createdAt', order: 'desc', limit: 50 } as const;
   const { rows } = await database.pool.query<{ id: string }>('select id from assets offset 5000 limit 1');
   const operations: Record<string, () => Promise<unknown>> = {
-    'list, first page': () => assets.list(list),
+    'list, first page': () => assets.list(list, OWNER),
     'list, a page far down': () =>
-      assets.list({ ...list, order: 'asc', after: { value: new Date(1_700_008_000_000).toISOString(), id: uuidv7() } }),
+      assets.list(
+        { ...list, order: 'asc', after: { value: new Date(1_700_008_000_000).toISOString(), id: uuidv7() } },
+        OWNER,
+      ),
     quota: () => quotas.get(OWNER),
     statistics: () => usage.statistics(OWNER),
     link: () => assets.findForDownload(caller, rows[0]?.id ?? '', 'asset.link-issued', actor, {}),
@@ -77,9 +89,18 @@ async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
       const id = uuidv7();
       const facts = { size: 1024, mediaType: 'image/png', assetType: 'image', cacheControl: 'private' };
       const stored = { ...facts, sha256: randomBytes(32) };
-      const upload = { id, ...whose, name: 'a.png', objectKey: id, metadata: {}, createdAt: new Date() };
+      const upload = {
+        id,
+        ...whose,
+        name: 'a.png',
+        objectKey: id,
+        metadata: {},
+        path: '',
+        tags: [],
+        createdAt: new Date(),
+      };
       await uploads.begin(upload, stored.size, { seal: stored });
-      await uploads.settle(id, stored, actor);
+      await uploads.settle({ id, isReplacing: false }, stored, actor);
     },
   };
   const pages = async (): Promise<number> => {

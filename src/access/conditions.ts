@@ -1,5 +1,5 @@
 /** What the caller is to an asset or a project, as statements find it out. */
-import { and, eq, gte, type SQL, sql } from 'drizzle-orm';
+import { and, eq, gte, type SQL, type SQLWrapper, sql } from 'drizzle-orm';
 import { build, type Parameter, writtenOut } from '../database/statements.ts';
 import { assets } from '../database/tables/assets.ts';
 import { projectMembers, projects } from '../database/tables/projects.ts';
@@ -8,6 +8,8 @@ import { type Action, memberRoles, rankOf, rules } from './rules.ts';
 
 /** Parameters of a statement that selects by what the caller is. */
 export type AccessParameter = 'subject' | 'claims' | 'only' | 'ticket' | 'anywhere';
+/** Where a statement has them from: parameters, or columns that tell who has left something behind, such as a share. */
+export type AccessSource = (name: AccessParameter) => SQLWrapper;
 /** Their values, for one caller. */
 export type AccessValues = Readonly<Record<AccessParameter, unknown>>;
 
@@ -35,7 +37,7 @@ const [ownerRank, adminRank, viewerRank] = (['owner', 'admin', 'viewer'] as cons
 );
 
 /** In a project that shows each member only his own, he is the owner of those, and nothing to the others. */
-const rankInProject = (p: Parameter<AccessParameter>) =>
+const rankInProject = (p: AccessSource) =>
   build
     .select({
       rank: sql`case when ${projects.separate} and ${projectMembers.role} <> 'manager'
@@ -49,7 +51,7 @@ const rankInProject = (p: Parameter<AccessParameter>) =>
  * What the caller is to an asset: the place of the role, null where he is nothing to it. A ticket sees what was uploaded
  * with it; a key for some projects sees those.
  */
-export function roleOn(p: Parameter<AccessParameter>): SQL<number | null> {
+export function roleOn(p: AccessSource): SQL<number | null> {
   return sql<number | null>`case
     when ${p('anywhere')}::boolean then ${adminRank}
     when ${p('ticket')}::uuid is not null then case when ${assets.ticketId} = ${p('ticket')}::uuid then ${viewerRank} end
@@ -59,7 +61,7 @@ export function roleOn(p: Parameter<AccessParameter>): SQL<number | null> {
 }
 
 /** That the caller may do this to the asset, as far as roles decide; scopes are asked before any statement is run. */
-export function isFor(p: Parameter<AccessParameter>, action: Action): SQL {
+export function isFor(p: AccessSource, action: Action): SQL {
   return gte(roleOn(p), writtenOut(rankOf(rules[action].least)));
 }
 

@@ -32,18 +32,21 @@ export function withReason(caller: Caller, { headers, query }: { headers: object
   if (field !== undefined) return { ...caller, reason: inHeader(field) };
   // It has no prototype, so it is no instance of Object.
   const named: unknown = typeof query === 'object' && query !== null ? Reflect.get(query, 'reason') : undefined;
-  // What is none is refused by the schema of the operation.
-  return typeof named === 'string' && isReason(named) ? { ...caller, reason: named } : caller;
+  // Sent twice it is none; operations that list it refuse that.
+  if (typeof named !== 'string') return caller;
+  if (isReason(named)) return { ...caller, reason: named };
+  throw refused('reason', RULE);
 }
 
 /** Node reads header fields as ISO 8859-1; what is UTF-8 is taken as such. */
 function inHeader(field: unknown): string {
   const text = typeof field === 'string' ? Buffer.from(field, 'latin1').toString() : '';
   if (isReason(text)) return text;
-  throw new Problem('invalid-parameter', {
-    detail: `Stowage-Reason ${RULE}, as UTF-8.`,
-    errors: [{ parameter: 'Stowage-Reason', detail: RULE }],
-  });
+  throw refused('Stowage-Reason', `${RULE}, as UTF-8`);
+}
+
+function refused(parameter: string, detail: string): Problem {
+  return new Problem('invalid-parameter', { detail: `${parameter} ${detail}.`, errors: [{ parameter, detail }] });
 }
 
 function isReason(text: string): boolean {

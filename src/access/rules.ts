@@ -75,11 +75,13 @@ export const rules = {
     means: 'Make it public, or private again',
   },
   'asset.delete': { least: 'manager', scope: 'assets:delete', means: 'Delete it for good' },
+  'asset.share': { least: 'editor', scope: 'shares', means: 'Share it: make an address by which strangers reach it' },
   'account.read': { least: 'owner', scope: 'assets:read', means: 'Read your own quota and statistics' },
   'project.create': { least: 'owner', scope: 'projects', means: 'Make a project' },
   'project.read': { least: 'viewer', scope: 'projects', means: 'Read the project, its members and its quota' },
   'project.leave': { least: 'viewer', scope: 'projects', means: 'Leave it' },
   'project.manage': { least: 'manager', scope: 'projects', means: 'Change its settings and its members, delete it' },
+  'project.share': { least: 'editor', scope: 'shares', means: 'Share all that you see in it' },
   'project.audit': { least: 'manager', scope: 'projects', means: 'Read what happened in it' },
 } as const satisfies Record<string, Rule>;
 export type Action = keyof typeof rules;

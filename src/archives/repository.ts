@@ -70,14 +70,22 @@ const listArchivedOfProject = compile('list-archived-of-project', (p: Parameter<
     .limit(p('limit')),
 );
 
+const marks = (p: Parameter<'ids'>) =>
+  build
+    .insert(downloadMarks)
+    .select(
+      build
+        .select({ assetId: unnested(p('ids'), downloadMarks.assetId).as('asset_id'), at: sql<Date>`now()`.as('at') })
+        .from(nowhere),
+    );
+
+const countDownloads = compile('count-archive-downloads', (p: Parameter<'ids'>) => marks(p));
+
 /** One row, for whoever has made the link; the files tell of it by the name of the archive. */
 const recordDownload = compile(
   'record-archive-download',
   (p: Parameter<'ids' | 'ownerId' | 'detail' | keyof Actor>) => {
-    const begun = build
-      .select({ assetId: unnested(p('ids'), downloadMarks.assetId).as('asset_id'), at: sql<Date>`now()`.as('at') })
-      .from(nowhere);
-    const marked = build.$with('marked', {}).as(build.insert(downloadMarks).select(begun).getSQL());
+    const marked = build.$with('marked', {}).as(marks(p).getSQL());
     return build
       .with(marked)
       .insert(auditRows)
@@ -132,6 +140,11 @@ export class ArchivesRepository {
   async ofProject(projectId: string, limit: number): Promise<ArchivedFile[]> {
     const { rows } = await this.#database.run(listArchivedOfProject, { projectId, limit });
     return rows.map(toArchivedFile);
+  }
+
+  /** Counts one more download of each file, where something else records who has them. */
+  async count(begun: readonly ArchivedFile[]): Promise<void> {
+    await this.#database.run(countDownloads, { ids: begun.map(({ id }) => id) });
   }
 
   /** Records a download by a link, and counts one more of each file that was begun. */

@@ -22,14 +22,26 @@ export interface Asset {
   /** Why it was rejected; a problem type. */
   reason?: string;
   metadata: Record<string, string>;
+  /** Its folder: empty, or ended by `/`. */
+  path: string;
+  /** Each once, in order. */
+  tags: readonly string[];
   objectKey: string;
   cacheControl: string;
   version: number;
+  /** Counts the contents that it has had. */
+  contentVersion: number;
+  /** When it was given the bytes that it has, where those are not its first. */
+  contentAt?: Date;
+  /** Bytes of its former contents that are kept. */
+  versionBytes: number;
   createdAt: Date;
   updatedAt: Date;
   trashedAt?: Date;
   /** While it is `processing`: bytes that were read back. */
   verifiedBytes?: number;
+  /** Of the answer to an upload that is to replace its bytes: those wait for their processing, and it has still the others. */
+  awaitsReplacement?: true;
   /** What steps of processing have found out, and how far they are. */
   scan?: Scan;
   facts?: Facts;
@@ -71,15 +83,20 @@ export function toAsset(row: AssetRow): Asset {
     mediaType,
     size,
     metadata: row.metadata,
+    path: row.path,
+    tags: row.tags,
     objectKey: row.objectKey,
     cacheControl: row.cacheControl ?? 'private',
     version: row.version,
+    contentVersion: row.contentVersion,
+    versionBytes: row.versionBytes,
     createdAt: row.createdAt,
     updatedAt: row.updatedAt,
   };
   // Assigned, not spread: a page has dozens of rows, and that is three times as fast.
   if (row.projectId !== null) asset.projectId = row.projectId;
   if (row.sha256 !== null) asset.sha256 = row.sha256;
+  if (row.contentAt !== null) asset.contentAt = row.contentAt;
   if (row.reason !== null) asset.reason = row.reason;
   if (row.trashedAt !== null) asset.trashedAt = row.trashedAt;
   if (row.verifiedBytes !== null) asset.verifiedBytes = row.verifiedBytes;
@@ -119,6 +136,14 @@ export const assetDocument = z
     }),
     reason: z.string().optional().meta({ description: 'Problem type for which the asset was rejected' }),
     ...processingDocument,
+    contentVersion: z
+      .number()
+      .int()
+      .meta({
+        override: { type: 'integer', minimum: 1 },
+        description: 'Counts the contents that the asset has had: 1, and one more each time it is given other bytes',
+        example: 1,
+      }),
     visibility: openEnum(
       'AssetVisibility',
       ['private', 'public'],
@@ -139,6 +164,14 @@ export const assetDocument = z
     metadata: z
       .record(z.string(), z.string())
       .meta({ description: 'Data that the application keeps with the file', example: { album: 'summer' } }),
+    path: z
+      .string()
+      .optional()
+      .meta({ description: 'Folder that it is shown in, ended by `/`; absent at the top', example: 'photos/2026/' }),
+    tags: z
+      .array(z.string())
+      .optional()
+      .meta({ description: 'In order; absent where there are none', example: ['beach', 'summer'] }),
     createdAt: timestamp,
     updatedAt: timestamp,
     trashedAt: timestamp.optional().meta({ description: 'Present while the asset is in the trash' }),
@@ -154,7 +187,7 @@ export type AssetDocument = z.input<typeof assetDocument>;
 
 /** The record as those see it who may read it: no object key. */
 export function toDocument(asset: Asset): AssetDocument {
-  const { id, name, projectId, assetType, mediaType, size, metadata, state } = asset;
+  const { id, name, projectId, assetType, mediaType, size, metadata, path, tags, state } = asset;
   if (state === 'uploading' || state === 'deleting') throw new Error(`asset ${id} is ${state} and has no document`);
   return {
     id,
@@ -169,8 +202,11 @@ export function toDocument(asset: Asset): AssetDocument {
     ...(state === 'processing' && { verifiedBytes: asset.verifiedBytes ?? 0 }),
     ...(asset.reason !== undefined && { reason: asset.reason }),
     ...toProcessingDocument(asset),
+    contentVersion: asset.contentVersion,
     visibility: asset.publishedAt ? 'public' : 'private',
     metadata,
+    ...(path !== '' && { path }),
+    ...(tags.length > 0 && { tags: [...tags] }),
     createdAt: asset.createdAt.toISOString(),
     updatedAt: asset.updatedAt.toISOString(),
     ...(asset.trashedAt && { trashedAt: asset.trashedAt.toISOString() }),

@@ -8,6 +8,7 @@ import { assets, inState, isVisible } from '../database/tables/assets.ts';
 import { auditEvents } from '../database/tables/audit.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
 import { quotas } from '../database/tables/quotas.ts';
+import { assetVersions } from '../database/tables/versions.ts';
 import { chargedAccount } from '../quotas/accounts.ts';
 import { nextVersion } from './conditions.ts';
 import { forgetDownloads } from './download-counts.ts';
@@ -38,6 +39,7 @@ function deletion(chosen: Chosen, action: AuditAction, ...before: WithSubquery[]
         account: chargedAccount.as('account'),
         name: assets.name,
         size: assets.size,
+        bytes: sql<number>`${assets.size} + ${assets.versionBytes}`.as('bytes'),
         callerId: sql<string>`${chosen.callerId}`.as('caller_id'),
         requestId: sql<string>`${chosen.requestId}`.as('request_id'),
         via: sql<string | null>`${chosen.via}`.as('via'),
@@ -45,7 +47,7 @@ function deletion(chosen: Chosen, action: AuditAction, ...before: WithSubquery[]
       }),
   );
   const freed = build
-    .select({ account: changed.account, bytes: sum(changed.size).as('bytes'), files: count().as('files') })
+    .select({ account: changed.account, bytes: sum(changed.bytes).as('bytes'), files: count().as('files') })
     .from(changed)
     .groupBy(changed.account);
   const freedAccounts = build.$with('freed').as(freed);
@@ -174,10 +176,16 @@ export const findDeleting = compile('find-deleting-assets', (p: Parameter<'ids'>
       id: assets.id,
       objectKey: assets.objectKey,
       storedWhole: assets.storedWhole,
-      others: sql<string[] | null>`(${build
-        .select({ keys: sql`array_agg(${derivatives.objectKey})` })
+      others: sql<string[]>`array(${build
+        .select({ key: derivatives.objectKey })
         .from(derivatives)
-        .where(eq(derivatives.assetId, assets.id))})`.as('others'),
+        .where(eq(derivatives.assetId, assets.id))
+        .unionAll(
+          build
+            .select({ key: assetVersions.objectKey })
+            .from(assetVersions)
+            .where(eq(assetVersions.assetId, assets.id)),
+        )})`.as('others'),
     })
     .from(assets)
     .where(and(isAnyOf(assets.id, p('ids')), inState('deleting'))),

@@ -189,7 +189,7 @@ export class AssetDeletions {
       id,
       key: objectKey,
       storedWhole: storedWhole === true,
-      others: others ?? [],
+      others,
     }));
   }
 

@@ -204,7 +204,7 @@ export function downloadRoutes(
         key: asset.objectKey,
         size: asset.size,
         entityTag: contentTag(asset),
-        lastModified: asset.createdAt,
+        lastModified: asset.contentAt ?? asset.createdAt,
         headers: {
           'content-type': asset.mediaType,
           'content-disposition': dispositionFor(asset, query.disposition),

@@ -3,98 +3,140 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Caller } from '../access/caller.ts';
 import type { Database } from '../database/client.ts';
-import { decodeCursor, encodeCursor, nextLink, pageCursor, pageEnd, pageInfo, pageLimit } from '../http/paging.ts';
-import { assetType, flag, projectId } from '../http/schema-types.ts';
+import {
+  decodeCursor,
+  decodeTextCursor,
+  encodeCursor,
+  encodeTextCursor,
+  nextLink,
+  orderOf,
+  pageEnd,
+  pageInfo,
+} from '../http/paging.ts';
+import { Problem } from '../problems.ts';
 import { standingOf } from '../projects/places.ts';
 import { type Asset, type AssetDocument, assetDocument, toDocument } from './asset.ts';
+import { type FolderPlace, foldersIn } from './folders.ts';
 import type { ListQuery, ListScope } from './list.ts';
+import type { listQuery } from './list-query.ts';
 import type { AssetsRepository } from './repository.ts';
-
-export const sortOrder = z.enum(['asc', 'desc'], { error: 'must be asc or desc' }).meta({ id: 'SortOrder' });
-export const listQuery = z.strictObject({
-  projectId: projectId.optional().meta({ description: 'Only this project' }),
-  assetType: assetType.optional().meta({ description: 'Only this asset type' }),
-  mediaType: z
-    .string()
-    .regex(
-      /^[a-z0-9][a-z0-9!#$&^_.+-]*\/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*)$/i,
-      'must be a media type such as image/png, or image/*',
-    )
-    .transform((text) => text.toLowerCase())
-    .optional()
-    .meta({
-      override: { type: 'string' },
-      description: 'Only this media type, or all types of a family',
-      example: 'image/*',
-    }),
-  state: z
-    .enum(['processing', 'ready', 'rejected', 'lost'], { error: 'must be processing, ready, rejected or lost' })
-    .meta({ id: 'AssetStateFilter' })
-    .optional()
-    .meta({ description: 'Only this state' }),
-  name: z
-    .string()
-    .min(1)
-    .max(255)
-    .refine((text) => text.isWellFormed() && !text.includes('\0'), 'must be text')
-    .transform((text) => text.normalize('NFC'))
-    .optional()
-    .meta({
-      override: { type: 'string' },
-      description: 'Only names that begin with this text; upper and lower case are equal',
-      example: 'holiday',
-    }),
-  trashed: flag.meta({
-    override: { type: 'boolean', default: false },
-    description: 'Lists the trash instead of the other assets',
-  }),
-  sort: z
-    .enum(['createdAt', 'name', 'size'], { error: 'must be createdAt, name or size' })
-    .meta({ id: 'AssetSort' })
-    .default('createdAt'),
-  order: sortOrder.default('desc'),
-  limit: pageLimit,
-  cursor: pageCursor,
-});
 
 export const assetPage = z
   .object({
     data: z.array(assetDocument),
+    folders: z
+      .array(z.string())
+      .optional()
+      .meta({ description: 'With `delimiter`: folders that lie here, each with its whole path', example: ['photos/'] }),
     page: pageInfo,
   })
   .meta({ id: 'AssetPage' });
 
+/** Whose assets are listed, and of which place the folders are; absent where the caller sees none. */
+export interface ListedPlace {
+  scope: ListScope;
+  projectId?: string;
+  folders?: FolderPlace;
+}
+
+/** Of what a page is made. */
+interface Reading {
+  assets: AssetsRepository;
+  database: Database;
+  /** `toDocument` when absent. */
+  documentOf?: (asset: Asset) => AssetDocument;
+}
+
+type Asked = z.output<typeof listQuery>;
+/** A page that has folders has assets only when there are no more of them. */
+interface Listed {
+  folders?: string[];
+  data: z.input<typeof assetDocument>[];
+  nextCursor?: string | undefined;
+}
+
 /** One page of a list, and the header field that leads to the next. */
 export async function listPage(
-  assets: AssetsRepository,
-  { cursor, limit, projectId: _, ...filters }: z.output<typeof listQuery>,
-  scope: { scope: ListScope; projectId?: string },
+  reading: Reading,
+  asked: Asked,
+  place: ListedPlace,
   request: FastifyRequest,
   reply: FastifyReply,
-  documentOf: (asset: Asset) => AssetDocument = toDocument,
 ): Promise<z.input<typeof assetPage>> {
-  const order = `${filters.sort}.${filters.order}`;
-  const query: ListQuery = { ...withoutUndefined(filters), ...scope, limit };
-  if (cursor !== undefined) query.after = decodeCursor(order, cursor);
-  const page = await assets.list(query);
-  const nextCursor = page.next && encodeCursor(order, page.next);
+  const isByFolder = asked.delimiter !== undefined;
+  if (isByFolder && asked.trashed)
+    throw invalid('delimiter', 'must not be there with trashed: the trash has no folders');
+  const listed = isByFolder
+    ? await withFolders(reading, asked, place, request.caller)
+    : await assetsOf(reading, asked, place, request.caller);
+  const { nextCursor, ...page } = listed;
   if (nextCursor !== undefined) reply.header('link', nextLink(request.url, nextCursor));
-  return { data: page.assets.map(documentOf), page: pageEnd(nextCursor) };
+  return { ...page, page: pageEnd(nextCursor) };
+}
+
+/** Folders first, and then assets, so many together. */
+async function withFolders(reading: Reading, asked: Asked, place: ListedPlace, caller: Caller): Promise<Listed> {
+  const { cursor, limit, path = '' } = asked;
+  const isOfAssets = cursor !== undefined && orderOf(cursor) !== FOLDERS;
+  if (isOfAssets || !place.folders)
+    return { folders: [], ...(await assetsOf(reading, { ...asked, path }, place, caller)) };
+  const after = cursor === undefined ? undefined : decodeTextCursor(FOLDERS, cursor);
+  const { folders, hasMore } = await foldersIn(reading.database, place.folders, { path, after, limit });
+  const last = folders.at(-1);
+  if (last !== undefined && (hasMore || folders.length === limit))
+    return { folders, data: [], nextCursor: encodeTextCursor(FOLDERS, last) };
+  const { cursor: _, ...rest } = asked;
+  return { folders, ...(await assetsOf(reading, { ...rest, path, limit: limit - folders.length }, place, caller)) };
+}
+const FOLDERS = 'folders';
+
+async function assetsOf(
+  { assets, documentOf = toDocument }: Reading,
+  { cursor, projectId: _, delimiter, tag, metadata, ...filters }: Asked,
+  { scope, projectId }: ListedPlace,
+  caller: Caller,
+): Promise<Listed> {
+  const order = `${filters.sort}.${filters.order}`;
+  const scanned = `${order}.scanned`;
+  const query: ListQuery = {
+    ...withoutUndefined(filters),
+    ...(tag && { tags: tag }),
+    ...(metadata && { metadata: entriesOf(metadata) }),
+    scope,
+    ...(projectId !== undefined && { projectId }),
+    flat: delimiter !== undefined,
+  };
+  if (cursor !== undefined) {
+    query.scans = orderOf(cursor) === scanned;
+    query.after = decodeCursor(query.scans ? scanned : order, cursor);
+  }
+  const page = await assets.list(query, caller.id);
+  const nextCursor = page.next && encodeCursor(page.next.scans ? scanned : order, page.next);
+  return { data: page.assets.map(documentOf), nextCursor };
+}
+
+function entriesOf(pairs: readonly (readonly [string, string])[]): Record<string, string> {
+  if (new Set(pairs.map(([name]) => name)).size < pairs.length)
+    throw invalid('metadata', 'must have each name once: an asset has one value of it');
+  return Object.fromEntries(pairs);
 }
 
 /**
  * Whose assets are listed. Of a project that is none for the caller, as of one that nobody has made, what he has uploaded
  * there and may still see: nothing.
  */
-export async function scopeOf(
-  database: Database,
-  caller: Caller,
-  projectId: string | undefined,
-): Promise<{ scope: ListScope; projectId?: string }> {
-  if (projectId === undefined) return { scope: { kind: 'own', caller } };
+export async function placeOf(database: Database, caller: Caller, projectId: string | undefined): Promise<ListedPlace> {
+  const isLimited = caller.only !== undefined || caller.ticket !== undefined;
+  if (projectId === undefined)
+    return { scope: { kind: 'own', caller }, ...(!isLimited && { folders: { ownerId: caller.id } }) };
   const { role, ownOnly } = await standingOf(database, caller, projectId);
-  if (role === undefined || ownOnly) return { scope: { kind: 'own', caller }, projectId };
-  return { scope: { kind: 'project', projectId } };
+  if (role === undefined) return { scope: { kind: 'own', caller }, projectId };
+  if (ownOnly) return { scope: { kind: 'own', caller }, projectId, folders: { ownerId: caller.id, projectId } };
+  return { scope: { kind: 'project', projectId }, folders: { projectId } };
+}
+
+function invalid(parameter: string, detail: string): Problem {
+  return new Problem('invalid-parameter', { detail: `${parameter} ${detail}.`, errors: [{ parameter, detail }] });
 }
 
 type Defined<T> = { [K in keyof T]: Exclude<T[K], undefined> };

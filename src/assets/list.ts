@@ -5,13 +5,43 @@
  * when this module is loaded and are prepared, which makes lists half as fast again: their limit is written out, so the
  * plan that serves every owner is the one over the index of its order. With filters the best plan depends on the values,
  * and there would be too many statements: they are compiled when they are first asked for.
+ *
+ * There are three kinds of statement: a `page`, of which every filter is answered by the index of the order; a `scan`, which
+ * reads a number of rows in order and gives those that match; and a `lookup`, which finds all that match by whatever
+ * index is best, and sorts them. See search.ts for which is run when.
  */
-import { and, asc, desc, eq, isNotNull, isNull, lte, or, type Placeholder, type SQL, sql } from 'drizzle-orm';
+import {
+  and,
+  asc,
+  desc,
+  eq,
+  getTableColumns,
+  getTableName,
+  isNotNull,
+  isNull,
+  lte,
+  or,
+  type SQL,
+  sql,
+} from 'drizzle-orm';
 import type { Caller } from '../access/caller.ts';
-import { type AccessParameter, accessOf, isFor } from '../access/conditions.ts';
+import { type AccessParameter, accessOf } from '../access/conditions.ts';
 import { build, compile, type Parameter, type Statement, writtenOut } from '../database/statements.ts';
 import { assets, isVisible } from '../database/tables/assets.ts';
 import { type AssetRow, assetColumns } from './asset.ts';
+import {
+  type Filter,
+  filterNames,
+  filters,
+  isOwn,
+  isStillSeen,
+  labelled,
+  literally,
+  type Sort,
+  sortKeys,
+  sorts,
+  unindexedFilters,
+} from './list-conditions.ts';
 
 /** Whose assets are listed, as far as the caller may see them. */
 export type ListScope =
@@ -29,85 +59,67 @@ export interface ListQuery {
   state?: string;
   /** Begins with, upper and lower case alike. */
   name?: string;
+  /** Without case and accents. */
+  nameContains?: string;
+  /** All of them. */
+  tags?: readonly string[];
+  /** Each of them. */
+  metadata?: Readonly<Record<string, string>>;
+  /** RFC 3339. */
+  createdFrom?: string;
+  createdBefore?: string;
+  /** Bytes. */
+  minSize?: number;
+  maxSize?: number;
+  /** A folder, empty for the top; with what is below it, unless it is `flat`. Folders are of a project, or of none. */
+  path?: string;
+  flat?: boolean;
   trashed: boolean;
-  sort: (typeof sorts)[number];
+  sort: Sort;
   order: (typeof orders)[number];
   /** Last row of the page before. */
   after?: { value: string; id: string };
+  /** The page before was scanned; see search.ts. */
+  scans?: boolean;
   limit: number;
 }
 
-const sorts = ['createdAt', 'name', 'size'] as const;
 const orders = ['asc', 'desc'] as const;
 /** Of JSON, in one page; one record is sent however large it is. */
 export const MAX_PAGE_BYTES = 1024 * 1024;
-/** What a record takes at most beside its metadata: a name of 255 bytes, each escaped, is a third of it. */
+/** What a record takes at most beside its metadata and labels: a name of 255 bytes, each escaped, is a third of it. */
 const RECORD_BYTES = 1536;
 /** JSON as Postgres writes it is never shorter than as we send it. A record that is larger than a page counts as one. */
-const recordBytes = sql<number>`least(${sql.raw(String(MAX_PAGE_BYTES))}, ${sql.raw(String(RECORD_BYTES))} + octet_length(${assets.metadata}::text))`;
+const recordBytes = sql<number>`least(${sql.raw(String(MAX_PAGE_BYTES))}, ${sql.raw(String(RECORD_BYTES))} + octet_length(${assets.metadata}::text)
+  + octet_length(to_json(${assets.path})::text) + octet_length(to_json(${assets.tags})::text))`;
+const ofNoScan = {
+  place: sql<number>`0`.as('place'),
+  matches: sql<boolean>`true`.as('matches'),
+};
 /** A page of 50, and the one more that tells whether others follow. */
 const USUAL_LIMIT = 51;
 /** Other statements that are kept, of some thousand that there can be. */
 const MAX_OTHERS = 200;
-
-interface SortKey {
-  expression: SQL;
-  /** Of its value in a cursor. */
-  type: SQL;
-  /** What the statement selects that is the same, so that Postgres knows the rows to be in order already. */
-  selectedAs: 'createdAt' | 'sortValue' | 'size';
-}
-
-/** What each sort compares. */
-const sortKeys: Record<ListQuery['sort'], SortKey> = {
-  createdAt: { expression: sql`${assets.createdAt}`, type: sql`timestamptz`, selectedAs: 'createdAt' },
-  name: { expression: sql`lower(${assets.name}) collate "C"`, type: sql`text collate "C"`, selectedAs: 'sortValue' },
-  size: { expression: sql`${assets.size}`, type: sql`bigint`, selectedAs: 'size' },
-};
-
-/** What each filter compares its value with. */
-const filters = {
-  projectId: (value) => eq(assets.projectId, value),
-  assetType: (value) => eq(assets.assetType, value),
-  state: (value) => eq(assets.state, value),
-  mediaType: (value) => eq(assets.mediaType, value),
-  // '/' and '0' are neighbours in ASCII: between them lies the whole family.
-  mediaFamily: (value) =>
-    sql`${assets.mediaType} collate "C" > ${value}::text || '/' and ${assets.mediaType} collate "C" < ${value}::text || '0'`,
-  name: (value) => {
-    const { expression } = sortKeys.name;
-    const lowest = sql`lower(${value}::text) collate "C"`;
-    return sql`${expression} >= ${lowest} and ${expression} < ${lowest} || chr(1114111)`;
-  },
-} satisfies Record<string, (value: Placeholder) => SQL>;
-type Filter = keyof typeof filters;
-
-const filterNames = Object.keys(filters) as Filter[];
-
-/** What the caller has uploaded, where he may still see it: who has left a project has left his assets there. */
-const isOwn = (p: Parameter<AccessParameter>) =>
-  and(
-    eq(assets.ownerId, p('subject')),
-    or(
-      and(isNull(assets.projectId), isNull(sql`${p('only')}::text[]`), isNull(sql`${p('ticket')}::uuid`)),
-      isFor(p, 'asset.read'),
-    ),
-  );
 
 /** Of a list that asks what the caller is to the project before it is made. */
 const nobody = { subject: null, claims: null, only: null, ticket: null, anywhere: null };
 
 /** All that decides the text of a statement. */
 type Shape = Pick<ListQuery, 'sort' | 'order' | 'trashed'> & {
+  kind: 'page' | 'scan' | 'lookup';
   scope: ListScope['kind'];
   goesOn: boolean;
   filters: Filter[];
   isUsual: boolean;
 };
-type ListParameter = 'inProject' | 'value' | 'id' | 'limit' | Filter | AccessParameter;
-/** `bytes`: what the page takes up to the end of this row. */
-type ListRow = AssetRow & { sortValue: string; bytes: number };
+type ListParameter = 'inProject' | 'value' | 'id' | 'limit' | 'scanned' | Filter | AccessParameter;
+/** `bytes`: what the page takes up to the end of this row. Of a scan, `place`: which of the rows that were read it is. */
+export type ListRow = AssetRow & { sortValue: string; bytes: number; place: number; matches: boolean };
 type ListStatement = Statement<ListParameter, ListRow>;
+export interface FilledStatement {
+  statement: ListStatement;
+  values: Record<ListParameter, unknown>;
+}
 
 const usual = new Map<string, ListStatement>();
 for (const scope of ['own', 'project'] as const)
@@ -115,7 +127,7 @@ for (const scope of ['own', 'project'] as const)
     for (const order of orders)
       for (const trashed of [false, true])
         for (const goesOn of [false, true]) {
-          const shape: Shape = { scope, sort, order, trashed, goesOn, filters: [], isUsual: true };
+          const shape: Shape = { kind: 'page', scope, sort, order, trashed, goesOn, filters: [], isUsual: true };
           usual.set(nameOf(shape), compileList(shape));
         }
 const others = new Map<string, ListStatement>();
@@ -130,34 +142,74 @@ export function pageOf<Row extends { bytes: number }>(rows: Row[], limit: number
 }
 
 /** The statement of a page, and its values; public so that a test can EXPLAIN it. */
-export function listStatement(query: ListQuery): { statement: ListStatement; values: Record<ListParameter, unknown> } {
-  const { scope, sort, order, trashed, after, mediaType, limit } = query;
-  const isFamily = mediaType?.endsWith('/*');
+export function listStatement(query: ListQuery): FilledStatement {
+  return filled(query, 'page', null);
+}
+
+/**
+ * The statement that reads at most `scanned` rows in order. It gives those that match, until there are as many as the limit,
+ * and beside them the last row that was read, when there may be others.
+ */
+export function scanStatement(query: ListQuery, scanned: number): FilledStatement {
+  return filled(query, 'scan', scanned);
+}
+
+/** The statement that finds all that match and gives the first of them; its work has no bound but that of time. */
+export function lookupStatement(query: ListQuery): FilledStatement {
+  return filled(query, 'lookup', null);
+}
+
+/** Whether a page can be read in order without rows that are not on it. */
+export function isInOrder(query: ListQuery): boolean {
+  const { scope, sort, trashed } = query;
+  return unindexedFilters(givenOf(filterValues(query)), { scope: scope.kind, sort, trashed }).length === 0;
+}
+
+function filled(query: ListQuery, kind: Shape['kind'], scanned: number | null): FilledStatement {
+  const { scope, sort, order, trashed, after, limit } = query;
+  const given = filterValues(query);
   const values = {
     ...(scope.kind === 'own' ? accessOf(scope.caller) : nobody),
     inProject: scope.kind === 'project' ? scope.projectId : null,
-    projectId: query.projectId,
+    ...given,
+    value: after?.value,
+    id: after?.id,
+    limit,
+    scanned,
+  };
+  const names = givenOf(given);
+  const isUsual = kind === 'page' && limit === USUAL_LIMIT && names.length === 0;
+  const goesOn = after !== undefined;
+  const shape: Shape = { kind, scope: scope.kind, sort, order, trashed, goesOn, filters: names, isUsual };
+  return { statement: statementOf(shape), values };
+}
+
+function filterValues(query: ListQuery): Record<Filter, unknown> {
+  const { scope, projectId, mediaType, path, flat, metadata } = query;
+  const isFamily = mediaType?.endsWith('/*');
+  return {
+    projectId,
     assetType: query.assetType,
     state: query.state,
     mediaType: isFamily ? undefined : mediaType,
     mediaFamily: isFamily ? mediaType?.slice(0, -2) : undefined,
     name: query.name,
-    value: after?.value,
-    id: after?.id,
-    limit,
+    nameContains: query.nameContains === undefined ? undefined : literally(query.nameContains),
+    tags: query.tags,
+    metadata: metadata && JSON.stringify(metadata),
+    createdFrom: query.createdFrom,
+    createdBefore: query.createdBefore,
+    minSize: query.minSize,
+    maxSize: query.maxSize,
+    isOutside: path !== undefined && scope.kind === 'own' && projectId === undefined ? true : undefined,
+    folder: flat && path !== '' ? path : undefined,
+    isTop: flat && path === '' ? true : undefined,
+    below: flat || path === '' ? undefined : path,
   };
-  const given = filterNames.filter((name) => values[name] !== undefined);
-  const isUsual = limit === USUAL_LIMIT && given.length === 0;
-  const shape: Shape = {
-    scope: scope.kind,
-    sort,
-    order,
-    trashed,
-    goesOn: after !== undefined,
-    filters: given,
-    isUsual,
-  };
-  return { statement: statementOf(shape), values };
+}
+
+function givenOf(values: Record<Filter, unknown>): Filter[] {
+  return filterNames.filter((name) => values[name] !== undefined);
 }
 
 function statementOf(shape: Shape): ListStatement {
@@ -171,42 +223,18 @@ function statementOf(shape: Shape): ListStatement {
   return statement;
 }
 
-function nameOf({ scope, sort, order, trashed, goesOn, filters: given, isUsual }: Shape): string {
+function nameOf({ kind, scope, sort, order, trashed, goesOn, filters: given, isUsual }: Shape): string {
   const page = `list-${scope === 'own' ? '' : 'project-'}${sort}-${order}${trashed ? '-trashed' : ''}${goesOn ? '-after' : ''}`;
-  return isUsual ? page : `${page}-by-${given.join('-')}`;
+  return isUsual ? page : `${kind}-${page}-by-${given.join('-')}`;
 }
 
 function compileList(shape: Shape): ListStatement {
-  const { expression, type, selectedAs: sortKey } = sortKeys[shape.sort];
-  const [direction, comparison] = shape.order === 'asc' ? [asc, sql`>`] : [desc, sql`<`];
+  const { selectedAs: sortKey } = sortKeys[shape.sort];
+  const { direction } = directionOf(shape);
   return compile(
     nameOf(shape),
     (p: Parameter<ListParameter>) => {
-      const rows = build
-        .select({
-          ...assetColumns,
-          sortValue: sql<string>`(${expression})::text`.as('sort_value'),
-          own: recordBytes.as('own'),
-          bytes:
-            sql`sum(${recordBytes}) over (order by ${direction(expression)}, ${direction(assets.id)} rows unbounded preceding)`
-              .mapWith(Number)
-              .as('bytes'),
-        })
-        .from(assets)
-        .where(
-          and(
-            shape.scope === 'own' ? isOwn(p) : eq(assets.projectId, p('inProject')),
-            isVisible,
-            shape.trashed ? isNotNull(assets.trashedAt) : isNull(assets.trashedAt),
-            ...shape.filters.map((filter) => filters[filter](p(filter))),
-            shape.goesOn
-              ? sql`(${expression}, ${assets.id}) ${comparison} (${p('value')}::${type}, ${p('id')}::uuid)`
-              : undefined,
-          ),
-        )
-        .orderBy(direction(expression), direction(assets.id))
-        .limit(shape.isUsual ? writtenOut(USUAL_LIMIT) : p('limit'))
-        .as('rows');
+      const rows = { page: pageRows, scan: scannedRows, lookup: foundRows }[shape.kind](p, shape).as('rows');
       return build
         .select()
         .from(rows)
@@ -215,4 +243,106 @@ function compileList(shape: Shape): ListStatement {
     },
     { named: shape.isUsual },
   );
+}
+
+type Parameters = Parameter<ListParameter>;
+
+function directionOf({ order }: Pick<Shape, 'order'>) {
+  return order === 'asc' ? { direction: asc, comparison: sql`>` } : { direction: desc, comparison: sql`<` };
+}
+
+/** What is selected of each row. @param ordering in which the bytes are added up */
+function columnsOf({ sort, order }: Shape, key: SQL = sortKeys[sort].expression) {
+  const { direction } = directionOf({ order });
+  return {
+    ...assetColumns,
+    sortValue: sql<string>`(${sortKeys[sort].expression})::text`.as('sort_value'),
+    own: recordBytes.as('own'),
+    bytes: sql`sum(${recordBytes}) over (order by ${direction(key)}, ${direction(assets.id)} rows unbounded preceding)`
+      .mapWith(Number)
+      .as('bytes'),
+  };
+}
+
+/** In the trash or not, and after the page before. */
+function isListed(p: Parameters, { sort, order, trashed, goesOn }: Shape): SQL | undefined {
+  const { expression, type } = sortKeys[sort];
+  return and(
+    isVisible,
+    trashed ? isNotNull(assets.trashedAt) : isNull(assets.trashedAt),
+    goesOn
+      ? sql`(${expression}, ${assets.id}) ${directionOf({ order }).comparison} (${p('value')}::${type}, ${p('id')}::uuid)`
+      : undefined,
+  );
+}
+
+function pageRows(p: Parameters, shape: Shape) {
+  const { direction } = directionOf(shape);
+  return build
+    .select({ ...columnsOf(shape), ...ofNoScan })
+    .from(assets)
+    .where(
+      and(
+        shape.scope === 'own' ? isOwn(p) : eq(assets.projectId, p('inProject')),
+        isListed(p, shape),
+        ...shape.filters.map((filter) => filters[filter](p(filter))),
+      ),
+    )
+    .orderBy(direction(sortKeys[shape.sort].expression), direction(assets.id))
+    .limit(shape.isUsual ? writtenOut(USUAL_LIMIT) : p('limit'));
+}
+
+/**
+ * The index of the order is read within its bounds, and each row is looked at outside, where the subquery stands for the table: Postgres ends when the page is full, or
+ * when so many rows were read. What the caller is to a row is asked last, as that is another look at the database.
+ */
+function scannedRows(p: Parameters, shape: Shape) {
+  const { direction } = directionOf(shape);
+  const unindexed = unindexedFilters(shape.filters, shape);
+  const inOrder = [direction(sortKeys[shape.sort].expression), direction(assets.id)] as const;
+  const conditions = and(
+    eq(shape.scope === 'own' ? assets.ownerId : assets.projectId, p(shape.scope === 'own' ? 'subject' : 'inProject')),
+    isListed(p, shape),
+    ...shape.filters.filter((name) => !unindexed.includes(name)).map((filter) => filters[filter](p(filter))),
+  );
+  const place = sql`row_number() over (order by ${sql.join([...inOrder], sql`, `)})`.mapWith(Number).as('place');
+  const read = build
+    .select({ ...getTableColumns(assets), place })
+    .from(assets)
+    .where(conditions)
+    .orderBy(...inOrder)
+    .limit(p('scanned'))
+    .as(getTableName(assets));
+  const matches = sql<boolean>`(${and(
+    ...unindexed.map((filter) => filters[filter](p(filter))),
+    shape.scope === 'own' ? isStillSeen(p) : undefined,
+  )})`;
+  return build
+    .select({ ...columnsOf(shape), place: read.place, matches: matches.as('matches') })
+    .from(read)
+    .where(or(matches, sql`${read.place} = ${p('scanned')}`))
+    .orderBy(...inOrder)
+    .limit(p('limit'));
+}
+
+/** All of its place that match are found first; the bytes are added up of those alone that are on the page. */
+function foundRows(p: Parameters, shape: Shape) {
+  const { direction } = directionOf(shape);
+  const { unindexed } = sortKeys[shape.sort];
+  const conditions = and(
+    shape.scope === 'own' ? isOwn(p) : eq(assets.projectId, p('inProject')),
+    shape.scope === 'own' ? labelled.own(p) : labelled.project(p),
+    shape.filters.includes('folder') ? labelled.folder(p) : undefined,
+    shape.filters.includes('isTop') ? labelled.isTop() : undefined,
+    isListed(p, shape),
+    ...shape.filters.map((filter) => filters[filter](p(filter))),
+  );
+  const found = build
+    .select(getTableColumns(assets))
+    .from(assets)
+    .where(conditions)
+    .orderBy(direction(unindexed), direction(assets.id))
+    .limit(p('limit'))
+    .as(getTableName(assets));
+  return build.select({ ...columnsOf(shape, unindexed), ...ofNoScan }).from(found);
 }

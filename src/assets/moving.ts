@@ -14,7 +14,12 @@ import { hasVersion, isOne } from './conditions.ts';
 
 const lockMoved = compile('lock-moved-asset', (p: Parameter<'id' | 'version' | 'projectId' | AccessParameter>) =>
   build
-    .select({ ownerId: assets.ownerId, account: chargedAccount.as('charged'), size: assets.size })
+    .select({
+      ownerId: assets.ownerId,
+      account: chargedAccount.as('charged'),
+      size: assets.size,
+      versionBytes: assets.versionBytes,
+    })
     .from(assets)
     .where(
       and(
@@ -51,7 +56,7 @@ export async function chargeMove(
   const { to, limits, caller } = values;
   const isOfProject = to.projectId !== undefined && to.account === projectAccount(to.projectId);
   const account = isOfProject ? to.account : ownerAccount(moved.ownerId);
-  const used = moved.size ?? 0;
+  const used = (moved.size ?? 0) + moved.versionBytes;
   if (
     !(await moveCharge(transaction, {
       from: moved.account,

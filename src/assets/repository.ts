@@ -25,10 +25,11 @@ import { auditRows } from '../database/tables/audit.ts';
 import { makeProject, orProjectHasGone } from '../projects/places.ts';
 import { type Asset, type AssetRow, assetColumns, toAsset } from './asset.ts';
 import { type BulkAction, type BulkResult, bulkChanges, CHANGE_PATIENCE, findChangedBy, findReadable } from './bulk.ts';
-import { hasVersion, isOne, nextVersion } from './conditions.ts';
+import { hasVersion, isOne, labelChanges, nextVersion } from './conditions.ts';
 import { downloadColumns, downloadsOfAsset, markDownload } from './download-counts.ts';
-import { type ListQuery, listStatement, pageOf } from './list.ts';
+import type { ListQuery } from './list.ts';
 import { chargeMove, type Move } from './moving.ts';
+import { AssetSearch, type Position } from './search.ts';
 
 const findAsset = compile('find-asset', (p: Parameter<'id' | AccessParameter>) =>
   build
@@ -95,7 +96,7 @@ const updateAsset = compile(
   'update-asset',
   (
     p: Parameter<
-      | ('id' | 'version' | 'name' | 'moves' | 'projectId' | 'account' | 'metadata' | 'publishes')
+      | ('id' | 'version' | 'name' | 'moves' | 'projectId' | 'account' | 'metadata' | 'path' | 'tags' | 'publishes')
       | (AccessParameter | keyof Actor)
     >,
   ) => {
@@ -107,6 +108,8 @@ const updateAsset = compile(
           projectId: assets.projectId,
           metadata: assets.metadata,
           wasPublic: isPublished.as('was_public'),
+          path: assets.path,
+          tags: assets.tags,
         })
         .from(assets)
         .where(
@@ -136,16 +139,20 @@ const updateAsset = compile(
           publishedIn: sql`case when ${isPublic} then coalesce(${previous.projectId}, '') end`,
           publishedAt: sql`case when ${stays} then ${assets.publishedAt} when ${isPublic} then now() end`,
           unpublishedAt: sql`case when ${isPublic} then null when ${previous.wasPublic} then now() else ${assets.unpublishedAt} end`,
+          path: sql`coalesce(${p('path')}, ${assets.path})`,
+          tags: sql`coalesce(${typed(p('tags'), assets.tags)}, ${assets.tags})`,
         })
         .from(previous)
         .where(eq(assets.id, previous.id))
         .returning({
           ...assetColumns,
           previousName: sql`${previous.name}`.as('previous_name'),
-          previousProjectId: sql`${previous.projectId}`.as('previous_project_id'),
+          previousProjectId: sql<string | null>`${previous.projectId}`.as('previous_project_id'),
           previousMetadata: sql`${previous.metadata}`.as('previous_metadata'),
           wasPublic: sql<boolean>`${previous.wasPublic}`.as('was_public'),
           isPublic: sql<boolean>`${assets.publishedIn} is not null`.as('is_public'),
+          previousPath: sql`${previous.path}`.as('previous_path'),
+          previousTags: sql`${previous.tags}`.as('previous_tags'),
         }),
     );
     const detail = jsonObject({
@@ -154,11 +161,34 @@ const updateAsset = compile(
       projectId: changed.projectId,
       previousProjectId: changed.previousProjectId,
       changedMetadata: changedKeys(changed.previousMetadata, changed.metadata),
+      ...labelChanges(changed),
     });
     const action = sql<AuditAction>`case when ${changed.isPublic} = ${changed.wasPublic} then 'asset.updated'
       when ${changed.isPublic} then 'asset.published' else 'asset.unpublished' end`;
+    // The row of the asset is of the project where it is now. That one has gone is told where it was, and not where it went.
+    const left = build.$with('left_project').as(
+      build
+        .select({
+          id: sql<null>`null::uuid`.as('no_asset'),
+          ownerId: sql<string>`${p('callerId')}::text`.as('who_moved'),
+          projectId: changed.previousProjectId,
+          assetId: sql<string>`${changed.id}`.as('left_asset'),
+          name: sql<string>`${changed.previousName}`.as('left_name'),
+        })
+        .from(changed)
+        .where(
+          sql`${changed.previousProjectId} is not null and ${changed.previousProjectId} is distinct from ${changed.projectId}`,
+        ),
+    );
+    const gone = jsonObject({ assetId: left.assetId, name: left.name });
     return build
-      .with(previous, changed, auditFrom(p, changed, { action, detail: sql`jsonb_strip_nulls(${detail})` }))
+      .with(
+        previous,
+        changed,
+        left,
+        auditFrom(p, changed, { action, detail: sql`jsonb_strip_nulls(${detail})` }),
+        auditFrom(p, left, { action: 'project.asset-left', detail: gone, name: 'audit_of_project' }),
+      )
       .select()
       .from(changed);
   },
@@ -209,6 +239,8 @@ export interface AssetChanges {
   move?: Move;
   metadata?: Record<string, string>;
   visibility?: 'private' | 'public';
+  path?: string;
+  tags?: readonly string[];
 }
 
 /** What belongs into the transaction that changes an asset, such as the answer to a request that may be repeated. */
@@ -217,9 +249,11 @@ type WithAsset = (transaction: Executor, asset: Asset) => Promise<void>;
 export class AssetsRepository {
   readonly #handle: DatabaseHandle;
   readonly #database: Database;
+  readonly #search: AssetSearch;
 
   constructor(handle: DatabaseHandle) {
     this.#handle = handle;
+    this.#search = new AssetSearch(handle);
     this.#database = handle.database;
   }
 
@@ -264,15 +298,13 @@ export class AssetsRepository {
   }
 
   /**
-   * One page in keyset order, of at most `limit` assets and MAX_PAGE_BYTES.
-   * @returns `next` while more follow: the last row, for the cursor of the next page
+   * One page in keyset order, of at most `limit` assets and MAX_PAGE_BYTES; see search.ts for when it has fewer.
+   * @param callerId who asks
+   * @returns `next` while more may follow: the last row, for the cursor of the next page
    */
-  async list(query: ListQuery): Promise<{ assets: Asset[]; next?: { value: string; id: string } }> {
-    const { statement, values } = listStatement({ ...query, limit: query.limit + 1 });
-    const { rows } = await this.#database.run(statement, values);
-    const { page, hasMore } = pageOf(rows, query.limit);
-    const last = page.at(-1);
-    return { assets: page.map(toAsset), ...(hasMore && last && { next: { value: last.sortValue, id: last.id } }) };
+  async list(query: ListQuery, callerId: string): Promise<{ assets: Asset[]; next?: Position }> {
+    const { rows, next } = await this.#search.page(query, callerId);
+    return { assets: rows.map(toAsset), ...(next && { next }) };
   }
 
   /**
@@ -286,7 +318,7 @@ export class AssetsRepository {
   async update(
     caller: Caller,
     id: string,
-    { name, move, metadata, visibility }: AssetChanges,
+    { name, move, metadata, path, tags, visibility }: AssetChanges,
     version: number | undefined,
     actor: Actor,
     inTransaction?: WithAsset,
@@ -301,6 +333,8 @@ export class AssetsRepository {
       account: null,
       metadata: metadata ?? null,
       publishes: visibility === undefined ? null : visibility === 'public',
+      path: path ?? null,
+      tags: tags ?? null,
       ...actor,
     };
     if (!move) return this.#change(updateAsset, values, inTransaction);

@@ -17,11 +17,13 @@ import type { Places } from '../projects/places.ts';
 import { tooManyProjects } from '../projects/problems.ts';
 import type { LimitValues } from '../quotas/limit.ts';
 import { checkFileName } from '../validation/file-name.ts';
+import { folderPath, tags as tagList } from '../validation/label-types.ts';
 import { extensionFits } from '../validation/media-types.ts';
 import type { UploadPolicies } from '../validation/upload-policies.ts';
 import { type Asset, assetDocument, isOfVersion, recordTag, toDocument } from './asset.ts';
 import type { AssetDeletions } from './deletions.ts';
-import { assetPage, listPage, listQuery, scopeOf } from './list-page.ts';
+import { assetPage, listPage, placeOf } from './list-page.ts';
+import { listQuery } from './list-query.ts';
 import { type PublicityOf, publishedElsewhere, requirePublishable } from './publicity.ts';
 import type { AssetsRepository, FoundAsset } from './repository.ts';
 
@@ -66,6 +68,16 @@ const assetPatch = z
         description:
           '`public`: everybody gets the bytes at `publicUrl`, where the upload policy allows it; owners and managers only. What is moved to another project is private there',
       }),
+    path: folderPath
+      .nullable()
+      .transform((path) => path ?? '')
+      .optional()
+      .meta({ description: 'New folder; null or empty text is the top', example: 'photos/2026/' }),
+    tags: tagList
+      .nullable()
+      .transform((all) => all ?? [])
+      .optional()
+      .meta({ description: 'Replaces all tags; null or an empty list removes them' }),
   })
   .refine((patch) => Object.keys(patch).length > 0, 'must change something')
   .meta({ id: 'AssetPatch', override: { minProperties: 1 } });
@@ -80,9 +92,9 @@ export function assetRoutes(
       schema: {
         operationId: 'listAssets',
         tags,
-        summary: 'List assets',
+        summary: 'List and search assets',
         description:
-          'One page in keyset order, of at most `limit` assets and 1 MiB: a page may have fewer assets than `limit` and yet others follow. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.',
+          'One page in keyset order, of at most `limit` assets and 1 MiB. What is given must all hold. A page may have fewer assets than `limit`, even none, and yet others follow: a search is answered in bounded time, and goes on where it was. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.',
         querystring: listQuery,
         response: { 200: assetPage },
       },
@@ -97,9 +109,9 @@ export function assetRoutes(
     },
     async (request, reply) => {
       const { projectId } = request.query;
-      const scope = await scopeOf(database, request.caller, projectId);
+      const place = await placeOf(database, request.caller, projectId);
       const documentOf = (asset: Asset) => ({ ...toDocument(asset), ...publicityOf(request, asset) });
-      return listPage(assets, request.query, scope, request, reply, documentOf);
+      return listPage({ assets, database, documentOf }, request.query, place, request, reply);
     },
   );
 
@@ -149,7 +161,7 @@ export function assetRoutes(
       schema: {
         operationId: 'updateAsset',
         tags,
-        summary: 'Rename an asset, move it to a project, replace its metadata, or make it public',
+        summary: 'Rename an asset, move it to a project or folder, replace its metadata or tags, or make it public',
         description:
           'The bytes and their key stay as they are. What is made private is not served to anybody else from then on; `cachedUntil` tells how long caches may have it. With `If-Match` the change is made only if the record is still the one you read.',
         params: byId,
@@ -350,12 +362,16 @@ async function changeUnder<Changed>(options: ConditionalChange<Changed>): Promis
   for (let current = isConditional || readFirst ? await read() : undefined; ; current = await read()) {
     if (current) {
       check(current);
-      if (evaluateConditions(ofVersion(conditions, current), recordTag(current)) !== 'proceed')
-        throw preconditionFailed(current);
+      requireConditions(conditions, current);
     }
     const changed = await change(isConditional ? current?.version : undefined, current);
     if (changed) return changed;
   }
+}
+
+/** @throws Problem precondition-failed */
+export function requireConditions(conditions: RecordConditions, asset: Asset): void {
+  if (evaluateConditions(ofVersion(conditions, asset), recordTag(asset)) !== 'proceed') throw preconditionFailed(asset);
 }
 
 /** Tags of this version stand for the tag that it has now. */
@@ -372,7 +388,10 @@ function preconditionFailed(asset: Asset): Problem {
 }
 
 /** @param current of which the name must be; needed where there is a new name */
-function changesOf({ name, metadata, visibility }: z.output<typeof assetPatch>, current: Asset | undefined) {
+function changesOf(
+  { name, metadata, path, tags, visibility }: z.output<typeof assetPatch>,
+  current: Asset | undefined,
+) {
   return {
     ...(name !== undefined &&
       current && {
@@ -380,6 +399,8 @@ function changesOf({ name, metadata, visibility }: z.output<typeof assetPatch>, 
       }),
     ...(metadata !== undefined && { metadata: metadata ?? {} }),
     ...(visibility !== undefined && { visibility }),
+    ...(path !== undefined && { path }),
+    ...(tags !== undefined && { tags }),
   };
 }
 

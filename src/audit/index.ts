@@ -10,7 +10,7 @@ import { defineJob, HOUR, nothing } from '../jobs/job.ts';
 import { AuditRepository } from './repository.ts';
 import { auditRoutes } from './routes.ts';
 import { sealPastDays } from './seals.ts';
-import { auditSettings } from './settings.ts';
+import { auditSettings, retentionOf } from './settings.ts';
 
 export const audit: Feature<Core> = {
   name: 'audit',
@@ -45,7 +45,7 @@ export const audit: Feature<Core> = {
       firstPause: 60,
       schedule: '23 2 * * *',
       run: async (_data, _context, core: Core) => {
-        const days = core.settings(auditSettings).AUDIT_RETENTION_DAYS;
+        const days = retentionOf(core.settings(auditSettings));
         const dropped = await maintainAuditPartitions(core.background.database, days);
         if (dropped > 0) core.log.info({ dropped, days }, 'old months of the audit trail dropped');
       },

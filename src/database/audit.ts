@@ -47,11 +47,16 @@ type Changed = WithSubquery & {
  * Writes one audit row per row of the common table expression `changed`. Pass it to `build.with` beside that.
  * @param actor parameters, so that the statement is run with the values of an `Actor`, or columns of `changed`
  * @param detail expression of type jsonb
+ * @param name of the part of the statement, where one has two of them
  */
 export function auditFrom(
   actor: (name: keyof Actor) => Placeholder | PgColumn | SQL.Aliased,
   changed: Changed,
-  { action, detail = sql`'{}'::jsonb` }: { action: AuditAction | Placeholder | SQL<AuditAction>; detail?: SQL },
+  {
+    action,
+    detail = sql`'{}'::jsonb`,
+    name = 'audit',
+  }: { action: AuditAction | Placeholder | SQL<AuditAction>; detail?: SQL; name?: string },
 ): WithSubquery {
   const rows = build
     .select({
@@ -66,7 +71,7 @@ export function auditFrom(
       reason: sql<string | null>`${actor('because')}::text`.as('reason'),
     })
     .from(changed);
-  return build.$with('audit', {}).as(build.insert(auditRows).select(rows).getSQL());
+  return build.$with(name, {}).as(build.insert(auditRows).select(rows).getSQL());
 }
 
 const insertEvent = compile(

@@ -7,6 +7,7 @@ import { and, count, eq, getTableName, max, sql } from 'drizzle-orm';
 import { Client } from 'pg';
 import { migrationsFolder, migrationsJournal } from '../paths.ts';
 import { maintainAuditPartitions } from './audit-partitions.ts';
+import { buildIndexes, FEW_ROWS } from './built-indexes.ts';
 import { type Executor, executorOn } from './client.ts';
 import { requireVersion } from './probes.ts';
 import { build, compile, nowhere, type Parameter } from './statements.ts';
@@ -38,8 +39,13 @@ const countApplied = compile(
 /**
  * @param url of the database, whose user may create tables
  * @param alsoApply further preparations of the database, under the same lock: the tables of the job queue
+ * @param indexedRows of the assets, with which missing indexes are built at once; see built-indexes.ts
  */
-export async function applyMigrations(url: string, alsoApply: (url: string) => Promise<void>): Promise<void> {
+export async function applyMigrations(
+  url: string,
+  alsoApply: (url: string) => Promise<void>,
+  indexedRows = FEW_ROWS,
+): Promise<void> {
   const client = new Client({
     connectionString: url,
     connectionTimeoutMillis: 10_000,
@@ -57,6 +63,8 @@ export async function applyMigrations(url: string, alsoApply: (url: string) => P
     // starting: a job does it again.
     await maintainAuditPartitions(executor, 0).catch(() => {});
     await alsoApply(url);
+    // The same: without them lists and searches read more.
+    await buildIndexes(executor, { atMost: indexedRows }).catch(() => []);
   } finally {
     await client.end();
   }

@@ -27,7 +27,7 @@ export interface AdmissionLimits {
 
 export interface AdmissionOptions extends AdmissionLimits {
   /** What the places are for, as refusals say it. */
-  what?: 'uploads' | 'downloads' | 'variants';
+  what?: 'uploads' | 'downloads' | 'variants' | 'passwords';
   /** How many may wait; so many for each place when absent. */
   queue?: number;
   /** Those who have a place and may lose it to others. */
@@ -166,8 +166,8 @@ export class Admission {
   #refusal(callerId: string): Problem {
     const { wait, perCaller, what = 'uploads' } = this.#limits;
     const retryAfter = Math.max(1, wait / 1000);
-    // Variants are counted for the owner of the picture, who need not be the one that asks.
-    if (what !== 'variants' && this.#ofCaller(callerId) >= perCaller) {
+    // Variants are counted for the owner of the picture, who need not be the one that asks; passwords are looked at in turn.
+    if (what !== 'variants' && what !== 'passwords' && this.#ofCaller(callerId) >= perCaller) {
       return new Problem(`too-many-${what}`, {
         detail: `At most ${perCaller} ${what} of one caller go on at once. Wait for one to end.`,
         retryAfter,

@@ -24,6 +24,7 @@ import {
 import { openAnswers, withPlainSchemas } from './generated-schemas.ts';
 import { issueWords } from './issue-words.ts';
 import { GIVEN_TWICE } from './json-names.ts';
+import { mayRepeat } from './schema-types.ts';
 
 /** Lets handlers see the output types of their schemas. */
 export interface ZodTypeProvider extends FastifyTypeProvider {
@@ -123,7 +124,7 @@ export function useZod(
     ({ schema, httpPart }) =>
     (data) => {
       if (!isZod(schema)) return { value: data };
-      const repeated = httpPart === 'querystring' ? repeatedIn(data) : [];
+      const repeated = httpPart === 'querystring' ? repeatedIn(data, schema) : [];
       if (repeated.length > 0) return { error: givenTwice(repeated) };
       const result = schema.safeParse(data, { error: issueWords });
       return result.success ? { value: result.data } : { error: invalid(result.error.issues, httpPart) };
@@ -164,9 +165,12 @@ export function pointerTo(path: readonly string[]): string {
   return path.map((segment) => `/${segment.replaceAll('~', '~0').replaceAll('/', '~1')}`).join('');
 }
 
-/** Parameters that a query has more than once come as a list. None of ours may. */
-function repeatedIn(query: unknown): string[] {
-  return Object.entries(query ?? {}).flatMap(([name, value]) => (Array.isArray(value) ? name : []));
+/** Parameters that a query has more than once come as a list, which few of ours may be. */
+function repeatedIn(query: unknown, schema: z.ZodType): string[] {
+  const shape: Record<string, unknown> = schema instanceof z.ZodObject ? schema.shape : {};
+  return Object.entries(query ?? {}).flatMap(([name, value]) =>
+    Array.isArray(value) && !mayRepeat(shape[name]) ? name : [],
+  );
 }
 
 /** Which of the values was meant is not guessed. @param names of parameters or header fields; at least one */

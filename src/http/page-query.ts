@@ -36,12 +36,14 @@ export function pageInfo(id: string) {
 /**
  * @param path of the list, for the Link header
  * @param list the rows after a position, the latest first, each with its place in the order
+ * @param filters what else was asked for, for the Link header
  */
 export async function pageOf<Row extends { position: Position }>(
   reply: FastifyReply,
   path: string,
   { limit, cursor }: z.output<typeof pageQuery>,
   list: (query: { after?: Position; limit: number }) => Promise<Row[]>,
+  filters: Readonly<Record<string, string>> = {},
 ): Promise<{ rows: Row[]; page: { nextCursor?: string; hasMore: boolean } }> {
   const after = cursor === undefined ? undefined : decodeCursor(ORDER, cursor);
   const found = await list({ limit: limit + 1, ...(after && { after }) });
@@ -49,7 +51,7 @@ export async function pageOf<Row extends { position: Position }>(
   const last = rows.at(-1);
   if (found.length <= limit || !last) return { rows, page: { hasMore: false } };
   const nextCursor = encodeCursor(ORDER, last.position);
-  const query = new URLSearchParams({ limit: String(limit), cursor: nextCursor });
+  const query = new URLSearchParams({ ...filters, limit: String(limit), cursor: nextCursor });
   reply.header('link', `<${path}?${query}>; rel="next"`);
   return { rows, page: { nextCursor, hasMore: true } };
 }

@@ -68,6 +68,16 @@ export function decodeCursor(order: string, cursor: string): Position {
   });
 }
 
+/** The order that a cursor was made in, as it says itself. */
+export function orderOf(cursor: string): string | undefined {
+  try {
+    const decoded: unknown = JSON.parse(Buffer.from(cursor, 'base64url').toString());
+    return Array.isArray(decoded) && typeof decoded[0] === 'string' ? decoded[0] : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Of a list in the order of a text that one entry alone has, such as the id of a project. */
 export function encodeTextCursor(order: string, value: string): string {
   return encode([order, value]);

@@ -57,7 +57,6 @@ function told(request: FastifyRequest, reply: FastifyReply, bytesAtStart: WeakMa
   const { raw, headers } = request;
   const caller = callerIdOf(request);
   const trace = TRACE_PARENT.exec(String(headers.traceparent ?? ''))?.[1];
-  const assetId = assetIdOf(request, reply);
   // Node takes the socket away from a request that was destroyed, whatever the type says.
   const socket: Socket | null = raw.socket;
   const read = (socket?.bytesRead ?? 0) - (bytesAtStart.get(raw) ?? 0);
@@ -65,7 +64,7 @@ function told(request: FastifyRequest, reply: FastifyReply, bytesAtStart: WeakMa
     ...(caller !== undefined && { caller }),
     operation: operationOf(request),
     method: request.method,
-    ...(assetId !== undefined && { assetId }),
+    ...subjectOf(request, reply),
     status: reply.raw.writableFinished ? reply.statusCode : 499,
     ...(reply.problem !== undefined && { problem: reply.problem }),
     bytesIn: Number(headers['content-length'] ?? Math.max(0, read)),
@@ -80,9 +79,27 @@ function operationOf(request: FastifyRequest): string {
   return schema?.operationId ?? (request.is404 ? 'none' : (url ?? 'none'));
 }
 
-/** Of the path; of what was uploaded, it is in the answer. */
-function assetIdOf({ params }: FastifyRequest, reply: FastifyReply): string | undefined {
-  const { id } = params instanceof Object && 'id' in params ? params : { id: undefined };
-  const texts = [id, reply.getHeader('asset-id'), /\/([^/]+)$/.exec(String(reply.getHeader('location') ?? ''))?.[1]];
-  return texts.find((text) => typeof text === 'string' && /^[0-9a-f-]{36}$/i.test(text))?.toString();
+/** What ids are of, by the word that comes before them in addresses; an upload is the asset that it becomes. */
+const subjects = {
+  assets: 'assetId',
+  uploads: 'assetId',
+  resumable: 'assetId',
+  keys: 'keyId',
+  tickets: 'ticketId',
+  scans: 'scanId',
+} as const;
+const addressed = new RegExp(
+  `/(${Object.keys(subjects).join('|')})/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?![^/?])`,
+  'i',
+);
+
+/** What the request is about, by its path; what it has made is in the answer. */
+function subjectOf(request: FastifyRequest, reply: FastifyReply): Record<string, string> {
+  const asset = reply.getHeader('asset-id');
+  for (const address of [request.url, `/assets/${asset}`, String(reply.getHeader('location') ?? '')]) {
+    const [, word = '', id] = addressed.exec(address) ?? [];
+    const name = Object.entries(subjects).find(([each]) => each === word.toLowerCase())?.[1];
+    if (name !== undefined && id !== undefined) return { [name]: id };
+  }
+  return {};
 }

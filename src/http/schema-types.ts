@@ -71,19 +71,23 @@ const withoutPrototype = z.unknown().superRefine((value, context) => {
     context.addIssue({ code: 'custom', path: ['__proto__'], message: 'is a name that cannot be kept' });
 });
 
+const entryName = z
+  .string()
+  .min(1, 'names must not be empty')
+  .max(METADATA_KEY, `names must have at most ${METADATA_KEY} characters`)
+  .refine(storable, 'names must be text without NUL');
+const entryValue = z
+  .string({ error: 'values must be strings' })
+  .max(METADATA_VALUE, `values must have at most ${METADATA_VALUE} characters`)
+  .refine(storable, 'values must be text without NUL');
+
+/** One of them: its name, and its value. */
+export const metadataEntry = z.tuple([entryName, entryValue]);
+
 const entries = z
-  .record(
-    z
-      .string()
-      .min(1, 'names must not be empty')
-      .max(METADATA_KEY, `names must have at most ${METADATA_KEY} characters`)
-      .refine(storable, 'names must be text without NUL'),
-    z
-      .string({ error: 'values must be strings' })
-      .max(METADATA_VALUE, `values must have at most ${METADATA_VALUE} characters`)
-      .refine(storable, 'values must be text without NUL'),
-    { error: 'must be an object of strings' },
-  )
+  .record(entryName, entryValue, {
+    error: 'must be an object of strings',
+  })
   .refine((values) => Object.keys(values).length <= METADATA_ENTRIES, `must have at most ${METADATA_ENTRIES} entries`)
   .refine((values) => metadataBytes(values) <= METADATA_BYTES, `must have at most ${METADATA_BYTES} bytes as JSON`);
 
@@ -115,6 +119,32 @@ export function openEnum<const Values extends readonly [string, ...string[]]>(
       Object.assign(jsonSchema, { 'x-extensible-enum': [...values] });
     },
   });
+}
+
+const repeatable = new WeakSet<object>();
+
+/**
+ * A parameter that may be there several times in a query: the values of all, or nothing. In the document it is an array,
+ * `form` and exploded (OpenAPI 3.1, Style Values), which generators know best.
+ */
+export function repeated<Value extends z.ZodType>(
+  value: Value,
+  most: number,
+  tooMany: string,
+  about: { description: string; example: string[] },
+) {
+  // What comes once comes as itself.
+  const schema = z
+    .preprocess((given) => (typeof given === 'string' ? [given] : given), z.array(value).max(most, tooMany))
+    .optional()
+    .meta({ override: { type: 'array', items: { type: 'string' }, maxItems: most }, ...about });
+  repeatable.add(schema);
+  return schema;
+}
+
+/** Whether a query may have the parameter of this schema several times. */
+export function mayRepeat(schema: unknown): boolean {
+  return schema instanceof Object && repeatable.has(schema);
 }
 
 export const binary = z.string().meta({ override: { type: 'string', format: 'binary' } });

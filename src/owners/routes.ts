@@ -2,7 +2,8 @@
 import { z } from 'zod';
 import { actorOf, type Caller } from '../access/caller.ts';
 import { MAX_SUBJECT } from '../access/subject.ts';
-import { assetPage, listPage, listQuery, sortOrder } from '../assets/list-page.ts';
+import { assetPage, listPage } from '../assets/list-page.ts';
+import { listQuery, sortOrder } from '../assets/list-query.ts';
 import type { AssetsRepository } from '../assets/repository.ts';
 import { recordEvent } from '../database/audit.ts';
 import type { Database } from '../database/client.ts';
@@ -168,8 +169,9 @@ export function ownerRoutes(app: App, { owners, assets, database }: OwnerRoutesO
         scopes: new Set(['admin']),
         reason: actor.because ?? 'listed by an administrator',
       };
-      const scope = { scope: { kind: 'own' as const, caller }, ...(projectId !== undefined && { projectId }) };
-      return listPage(assets, query, scope, request, reply);
+      const project = projectId !== undefined && { projectId };
+      const place = { scope: { kind: 'own' as const, caller }, ...project, folders: { ownerId, ...project } };
+      return listPage({ assets, database }, query, place, request, reply);
     },
   );
 }

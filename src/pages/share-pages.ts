@@ -20,7 +20,7 @@ export function pageOf(context: PageContext, view: PageView, requestId: string):
 export function filePage(context: PageContext, view: SingleView, inGallery = true): Page {
   const texts = textsOf(context);
   const { file, label, path } = view;
-  const shown = showFile(context, file);
+  const shown = showFile(context, file, view.isCounted ?? false);
   const facts = factsOf(context, file);
   return layout(context, {
     title: file.name,

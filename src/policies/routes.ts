@@ -55,6 +55,16 @@ const policyDocument = z
       scanPolicies,
       'Whether files are scanned for viruses. `best-effort`: where that cannot be done within a day, they are served all the same.',
     ),
+    versions: z
+      .number()
+      .int()
+      .min(1)
+      .optional()
+      .meta({
+        override: { type: 'integer', minimum: 1 },
+        description: 'How many former contents of an asset are kept when it is given new bytes; absent: none',
+        example: 5,
+      }),
   })
   .meta({ id: 'UploadPolicy' });
 const policiesDocument = z
@@ -66,7 +76,8 @@ const policiesDocument = z
   .meta({ id: 'UploadPolicies' });
 
 function toDocument(policy: UploadPolicy): z.input<typeof policyDocument> {
-  const { mediaTypes, maxBytes, allowUndetected, metadata, expireAfterDays, reencode, scan = 'off' } = policy;
+  const { mediaTypes, maxBytes, allowUndetected, metadata, expireAfterDays, reencode } = policy;
+  const { scan = 'off', versions = 0 } = policy;
   return {
     assetType: policy.assetType,
     types: mediaTypes.map((mediaType) => ({ mediaType, extensions: [...extensionsOf(mediaType)] })),
@@ -77,6 +88,7 @@ function toDocument(policy: UploadPolicy): z.input<typeof policyDocument> {
     ...(expireAfterDays !== undefined && { expireAfterDays }),
     ...(reencode && { reencode }),
     scan,
+    ...(versions > 0 && { versions }),
   };
 }
 

@@ -1,7 +1,7 @@
 /** The statements by which derivatives are claimed, finished and discarded; derivatives.ts says when each is run. */
 import { and, eq, inArray, lt, ne, or, type Placeholder, type SQL, type SQLWrapper, sql } from 'drizzle-orm';
 import { build, compile, inSeconds, isAnyOf, now, type Parameter, typed } from '../database/statements.ts';
-import { assets, inState } from '../database/tables/assets.ts';
+import { assets, inState, isInProcessing } from '../database/tables/assets.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
 
 const isCurrent = ne(derivatives.state, 'discarded');
@@ -85,7 +85,7 @@ export const insertMaking = compile(
       build
         .select({ id: assets.id })
         .from(assets)
-        .where(and(eq(assets.id, p('assetId')), inState('processing', 'ready'), eq(assets.objectKey, p('sourceKey'))))
+        .where(and(eq(assets.id, p('assetId')), isInProcessing, eq(assets.objectKey, p('sourceKey'))))
         .for('share'),
     );
     const row = build

@@ -190,11 +190,14 @@ export class DerivativesRepository {
     return rows.length > 0;
   }
 
-  /** Has an object of an asset removed that the asset does not serve any more. */
-  async discardObject(assetId: string, objectKey: string, transaction: Executor): Promise<void> {
+  /**
+   * Has an object of an asset removed that the asset does not serve any more.
+   * @param startAfter seconds for which those who are reading it, or were led to it, may go on
+   */
+  async discardObject(assetId: string, objectKey: string, transaction: Executor, startAfter = 0): Promise<void> {
     const id = uuidv7();
     await transaction.run(statements.insertDiscarded, { id, assetId, objectKey });
-    await this.#send(transaction, [{ id }]);
+    await this.#send(transaction, [{ id }], startAfter);
   }
 
   async findDiscarded(ids: readonly string[]): Promise<{ id: string; objectKey: string; size: number | null }[]> {
@@ -221,11 +224,12 @@ export class DerivativesRepository {
     });
   }
 
-  async #send(transaction: Executor, rows: readonly { id: string }[]): Promise<void> {
+  async #send(transaction: Executor, rows: readonly { id: string }[], startAfter = 0): Promise<void> {
     await this.#outbox.sendAll(
       transaction,
       discardDerivativeJob,
       rows.map(({ id }) => ({ derivativeId: id })),
+      startAfter === 0 ? {} : { startAfter },
     );
   }
 }

@@ -8,13 +8,13 @@ import { type Actor, auditFrom } from '../database/audit.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
 import type { Outbox } from '../database/outbox.ts';
 import { build, compile, jsonObject, type Parameter, typed } from '../database/statements.ts';
-import { assets, inState } from '../database/tables/assets.ts';
+import { assets, isInProcessing } from '../database/tables/assets.ts';
 import type { Facts, Original, ProcessingRecord, Scan, StepName } from '../database/tables/processing-record.ts';
 import { quotas } from '../database/tables/quotas.ts';
 import { chargedAccount } from '../quotas/accounts.ts';
 import { type LimitParameter, type LimitValues, limitOf } from '../quotas/limit.ts';
 import { DerivativesRepository } from './derivatives.ts';
-import { assetReady } from './events.ts';
+import { assetReady, replacementProcessed } from './events.ts';
 import { isServable, nextStep, withEnded } from './pipeline.ts';
 import type { ProcessedAsset, StepOutcome } from './step.ts';
 import { stepJob } from './step-jobs.ts';
@@ -36,6 +36,7 @@ const processed = {
   thumbHash: assets.thumbHash,
   processing: assets.processing,
   createdAt: assets.createdAt,
+  reservedBytes: assets.reservedBytes,
 };
 const processedWithAccount = { ...processed, account: chargedAccount.as('account') };
 type Row = { [Name in keyof typeof processed]: (typeof processed)[Name]['_']['data'] | null } & {
@@ -46,13 +47,13 @@ const findForStep = compile('find-asset-for-step', (p: Parameter<'id'>) =>
   build
     .select(processedWithAccount)
     .from(assets)
-    .where(and(eq(assets.id, p('id')), inState('processing', 'ready'))),
+    .where(and(eq(assets.id, p('id')), isInProcessing)),
 );
 const lockForStep = compile('lock-asset-for-step', (p: Parameter<'id'>) =>
   build
     .select(processedWithAccount)
     .from(assets)
-    .where(and(eq(assets.id, p('id')), inState('processing', 'ready')))
+    .where(and(eq(assets.id, p('id')), isInProcessing))
     .for('update'),
 );
 const writeStep = compile(
@@ -154,6 +155,8 @@ export interface FoundForStep {
   account: string;
   scan?: Scan;
   processing: ProcessingRecord;
+  /** It is an upload that is to take the place of other bytes, and this is reserved for it. */
+  reserved?: number;
 }
 
 /** A step that has ended, and the bytes that it has worked on. */
@@ -215,10 +218,11 @@ export class ProcessingRepository {
       if (!current || current.asset.objectKey !== objectKey) return 'void';
       if (isAgain ? current.asset.state !== 'ready' : nextStep(current.processing) !== name) return 'void';
       const change = changeOf(current, name, outcome);
-      const more = change.size - current.asset.size;
-      if (more !== 0 && !(await this.#use(transaction, current.account, more))) return 'no-room';
-      await transaction.run(writeStep, { id, ...change, ...actor });
-      await this.#follow(transaction, current, outcome, change);
+      if (!(await this.#hasRoom(transaction, current, change.size))) return 'no-room';
+      const stays = current.reserved !== undefined && ({ state: 'uploading', isChange: false, action: null } as const);
+      await transaction.run(writeStep, { id, ...change, ...stays, ...actor });
+      if (!stays) await this.#follow(transaction, current, outcome, change);
+      else await this.#followReplacing(transaction, current, outcome, change, actor);
       if (change.state !== 'rejected') next = nextStep(change.processing);
       return 'recorded';
     });
@@ -261,9 +265,29 @@ export class ProcessingRepository {
     });
   }
 
-  async #use(transaction: Executor, account: string, more: number): Promise<boolean> {
+  /** Changes the charge to bytes of another size. What is not counted yet has what was reserved for it, and no more. */
+  async #hasRoom(transaction: Executor, { account, asset, reserved }: FoundForStep, size: number): Promise<boolean> {
+    if (reserved !== undefined) return size <= Math.max(reserved, asset.size);
+    const more = size - asset.size;
+    if (more === 0) return true;
     const { rows } = await transaction.run(changeUse, { account, more, ...this.#limits });
     return rows.length > 0;
+  }
+
+  /** Of an upload that is to take the place of other bytes: it does, or is refused, when no necessary step waits any more. */
+  async #followReplacing(
+    transaction: Executor,
+    { asset: { id, objectKey } }: FoundForStep,
+    outcome: EndedStep['outcome'],
+    { state, reason, processing }: Change,
+    actor: Actor,
+  ): Promise<void> {
+    if (outcome.kind === 'replaced') await this.derivatives.exchange(outcome.derivativeId, objectKey, transaction);
+    const next = nextStep(processing);
+    if (state === 'processing' && next) await this.#outbox.send(transaction, stepJob(next), { assetId: id });
+    if (state === 'processing') return;
+    const refused = reason !== null && { refused: reason };
+    await this.#outbox.publish(transaction, replacementProcessed, { uploadId: id, actor, ...refused });
   }
 
   async #follow(
@@ -376,11 +400,23 @@ function found(row: Row): FoundForStep {
   if (!id || ownerId === null || account === null || name === null || !objectKey || !createdAt)
     throw new Error('a row without its columns');
   if (assetType === null || mediaType === null || size === null) throw new Error(`asset ${id} is incomplete`);
-  if (state !== 'processing' && state !== 'ready') throw new Error(`asset ${id} is ${state}`);
+  const isReplacing = state === 'uploading';
+  if (!isReplacing && state !== 'processing' && state !== 'ready') throw new Error(`asset ${id} is ${state}`);
   return {
     account,
+    ...(isReplacing && { reserved: row.reservedBytes ?? 0 }),
     asset: {
-      ...{ id, ownerId, name, state, assetType, mediaType, size, objectKey, createdAt },
+      ...{
+        id,
+        ownerId,
+        name,
+        state: isReplacing ? 'processing' : state,
+        assetType,
+        mediaType,
+        size,
+        objectKey,
+        createdAt,
+      },
       cacheControl: row.cacheControl ?? 'private',
       ...(row.sha256 && { sha256: row.sha256 }),
       ...(row.facts && { facts: row.facts }),

@@ -5,6 +5,7 @@ export const projectActions = [
   'project.deleted',
   'project.member-set',
   'project.member-removed',
+  'project.asset-left',
 ] as const;
 
 declare module '../database/audit.ts' {

@@ -6,7 +6,8 @@ import { AssetsRepository } from '../assets/repository.ts';
 import { optional, setting } from '../config.ts';
 import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
-import { noProjectPage, qrRoutes, tooLongForCode } from './routes.ts';
+import { noProjectPage, tooLongForCode } from './problems.ts';
+import { qrRoutes } from './routes.ts';
 import { pageTemplate } from './templates.ts';
 
 const settings = {

@@ -1,6 +1,5 @@
 /** QR codes over HTTP. */
-import { createHash } from 'node:crypto';
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { actorOf } from '../access/caller.ts';
 import { linkLifeOf } from '../access/tiers.ts';
@@ -11,24 +10,17 @@ import { required } from '../assets/routes.ts';
 import { dispositionOf } from '../assets/serving.ts';
 import type { Database } from '../database/client.ts';
 import type { App } from '../http/openapi.ts';
-import { conditionsOf, evaluateConditions, recordConditions } from '../http/preconditions.ts';
+import { recordConditions } from '../http/preconditions.ts';
 import type { ToPublicUrl } from '../http/public-url.ts';
-import { assetId, binary, projectId } from '../http/schema-types.ts';
-import { assetNotFound, defineProblem, Problem } from '../problems.ts';
+import { assetId, projectId } from '../http/schema-types.ts';
+import { assetNotFound, Problem } from '../problems.ts';
 import { standingOf } from '../projects/places.ts';
 import { projectNotFound } from '../projects/problems.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
-import { type CodeFormat, MAX_TEXT, makeCode, toPng, toSvg, WRITER } from './code.ts';
+import { codeLook, codeSuccess, sendCode } from './answer.ts';
+import { MAX_TEXT } from './code.ts';
+import { noProjectPage, tooLongForCode } from './problems.ts';
 import type { PageTemplate } from './templates.ts';
-
-export const noProjectPage = defineProblem('no-project-page', {
-  status: 404,
-  title: 'The service does not know the pages of projects',
-});
-export const tooLongForCode = defineProblem('too-long-for-code', {
-  status: 422,
-  title: 'The address is too long for a QR code',
-});
 
 export interface QrRoutesOptions {
   database: Database;
@@ -42,49 +34,8 @@ export interface QrRoutesOptions {
   projectPage: PageTemplate | undefined;
 }
 
-const MIN_SIZE = 64;
-const MAX_SIZE = 2048;
-const SIZE = `must be ${MIN_SIZE} to ${MAX_SIZE}`;
 /** Seconds for which the code of a page is kept by clients; settings may change the page. */
 const PAGE_LIFE = 3600;
-
-const look = {
-  format: z
-    .enum(['svg', 'png'], { error: 'must be svg or png' })
-    .meta({ id: 'CodeFormat' })
-    .default('svg')
-    .meta({ description: 'Media type of the picture' }),
-  size: z
-    .string()
-    .regex(/^\d{1,4}$/, SIZE)
-    .transform(Number)
-    .refine((n) => n >= MIN_SIZE && n <= MAX_SIZE, SIZE)
-    .default(512)
-    .meta({
-      override: { type: 'integer', minimum: MIN_SIZE, maximum: MAX_SIZE, default: 512 },
-      description: 'Pixels on each side, with the quiet zone of 4 modules',
-    }),
-};
-
-const codeHeaders = z.object({
-  ETag: z.string(),
-  'Cache-Control': z.string().meta({ example: 'private, max-age=3600' }),
-});
-const success = {
-  status: 200,
-  description: 'The picture',
-  headers: codeHeaders,
-  content: { 'image/svg+xml': { schema: binary }, 'image/png': { schema: binary } },
-  others: { '304': { description: 'The client has this picture already', headers: codeHeaders } },
-};
-
-interface Wanted {
-  text: string;
-  format: CodeFormat;
-  size: number;
-  /** Seconds. */
-  maxAge: number;
-}
 
 export function qrRoutes(app: App, options: QrRoutesOptions): void {
   const { database, assets, store, linkLife, toPublicUrl, assetPage, projectPage } = options;
@@ -100,7 +51,7 @@ export function qrRoutes(app: App, options: QrRoutesOptions): void {
         'The code of the page that the setting `APP_URL_TEMPLATE` names. Without this setting it is the code of a download link: whoever reads it can download the bytes, until `expiresIn` seconds from now, so do not print it.',
       params: z.object({ id: assetId }),
       querystring: z.strictObject({
-        ...look,
+        ...codeLook,
         expiresIn: expiresIn.meta({
           description: 'How long a download link is valid, in seconds; at most 7 days. Codes of pages do not expire',
         }),
@@ -109,7 +60,7 @@ export function qrRoutes(app: App, options: QrRoutesOptions): void {
     },
     config: {
       action: 'asset.download',
-      success,
+      success: codeSuccess,
       problems: ['not-found', 'wrong-state', 'precondition-failed', tooLongForCode],
     },
     handler: async (request, reply) => {
@@ -138,12 +89,12 @@ export function qrRoutes(app: App, options: QrRoutesOptions): void {
       summary: 'Get the QR code of a project',
       description: 'The code of the page that the setting `PROJECT_URL_TEMPLATE` names.',
       params: z.object({ projectId }),
-      querystring: z.strictObject(look),
+      querystring: z.strictObject(codeLook),
       headers: recordConditions,
     },
     config: {
       action: 'project.read',
-      success,
+      success: codeSuccess,
       problems: ['not-found', 'precondition-failed', noProjectPage, tooLongForCode],
     },
     handler: async (request, reply) => {
@@ -184,32 +135,4 @@ export function qrRoutes(app: App, options: QrRoutesOptions): void {
     // A long name of foreign letters takes more room in a URL than a code has.
     return { url: Buffer.byteLength(named) <= MAX_TEXT ? named : await sign(type), life };
   }
-}
-
-type ConditionalRequest = FastifyRequest & { headers: z.output<typeof recordConditions> };
-
-async function sendCode(request: ConditionalRequest, reply: FastifyReply, wanted: Wanted): Promise<never> {
-  const { text, format, size, maxAge } = wanted;
-  const digest = createHash('sha256').update(`${WRITER}\n${format}\n${size}\n${text}`).digest('base64url');
-  const tag = `"${digest.slice(0, 22)}"`;
-  const outcome = evaluateConditions(conditionsOf(request.headers), tag);
-  if (outcome === 'precondition-failed')
-    throw new Problem('precondition-failed', { detail: 'The code is another one than If-Match wants.' });
-  reply.header('etag', tag).header('cache-control', `private, max-age=${maxAge}`);
-  if (outcome === 'not-modified') return reply.code(304).send() as never;
-  const picture = await pictureOf(text, format, size);
-  return reply.type(format === 'svg' ? 'image/svg+xml' : 'image/png').send(picture) as never;
-}
-
-/** @throws Problem too-long-for-code, invalid-parameter */
-async function pictureOf(text: string, format: CodeFormat, size: number): Promise<string | Buffer> {
-  if (Buffer.byteLength(text) > MAX_TEXT)
-    throw new Problem(tooLongForCode, { detail: `A QR code holds ${MAX_TEXT} bytes, and the address has more.` });
-  const code = makeCode(text);
-  if (format === 'svg') return toSvg(code, size);
-  if (size < code.modules) {
-    const detail = `must be at least ${code.modules}, the modules on each side of this code, or the format svg`;
-    throw new Problem('invalid-parameter', { detail: `size: ${detail}.`, errors: [{ parameter: 'size', detail }] });
-  }
-  return toPng(code, size);
 }

@@ -12,7 +12,7 @@ const seldom = { named: false };
 
 /** What the quota of an account has to be. */
 const summed = {
-  used: sql`coalesce(${sum(assets.size)} filter (where ${isVisible}), 0)::bigint`.as('used'),
+  used: sql`coalesce(sum(${assets.size} + ${assets.versionBytes}) filter (where ${isVisible}), 0)::bigint`.as('used'),
   files: sql`count(*) filter (where ${isVisible})`.as('files'),
   reserved: sql`coalesce(${sum(assets.reservedBytes)}, 0)::bigint`.as('reserved'),
 };

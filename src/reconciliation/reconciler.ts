@@ -240,9 +240,9 @@ class Run {
       this.#stop('assets without their object', { lost: lost.length });
       return;
     }
-    for (const { id } of lost) {
-      this.#options.onAlarm('the bytes of an asset are missing', { assetId: id });
-      if (!this.#dry) await records.mark(id, 'ready', 'lost', this.#actor);
+    for (const record of lost) {
+      this.#options.onAlarm('the bytes of an asset are missing', { assetId: record.id });
+      if (!this.#dry) await records.mark(record, 'ready', 'lost', this.#actor);
     }
   }
 
@@ -251,7 +251,7 @@ class Run {
     for (const record of await records.reappeared(this.#id)) {
       if (!(await objectMatches(store, record.objectKey, record, { signal: this.#signal }))) continue;
       this.report.foundAssets += 1;
-      if (!this.#dry) await records.mark(record.id, 'lost', 'ready', this.#actor);
+      if (!this.#dry) await records.mark(record, 'lost', 'ready', this.#actor);
     }
   }
 

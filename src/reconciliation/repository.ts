@@ -1,6 +1,21 @@
 /** What a reconciliation asks of the database: the listing of the object store against the records, and the quotas. */
 
-import { and, count, desc, eq, gt, inArray, isNotNull, lt, ne, notExists, sql, sum } from 'drizzle-orm';
+import {
+  and,
+  count,
+  desc,
+  eq,
+  gt,
+  inArray,
+  isNotNull,
+  lt,
+  ne,
+  notExists,
+  or,
+  type SQLWrapper,
+  sql,
+  sum,
+} from 'drizzle-orm';
 import { deleteObjectJob } from '../assets/jobs/delete-object.ts';
 import { type Actor, auditFrom } from '../database/audit.ts';
 import type { DatabaseHandle } from '../database/client.ts';
@@ -23,6 +38,7 @@ import { assets, inState } from '../database/tables/assets.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
 import { jobs } from '../database/tables/jobs.ts';
 import { reconcileObjects as objects, reconcileRuns as runs } from '../database/tables/reconciliation.ts';
+import { assetVersions, replacements } from '../database/tables/versions.ts';
 import type { ListedObject } from '../storage/object-store.ts';
 import { reconcileStatistics, type StatisticsDrift } from '../usage/drift.ts';
 import { correctQuota, findDrifted } from './drift.ts';
@@ -94,8 +110,28 @@ const insertObjects = compile(
   seldom,
 );
 
-/** No asset has it as its own, and no derivative: an asset that is there does not speak for whatever lies beside its object. */
+/** An upload that is to take the place of the bytes of the asset under whose id an object lies. */
+const isReplacing = (assetId: SQLWrapper) =>
+  and(eq(replacements.assetId, assetId), eq(replacements.uploadId, assets.id));
+/**
+ * No asset has it as its own, now or as a version, nor an upload that replaces, and no derivative of those: an asset that is
+ * there does not speak for whatever lies beside its object.
+ */
 const hasNoRecord = and(
+  notExists(
+    build
+      .select({ id: assetVersions.assetId })
+      .from(assetVersions)
+      .where(and(eq(assetVersions.assetId, objects.assetId), eq(assetVersions.objectKey, objects.key))),
+  ),
+  notExists(
+    build
+      .select({ id: assets.id })
+      .from(replacements)
+      .innerJoin(assets, isReplacing(objects.assetId))
+      .leftJoin(derivatives, eq(derivatives.assetId, assets.id))
+      .where(or(eq(assets.objectKey, objects.key), eq(derivatives.objectKey, objects.key))),
+  ),
   notExists(
     build
       .select({ id: assets.id })
@@ -164,7 +200,22 @@ const keyHasRecord = compile(
       .select({ key: derivatives.objectKey })
       .from(derivatives)
       .where(and(eq(derivatives.assetId, p('assetId')), eq(derivatives.objectKey, p('key'))));
-    return original.unionAll(derived);
+    const version = build
+      .select({ key: assetVersions.objectKey })
+      .from(assetVersions)
+      .where(and(eq(assetVersions.assetId, p('assetId')), eq(assetVersions.objectKey, p('key'))));
+    const replacing = build
+      .select({ key: assets.objectKey })
+      .from(replacements)
+      .innerJoin(assets, eq(replacements.uploadId, assets.id))
+      .leftJoin(derivatives, eq(derivatives.assetId, assets.id))
+      .where(
+        and(
+          eq(replacements.assetId, p('assetId')),
+          or(eq(assets.objectKey, p('key')), eq(derivatives.objectKey, p('key'))),
+        ),
+      );
+    return original.unionAll(derived).unionAll(version).unionAll(replacing);
   },
   seldom,
 );
@@ -221,11 +272,18 @@ const findDerivativesOfNobody = compile(
 );
 const uploading = compile(
   'find-uploads-by-id',
-  (p: Parameter<'ids'>) =>
-    build
+  (p: Parameter<'ids'>) => {
+    const replacing = build
+      .select({ id: replacements.assetId })
+      .from(replacements)
+      .innerJoin(assets, eq(assets.id, replacements.uploadId))
+      .where(and(isAnyOf(replacements.assetId, p('ids')), inState('uploading')));
+    return build
       .select({ id: assets.id })
       .from(assets)
-      .where(and(isAnyOf(assets.id, p('ids')), inState('uploading'))),
+      .where(and(isAnyOf(assets.id, p('ids')), inState('uploading')))
+      .unionAll(replacing);
+  },
   seldom,
 );
 
@@ -260,12 +318,13 @@ const findReappeared = compile(
 );
 const markAsset = compile(
   'mark-asset',
-  (p: Parameter<'id' | 'from' | 'to' | 'action' | keyof Actor>) => {
+  (p: Parameter<'id' | 'objectKey' | 'from' | 'to' | 'action' | keyof Actor>) => {
     const changed = build.$with('changed').as(
       build
         .update(assets)
         .set({ state: typed(p('to'), assets.state), updatedAt: now, version: sql`${assets.version} + 1` })
-        .where(and(eq(assets.id, p('id')), eq(assets.state, p('from'))))
+        // Other bytes than those that were looked for are another finding.
+        .where(and(eq(assets.id, p('id')), eq(assets.objectKey, p('objectKey')), eq(assets.state, p('from'))))
         .returning({
           id: assets.id,
           ownerId: assets.ownerId,
@@ -406,10 +465,15 @@ export class ReconciliationRepository {
     return (await this.#run(findReappeared, { runId })).map(toRecord);
   }
 
-  /** @returns false when the asset is no longer in state `from` */
-  async mark(id: string, from: 'ready' | 'lost', to: 'lost' | 'ready', actor: Actor): Promise<boolean> {
+  /** @returns false when the asset is no longer in state `from`, or has other bytes */
+  async mark(
+    { id, objectKey }: Pick<StoredRecord, 'id' | 'objectKey'>,
+    from: 'ready' | 'lost',
+    to: 'lost' | 'ready',
+    actor: Actor,
+  ): Promise<boolean> {
     const action = to === 'lost' ? 'asset.lost' : 'asset.found';
-    return (await this.#run(markAsset, { id, from, to, action, ...actor })).length === 1;
+    return (await this.#run(markAsset, { id, objectKey, from, to, action, ...actor })).length === 1;
   }
 
   async countLost(): Promise<number> {

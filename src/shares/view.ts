@@ -51,6 +51,8 @@ export interface SharedAsset {
   /** Drawing (SVG) of a sound, and its numbers (JSON of audiowaveform). */
   waveformPicturePath?: string;
   waveformPath?: string;
+  /** The file by itself, as JSON or as a page; of a share of several. */
+  pagePath?: string;
 }
 
 interface Shared {
@@ -98,9 +100,3 @@ export interface UnknownShareView {
 }
 
 export type ShareView = OpenShareView | LockedShareView | UnknownShareView;
-
-/** What shows a view to a person. Status and caching are decided by who calls it. */
-export interface SharePages {
-  /** @returns a whole HTML document, and the Content-Security-Policy that it needs */
-  render(view: ShareView, about: { origin: string }): { html: string; contentSecurityPolicy: string };
-}

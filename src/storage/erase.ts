@@ -6,9 +6,9 @@ import { type CallOptions, type ObjectStore, ObjectStoreUnavailable } from './ob
 export interface Remains {
   /** Of the original. */
   key: string;
-  /** There can be nothing but the original and `others`: nothing else is looked for. */
+  /** There can be nothing but the original and `others`: nothing else is looked for in its folder. */
   storedWhole: boolean;
-  /** Keys of objects beside it that are known. */
+  /** Keys of objects that are known, in its folder or in others. */
   others?: readonly string[];
 }
 
@@ -38,10 +38,9 @@ export async function eraseAll(
   const faults = new Map<string, unknown>();
   /** Keys of objects, with the original that each belongs to. */
   const owners = new Map<string, string>();
-  for (const { key, storedWhole, others = [] } of remains)
-    if (storedWhole) for (const each of [key, ...others]) owners.set(each, key);
-  const others = remains.filter(({ storedWhole }) => !storedWhole);
-  await inParallel(others, AT_ONCE, async ({ key }) => {
+  for (const { key, others = [] } of remains) for (const each of [key, ...others]) owners.set(each, key);
+  const inDoubt = remains.filter(({ storedWhole }) => !storedWhole);
+  await inParallel(inDoubt, AT_ONCE, async ({ key }) => {
     try {
       for (const each of await lookFor(store, key, options)) owners.set(each, key);
     } catch (error) {

@@ -13,6 +13,8 @@ export interface KeyParts {
   projectId?: string;
   ownerId: string;
   assetId: string;
+  /** Of an upload that replaces the bytes of the asset. */
+  uploadId?: string;
 }
 
 export class ObjectKeys {
@@ -30,13 +32,17 @@ export class ObjectKeys {
     this.#secret = secret;
   }
 
-  /** `{prefix}projects/{digest}/assets/{id}/original`, or `{prefix}users/{digest}/assets/{id}/original` without a project. */
-  keyOf({ projectId, ownerId, assetId }: KeyParts): string {
+  /**
+   * `{prefix}projects/{digest}/assets/{id}/original`, or `{prefix}users/{digest}/assets/{id}/original` without a project. What
+   * takes the place of other bytes lies in a folder of its own below that: who removes an upload, or an asset, removes its folder.
+   */
+  keyOf({ projectId, ownerId, assetId, uploadId }: KeyParts): string {
     const scope =
       projectId === undefined
         ? `users/${this.#digest('user', ownerId)}`
         : `projects/${this.#digest('project', projectId)}`;
-    return `${this.#prefix}${scope}/assets/${assetId}/original`;
+    const folder = uploadId === undefined ? assetId : `${assetId}/${uploadId}`;
+    return `${this.#prefix}${scope}/assets/${folder}/original`;
   }
 
   /** Names a caller where whoever has a link can read it; the same name as in the keys of this owner. */
@@ -50,12 +56,13 @@ export class ObjectKeys {
   }
 }
 
+const uuid = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}';
+const keyForm = new RegExp(`^(?:projects|users)/[A-Za-z0-9_~-]+/assets/(${uuid})/(?:${uuid}/)?[^/]+$`);
+
 /** The asset whose original or derivative has this key; undefined for keys that are not made like ours, now or earlier. */
 export function assetIdOf(prefix: string, key: string): string | undefined {
   if (!key.startsWith(prefix)) return undefined;
-  return /^(?:projects|users)\/[A-Za-z0-9_~-]+\/assets\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\/[^/]+$/.exec(
-    key.slice(prefix.length),
-  )?.[1];
+  return keyForm.exec(key.slice(prefix.length))?.[1];
 }
 
 /**

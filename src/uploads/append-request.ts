@@ -19,7 +19,7 @@ import { HEAD_SIZE } from '../validation/media-types.ts';
 import { leaseOf, leaseRenewalOf, lookAgainAt, meteredBody, partsInFlightOf, type UploadContext } from './context.ts';
 import { objectAttributes } from './new-upload.ts';
 import type { LastRow, Progress, UploadSession } from './session-repository.ts';
-import { policiesOf, settleSession, uploadNotFound } from './sessions.ts';
+import { policiesOf, requirePlace, settleSession, uploadNotFound } from './sessions.ts';
 import { ENOUGH } from './short-requests.ts';
 import { seeWhetherClean } from './strip-arrival.ts';
 import { Interrupted, offsetMismatch, Superseded } from './takeover.ts';
@@ -243,6 +243,7 @@ export class AppendRequest {
     if (this.#whole && this.#writer.isInMemory)
       this.#ended = await seeWhetherClean(this.#writer.head, this.#validatedType());
     const sha256 = this.#whole?.digest();
+    await requirePlace(this.#context, this.#session);
     await this.#writer.finish(sha256, (own) => this.#allParts(own));
     return this.#settle(size, sha256);
   }
@@ -251,6 +252,7 @@ export class AppendRequest {
   async #afterCompletion(): Promise<UploadProgress> {
     const { objectKey, size } = this.#session;
     if (size === undefined) throw new Error('an upload of unknown size cannot be complete');
+    await requirePlace(this.#context, this.#session);
     await requireWhole(this.#context.store, objectKey, size, undefined);
     return this.#settle(size, undefined);
   }
@@ -276,11 +278,11 @@ export class AppendRequest {
     const stored = { size, sha256, mediaType, assetType, cacheControl };
     const verified = sha256 !== undefined;
     const { sessions } = this.#context;
-    const asset = await settleSession(this.#context, id, stored, this.#request.actor, {
+    const asset = await settleSession(this.#context, this.#session, stored, this.#request.actor, {
       verified,
       ended: this.#ended,
       // Whoever was overtaken while its bytes were stored makes no asset of them: somebody was told another offset.
-      inTransaction: async (transaction) => {
+      held: async (transaction) => {
         if (!(await sessions.finish(transaction, id, this.#holder))) throw new Superseded();
       },
     });

@@ -15,6 +15,7 @@ import { QuotasRepository } from '../quotas/repository.ts';
 import { type Scanner, scannerOf } from '../scanning/scanner.ts';
 import { MAX_PARTS } from '../storage/object-store.ts';
 import { policiesUnder } from '../tickets/terms.ts';
+import { contentsOf } from '../versions/contents-of.ts';
 import { metered } from './metered-source.ts';
 import { UploadsRepository } from './repository.ts';
 import { UploadSessionsRepository } from './session-repository.ts';
@@ -90,6 +91,7 @@ export function uploadsRepository(
     lease: leaseOf({ config }),
     lookAgain: config.UPLOAD_LOOK_AGAIN / 1000,
     rules: stepRules(core),
+    contents: contentsOf(core, database),
   });
 }
 

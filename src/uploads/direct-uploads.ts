@@ -50,6 +50,7 @@ import {
   findSession,
   policiesOf,
   requireLive,
+  requirePlace,
   settleSession,
   uploadComplete,
   uploadNotFound,
@@ -264,7 +265,7 @@ export class DirectUploads {
       objectKey,
       createdAt,
       storeUploadId,
-      ...{ position: 0, inParts: 0, takes: 0, isHeld: false },
+      ...{ position: 0, inParts: 0, takes: 0, isHeld: false, isReplacing: record.replacement !== undefined },
     };
     const partCount = partCountOf(session);
     const numbers = Array.from({ length: Math.min(partCount, FIRST_LINKS) }, (_, index) => index + 1);
@@ -286,12 +287,13 @@ export class DirectUploads {
     const { sessions, store } = this.#context;
     const { id, objectKey, size, sha256 } = session;
     if (!(await sessions.keep(id, leaseOf(this.#context)))) throw uploadNotFound();
+    await requirePlace(this.#context, session);
     if (!(await isWhole(store, objectKey, size))) await this.#makeWhole(session);
     const { mediaType, policy, ended } = await this.#validateBytes(session);
     const { assetType, cacheControl } = policy;
     const verified = sha256 === undefined || size <= MAX_VERIFIED_AT_ONCE;
     const stored = { size, sha256, mediaType, assetType, cacheControl };
-    const asset = await settleSession(this.#context, id, stored, actor, { verified, inTransaction, ended });
+    const asset = await settleSession(this.#context, session, stored, actor, { verified, inTransaction, ended });
     if (asset) return asset;
     // Cancelled or reaped meanwhile; the object may have been made after its bytes were looked for.
     await eraseEnded(this.#context, session);

@@ -4,9 +4,10 @@
  */
 import { z } from 'zod';
 import type { Core } from '../core.ts';
-import type { Feature } from '../feature.ts';
+import { type Feature, subscribe } from '../feature.ts';
 import type { App } from '../http/openapi.ts';
 import { defineJob, HOUR, MINUTE, nothing } from '../jobs/job.ts';
+import { replacementProcessed } from '../processing/events.ts';
 import { processingRepository } from '../processing/run-step.ts';
 import { DiskObjectStore } from '../storage/disk/disk-object-store.ts';
 import { uploadActions } from './audit.ts';
@@ -24,6 +25,7 @@ import { formUploadRoutes } from './routes/form.ts';
 import { openUploadRoutes } from './routes/open-uploads.ts';
 import { honourPreferWait } from './routes/prefer-wait.ts';
 import { rawUploadRoute } from './routes/raw.ts';
+import { replaceRoute } from './routes/replace.ts';
 import { RESUMABLE_PATH, resumableUploadRoutes } from './routes/resumable.ts';
 import { refuseContentRange } from './routes/upload-request.ts';
 import { ShortRequests } from './short-requests.ts';
@@ -84,6 +86,11 @@ export const uploads: Feature<Core> = {
       },
     }),
   ],
+  on: [
+    subscribe(replacementProcessed, (transaction, { uploadId, actor, refused }, core: Core) =>
+      uploadsRepository(core, core.background).finishReplacing(transaction, uploadId, actor, refused),
+    ),
+  ],
   gauges: ({ admission, buffers }) => [
     { name: 'stowage_active_uploads', help: 'Uploads that have a place', read: () => admission.active },
     { name: 'stowage_part_buffer_bytes', help: 'Bytes of part buffers in use', read: () => buffers.inUse },
@@ -109,6 +116,7 @@ async function routes(app: App, core: Core): Promise<void> {
     );
   await register((scope) => formUploadRoutes(scope, options));
   await register((scope) => rawUploadRoute(scope, options));
+  await register((scope) => replaceRoute(scope, options));
   await register((scope) => resumableUploadRoutes(scope, { ...options, resumable, shortRequests }), RESUMABLE_PATH);
   openUploadRoutes(
     app,

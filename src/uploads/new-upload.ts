@@ -10,6 +10,7 @@ import type { ObjectKeys } from '../storage/object-key.ts';
 import type { ObjectAttributes } from '../storage/object-store.ts';
 import { checkFileName } from '../validation/file-name.ts';
 import type { DeclaredFile } from '../validation/file-validation.ts';
+import type { Replaced } from '../versions/target.ts';
 import type { NewUpload } from './repository.ts';
 
 /** What a client says of a file, beside its name. */
@@ -18,6 +19,9 @@ export interface FileDescription {
   /** Name of the upload policy. */
   assetType?: string | undefined;
   metadata: Record<string, string>;
+  /** Its folder; absent: none. */
+  path?: string;
+  tags?: readonly string[];
   /** Declared digest of the bytes. */
   sha256?: Buffer;
 }
@@ -28,6 +32,13 @@ export interface NewFile extends DeclaredFile, FileDescription {
   caller: Caller;
   /** Where it goes, and who pays for it. */
   place: Place;
+  /** Whose bytes it is to replace. */
+  replaces?: Replacing;
+}
+
+/** What an upload replaces, and what the asset is called afterwards where that changes. */
+export interface Replacing extends Replaced {
+  name?: string;
 }
 
 /** Names the place of the file name in the request. */
@@ -38,7 +49,7 @@ export type NameField = (fault: string) => ProblemError;
  * @throws Problem invalid-name
  */
 export function newUpload(file: NewFile, keys: ObjectKeys, nameField: NameField): NewUpload {
-  const { actor, caller, place, metadata } = file;
+  const { actor, caller, place, metadata, path = '', tags = [], replaces } = file;
   const ownerId = caller.id;
   const { projectId } = place;
   const checked = checkFileName(file.fileName);
@@ -46,8 +57,18 @@ export function newUpload(file: NewFile, keys: ObjectKeys, nameField: NameField)
   const createdAt = new Date();
   const id = uuidv7({ msecs: createdAt.getTime() });
   const project = projectId !== undefined && { projectId };
-  const key = keys.keyOf({ ownerId, assetId: id, ...project });
-  return { id, ownerId, ...project, place, caller, actor, name: checked.name, objectKey: key, metadata, createdAt };
+  const folder = replaces ? { assetId: replaces.asset.id, uploadId: id } : { assetId: id };
+  const key = keys.keyOf({ ownerId, ...folder, ...project });
+  const record = { id, ownerId, ...project, name: checked.name, objectKey: key, metadata, path, tags, createdAt };
+  const upload = { ...record, place, caller, actor };
+  if (!replaces) return upload;
+  const replacement = {
+    assetId: replaces.asset.id,
+    expectedVersion: replaces.version ?? null,
+    // As it is written: without what the check has made of it, it would not be the same.
+    name: replaces.name === undefined ? null : checked.name,
+  };
+  return { ...upload, replacement };
 }
 
 /**

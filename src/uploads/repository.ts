@@ -23,6 +23,7 @@ import { makeProject, orProjectHasGone, type Place } from '../projects/places.ts
 import { type LimitValues, limitValuesFor } from '../quotas/limit.ts';
 import { moveCharge } from '../quotas/moving.ts';
 import { countBytes, countFile } from '../tickets/counting.ts';
+import type { ArrivedContent, Contents } from '../versions/contents.ts';
 import { delayBefore, type Look, lookAgainJob } from './jobs/look-again.ts';
 import * as statements from './statements.ts';
 
@@ -43,10 +44,14 @@ export interface NewUpload {
   name: string;
   objectKey: string;
   metadata: Record<string, string>;
+  path: string;
+  tags: readonly string[];
   createdAt: Date;
+  /** What it replaces. */
+  replacement?: { assetId: string; expectedVersion: number | null; name: string | null };
 }
 
-type DescribedUpload = Pick<NewUpload, 'id' | 'metadata' | 'place' | 'caller' | 'actor' | 'ownerId'>;
+type DescribedUpload = Pick<NewUpload, 'id' | 'metadata' | 'path' | 'tags' | 'place' | 'caller' | 'actor' | 'ownerId'>;
 
 /** So that a transaction in which a project was made is not committed. */
 class NoRoom extends Error {}
@@ -72,6 +77,15 @@ export type SettledBytes = Omit<StoredBytes, 'sha256'> & {
 /** Something that belongs into the same transaction, such as the answer to a request that may be repeated. */
 export type InTransaction<Subject> = (transaction: Executor, subject: Subject) => Promise<void>;
 
+/** An upload whose bytes are all there. */
+export interface SettledUpload {
+  id: string;
+  /** Its bytes take the place of those of an asset. */
+  isReplacing: boolean;
+  /** Called in the transaction while the upload is locked; when it rejects, nothing is written. */
+  held?: ((transaction: Executor) => Promise<void>) | undefined;
+}
+
 /** What was done to a file, and found out of it, before it is an asset. */
 export interface LearnedOnTheWay {
   /** Steps that need not be done again. */
@@ -88,6 +102,7 @@ export interface LearnedOnTheWay {
 /** An upload whose lease has ended. */
 export interface AbandonedUpload {
   id: string;
+  isReplacing: boolean;
   ownerId: string;
   objectKey: string;
   /** There when it was sealed. */
@@ -112,6 +127,7 @@ export interface UploadsRepositoryOptions {
   lookAgain: number;
   /** Which steps of processing apply to which files. */
   rules: StepRules;
+  contents: Contents;
 }
 
 export class UploadsRepository {
@@ -134,18 +150,21 @@ export class UploadsRepository {
     options: { seal?: StoredBytes | undefined; inTransaction?: InTransaction<string> | undefined; lease?: number },
   ): Promise<boolean> {
     const { seal, inTransaction, lease = this.#options.lease } = options;
-    const { place, caller, actor } = upload;
+    const { place, caller, actor, replacement } = upload;
     const { account } = place;
     const limits = limitValuesFor(this.#options.limits, account, caller);
     const ticketId = caller.ticket ?? null;
     const values = { projectId: null, ...upload, ...sealOf(seal), account, ticketId, size, lease, ...limits };
     return retryStatement(PATIENCE_BEFORE, async (attempt) => {
       try {
-        const isMore = inTransaction !== undefined || place.isNew || ticketId !== null;
+        const isMore = inTransaction !== undefined || place.isNew || ticketId !== null || replacement !== undefined;
         return await this.#run(isMore, async (executor) => {
           await makeProject(executor, place, caller, actor);
           const begun = (await executor.run(statements.beginUpload, values)).rowCount === 1;
           if (!begun && place.isNew) throw new NoRoom();
+          const { id: uploadId, ownerId: uploaderId } = upload;
+          if (begun && replacement)
+            await this.#options.contents.begin(executor, { uploadId, uploaderId, ...replacement });
           if (begun && ticketId !== null) await countFile(executor, ticketId, size);
           if (begun) await inTransaction?.(executor, upload.id);
           return begun;
@@ -193,10 +212,10 @@ export class UploadsRepository {
    * @returns 'ended' when the upload was ended by somebody else
    */
   async describe(upload: DescribedUpload): Promise<'described' | 'no-room' | 'ended'> {
-    const { id, metadata, place, caller, actor, ownerId } = upload;
+    const { id, metadata, path, tags, place, caller, actor, ownerId } = upload;
     const { account, projectId = null } = place;
     const limits = limitValuesFor(this.#options.limits, account, caller);
-    const values = { id, metadata, projectId, account: account === ownerId ? null : account };
+    const values = { id, metadata, path, tags, projectId, account: account === ownerId ? null : account };
     const describe = async (transaction: Executor) => {
       await makeProject(transaction, place, caller, actor);
       const { rows } = await transaction.run(statements.lockUpload, { id });
@@ -236,9 +255,10 @@ export class UploadsRepository {
    * upload, that is the answer.
    * @param learned what was found out while it came in, and whether its bytes are still to be read back
    * @returns undefined when the upload was ended by somebody else
+   * @throws ReplacementRefused; then nothing was written
    */
   async settle(
-    id: string,
+    { id, isReplacing, held }: SettledUpload,
     { sha256 = undefined, crc32 = undefined, original = undefined, ...stored }: SettledBytes,
     actor: Actor,
     inTransaction?: InTransaction<Asset>,
@@ -254,8 +274,13 @@ export class UploadsRepository {
       ...{ scan: scan ?? null, facts: facts ?? null, original: original ?? null, thumbHash: thumbHash ?? null },
       processing: processing ?? null,
     };
+    if (isReplacing) {
+      const { id: _id, state: _state, ...content } = values;
+      const replacing = { content, derivatives: asJson(derivatives), held, inTransaction };
+      return this.#replace(id, actor, replacing);
+    }
     return retryStatement(PATIENCE_AFTER, async () => {
-      const isMore = next !== undefined || tellsReady || inTransaction !== undefined;
+      const isMore = next !== undefined || tellsReady || inTransaction !== undefined || held !== undefined;
       const settled = await this.#run(isMore, async (executor) => {
         const { rows } =
           derivatives.length === 0
@@ -268,6 +293,7 @@ export class UploadsRepository {
         if (!asset) return undefined;
         if (next) await outbox.send(executor, stepJob(next), { assetId: id });
         if (tellsReady) await outbox.publish(executor, assetReady, { assetId: id, ownerId: asset.ownerId });
+        await held?.(executor);
         await inTransaction?.(executor, asset);
         return asset;
       });
@@ -276,6 +302,43 @@ export class UploadsRepository {
       const { rows } = await this.#database.run(statements.findSettled, { id });
       return rows[0] && toAsset(rows[0]);
     });
+  }
+
+  /** The same of an upload that replaces: its bytes are those of the asset now, or wait for their processing. */
+  async #replace(
+    id: string,
+    actor: Actor,
+    {
+      content,
+      derivatives,
+      held,
+      inTransaction,
+    }: Pick<SettledUpload, 'held'> & {
+      content: ArrivedContent;
+      derivatives: string;
+      inTransaction: InTransaction<Asset> | undefined;
+    },
+  ): Promise<Asset | undefined> {
+    const { contents, database } = this.#options;
+    return retryStatement(PATIENCE_AFTER, async () => {
+      const settled = await database.transact(async (transaction) => {
+        const options = { derivatives, held: held && (() => held(transaction)) };
+        const asset = await contents.settle(transaction, id, content, actor, options);
+        if (asset) await inTransaction?.(transaction, asset);
+        return asset;
+      });
+      return settled ?? (await contents.findReplaced(database.database, id));
+    });
+  }
+
+  /** An upload that was accepted has been processed; in the transaction that writes that down. */
+  async finishReplacing(transaction: Executor, id: string, actor: Actor, refused?: string): Promise<void> {
+    const reason = refused ?? (await this.#options.contents.finish(transaction, id, actor));
+    if (reason === undefined) return;
+    const action = refused === undefined ? ('upload.aborted' as const) : ('upload.refused' as const);
+    const values = { id, action, reason, onlyAbandoned: false, ...actor };
+    const { rows } = await transaction.run(statements.markUploadForDeletion, values);
+    if (rows.length > 0) await this.#options.outbox.send(transaction, deleteObjectJob, { assetId: id });
   }
 
   /** An asset whose bytes are still to be verified. */
@@ -344,8 +407,10 @@ export class UploadsRepository {
   /** Uploads whose lease has ended, oldest first. */
   async abandoned(limit: number): Promise<AbandonedUpload[]> {
     const { rows } = await this.#database.run(statements.listAbandoned, { limit });
-    return rows.map(({ id, ownerId, objectKey, size, sha256, mediaType, assetType, cacheControl }) => {
-      const upload = { id, ownerId, objectKey };
+    return rows.map(({ id, ownerId, objectKey, size, sha256, mediaType, assetType, cacheControl, ...of }) => {
+      const upload = { id, ownerId, objectKey, isReplacing: of.isReplacing };
+      // What was accepted waits for steps of processing, and has waited too long.
+      if (of.isAccepted) return upload;
       if (size === null || !sha256 || mediaType === null || assetType === null || cacheControl === null) return upload;
       return { ...upload, stored: { size, sha256, mediaType, assetType, cacheControl } };
     });
@@ -355,7 +420,7 @@ export class UploadsRepository {
   async fate(id: string): Promise<'running' | 'gone' | Asset> {
     const { rows } = await this.#database.run(statements.findFate, { id });
     const [row] = rows;
-    if (!row) return 'gone';
+    if (!row) return (await this.#options.contents.findReplaced(this.#database, id)) ?? 'gone';
     return row.state === 'uploading' ? 'running' : toAsset(row);
   }
 

@@ -5,7 +5,7 @@
 
 import { z } from 'zod';
 import type { Caller } from '../access/caller.ts';
-import { accessOf } from '../access/conditions.ts';
+import { type AccessValues, accessOf } from '../access/conditions.ts';
 import { type Asset, toAsset } from '../assets/asset.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
 import type { sessionKinds } from '../database/tables/uploads.ts';
@@ -42,6 +42,8 @@ export interface UploadSession extends Omit<NewSession, 'policies'> {
   policies?: UploadPolicies;
   id: string;
   ownerId: string;
+  /** Where it goes. */
+  projectId?: string;
   /** Whose quota it takes of. */
   account: string;
   /** By whom it was found. */
@@ -57,6 +59,8 @@ export interface UploadSession extends Omit<NewSession, 'policies'> {
   inParts: number;
   /** How often the upload was taken over; who takes it over next must have seen the last time. */
   takes: number;
+  /** Its bytes are to take the place of those of an asset. */
+  isReplacing: boolean;
   /** Whether a request is at it, or was when its process ended. */
   isHeld: boolean;
   /** Of a resumable upload, from the first part on: what the bytes are, and the name of the policy that allows it. */
@@ -118,9 +122,15 @@ export class UploadSessionsRepository {
     const access = accessOf(caller);
     const { rows } = await this.#handle.database.run(statements.findSession, { id, kind, ...access });
     const [row] = rows;
-    if (!row) return undefined;
+    if (!row) return this.#findReplaced(id, access);
     if (row.state === 'uploading') return { session: toSession(row, caller) };
     return { asset: toAsset(row), ...(row.uploadMetadata !== null && { uploadMetadata: row.uploadMetadata }) };
+  }
+
+  /** The asset to which the caller has given other bytes by this upload. */
+  async #findReplaced(id: string, access: AccessValues): Promise<FoundSession | undefined> {
+    const { rows } = await this.#handle.database.run(statements.findReplacedBy, { id, ...access });
+    return rows[0] && { asset: toAsset(rows[0]) };
   }
 
   /**
@@ -267,7 +277,9 @@ function toSession(row: SessionRow, caller: Caller): UploadSession {
     position: row.position,
     inParts: row.inParts,
     takes: row.takes,
+    isReplacing: row.isReplacing,
     isHeld: row.holder !== null,
+    ...(row.projectId !== null && { projectId: row.projectId }),
     ...(agreedSize !== null && { size: agreedSize }),
     ...(agreedType !== null && { assetType: agreedType }),
     ...(declaredType !== null && { declaredType }),

@@ -1,10 +1,11 @@
 /** The statements of upload sessions; session-repository.ts says when each is run. */
 import { and, desc, eq, gte, lt, ne, type SQL, sql } from 'drizzle-orm';
-import { type AccessParameter, isUploader } from '../access/conditions.ts';
+import { type AccessParameter, isFor, isUploader } from '../access/conditions.ts';
 import { assetColumns } from '../assets/asset.ts';
 import { build, compile, excluded, inSeconds, type Parameter, typed, writtenOut } from '../database/statements.ts';
-import { assets, inState } from '../database/tables/assets.ts';
+import { assets, inState, isVisible } from '../database/tables/assets.ts';
 import { uploadParts, uploadSessions, uploadTails } from '../database/tables/uploads.ts';
+import { replacements } from '../database/tables/versions.ts';
 import { chargedAccount } from '../quotas/accounts.ts';
 
 export const insertSession = compile(
@@ -97,11 +98,30 @@ export const findSession = compile('find-session', (p: Parameter<'id' | 'kind' |
       validatedPolicy: uploadSessions.validatedPolicy,
       policies: uploadSessions.policies,
       uploadMetadata: uploadSessions.uploadMetadata,
+      isReplacing: sql<boolean>`${replacements.uploadId} is not null`.as('is_replacing'),
     })
     .from(assets)
     .innerJoin(uploadSessions, eq(uploadSessions.assetId, assets.id))
+    .leftJoin(replacements, eq(replacements.uploadId, assets.id))
     .where(
       and(eq(assets.id, p('id')), isUploader(p), eq(uploadSessions.kind, p('kind')), ne(assets.state, 'deleting')),
+    ),
+);
+
+/** An upload of the caller whose bytes have taken the place of others; its own record is gone. */
+export const findReplacedBy = compile('find-replaced-by', (p: Parameter<'id' | AccessParameter>) =>
+  build
+    .select(assetColumns)
+    .from(replacements)
+    .innerJoin(assets, eq(assets.id, replacements.assetId))
+    .where(
+      and(
+        eq(replacements.uploadId, p('id')),
+        eq(replacements.uploaderId, p('subject')),
+        sql`${replacements.settledAt} is not null`,
+        isFor(p, 'asset.read'),
+        isVisible,
+      ),
     ),
 );
 

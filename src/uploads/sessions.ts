@@ -8,14 +8,15 @@ import { sizeBoundOf } from '../access/tiers.ts';
 import type { Asset } from '../assets/asset.ts';
 import type { Actor } from '../database/audit.ts';
 import type { ProcessingRecord } from '../database/tables/processing-record.ts';
-import { Problem } from '../problems.ts';
+import { Problem, type ProblemType } from '../problems.ts';
 import { metadataNotRemovable } from '../processing/strip/problem.ts';
 import { quotaExceeded } from '../quotas/quota-exceeded.ts';
 import { byteProblems } from '../validation/file-validation.ts';
 import { UploadPolicies } from '../validation/upload-policies.ts';
+import { ReplacementRefused } from '../versions/refusal.ts';
 import { leaseOf, type UploadContext } from './context.ts';
 import { endFailedUpload, endUpload } from './ending.ts';
-import type { EndedUpload, InTransaction, NewUpload, SettledBytes } from './repository.ts';
+import type { EndedUpload, InTransaction, NewUpload, SettledBytes, SettledUpload } from './repository.ts';
 import type { FoundSession, NewSession, SessionKind, UploadSession } from './session-repository.ts';
 
 /**
@@ -71,27 +72,54 @@ export function requireLive(session: UploadSession): UploadSession {
  */
 export function settleSession(
   { uploads }: UploadContext,
-  id: string,
+  { id, isReplacing }: Pick<UploadSession, 'id' | 'isReplacing'>,
   stored: SettledBytes,
   actor: Actor,
   {
     verified,
     inTransaction,
+    held,
     ended = {},
-  }: { verified: boolean; inTransaction?: InTransaction<Asset> | undefined; ended?: ProcessingRecord },
+  }: {
+    verified: boolean;
+    inTransaction?: InTransaction<Asset> | undefined;
+    held?: SettledUpload['held'];
+    ended?: ProcessingRecord;
+  },
 ): Promise<Asset | undefined> {
-  return uploads.settle(id, stored, actor, inTransaction, { needsVerification: !verified, ended });
+  const learned = { needsVerification: !verified, ended };
+  return uploads.settle({ id, isReplacing, held }, stored, actor, inTransaction, learned);
 }
 
-/** Ends the session where its bytes are refused for good. Never throws. @returns whether that is so */
+/** What was refused because its caller has lost his place in the project. */
+const withoutPlace = new WeakSet<Problem>();
+
+/**
+ * Who has no right to upload into the project any more does not finish what he has begun there: as for one who begins now,
+ * it is unknown to him, or forbidden. `endIfRefused` then leaves nothing of it.
+ * @throws Problem not-found; forbidden
+ */
+export async function requirePlace({ places }: UploadContext, { caller, projectId }: UploadSession): Promise<void> {
+  if (projectId === undefined) return;
+  try {
+    await places.of(caller, projectId);
+  } catch (error) {
+    if (error instanceof Problem && error.status < 500) withoutPlace.add(error);
+    throw error;
+  }
+}
+
+/** Ends the session where its bytes, or its caller, are refused for good. Never throws. @returns whether that is so */
 export async function endIfRefused(
   context: UploadContext,
   session: UploadSession,
   actor: Actor,
   error: unknown,
 ): Promise<boolean> {
-  if (!(error instanceof Problem) || !(byteProblems.has(error.type) || error.type === metadataNotRemovable))
-    return false;
+  if (!(error instanceof Problem)) return false;
+  const isOfBytes = (type: ProblemType) => byteProblems.has(type) || type === metadataNotRemovable;
+  const isForGood = isOfBytes(error.type) || error instanceof ReplacementRefused || withoutPlace.has(error);
+  if (!isForGood) return false;
   await endFailedUpload(context, session, { action: 'upload.refused', reason: error.type, actor });
   return true;
 }

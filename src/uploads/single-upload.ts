@@ -4,6 +4,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { crc32 } from 'node:zlib';
 import type { Asset } from '../assets/asset.ts';
 import { Problem, unavailable } from '../problems.ts';
+import type { Place } from '../projects/places.ts';
 import { quotaExceeded } from '../quotas/quota-exceeded.ts';
 import { PartWriter } from '../storage/part-writer.ts';
 import {
@@ -15,6 +16,7 @@ import {
   type ValidatedType,
 } from '../validation/file-validation.ts';
 import { HEAD_SIZE } from '../validation/media-types.ts';
+import { ReplacementRefused } from '../versions/refusal.ts';
 import {
   leaseRenewalOf,
   lookAgainAt,
@@ -29,6 +31,12 @@ import { incompleteBody } from './metered-source.ts';
 import { type FileDescription, type NewFile, newUpload, objectAttributes } from './new-upload.ts';
 import type { InTransaction, LearnedOnTheWay, NewUpload, StoredBytes } from './repository.ts';
 import { stripArrival } from './strip-arrival.ts';
+
+/**
+ * Milliseconds for which what the caller is to the project counts, as long as other rights do that are taken away: so an
+ * upload of one short request asks once.
+ */
+const PLACE_TTL = 1000;
 
 /** One file on its way in. */
 export interface Arrival extends NewFile {
@@ -60,6 +68,7 @@ export class SingleUpload {
   #limit: number;
   #reserved = 0;
   #leaseRenewedAt = 0;
+  #placedAt = performance.now();
   /** Of what was sent, and of what is stored. */
   #sent: { size: number; sha256: Buffer } | undefined;
   #sha256: Buffer | undefined;
@@ -137,19 +146,32 @@ export class SingleUpload {
   }
 
   /** What the client has said by now. @throws Problem when the bytes are not what is said */
-  async describe({ projectId, assetType, metadata, sha256 }: FileDescription): Promise<void> {
+  async describe({ projectId, assetType, metadata, path = '', tags = [], sha256 }: FileDescription): Promise<void> {
     if (this.#arrival.assetType === undefined) this.#validation.choose(assetType, this.received);
+    const place = await this.#placeIn(projectId);
     if (sha256 && this.#sent && !sha256.equals(this.#sent.sha256)) throw digestMismatch(this.#sent.sha256);
-    if (projectId === this.record.projectId && isDeepStrictEqual(metadata, this.record.metadata)) return;
-    if (projectId !== this.record.projectId) {
-      const place = await this.#context.places.of(this.#arrival.caller, projectId);
-      this.record = { ...this.record, place, ...(projectId !== undefined && { projectId }) };
-    }
-    this.record = { ...this.record, metadata };
+    const { metadata: before, path: pathBefore, tags: tagsBefore } = this.record;
+    const labels = { metadata, path, tags };
+    const isSame = isDeepStrictEqual(labels, { metadata: before, path: pathBefore, tags: tagsBefore });
+    if (place === this.record.place && isSame) return;
+    this.record = { ...this.record, ...labels, place, ...(projectId !== undefined && { projectId }) };
     if (!this.begun) return;
     const outcome = await this.#context.uploads.describe(this.record);
     if (outcome === 'no-room') throw await this.#quotaExceeded(this.#reserved);
     if (outcome === 'ended') throw this.#disown();
+  }
+
+  /**
+   * Where it goes. Who uploads for long may have lost his place in the project meanwhile: so it is asked again.
+   * @throws Problem not-found; forbidden
+   */
+  async #placeIn(projectId: string | undefined): Promise<Place> {
+    const { place } = this.record;
+    const isSame = projectId === this.record.projectId;
+    if (isSame && (projectId === undefined || performance.now() - this.#placedAt < PLACE_TTL)) return place;
+    const now = await this.#context.places.of(this.#arrival.caller, projectId);
+    this.#placedAt = performance.now();
+    return isSame ? place : now;
   }
 
   /** The upload needs no sign of life any more. */
@@ -265,13 +287,12 @@ export class SingleUpload {
 
   async #becomeAsset(): Promise<Asset> {
     const { actor, inTransaction } = this.#arrival;
-    const asset = await this.#context.uploads.settle(
-      this.record.id,
-      { ...this.#stored(), crc32: this.#crc32 },
-      actor,
-      inTransaction?.settled,
-      this.#learned,
-    );
+    const { id, replacement } = this.record;
+    const upload = { id, isReplacing: replacement !== undefined };
+    const stored = { ...this.#stored(), crc32: this.#crc32 };
+    const asset = await this.#context.uploads
+      .settle(upload, stored, actor, inTransaction?.settled, this.#learned)
+      .catch((error) => this.#refuse(error));
     if (asset) return asset;
     throw this.#disown();
   }
@@ -307,6 +328,16 @@ export class SingleUpload {
     const outcome = await this.#context.uploads.extend(this.record, bytes, seal);
     if (outcome === 'no-room') throw await this.#quotaExceeded(bytes - this.#reserved);
     if (outcome === 'ended') throw this.#disown();
+  }
+
+  /** It does not take the place of other bytes, and that is certain: nobody refers to the object, nor to what was made of it. */
+  async #refuse(error: unknown): Promise<never> {
+    if (!(error instanceof ReplacementRefused)) throw error;
+    this.stored = false;
+    const { derivatives, onError } = this.#context;
+    const ids = this.#learned.derivatives?.map(({ id }) => id) ?? [];
+    await derivatives.discard(ids).catch((fault) => onError('derivatives are left to their lease', fault));
+    throw error;
   }
 
   /** Somebody ended the upload meanwhile, so nobody refers to the object any more. */

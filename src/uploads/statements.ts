@@ -1,11 +1,12 @@
 /** The statements by which an upload lives and ends; repository.ts says when each is run. */
-import { and, eq, exists, or, sql } from 'drizzle-orm';
+import { and, eq, exists, ne, or, sql } from 'drizzle-orm';
 import { assetColumns } from '../assets/asset.ts';
 import { type Actor as AuditActor, auditFrom } from '../database/audit.ts';
 import { build, compile, inSeconds, jsonObject, now, type Parameter, typed } from '../database/statements.ts';
-import { assets, inState, isVisible } from '../database/tables/assets.ts';
+import { assets, inState, isInProcessing, isVisible } from '../database/tables/assets.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
 import { quotas } from '../database/tables/quotas.ts';
+import { replacements } from '../database/tables/versions.ts';
 import { chargedAccount } from '../quotas/accounts.ts';
 import { type LimitParameter, limitOf } from '../quotas/limit.ts';
 import { reserve } from '../quotas/repository.ts';
@@ -29,6 +30,8 @@ export const beginUpload = compile(
       | 'projectId'
       | 'name'
       | 'metadata'
+      | 'path'
+      | 'tags'
       | 'objectKey'
       | 'createdAt'
       | 'size'
@@ -69,10 +72,15 @@ export const beginUpload = compile(
         processing: sql`null::jsonb`.as('processing'),
         account: sql`nullif(${reserved.account}, ${p('ownerId')})`.as('account'),
         ticketId: typed(p('ticketId'), assets.ticketId).as('ticket_id'),
+        contentVersion: sql`1`.as('content_version'),
+        contentAt: sql`null::timestamptz`.as('content_at'),
+        versionBytes: sql`0::bigint`.as('version_bytes'),
         crc32: sql`null::bigint`.as('crc32'),
         publishedIn: sql`null`.as('published_in'),
         publishedAt: sql`null::timestamptz`.as('published_at'),
         unpublishedAt: sql`null::timestamptz`.as('unpublished_at'),
+        path: typed(p('path'), assets.path).as('path'),
+        tags: typed(p('tags'), assets.tags).as('tags'),
       })
       .from(reserved);
     return build.with(reserved).insert(assets).select(record);
@@ -150,16 +158,20 @@ export const renewUpload = compile('renew-upload', (p: Parameter<'id' | 'lease'>
     .where(and(eq(assets.id, p('id')), isUploading)),
 );
 
-export const describeUpload = compile('describe-upload', (p: Parameter<'id' | 'projectId' | 'account' | 'metadata'>) =>
-  build
-    .update(assets)
-    .set({
-      projectId: typed(p('projectId'), assets.projectId),
-      account: typed(p('account'), assets.account),
-      metadata: typed(p('metadata'), assets.metadata),
-    })
-    .where(and(eq(assets.id, p('id')), isUploading))
-    .returning({ id: assets.id }),
+export const describeUpload = compile(
+  'describe-upload',
+  (p: Parameter<'id' | 'projectId' | 'account' | 'metadata' | 'path' | 'tags'>) =>
+    build
+      .update(assets)
+      .set({
+        projectId: typed(p('projectId'), assets.projectId),
+        account: typed(p('account'), assets.account),
+        metadata: typed(p('metadata'), assets.metadata),
+        path: typed(p('path'), assets.path),
+        tags: typed(p('tags'), assets.tags),
+      })
+      .where(and(eq(assets.id, p('id')), isUploading))
+      .returning({ id: assets.id }),
 );
 
 /** The upload, held until the transaction ends. */
@@ -299,7 +311,7 @@ export const findProcessing = compile('find-processing-asset', (p: Parameter<'id
   build
     .select(assetColumns)
     .from(assets)
-    .where(and(eq(assets.id, p('id')), inState('processing'))),
+    .where(and(eq(assets.id, p('id')), isInProcessing, ne(assets.state, 'ready'))),
 );
 
 export const noteVerified = compile('note-verified', (p: Parameter<'id' | 'bytes'>) =>
@@ -375,8 +387,11 @@ export const listAbandoned = compile('list-abandoned-uploads', (p: Parameter<'li
       mediaType: assets.mediaType,
       assetType: assets.assetType,
       cacheControl: assets.cacheControl,
+      isReplacing: sql<boolean>`${replacements.uploadId} is not null`.as('is_replacing'),
+      isAccepted: sql<boolean>`${replacements.acceptedAt} is not null`.as('is_accepted'),
     })
     .from(assets)
+    .leftJoin(replacements, eq(replacements.uploadId, assets.id))
     .where(and(isUploading, sql`${assets.leaseExpiresAt} < ${now}`))
     .orderBy(assets.leaseExpiresAt)
     .limit(p('limit')),

@@ -27,10 +27,16 @@ const faults: [RegExp, string][] = [
   [/^\s|\s$/u, 'The file name begins or ends with white space. Remove it.'],
 ];
 
+/** The first of those faults that a text has, which is to be a name. */
+export function findTextFault(given: string): string | undefined {
+  return faults.find(([pattern]) => pattern.test(given))?.[1];
+}
+
 /** @returns the name in NFC, or what is wrong with it and the way out */
 export function checkFileName(given: string): CheckedName {
   if (given.length > MAX_GIVEN) return tooLong(Buffer.byteLength(given));
-  for (const [pattern, detail] of faults) if (pattern.test(given)) return { ok: false, detail };
+  const fault = findTextFault(given);
+  if (fault !== undefined) return { ok: false, detail: fault };
   const name = given.normalize('NFC');
   const hidden = findInvisible(name);
   if (hidden !== undefined) return invisibleCharacter(hidden);

@@ -33,7 +33,12 @@ export interface UploadPolicy {
   derivatives?: Record<string, DerivativePolicy>;
   /** What its sound and films may be turned into; absent: all of it, within the usual bounds. */
   transcodes?: TranscodePolicy;
+  /** How many former contents of an asset are kept when it is given new bytes; absent: none. */
+  versions?: number;
 }
+
+/** Versions of one asset: what a page of them, and a deletion that takes them along, has to do with at once. */
+export const MAX_VERSIONS = 100;
 
 /** A picture that is larger is made to fit; any other is replaced only where that makes it a tenth smaller. */
 export interface ReencodePolicy {
@@ -162,6 +167,7 @@ const policyFile = z.record(
         .refine((named) => Object.keys(named).length <= 8, 'must name at most 8 derivatives')
         .exactOptional(),
       transcodes: transcodePolicy.exactOptional(),
+      versions: z.number().int().min(0).max(MAX_VERSIONS, `must be at most ${MAX_VERSIONS}`).exactOptional(),
     })
     .nullable(),
 );

@@ -78,6 +78,11 @@ const assetCalls: Record<string, { action?: Action; fresh?: 'ready' | 'trashed';
     action: 'asset.move',
     call: (id) => ({ method: 'PATCH', path: `/v1/assets/${id}`, body: { projectId: null } }),
   },
+  'updateAsset, published': {
+    fresh: 'ready',
+    action: 'asset.publish',
+    call: (id) => ({ method: 'PATCH', path: `/v1/assets/${id}`, body: { visibility: 'private' } }),
+  },
   deleteAsset: {
     fresh: 'ready',
     action: 'asset.write',
@@ -105,6 +110,46 @@ const assetCalls: Record<string, { action?: Action; fresh?: 'ready' | 'trashed';
   getAssetHistory: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/history` }) },
   createArchiveLink: { call: (id) => ({ method: 'POST', path: '/v1/archives', body: { ids: [id] } }) },
   getAssetCode: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/qr` }) },
+  createShare: { call: (assetId) => ({ method: 'POST', path: '/v1/shares', body: { assetId } }) },
+  'createShare of several': {
+    action: 'asset.share',
+    call: (id) => ({ method: 'POST', path: '/v1/shares', body: { assetIds: [id] } }),
+  },
+  replaceAssetContent: {
+    fresh: 'ready',
+    call: (id) => ({ method: 'PUT', path: `/v1/assets/${id}/content`, bytes: png() }),
+  },
+  'uploadAsset, in the place of another': {
+    fresh: 'ready',
+    action: 'asset.write',
+    call: (id) => {
+      const form = `--b\r\ncontent-disposition: form-data; name="replaces"\r\n\r\n${id}\r\n--b\r\ncontent-disposition: form-data; name="file"; filename="a.png"\r\n\r\n`;
+      const bytes = Buffer.concat([Buffer.from(form), png(), Buffer.from('\r\n--b--\r\n')]);
+      const headers = { 'content-type': 'multipart/form-data; boundary=b' };
+      return { method: 'POST', path: '/v1/assets', bytes, headers };
+    },
+  },
+  'createUpload, in the place of another': {
+    action: 'asset.write',
+    call: (replaces) => {
+      const body = { fileName: 'a.png', contentType: 'image/png', size: 200, replaces };
+      return { method: 'POST', path: '/v1/uploads', body };
+    },
+  },
+  'createResumableUpload, in the place of another': {
+    action: 'asset.write',
+    call: (id) => {
+      const text = (value: string) => Buffer.from(value).toString('base64');
+      const metadata = `filename ${text('a.png')},replaces ${text(id)}`;
+      const headers = { 'tus-resumable': '1.0.0', 'upload-length': '200', 'upload-metadata': metadata };
+      return { method: 'POST', path: '/v1/resumable', headers };
+    },
+  },
+  listAssetVersions: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/versions` }) },
+  // There is none; who may not do it is told so, or of no asset, before.
+  downloadAssetVersion: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/versions/1/content` }) },
+  restoreAssetVersion: { call: (id) => ({ method: 'POST', path: `/v1/assets/${id}/versions/1/restore` }) },
+  deleteAssetVersion: { call: (id) => ({ method: 'DELETE', path: `/v1/assets/${id}/versions/1` }) },
 };
 
 const bulkActions: { body: object; action: Action; fresh: 'ready' | 'trashed' }[] = [
@@ -129,6 +174,10 @@ const projectCalls: Record<string, { action?: Action; call: (id: string) => Call
   },
   getProjectQuota: { call: (id) => ({ method: 'GET', path: `/v1/projects/${id}/quota` }) },
   getProjectCode: { call: (id) => ({ method: 'GET', path: `/v1/projects/${id}/qr` }) },
+  'createShare of a project': {
+    action: 'project.share',
+    call: (projectId) => ({ method: 'POST', path: '/v1/shares', body: { projectId } }),
+  },
   uploadAsset: {
     call: (id) => {
       const form = `--b\r\ncontent-disposition: form-data; name="projectId"\r\n\r\n${id}\r\n--b\r\ncontent-disposition: form-data; name="file"; filename="a.png"\r\n\r\n`;
@@ -194,6 +243,17 @@ const uploadCalls: Record<string, { kind: 'direct' | 'resumable'; call: (id: str
   },
 };
 
+/** Calls of operations on a share: for who made it, and, but for those on its address, for who manages what is shared. */
+const shareCalls: Record<string, { isOverseen: boolean; call: (id: string) => Call }> = {
+  getShare: { isOverseen: true, call: (id) => ({ method: 'GET', path: `/v1/shares/${id}` }) },
+  getShareCode: { isOverseen: false, call: (id) => ({ method: 'GET', path: `/v1/shares/${id}/qr` }) },
+  updateShare: {
+    isOverseen: false,
+    call: (id) => ({ method: 'PATCH', path: `/v1/shares/${id}`, body: { label: 'Another' } }),
+  },
+  deleteShare: { isOverseen: true, call: (id) => ({ method: 'DELETE', path: `/v1/shares/${id}` }) },
+};
+
 /** For everybody who has the scope: what they answer is the caller's own. */
 const ownCalls: Record<string, Call> = {
   listAssets: { method: 'GET', path: '/v1/assets' },
@@ -202,6 +262,7 @@ const ownCalls: Record<string, Call> = {
   getQuota: { method: 'GET', path: '/v1/quota' },
   getStatistics: { method: 'GET', path: '/v1/statistics' },
   listUploadPolicies: { method: 'GET', path: '/v1/policies' },
+  listShares: { method: 'GET', path: '/v1/shares' },
 };
 /** Walked by tests of their own: below, and in audit-trail.test.ts. */
 const others = ['uploadAssets', 'bulkChangeAssets', 'createProject', 'removeProjectMember', 'listAuditEvents'];
@@ -261,6 +322,7 @@ describe('who may do what', () => {
         PROJECT_URL_TEMPLATE: 'https://app.example.com/{projectId}',
         REQUESTS_PER_MINUTE: '0',
         UPLOADS_PER_HOUR: '0',
+        SHARES_PER_ASSET: '1000',
         IDEMPOTENCY_KEYS_PER_HOUR: '0',
       },
     });
@@ -372,7 +434,7 @@ describe('who may do what', () => {
 
   test('every operation that needs a caller says what it does, and is walked here', () => {
     const walked = new Set(
-      [assetCalls, projectCalls, uploadCalls, ownCalls]
+      [assetCalls, projectCalls, uploadCalls, shareCalls, ownCalls]
         .flatMap((calls) => Object.keys(calls))
         .map((name) => name.split(/[ ,]/)[0])
         .concat(others),
@@ -493,6 +555,28 @@ describe('who may do what', () => {
         const seen = await see(person.client, call(await begin()));
         const role = person.name === 'uploader' ? 'editor' : undefined;
         check(person, actionOf(operation), role, seen, unknown, operation);
+      }
+    });
+
+  for (const [operation, { isOverseen, call }] of Object.entries(shareCalls))
+    test(`of shares: ${operation}`, async () => {
+      const makers: Record<Place, string> = { own: 'owner', team: 'editor', separate: 'uploader' };
+      const shareIn = async (place: Place): Promise<string> => {
+        const { client } = personNamed(makers[place]);
+        const made = await client.send('POST', '/v1/shares', { assetId: assetIn.get(place) });
+        assert.equal(made.status, 201, JSON.stringify(made.body));
+        return made.body.id;
+      };
+      for (const person of people) {
+        const unknown = await see(person.client, call(UNKNOWN_ASSET));
+        for (const place of places) {
+          const isMaker = person.name === makers[place];
+          const isManager = place !== 'own' && person.role === 'manager';
+          const role = isMaker || (isOverseen && isManager) ? 'owner' : undefined;
+          const seen = await see(person.client, call(await shareIn(place)));
+          check(person, 'asset.share', role, seen, unknown, `${operation}, ${place}`);
+          if (isManager && !isMaker) assert.ok(!JSON.stringify(seen).includes('/s/'), 'the address is its maker’s');
+        }
       }
     });
 

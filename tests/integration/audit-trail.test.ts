@@ -233,6 +233,42 @@ describe('the audit trail for people', () => {
     for (const reason of ['', 'x'.repeat(501), 'a\u0007b'])
       assert.equal((await alice.request('DELETE', `${path}?reason=${encodeURIComponent(reason)}`)).status, 400);
     assert.equal((await alice.get(path, { 'stowage-reason': 'x'.repeat(501) })).status, 400);
+    for (const blank of ['', '   ']) {
+      const { status, body: told } = await alice.get(path, { 'stowage-reason': blank });
+      assert.deepEqual([status, told.errors?.[0]?.parameter], [400, 'Stowage-Reason'], JSON.stringify(blank));
+      for (const [method, of] of [
+        ['DELETE', path],
+        ['GET', path],
+        ['POST', '/v1/assets/bulk'],
+      ] as const) {
+        const { status, body: told } = await alice.send(
+          method,
+          `${of}?reason=${encodeURIComponent(blank)}`,
+          method === 'POST' ? { action: 'trash', ids: [body.id] } : undefined,
+        );
+        assert.deepEqual([status, told.errors?.[0]?.parameter], [400, 'reason'], `${method} ${JSON.stringify(blank)}`);
+      }
+    }
+  });
+
+  test('tells managers that an asset has left their project, and not where it went', async () => {
+    const [alice, bob] = [await someone(), await someone()];
+    const [{ projectId, id }, other] = [await projectWithAsset(alice), await projectWithAsset(alice)];
+    await alice.send('PUT', `/v1/projects/${projectId}/members/${nameOf(bob)}`, { role: 'manager' });
+    const move = (to: string | null) => alice.send('PATCH', `/v1/assets/${id}?reason=wrong`, { projectId: to });
+    assert.equal((await move(other.projectId)).status, 200);
+    const [left] = eventsOf(await bob.get(`/v1/audit?projectId=${projectId}`));
+    assert.deepEqual(
+      [left?.action, left?.reason, left?.detail],
+      ['project.asset-left', 'wrong', { assetId: id, name: 'photo.png' }],
+    );
+    assert.equal((await move(projectId)).status, 200);
+    assert.equal((await move(projectId)).status, 200);
+    assert.equal((await move(null)).status, 200);
+    const actions = actionsOf(await bob.get(`/v1/audit?projectId=${projectId}`));
+    assert.equal(actions.filter((action) => action === 'project.asset-left').length, 2);
+    // The asset has one row for each change of it.
+    assert.equal(actionsOf(await alice.get(`/v1/audit?assetId=${id}`)).length, 5);
   });
 
   test('keeps the reason for which a project and its members were changed', async () => {

@@ -16,7 +16,7 @@ describe('the audit trail', () => {
   let service: TestService;
   before(async () => {
     service = await startService({
-      env: { REQUESTS_PER_MINUTE: '0', UPLOADS_PER_HOUR: '0', AUDIT_RETENTION_DAYS: '60' },
+      env: { REQUESTS_PER_MINUTE: '0', UPLOADS_PER_HOUR: '0', AUDIT_RETENTION: '60d' },
     });
   });
   after(() => service.close());
@@ -61,7 +61,7 @@ describe('the audit trail', () => {
     assert.equal((await partitions()).length, ahead.length);
   });
 
-  test('loses whole months that are older than AUDIT_RETENTION_DAYS, and nothing else', async () => {
+  test('loses whole months that are older than AUDIT_RETENTION, and nothing else', async () => {
     const [before] = await partitions();
     // What was there before partitions is the partition of all the past; here, the past is to have months.
     await service.query(`drop table ${before}`);
@@ -82,7 +82,7 @@ describe('the audit trail', () => {
     await assert.rejects(maintain(1), /30 days/);
   });
 
-  test('is kept for AUDIT_RETENTION_DAYS by a job of every night', async () => {
+  test('is kept for AUDIT_RETENTION by a job of every night', async () => {
     const job = audit.jobs?.find(({ name }) => name === 'maintain-audit');
     assert.match(job?.schedule ?? '', /^\d+ \d+ \* \* \*$/);
     const [old, kept] = [200, 50].map((days) => new Date(Date.now() - days * 86_400_000).toISOString().slice(0, 7));

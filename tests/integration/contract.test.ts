@@ -81,6 +81,11 @@ const operationIds: Record<string, string> = {
   deleteProject: 'DELETE /v1/projects/{projectId}',
   listProjectMembers: 'GET /v1/projects/{projectId}/members',
   setProjectMember: 'PUT /v1/projects/{projectId}/members/{subject}',
+  replaceAssetContent: 'PUT /v1/assets/{id}/content',
+  listAssetVersions: 'GET /v1/assets/{id}/versions',
+  downloadAssetVersion: 'GET /v1/assets/{id}/versions/{number}/content',
+  restoreAssetVersion: 'POST /v1/assets/{id}/versions/{number}/restore',
+  deleteAssetVersion: 'DELETE /v1/assets/{id}/versions/{number}',
   removeProjectMember: 'DELETE /v1/projects/{projectId}/members/{subject}',
 };
 

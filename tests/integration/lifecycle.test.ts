@@ -5,10 +5,12 @@ import { after, before, describe, test } from 'node:test';
 import { AssetDeletions } from '../../src/assets/deletions.ts';
 import { purgeAssets } from '../../src/assets/jobs/purge-assets.ts';
 import { JobQueue } from '../../src/jobs/queue.ts';
+import { DerivativesRepository } from '../../src/processing/derivatives.ts';
 import { noSteps } from '../../src/processing/pipeline.ts';
 import { ObjectKeys } from '../../src/storage/object-key.ts';
 import { UploadsRepository } from '../../src/uploads/repository.ts';
 import { loadUploadPolicies } from '../../src/validation/upload-policies.ts';
+import { Contents } from '../../src/versions/contents.ts';
 import { Client } from '../support/client.ts';
 import { glb, pdf, png } from '../support/files.ts';
 import { type ServiceOptions, startService, storeKinds, type TestService } from '../support/service.ts';
@@ -150,6 +152,13 @@ for (const { store, skip } of storeKinds) {
         lease: 60,
         lookAgain: 60,
         rules: noSteps,
+        contents: new Contents({
+          outbox: jobs,
+          derivatives: new DerivativesRepository(service.database, jobs),
+          kept: () => 0,
+          grace: 0,
+          limits: { defaultLimit: 1_000_000, tierQuotas: null },
+        }),
       });
       const { id } = await abandoned(undefined, '1 hour');
       assert.ok(!(await uploads.abandoned(1000)).some((upload) => upload.id === id));

@@ -238,7 +238,7 @@ test('labels of an earlier version become projects in which nobody sees what he 
   for (const subject of ['alice', 'bob', 'carol', 'dave']) {
     const caller = userNamed(subject);
     const query = { trashed: false, sort: 'createdAt', order: 'desc', limit: 50 } as const;
-    const { assets: listed } = await assets.list({ ...query, scope: { kind: 'own', caller } });
+    const { assets: listed } = await assets.list({ ...query, scope: { kind: 'own', caller } }, subject);
     const own = all.filter(({ owner_id }) => owner_id === subject).map(({ id }) => id);
     assert.deepEqual(new Set(listed.map(({ id }) => id)), new Set(own));
     for (const { id, owner_id } of all)

@@ -39,6 +39,7 @@ function requestOn(buffers: PartBuffers, partSize: number, superseded: AbortCont
     inParts: 0,
     takes: 0,
     isHeld: false,
+    isReplacing: false,
   } as const;
   const actor = { callerId: 'owner', requestId: 'request', via: null, because: null };
   return new AppendRequest(context, session, { actor, offset: 0, source: nothing(), signal: never }, superseded);

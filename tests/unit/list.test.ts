@@ -51,7 +51,7 @@ describe('the statement of a page', () => {
       after: { value: 'v', id: 'i' },
     };
     const { statement, values } = listStatement(query);
-    assert.deepEqual(statement.bind(values).slice(-8), ['p', 'image', 'image', 'A', 'A', 'v', 'i', 3]);
+    assert.deepEqual(statement.bind(values).slice(-8), ['v', 'i', 'p', 'image', 'image', 'A', 'A', 3]);
   });
 
   test('is compiled once for all pages of one shape, as long as it is asked for', () => {

@@ -146,6 +146,8 @@ describe('a row', () => {
       original: null,
       thumbHash: 'aGFzaA==',
       processing: { derive: { state: 'waiting' } },
+      path: 'photos/',
+      tags: ['beach'],
     };
     assert.deepEqual(Object.keys(sent), Object.keys(assetColumns));
     assert.deepEqual(statement.decode(Object.values(sent)), {

@@ -10,8 +10,9 @@ export const visibleStates = ['processing', 'ready', 'rejected', 'lost'] as cons
 export type AssetState = (typeof assetStates)[number];
 
 const literals = (states: readonly AssetState[]) => sql.raw(states.map((state) => `'${state}'`).join(', '));
-const visible = sql`state in (${literals(visibleStates)})`;
-const listed = sql`${visible} and trashed_at is null`;
+/** As partial indexes have it. */
+export const visible = sql`state in (${literals(visibleStates)})`;
+export const listed = sql`${visible} and trashed_at is null`;
 const listedInProject = sql`${listed} and project_id is not null`;
 
 export const assets = pgTable(
@@ -58,6 +59,12 @@ export const assets = pgTable(
     account: text('account'),
     /** The ticket that it was uploaded with. */
     ticketId: uuid('ticket_id'),
+    /** Counts the contents that it has had. */
+    contentVersion: integer('content_version').notNull().default(1),
+    /** When it was given the bytes that it has; absent while it has its first. */
+    contentAt: moment('content_at'),
+    /** Bytes of its former contents that are kept; see `asset_versions`. */
+    versionBytes: bigint('version_bytes', { mode: 'number' }).notNull().default(0),
     /** Of the bytes under `objectKey`, for archives; absent until somebody has read them, as after direct uploads. */
     crc32: bigint('crc32', { mode: 'number' }),
     /**
@@ -68,6 +75,10 @@ export const assets = pgTable(
     publishedAt: moment('published_at'),
     /** When it ceased to be public: caches may have it for a while. */
     unpublishedAt: moment('unpublished_at'),
+    /** Its folder: empty, or ended by `/`. */
+    path: text('path').notNull().default(''),
+    /** Each once, in order. */
+    tags: text('tags').array().notNull().default([]),
   },
   () => [
     check('assets_state', sql`state in (${literals(assetStates)})`),
@@ -116,6 +127,26 @@ export const assets = pgTable(
   ],
 );
 
+/** As the indexes of paths have it: what lies in no folder is in none of them. */
+export const hasPath = sql`path <> ''`;
+
+/**
+ * The name without case and accents, by which parts of names are found. Most names are ASCII, and cost nothing but that
+ * they are counted. Immutable, so that an index can hold it: `unaccent` is not.
+ */
+export const foldedName = folded(sql.raw('assets.name'));
+
+/** @param text expression; of a parameter too, so that what is looked for is folded alike */
+export function folded(text: SQL): SQL {
+  return sql`case when octet_length(${text}) = char_length(${text}) then lower(${text})
+    else lower(regexp_replace(normalize(${text}, nfd), '[\\u0300-\\u036f]', '', 'g')) end`;
+}
+
+/** Where an asset belongs, as the search index knows it: one entry for each, so that a search reads what is of its place. */
+export const searchLabels = sql.raw(
+  "array_remove(array['owner:' || assets.owner_id, 'project:' || assets.project_id, 'in:' || assets.path], null)",
+);
+
 /** That an asset is in one of these states. Written out, no parameters: the planner takes a partial index only when it sees them. */
 export function inState(...states: [AssetState, ...AssetState[]]): SQL {
   return sql`${assets.state} in (${literals(states)})`;
@@ -128,3 +159,6 @@ export const isPublished = sql<boolean>`(${assets.publishedIn} is not null and $
 export const isServedToAll = sql`(${isPublished} and ${inState('ready')} and ${assets.trashedAt} is null)`;
 
 export const isVisible = inState(...visibleStates);
+
+/** That it goes through steps of processing: as an asset, or as an upload that is to take the place of the bytes of one. */
+export const isInProcessing = sql`(${inState('processing', 'ready')} or (${inState('uploading')} and ${assets.processing} is not null))`;

@@ -1,8 +1,15 @@
 /** What Postgres tells of itself (PostgreSQL documentation, System Catalogs and System Views). */
-import { pgSchema, text } from 'drizzle-orm/pg-core';
+import { boolean, integer, pgSchema, text } from 'drizzle-orm/pg-core';
 
 const catalog = pgSchema('pg_catalog');
 
 export const pgTables = catalog.table('pg_tables', { schema: text('schemaname'), name: text('tablename') });
+
+export const pgClasses = catalog.table('pg_class', { oid: integer('oid'), name: text('relname') });
+export const pgIndexes = catalog.table('pg_index', { index: integer('indexrelid'), isValid: boolean('indisvalid') });
+export const availableExtensions = catalog.table('pg_available_extensions', {
+  name: text('name'),
+  installed: text('installed_version'),
+});
 
 export const pgDatabases = catalog.table('pg_database', { name: text('datname') });

@@ -15,5 +15,7 @@ export { quotas } from './quotas.ts';
 export { reconcileObjects, reconcileRuns } from './reconciliation.ts';
 export { scans } from './scans.ts';
 export { serviceSecrets } from './secrets.ts';
+export { shareAssets, shareMarks, shares, shareTries, shareVisits } from './shares.ts';
 export { assetStatistics } from './statistics.ts';
 export { uploadParts, uploadSessions, uploadTails } from './uploads.ts';
+export { assetVersions, replacements } from './versions.ts';

@@ -8,11 +8,13 @@
 import type { Asset } from '../../assets/asset.ts';
 import type { Core } from '../../core.ts';
 import { systemActor } from '../../database/audit.ts';
+import type { Executor } from '../../database/client.ts';
 import type { JobContext } from '../../jobs/job.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { objectMatches } from '../../storage/verify.ts';
+import { ReplacementRefused } from '../../versions/refusal.ts';
 import { uploadsRepository } from '../context.ts';
-import type { AbandonedUpload, InTransaction, UploadsRepository } from '../repository.ts';
+import type { AbandonedUpload, UploadsRepository } from '../repository.ts';
 import { uploadAnswer } from '../routes/upload-request.ts';
 
 const BATCH = 100;
@@ -22,7 +24,7 @@ export interface ReaperOptions {
   uploads: UploadsRepository;
   store: ObjectStore;
   /** What belongs into the transaction that finishes an upload. */
-  finished?: InTransaction<Asset>;
+  finished?: (transaction: Executor, uploadId: string, asset: Asset) => Promise<void>;
   onError: (message: string, error: unknown) => void;
 }
 
@@ -41,7 +43,7 @@ export function reap(core: Core, context: JobContext): Promise<Reaped> {
       uploads: uploadsRepository(core, background),
       store,
       onError,
-      finished: (transaction, asset) => idempotency.completeUpload(transaction, asset.id, uploadAnswer(asset)),
+      finished: (transaction, id, asset) => idempotency.completeUpload(transaction, id, uploadAnswer(asset)),
     },
     context,
   );
@@ -74,16 +76,23 @@ export async function reapUploads(options: ReaperOptions, context: JobContext): 
 
 async function settle(
   { uploads, store, finished, onError }: ReaperOptions,
-  { id, objectKey, stored }: AbandonedUpload,
+  { id, isReplacing, objectKey, stored }: AbandonedUpload,
   { id: jobId, signal, fence }: JobContext,
 ): Promise<keyof Reaped> {
   const actor = systemActor('reaper', jobId);
   try {
     if (stored && (await objectMatches(store, objectKey, stored, { signal }))) {
-      const asset = await uploads.settle(id, stored, actor, async (transaction, settled) => {
+      const inTransaction = async (transaction: Executor, settled: Asset) => {
         await fence(transaction);
-        await finished?.(transaction, settled);
-      });
+        await finished?.(transaction, id, settled);
+      };
+      const asset = await uploads
+        .settle({ id, isReplacing }, stored, actor, inTransaction)
+        // It may not take the place of other bytes any more, and ends like any other.
+        .catch((error) => {
+          if (error instanceof ReplacementRefused) return undefined;
+          throw error;
+        });
       if (asset) return 'finished';
     }
     // Whoever held it may have died, or been frozen, while it sent something.

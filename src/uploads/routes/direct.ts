@@ -23,9 +23,19 @@ import { tooManyProjects } from '../../projects/problems.ts';
 import { MAX_PARTS } from '../../storage/object-store.ts';
 import { ticketUsedUp } from '../../tickets/problems.ts';
 import { underTicket } from '../../tickets/terms.ts';
+import { folderPath, tags as tagList } from '../../validation/label-types.ts';
 import type { DirectUploads, PartLink, SignedUpload } from '../direct-uploads.ts';
 import { locationHeader } from './raw.ts';
-import { audited, type UploadRouteOptions, uploadAnswer } from './upload-request.ts';
+import {
+  acceptedResponse,
+  inBody,
+  refuseDescription,
+  replaces,
+  replacing,
+  replacingHeaders,
+  replacingProblems,
+} from './replacing.ts';
+import { audited, labelsOf, type UploadRouteOptions, uploadAnswer } from './upload-request.ts';
 
 const MAX_SIGNED = 1000;
 const tags = ['Uploads'];
@@ -49,9 +59,10 @@ const partLink = z
 
 const sessionDocument = z
   .object({
-    uploadId: z
-      .string()
-      .meta({ override: { type: 'string', format: 'uuid' }, description: 'Also the id of the asset to be' }),
+    uploadId: z.string().meta({
+      override: { type: 'string', format: 'uuid' },
+      description: 'Also the id of the asset to be, unless it replaces the bytes of another',
+    }),
     method: z.literal('PUT').meta({
       override: ({ jsonSchema }) => delete jsonSchema.const,
       description: 'Of the requests to the links: PUT',
@@ -116,8 +127,10 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
         summary: 'Begin an upload straight to the object store',
         description:
           'Reserves the quota and answers with links. PUT each part to its link, sign further parts when you need them, then complete the upload. Only then is there an asset.',
+        headers: replacingHeaders,
         body: z
           .strictObject({
+            replaces,
             fileName: z.string().max(2048).meta({ example: 'film.mp4' }),
             size: bytesCount.meta({ example: 104857600 }),
             contentType: z.string().max(255).meta({ description: 'Media type of the file', example: 'video/mp4' }),
@@ -125,6 +138,8 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
             projectId: projectId.optional(),
             sha256: binaryDigest.optional(),
             metadata: metadata.optional(),
+            path: folderPath.optional(),
+            tags: tagList.optional(),
           })
           .meta({ id: 'UploadRequest' }),
         response: { 201: sessionDocument },
@@ -152,13 +167,16 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
           'not-found',
           tooManyProjects,
           'too-many-uploads',
+          ...replacingProblems,
         ],
       },
     },
     (request, reply) =>
       audited(request, context, async () => {
         const { caller, body } = request;
-        const { fileName, size, contentType, assetType, projectId, sha256, metadata = {} } = body;
+        const { fileName, size, contentType, assetType, projectId, sha256, metadata = {}, replaces: id } = body;
+        if (id !== undefined) refuseDescription(body, inBody);
+        const replaced = id === undefined ? undefined : await replacing(context, request, id, fileName);
         const { headers } = await uploadLimit.count(caller);
         const answerOf = (signed: SignedUpload) => ({
           status: 201,
@@ -167,12 +185,14 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
         });
         const under = underTicket(caller, {
           metadata,
+          ...labelsOf(body),
           ...(projectId !== undefined && { projectId }),
           ...(assetType !== undefined && { assetType }),
         });
-        const place = await context.places.of(caller, under.projectId);
+        const place = replaced?.place ?? (await context.places.of(caller, under.projectId));
         const file = {
           ...under,
+          ...replaced,
           actor: actorOf(request),
           caller,
           place,
@@ -275,12 +295,19 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
         description:
           'The bytes are validated as with any upload; if they are refused, nothing is kept. Where a digest was declared for a file above 64 MiB, the asset is `processing` until the digest is verified. May be repeated: the answer is the same asset.',
         params: byId,
-        response: { 201: assetDocument },
+        response: { 201: assetDocument, 202: assetDocument },
       },
       config: {
         action: 'asset.upload',
-        success: { status: 201, description: 'The asset', headers: locationHeader },
+        success: {
+          status: 201,
+          description: 'The asset; of an upload that replaces, the one that has its bytes now',
+          headers: locationHeader,
+          others: { '202': { ...acceptedResponse, headers: locationHeader } },
+        },
         problems: [
+          'quota-exceeded',
+          ...replacingProblems,
           'not-found',
           'upload-incomplete',
           'upload-expired',

@@ -17,6 +17,15 @@ import { boundaryOf, type FormFile, FormReader, refuseLargeForm } from '../form-
 import type { FileDescription } from '../new-upload.ts';
 import { bodyOf, locationHeader } from './raw.ts';
 import {
+  acceptedResponse,
+  inParameter,
+  refuseDescription,
+  replaces,
+  replacing,
+  replacingHeaders,
+  replacingProblems,
+} from './replacing.ts';
+import {
   audited,
   contentLength,
   type Description,
@@ -36,7 +45,8 @@ import {
 const FORM_OVERHEAD = 512 * 1024;
 export const BATCH_FILES = 10;
 
-const uploadForm = description
+const singleDescription = description.extend({ replaces });
+const uploadForm = singleDescription
   .extend({
     file: binary.meta({ override: { type: 'string', format: 'binary' }, description: 'The file' }),
   })
@@ -87,15 +97,21 @@ export async function formUploadRoutes(app: App, options: UploadRouteOptions): P
         summary: 'Upload one file by a form',
         description:
           'Fields and file in any order; fields before the file have it refused sooner. A form is taken as a whole: when a part is unknown, there twice or not valid, nothing is stored. The media type is told from the bytes; what the form declares must agree.',
-        response: { 201: assetDocument },
+        headers: replacingHeaders,
+        response: { 201: assetDocument, 202: assetDocument },
       },
       config: {
         action: 'asset.upload',
         streamsBody: true,
         idempotent: 'content',
         requestBody: { required: true, content: { 'multipart/form-data': { schema: uploadForm } } },
-        success: { status: 201, description: 'The stored asset', headers: locationHeader },
-        problems: ['malformed-multipart', 'unexpected-part', ...uploadProblems],
+        success: {
+          status: 201,
+          description: 'The stored asset; or, with `replaces`, the asset with its new bytes',
+          headers: locationHeader,
+          others: { '202': { ...acceptedResponse, headers: locationHeader } },
+        },
+        problems: ['malformed-multipart', 'unexpected-part', ...uploadProblems, ...replacingProblems],
       },
       preHandler: async (request) => checkForm(request, formLimit),
     },
@@ -106,17 +122,22 @@ export async function formUploadRoutes(app: App, options: UploadRouteOptions): P
           fileField: 'file',
           maxFiles: 1,
           tooManyFiles: 'Only one file is taken here; POST /v1/assets/batch takes ten.',
-          schema: description,
+          schema: singleDescription,
           maxBytes: formLimit,
         });
         try {
           const file = await form.nextFile();
           const fields = form.fields();
           if (!file) throw withoutFile();
-          const arriving = arrival(request, fields, file, form.onlyBytes(), signal);
+          const replaced = await replacedBy(context, request, fields, file);
+          const arriving = { ...arrival(request, fields, file, form.onlyBytes(), signal), ...replaced };
           const answer = await receiveOnce(options, request, {
             ...arriving,
-            described: () => described(form.fields()),
+            described: () => {
+              const last = form.fields();
+              if (last.replaces !== fields.replaces) throw replacesTooLate();
+              return replaced ? { ...described(last), ...replacedDescription(last, replaced) } : described(last);
+            },
           });
           return sendAnswer(reply, answer);
         } finally {
@@ -186,6 +207,36 @@ function batchFields(
   const fields = form.fields();
   if (fields.assetType !== undefined) policyNamed(policies, fields.assetType);
   return fields;
+}
+
+/** What the file replaces, where its form says so. @throws Problem */
+async function replacedBy(
+  context: UploadContext,
+  request: FastifyRequest,
+  fields: z.output<typeof singleDescription>,
+  { fileName }: FormFile,
+) {
+  if (fields.replaces === undefined) return undefined;
+  refuseDescription(fields, inParameter);
+  const { place: _place, ...replaced } = await replacing(context, request, fields.replaces, baseName(fileName));
+  return replaced;
+}
+
+/** Of all the form said in the end, only the digest is of the file. @throws Problem */
+function replacedDescription(
+  fields: z.output<typeof singleDescription>,
+  { replaces: _replaces, ...description }: NonNullable<Awaited<ReturnType<typeof replacedBy>>>,
+) {
+  refuseDescription(fields, inParameter);
+  return description;
+}
+
+function replacesTooLate(): Problem {
+  const detail = 'must come before the file';
+  return new Problem('invalid-parameter', {
+    detail: `replaces ${detail}.`,
+    errors: [{ parameter: 'replaces', detail }],
+  });
 }
 
 function withoutFile(): Problem {

@@ -30,6 +30,14 @@ export const locationHeader = entityTagHeader.extend({
   Location: z.string().meta({ description: 'Path of the record' }),
 });
 
+export const digestHeaders = z.object({
+  'repr-digest': z.string().optional().meta({
+    description: 'RFC 9530; the bytes must have this SHA-256',
+    example: 'sha-256=:uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek=:',
+  }),
+  'content-digest': z.string().optional().meta({ description: 'RFC 9530, the same as Repr-Digest here' }),
+});
+
 export function rawUploadRoute(app: App, options: UploadRouteOptions): void {
   const { context } = options;
   // Every Content-Type is a file here; nothing is parsed.
@@ -49,13 +57,7 @@ export function rawUploadRoute(app: App, options: UploadRouteOptions): void {
           fileName: z.string().max(2048).meta({ description: 'File name, percent-encoded', example: 'photo.jpg' }),
         }),
         querystring: description,
-        headers: z.object({
-          'repr-digest': z.string().optional().meta({
-            description: 'RFC 9530; the bytes must have this SHA-256',
-            example: 'sha-256=:uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek=:',
-          }),
-          'content-digest': z.string().optional().meta({ description: 'RFC 9530, the same as Repr-Digest here' }),
-        }),
+        headers: digestHeaders,
         response: { 201: assetDocument },
       },
       config: {
@@ -123,8 +125,8 @@ export async function* bodyOf(
   if (!request.complete) throw incompleteBody();
 }
 
-/** All digests that the client names must be the same one. */
-function declaredDigest(
+/** All digests that the client names must be the same one. @throws Problem invalid-parameter */
+export function declaredDigest(
   reprDigest: string | undefined,
   contentDigest: string | undefined,
   hexadecimal: string | undefined,

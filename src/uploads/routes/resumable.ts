@@ -16,6 +16,7 @@ import type { BodyChecksum, UploadProgress } from '../append-request.ts';
 import type { ResumableUploads } from '../resumable-uploads.ts';
 import { ENOUGH, type ShortRequests } from '../short-requests.ts';
 import { bodyOf } from './raw.ts';
+import { replacing, replacingProblems } from './replacing.ts';
 import { readUploadMetadata } from './upload-metadata.ts';
 import { audited, contentLength, requestSignal, type UploadRouteOptions, uploadProblems } from './upload-request.ts';
 
@@ -41,6 +42,7 @@ const chunkHeaders = protocolHeaders.extend({
   'Upload-Length': z.string().optional().meta({ description: 'Where it was left open', override: wholeNumber }),
 });
 const creationHeaders = chunkHeaders.omit({ 'Upload-Offset': true }).extend({
+  'If-Match': z.string().optional().meta({ description: 'Entity tags of the record of the asset that it replaces' }),
   'Upload-Length': z.string().optional().meta({ description: 'Bytes of the whole file', override: wholeNumber }),
   'Upload-Defer-Length': z.string().optional().meta({ description: '1 where the length is left open', example: '1' }),
   'Upload-Metadata': z.string().meta({
@@ -127,7 +129,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
         tags,
         summary: 'Begin a resumable upload (tus)',
         description:
-          '`Upload-Metadata` carries `filename`, and if you like `filetype`, `assetType`, `projectId` and `metadata` (JSON). The body may hold the first bytes.',
+          '`Upload-Metadata` carries `filename`, and if you like `filetype`, `assetType`, `projectId`, `metadata` (JSON), `path` and `tags` (with commas between them), or `replaces`, the id of an asset whose bytes it replaces; `If-Match` is honoured. The body may hold the first bytes.',
       },
       config: {
         action: 'asset.upload',
@@ -139,7 +141,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
           description: 'Begun; go on at Location',
           headers: progressHeaders.extend({ Location: z.string() }),
         },
-        problems: [...uploadProblems, 'tus-version', 'offset-mismatch', 'checksum-mismatch'],
+        problems: [...uploadProblems, ...replacingProblems, 'tus-version', 'offset-mismatch', 'checksum-mismatch'],
       },
     },
     async (request, reply) => {
@@ -205,6 +207,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
         success: { status: 204, description: 'The bytes are safe', headers: progressHeaders },
         problems: [
           ...uploadProblems,
+          ...replacingProblems,
           'not-found',
           'offset-mismatch',
           'checksum-mismatch',
@@ -258,11 +261,14 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
       throw wrongHeader('Upload-Length', 'must be a number of bytes, or Upload-Defer-Length must be 1');
     if (size !== undefined && size > largest)
       throw new Problem('too-large', { detail: `A file may have at most ${largest} bytes.` });
-    const described = underTicket(caller, readUploadMetadata(String(request.headers['upload-metadata'] ?? '')));
+    const { replacedId, ...said } = readUploadMetadata(String(request.headers['upload-metadata'] ?? ''));
+    const described = underTicket(caller, said);
+    const replaced =
+      replacedId === undefined ? undefined : await replacing(context, request, replacedId, said.fileName);
     const { headers } = await uploadLimit.count(caller);
     reply.headers(headers);
-    const place = await options.context.places.of(caller, described.projectId);
-    const file = { actor: actorOf(request), caller, place, ...described };
+    const place = replaced?.place ?? (await options.context.places.of(caller, described.projectId));
+    const file = { actor: actorOf(request), caller, ...described, ...replaced, place };
     return resumable.create({ ...file, ...(size !== undefined && { size }) });
   }
 

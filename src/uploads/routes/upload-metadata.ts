@@ -1,8 +1,10 @@
 /** The header field Upload-Metadata of tus: pairs of a name and a value in base64, separated by commas. */
 import { z } from 'zod';
-import { assetType, projectId } from '../../http/schema-types.ts';
+import { assetId, assetType, projectId } from '../../http/schema-types.ts';
 import { Problem } from '../../problems.ts';
-import { metadataText } from './upload-request.ts';
+import { folderPath, tagsText } from '../../validation/label-types.ts';
+import { refuseDescription, type SaidOfAsset } from './replacing.ts';
+import { labelsOf, metadataText } from './upload-request.ts';
 
 /** What is not text for people, and what Postgres cannot keep. */
 const control = /[\u0000-\u001f\u007f]/;
@@ -17,6 +19,9 @@ const fields = z.strictObject({
   assetType: assetType.optional(),
   projectId: projectId.optional(),
   metadata: metadataText.optional(),
+  path: folderPath.optional(),
+  tags: tagsText.optional(),
+  replaces: assetId.optional(),
 });
 
 /**
@@ -48,8 +53,16 @@ export function readUploadMetadata(header: string) {
     ...(rest.assetType !== undefined && { assetType: rest.assetType }),
     ...(rest.projectId !== undefined && { projectId: rest.projectId }),
     metadata: rest.metadata ?? {},
+    ...labelsOf(rest),
+    ...(rest.replaces !== undefined && { replacedId: replacedBeside(rest.replaces, rest) }),
     uploadMetadata: header,
   };
+}
+
+/** @throws Problem invalid-parameter when something is said of the asset, which keeps its own */
+function replacedBeside(id: string, said: SaidOfAsset): string {
+  refuseDescription(said, (name, detail) => ({ parameter: 'Upload-Metadata', detail: `${name} ${detail}` }));
+  return id;
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });

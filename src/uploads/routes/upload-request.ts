@@ -25,6 +25,7 @@ import { infected } from '../../scanning/problems.ts';
 import { ticketUsedUp } from '../../tickets/problems.ts';
 import { underTicket } from '../../tickets/terms.ts';
 import { limitFor } from '../../validation/file-validation.ts';
+import { folderPath, tagsText } from '../../validation/label-types.ts';
 import { contextOf, throughProcess, type UploadContext } from '../context.ts';
 import { recordRefusal } from '../ending.ts';
 import type { Intake } from '../intake.ts';
@@ -93,6 +94,8 @@ export const description = z.strictObject({
   metadata: metadataText
     .optional()
     .meta({ override: { type: 'string' }, description: 'JSON object of strings', example: '{"album":"summer"}' }),
+  path: folderPath.optional(),
+  tags: tagsText.optional(),
 });
 export type Description = z.output<typeof description>;
 
@@ -103,6 +106,15 @@ export function described(from: Description) {
     ...(from.assetType !== undefined && { assetType: from.assetType }),
     ...(from.sha256 !== undefined && { sha256: Buffer.from(from.sha256, 'hex') }),
     metadata: from.metadata ?? {},
+    ...labelsOf(from),
+  };
+}
+
+/** Absent where they are none, as descriptions have it. */
+export function labelsOf({ path, tags }: { path?: string | undefined; tags?: readonly string[] | undefined }) {
+  return {
+    ...(path !== undefined && path !== '' && { path }),
+    ...(tags !== undefined && tags.length > 0 && { tags }),
   };
 }
 
@@ -119,10 +131,10 @@ export function requestSignal(reply: FastifyReply, stopping: AbortSignal): Abort
   return AbortSignal.any([gone.signal, stopping]);
 }
 
-/** What a client is told of a file that was taken in. */
-export function uploadAnswer(asset: Asset): Answer & { body: ReturnType<typeof toDocument> } {
+/** What a client is told of a file that was taken in. @param status where its bytes are those of the asset by now */
+export function uploadAnswer(asset: Asset, status = 201): Answer & { body: ReturnType<typeof toDocument> } {
   return {
-    status: 201,
+    status: asset.awaitsReplacement ? 202 : status,
     headers: { location: `/v1/assets/${asset.id}`, etag: recordTag(asset) },
     body: toDocument(asset),
   };
@@ -133,6 +145,7 @@ export async function receiveOnce(
   options: UploadRouteOptions,
   request: FastifyRequest,
   sent: PlacelessArrival,
+  status = 201,
 ): Promise<Answer> {
   const { context, intake, uploadLimit } = options;
   const { described } = sent;
@@ -142,20 +155,22 @@ export async function receiveOnce(
   };
   const take = async (inTransaction?: NonNullable<Arrival['inTransaction']>): Promise<Answer> => {
     const { headers } = await uploadLimit.count(request.caller);
-    const place = await context.places.of(arrival.caller, arrival.projectId);
+    const place = arrival.replaces?.place ?? (await context.places.of(arrival.caller, arrival.projectId));
     const asset = await recorded(intake.receive({ ...arrival, place, ...(inTransaction && { inTransaction }) }));
-    const answer = uploadAnswer(asset);
+    const answer = uploadAnswer(asset, status);
     return { ...answer, headers: { ...headers, ...answer.headers } };
   };
   const claim = await claimUpload(options, request, arrival);
   if (claim === undefined) return take();
   if (claim.kind === 'replay') {
     await requireSameBytes(arrival, claim.answer);
-    requireSameDescription(arrival.described?.() ?? arrival, claim.answer);
+    const description = arrival.described?.() ?? arrival;
+    // Of what was replaced it is said once, before the bytes, and is part of the request that was remembered.
+    if (!arrival.replaces) requireSameDescription(description, claim.answer);
     return claim.answer;
   }
   try {
-    return await take(answering(claim));
+    return await take(answering(claim, status));
   } catch (error) {
     await claim.fail(error instanceof Problem ? error : undefined, request.id);
     throw error;
@@ -231,14 +246,18 @@ export async function holdOnce(
 async function claimUpload(
   { context, idempotency }: UploadRouteOptions,
   request: FastifyRequest,
-  { fileName, projectId, assetType, metadata, declaredType, sha256, size }: PlacelessArrival,
+  { fileName, projectId, assetType, metadata, path, tags, declaredType, sha256, size, replaces }: PlacelessArrival,
   index?: number,
 ): Promise<Claim | Replay | undefined> {
   const header = idempotencyKey(request.headers['idempotency-key']);
   if (header === undefined) return undefined;
   // No key of a client holds a space.
   const key = index === undefined ? header : `${header} ${index}`;
-  const content = { fileName, projectId, assetType, metadata, declaredType, sha256: sha256?.toString('hex') };
+  const content = {
+    ...{ fileName, projectId, assetType, metadata, ...labelsOf({ path, tags }) },
+    ...{ declaredType, sha256: sha256?.toString('hex') },
+    ...(replaces && { replaces: replaces.asset.id, ifMatch: request.headers['if-match'] }),
+  };
   const named = { operation: operationOf(request), content, size };
   return idempotency.claim(request.caller, key, named, (id) => fateOf(context.uploads, id));
 }
@@ -250,8 +269,11 @@ export async function reserveKey({ idempotency }: UploadRouteOptions, request: F
 }
 
 /** What belongs into the transactions of an upload under an Idempotency-Key. */
-function answering(claim: Claim): NonNullable<Arrival['inTransaction']> {
-  return { begun: claim.began, settled: (transaction, asset) => claim.commit(transaction, uploadAnswer(asset)) };
+function answering(claim: Claim, status = 201): NonNullable<Arrival['inTransaction']> {
+  return {
+    begun: claim.began,
+    settled: (transaction, asset) => claim.commit(transaction, uploadAnswer(asset, status)),
+  };
 }
 
 /** What became of an upload whose process may be dead. */
@@ -261,10 +283,11 @@ async function fateOf(uploads: UploadsRepository, id: string): Promise<Fate> {
 }
 
 /** A request is the same only if its file is. The body is read to its end, so that any client gets to its answer. */
-async function requireSameBytes({ source }: Pick<Arrival, 'source'>, { body }: Answer): Promise<void> {
+async function requireSameBytes({ source }: Pick<Arrival, 'source'>, { status, body }: Answer): Promise<void> {
   const hash = createHash('sha256');
   for await (const chunk of source) hash.update(chunk);
-  const sent = sentDigestOf(body);
+  // What waits to replace other bytes is not told yet.
+  const sent = status === 202 ? undefined : sentDigestOf(body);
   if (sent !== undefined && sent !== hash.digest('hex')) throw keyOfAnotherFile();
 }
 
@@ -275,13 +298,18 @@ function sentDigestOf(body: unknown): unknown {
 }
 
 /** And only if the same is said of it; what is said before the file is compared when the key is claimed. */
-function requireSameDescription({ projectId, assetType, metadata }: FileDescription, { status, body }: Answer): void {
+function requireSameDescription(
+  { projectId, assetType, metadata, path, tags = [] }: FileDescription,
+  { status, body }: Answer,
+): void {
   if (status !== 201 || !(body instanceof Object)) return;
-  const stored: { projectId?: unknown; assetType?: unknown; metadata?: unknown } = body;
+  const stored: { projectId?: unknown; assetType?: unknown; metadata?: unknown; path?: unknown; tags?: unknown } = body;
   const isSame =
     stored.projectId === projectId &&
     (assetType === undefined || stored.assetType === assetType) &&
-    isDeepStrictEqual(stored.metadata ?? {}, metadata);
+    isDeepStrictEqual(stored.metadata ?? {}, metadata) &&
+    stored.path === path &&
+    isDeepStrictEqual(stored.tags ?? [], tags);
   if (!isSame) throw keyOfAnotherFile();
 }
 

@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.ts';
 import { type Client, type ClientMeta, formDataBodySerializer, type Options as Options2, type RequestResult, type TDataShape } from './client/index.ts';
-import type { BulkChangeAssetsData, BulkChangeAssetsErrors, BulkChangeAssetsResponses, CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelStoredFileScanData, CancelStoredFileScanErrors, CancelStoredFileScanResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateApiKeyData, CreateApiKeyErrors, CreateApiKeyResponses, CreateArchiveLinkData, CreateArchiveLinkErrors, CreateArchiveLinkResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateProjectData, CreateProjectErrors, CreateProjectResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateTranscodeData, CreateTranscodeErrors, CreateTranscodeResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, CreateUploadTicketData, CreateUploadTicketErrors, CreateUploadTicketResponses, CreateVariantLinkData, CreateVariantLinkErrors, CreateVariantLinkResponses, DeleteApiKeyData, DeleteApiKeyErrors, DeleteApiKeyResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DeleteProjectData, DeleteProjectErrors, DeleteProjectResponses, DeleteTranscodeData, DeleteTranscodeErrors, DeleteTranscodeResponses, DeleteUploadTicketData, DeleteUploadTicketErrors, DeleteUploadTicketResponses, DownloadArchiveData, DownloadArchiveErrors, DownloadArchiveResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, DownloadDerivativeData, DownloadDerivativeErrors, DownloadDerivativeResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, FollowVariantLinkData, FollowVariantLinkErrors, FollowVariantLinkResponses, GetApiKeyData, GetApiKeyErrors, GetApiKeyResponses, GetAssetCodeData, GetAssetCodeErrors, GetAssetCodeResponses, GetAssetData, GetAssetErrors, GetAssetHistoryData, GetAssetHistoryErrors, GetAssetHistoryResponses, GetAssetResponses, GetGalleryData, GetGalleryErrors, GetGalleryResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetProjectCodeData, GetProjectCodeErrors, GetProjectCodeResponses, GetProjectData, GetProjectErrors, GetProjectQuotaData, GetProjectQuotaErrors, GetProjectQuotaResponses, GetProjectResponses, GetPublicAssetData, GetPublicAssetErrors, GetPublicAssetResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetStoredFileScanData, GetStoredFileScanErrors, GetStoredFileScanResponses, GetTranscodeData, GetTranscodeErrors, GetTranscodeResponses, GetUploadData, GetUploadErrors, GetUploadResponses, GetUploadTicketData, GetUploadTicketErrors, GetUploadTicketResponses, GetVariantData, GetVariantErrors, GetVariantResponses, ListApiKeysData, ListApiKeysErrors, ListApiKeysResponses, ListAssetsData, ListAssetsErrors, ListAssetsOfOwnerData, ListAssetsOfOwnerErrors, ListAssetsOfOwnerResponses, ListAssetsResponses, ListAuditEventsData, ListAuditEventsErrors, ListAuditEventsResponses, ListDerivativesData, ListDerivativesErrors, ListDerivativesResponses, ListOwnersData, ListOwnersErrors, ListOwnersResponses, ListProjectMembersData, ListProjectMembersErrors, ListProjectMembersResponses, ListProjectsData, ListProjectsErrors, ListProjectsResponses, ListStoredFileScansData, ListStoredFileScansErrors, ListStoredFileScansResponses, ListTranscodesData, ListTranscodesErrors, ListTranscodesResponses, ListUploadPoliciesData, ListUploadPoliciesErrors, ListUploadPoliciesResponses, ListUploadsData, ListUploadsErrors, ListUploadsResponses, ListUploadTicketsData, ListUploadTicketsErrors, ListUploadTicketsResponses, RedirectToDownloadData, RedirectToDownloadErrors, RemoveProjectMemberData, RemoveProjectMemberErrors, RemoveProjectMemberResponses, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, ScanStoredFilesData, ScanStoredFilesErrors, ScanStoredFilesResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SetOwnerTierData, SetOwnerTierErrors, SetOwnerTierResponses, SetProjectMemberData, SetProjectMemberErrors, SetProjectMemberResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UpdateProjectData, UpdateProjectErrors, UpdateProjectResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
+import type { BulkChangeAssetsData, BulkChangeAssetsErrors, BulkChangeAssetsResponses, CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelStoredFileScanData, CancelStoredFileScanErrors, CancelStoredFileScanResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateApiKeyData, CreateApiKeyErrors, CreateApiKeyResponses, CreateArchiveLinkData, CreateArchiveLinkErrors, CreateArchiveLinkResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateProjectData, CreateProjectErrors, CreateProjectResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateShareData, CreateShareErrors, CreateShareResponses, CreateTranscodeData, CreateTranscodeErrors, CreateTranscodeResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, CreateUploadTicketData, CreateUploadTicketErrors, CreateUploadTicketResponses, CreateVariantLinkData, CreateVariantLinkErrors, CreateVariantLinkResponses, DeleteApiKeyData, DeleteApiKeyErrors, DeleteApiKeyResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DeleteAssetVersionData, DeleteAssetVersionErrors, DeleteAssetVersionResponses, DeleteProjectData, DeleteProjectErrors, DeleteProjectResponses, DeleteShareData, DeleteShareErrors, DeleteShareResponses, DeleteTranscodeData, DeleteTranscodeErrors, DeleteTranscodeResponses, DeleteUploadTicketData, DeleteUploadTicketErrors, DeleteUploadTicketResponses, DownloadArchiveData, DownloadArchiveErrors, DownloadArchiveResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, DownloadAssetVersionData, DownloadAssetVersionErrors, DownloadAssetVersionResponses, DownloadDerivativeData, DownloadDerivativeErrors, DownloadDerivativeResponses, DownloadSharedArchiveData, DownloadSharedArchiveErrors, DownloadSharedArchiveResponses, DownloadSharedAssetData, DownloadSharedAssetErrors, DownloadSharedAssetResponses, DownloadShareData, DownloadSharedDerivativeData, DownloadSharedDerivativeErrors, DownloadSharedDerivativeResponses, DownloadShareErrors, DownloadShareResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, FollowVariantLinkData, FollowVariantLinkErrors, FollowVariantLinkResponses, GetApiKeyData, GetApiKeyErrors, GetApiKeyResponses, GetAssetCodeData, GetAssetCodeErrors, GetAssetCodeResponses, GetAssetData, GetAssetErrors, GetAssetHistoryData, GetAssetHistoryErrors, GetAssetHistoryResponses, GetAssetResponses, GetGalleryData, GetGalleryErrors, GetGalleryResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetProjectCodeData, GetProjectCodeErrors, GetProjectCodeResponses, GetProjectData, GetProjectErrors, GetProjectQuotaData, GetProjectQuotaErrors, GetProjectQuotaResponses, GetProjectResponses, GetPublicAssetData, GetPublicAssetErrors, GetPublicAssetResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetShareCodeData, GetShareCodeErrors, GetShareCodeResponses, GetShareData, GetSharedVariantData, GetSharedVariantErrors, GetSharedVariantResponses, GetShareErrors, GetShareResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetStoredFileScanData, GetStoredFileScanErrors, GetStoredFileScanResponses, GetTranscodeData, GetTranscodeErrors, GetTranscodeResponses, GetUploadData, GetUploadErrors, GetUploadResponses, GetUploadTicketData, GetUploadTicketErrors, GetUploadTicketResponses, GetVariantData, GetVariantErrors, GetVariantResponses, ListApiKeysData, ListApiKeysErrors, ListApiKeysResponses, ListAssetsData, ListAssetsErrors, ListAssetsOfOwnerData, ListAssetsOfOwnerErrors, ListAssetsOfOwnerResponses, ListAssetsResponses, ListAssetVersionsData, ListAssetVersionsErrors, ListAssetVersionsResponses, ListAuditEventsData, ListAuditEventsErrors, ListAuditEventsResponses, ListDerivativesData, ListDerivativesErrors, ListDerivativesResponses, ListOwnersData, ListOwnersErrors, ListOwnersResponses, ListProjectMembersData, ListProjectMembersErrors, ListProjectMembersResponses, ListProjectsData, ListProjectsErrors, ListProjectsResponses, ListSharesData, ListSharesErrors, ListSharesResponses, ListStoredFileScansData, ListStoredFileScansErrors, ListStoredFileScansResponses, ListTranscodesData, ListTranscodesErrors, ListTranscodesResponses, ListUploadPoliciesData, ListUploadPoliciesErrors, ListUploadPoliciesResponses, ListUploadsData, ListUploadsErrors, ListUploadsResponses, ListUploadTicketsData, ListUploadTicketsErrors, ListUploadTicketsResponses, OpenSharedAssetData, OpenSharedAssetErrors, OpenSharedAssetResponses, OpenShareData, OpenShareErrors, OpenShareResponses, RedirectToDownloadData, RedirectToDownloadErrors, RemoveProjectMemberData, RemoveProjectMemberErrors, RemoveProjectMemberResponses, ReplaceAssetContentData, ReplaceAssetContentErrors, ReplaceAssetContentResponses, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RestoreAssetVersionData, RestoreAssetVersionErrors, RestoreAssetVersionResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, ScanStoredFilesData, ScanStoredFilesErrors, ScanStoredFilesResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SetOwnerTierData, SetOwnerTierErrors, SetOwnerTierResponses, SetProjectMemberData, SetProjectMemberErrors, SetProjectMemberResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UnlockShareData, UnlockShareErrors, UnlockShareResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UpdateProjectData, UpdateProjectErrors, UpdateProjectResponses, UpdateShareData, UpdateShareErrors, UpdateShareResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -19,9 +19,9 @@ export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends 
 };
 
 /**
- * List assets
+ * List and search assets
  *
- * One page in keyset order, of at most `limit` assets and 1 MiB: a page may have fewer assets than `limit` and yet others follow. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.
+ * One page in keyset order, of at most `limit` assets and 1 MiB. What is given must all hold. A page may have fewer assets than `limit`, even none, and yet others follow: a search is answered in bounded time, and goes on where it was. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.
  */
 export const listAssets = <ThrowOnError extends boolean = false>(options?: Options<ListAssetsData, ThrowOnError>): RequestResult<ListAssetsResponses, ListAssetsErrors, ThrowOnError> => (options?.client ?? client).get<ListAssetsResponses, ListAssetsErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -78,6 +78,33 @@ export const uploadRawAsset = <ThrowOnError extends boolean = false>(options: Op
 });
 
 /**
+ * Get the bytes through the service
+ *
+ * Honours one Range and all conditional header fields. For large files prefer links: their bytes do not pass through the service.
+ */
+export const downloadAsset = <ThrowOnError extends boolean = false>(options: Options<DownloadAssetData, ThrowOnError>): RequestResult<DownloadAssetResponses, DownloadAssetErrors, ThrowOnError> => (options.client ?? client).get<DownloadAssetResponses, DownloadAssetErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/assets/{id}/content',
+    ...options
+});
+
+/**
+ * Give an asset other bytes: the body is the file
+ *
+ * The asset keeps its id, and whoever has a link to it by that id gets the new bytes from the moment of the answer. Its upload policy must allow them; their media type may be another. The former bytes become a version where the policy keeps versions, and go otherwise. With `If-Match` it is done only if the record is still the one you read, judged before the bytes and after them. While the new bytes come, quota is reserved for them beside the old ones.
+ */
+export const replaceAssetContent = <ThrowOnError extends boolean = false>(options: Options<ReplaceAssetContentData, ThrowOnError>): RequestResult<ReplaceAssetContentResponses, ReplaceAssetContentErrors, ThrowOnError> => (options.client ?? client).put<ReplaceAssetContentResponses, ReplaceAssetContentErrors, ThrowOnError>({
+    bodySerializer: null,
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/assets/{id}/content',
+    ...options,
+    headers: {
+        'Content-Type': 'application/octet-stream',
+        ...options.headers
+    }
+});
+
+/**
  * Get what the service can do of tus
  */
 export const getResumableSupport = <ThrowOnError extends boolean = false>(options?: Options<GetResumableSupportData, ThrowOnError>): RequestResult<GetResumableSupportResponses, GetResumableSupportErrors, ThrowOnError> => (options?.client ?? client).options<GetResumableSupportResponses, GetResumableSupportErrors, ThrowOnError>({ url: '/v1/resumable', ...options });
@@ -85,7 +112,7 @@ export const getResumableSupport = <ThrowOnError extends boolean = false>(option
 /**
  * Begin a resumable upload (tus)
  *
- * `Upload-Metadata` carries `filename`, and if you like `filetype`, `assetType`, `projectId` and `metadata` (JSON). The body may hold the first bytes.
+ * `Upload-Metadata` carries `filename`, and if you like `filetype`, `assetType`, `projectId`, `metadata` (JSON), `path` and `tags` (with commas between them), or `replaces`, the id of an asset whose bytes it replaces; `If-Match` is honoured. The body may hold the first bytes.
  */
 export const createResumableUpload = <ThrowOnError extends boolean = false>(options?: Options<CreateResumableUploadData, ThrowOnError>): RequestResult<CreateResumableUploadResponses, CreateResumableUploadErrors, ThrowOnError> => (options?.client ?? client).post<CreateResumableUploadResponses, CreateResumableUploadErrors, ThrowOnError>({
     bodySerializer: null,
@@ -295,7 +322,7 @@ export const getAsset = <ThrowOnError extends boolean = false>(options: Options<
 });
 
 /**
- * Rename an asset, move it to a project, replace its metadata, or make it public
+ * Rename an asset, move it to a project or folder, replace its metadata or tags, or make it public
  *
  * The bytes and their key stay as they are. What is made private is not served to anybody else from then on; `cachedUntil` tells how long caches may have it. With `If-Match` the change is made only if the record is still the one you read.
  */
@@ -372,17 +399,6 @@ export const createDownloadLink = <ThrowOnError extends boolean = false>(options
 export const redirectToDownload = <ThrowOnError extends boolean = false>(options: Options<RedirectToDownloadData, ThrowOnError>): RequestResult<unknown, RedirectToDownloadErrors, ThrowOnError> => (options.client ?? client).get<unknown, RedirectToDownloadErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/v1/assets/{id}/download/redirect',
-    ...options
-});
-
-/**
- * Get the bytes through the service
- *
- * Honours one Range and all conditional header fields. For large files prefer links: their bytes do not pass through the service.
- */
-export const downloadAsset = <ThrowOnError extends boolean = false>(options: Options<DownloadAssetData, ThrowOnError>): RequestResult<DownloadAssetResponses, DownloadAssetErrors, ThrowOnError> => (options.client ?? client).get<DownloadAssetResponses, DownloadAssetErrors, ThrowOnError>({
-    security: [{ scheme: 'bearer', type: 'http' }],
-    url: '/v1/assets/{id}/content',
     ...options
 });
 
@@ -606,6 +622,137 @@ export const getUploadTicket = <ThrowOnError extends boolean = false>(options: O
 });
 
 /**
+ * List shares, the latest first
+ *
+ * Those that you made; with `assetId` or `projectId` those of what you manage as well, which you may revoke. What has ended is listed for a week. Follow `nextCursor`, or the `Link` header, until `hasMore` is false.
+ */
+export const listShares = <ThrowOnError extends boolean = false>(options?: Options<ListSharesData, ThrowOnError>): RequestResult<ListSharesResponses, ListSharesErrors, ThrowOnError> => (options?.client ?? client).get<ListSharesResponses, ListSharesErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/shares',
+    ...options
+});
+
+/**
+ * Share an asset, several, or a project with strangers
+ *
+ * The answer has the address. Whoever has it reaches what is shared, as long as whoever made the share may read it, until the share expires, is used up or is revoked.
+ */
+export const createShare = <ThrowOnError extends boolean = false>(options: Options<CreateShareData, ThrowOnError>): RequestResult<CreateShareResponses, CreateShareErrors, ThrowOnError> => (options.client ?? client).post<CreateShareResponses, CreateShareErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/shares',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Revoke a share
+ *
+ * Within a second its address is unknown to every instance; downloads that have begun may end. Whoever made it may, and whoever manages what is shared.
+ */
+export const deleteShare = <ThrowOnError extends boolean = false>(options: Options<DeleteShareData, ThrowOnError>): RequestResult<DeleteShareResponses, DeleteShareErrors, ThrowOnError> => (options.client ?? client).delete<DeleteShareResponses, DeleteShareErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/shares/{id}',
+    ...options
+});
+
+/**
+ * Get a share: its address, its state, and how often it was used
+ */
+export const getShare = <ThrowOnError extends boolean = false>(options: Options<GetShareData, ThrowOnError>): RequestResult<GetShareResponses, GetShareErrors, ThrowOnError> => (options.client ?? client).get<GetShareResponses, GetShareErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/shares/{id}',
+    ...options
+});
+
+/**
+ * Change a share that you made; its address stays
+ *
+ * `null` takes away what is there. Another password, or none, ends what was unlocked with the one before.
+ */
+export const updateShare = <ThrowOnError extends boolean = false>(options: Options<UpdateShareData, ThrowOnError>): RequestResult<UpdateShareResponses, UpdateShareErrors, ThrowOnError> => (options.client ?? client).patch<UpdateShareResponses, UpdateShareErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/shares/{id}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Get the QR code of a share that you made
+ */
+export const getShareCode = <ThrowOnError extends boolean = false>(options: Options<GetShareCodeData, ThrowOnError>): RequestResult<GetShareCodeResponses, GetShareCodeErrors, ThrowOnError> => (options.client ?? client).get<GetShareCodeResponses, GetShareCodeErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/shares/{id}/qr',
+    ...options
+});
+
+/**
+ * Look at a share
+ *
+ * JSON, or a page for whoever prefers HTML. What is unknown, revoked, expired, used up or deleted is told alike. With a password send it as that of `Authorization: Basic`, whatever the name, or unlock the share.
+ */
+export const openShare = <ThrowOnError extends boolean = false>(options: Options<OpenShareData, ThrowOnError>): RequestResult<OpenShareResponses, OpenShareErrors, ThrowOnError> => (options.client ?? client).get<OpenShareResponses, OpenShareErrors, ThrowOnError>({ url: '/s/{token}', ...options });
+
+/**
+ * Look at one of the files that are shared
+ *
+ * JSON, or a page for whoever prefers HTML.
+ */
+export const openSharedAsset = <ThrowOnError extends boolean = false>(options: Options<OpenSharedAssetData, ThrowOnError>): RequestResult<OpenSharedAssetResponses, OpenSharedAssetErrors, ThrowOnError> => (options.client ?? client).get<OpenSharedAssetResponses, OpenSharedAssetErrors, ThrowOnError>({ url: '/s/{token}/assets/{assetId}', ...options });
+
+/**
+ * Unlock a share with its password
+ *
+ * The answer sets a cookie that opens the share for four hours. Programs without cookies send the password with each request, as that of `Authorization: Basic`. Wrong passwords are counted by share and address over all instances.
+ */
+export const unlockShare = <ThrowOnError extends boolean = false>(options: Options<UnlockShareData, ThrowOnError>): RequestResult<UnlockShareResponses, UnlockShareErrors, ThrowOnError> => (options.client ?? client).post<UnlockShareResponses, UnlockShareErrors, ThrowOnError>({
+    url: '/s/{token}/unlock',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Get the bytes of the one file that is shared
+ *
+ * The address stays as long as the share does, whatever the file is replaced by: for feeds and players. Honours one Range and all conditional header fields. The ranges of one download count once.
+ */
+export const downloadShare = <ThrowOnError extends boolean = false>(options: Options<DownloadShareData, ThrowOnError>): RequestResult<DownloadShareResponses, DownloadShareErrors, ThrowOnError> => (options.client ?? client).get<DownloadShareResponses, DownloadShareErrors, ThrowOnError>({ url: '/s/{token}/content', ...options });
+
+/**
+ * Get the bytes of one of the files that are shared
+ */
+export const downloadSharedAsset = <ThrowOnError extends boolean = false>(options: Options<DownloadSharedAssetData, ThrowOnError>): RequestResult<DownloadSharedAssetResponses, DownloadSharedAssetErrors, ThrowOnError> => (options.client ?? client).get<DownloadSharedAssetResponses, DownloadSharedAssetErrors, ThrowOnError>({ url: '/s/{token}/assets/{assetId}/content', ...options });
+
+/**
+ * Get a thumbnail, a poster or a waveform of what is shared
+ *
+ * Is no download of the file.
+ */
+export const downloadSharedDerivative = <ThrowOnError extends boolean = false>(options: Options<DownloadSharedDerivativeData, ThrowOnError>): RequestResult<DownloadSharedDerivativeResponses, DownloadSharedDerivativeErrors, ThrowOnError> => (options.client ?? client).get<DownloadSharedDerivativeResponses, DownloadSharedDerivativeErrors, ThrowOnError>({ url: '/s/{token}/assets/{assetId}/derivatives/{name}', ...options });
+
+/**
+ * Get a picture that is shared in another size or format
+ *
+ * Sizes are rounded up to the ladder. Is no download of the file.
+ */
+export const getSharedVariant = <ThrowOnError extends boolean = false>(options: Options<GetSharedVariantData, ThrowOnError>): RequestResult<GetSharedVariantResponses, GetSharedVariantErrors, ThrowOnError> => (options.client ?? client).get<GetSharedVariantResponses, GetSharedVariantErrors, ThrowOnError>({ url: '/s/{token}/assets/{assetId}/image', ...options });
+
+/**
+ * Get all files that are shared as one ZIP archive
+ *
+ * The files are stored in it as they are; names that are there more than once get a number. Is one download of the share. Honours one Range and conditional header fields; the archive is another one when a file comes or goes.
+ */
+export const downloadSharedArchive = <ThrowOnError extends boolean = false>(options: Options<DownloadSharedArchiveData, ThrowOnError>): RequestResult<DownloadSharedArchiveResponses, DownloadSharedArchiveErrors, ThrowOnError> => (options.client ?? client).get<DownloadSharedArchiveResponses, DownloadSharedArchiveErrors, ThrowOnError>({ url: '/s/{token}/archive.zip', ...options });
+
+/**
  * Get a picture in another size or format
  *
  * Made when it is asked for first, and kept. Upright, in sRGB, without metadata; of a moving picture the first frame. For pages use addresses that are signed by `createVariantLink`: browsers and CDNs may keep what those lead to.
@@ -633,6 +780,48 @@ export const createVariantLink = <ThrowOnError extends boolean = false>(options:
  * Where `createVariantLink` leads. There is one spelling of each address; do not build them yourself.
  */
 export const followVariantLink = <ThrowOnError extends boolean = false>(options: Options<FollowVariantLinkData, ThrowOnError>): RequestResult<FollowVariantLinkResponses, FollowVariantLinkErrors, ThrowOnError> => (options.client ?? client).get<FollowVariantLinkResponses, FollowVariantLinkErrors, ThrowOnError>({ url: '/v1/variants/{assetId}/{revision}/{variant}', ...options });
+
+/**
+ * List the former contents of an asset that are kept, the latest first
+ *
+ * How many are kept is said by the upload policy (`versions`). They count toward the quota. Follow `nextCursor`, or the `Link` header, until `hasMore` is false.
+ */
+export const listAssetVersions = <ThrowOnError extends boolean = false>(options: Options<ListAssetVersionsData, ThrowOnError>): RequestResult<ListAssetVersionsResponses, ListAssetVersionsErrors, ThrowOnError> => (options.client ?? client).get<ListAssetVersionsResponses, ListAssetVersionsErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/assets/{id}/versions',
+    ...options
+});
+
+/**
+ * Get the bytes of a version
+ *
+ * Honours one Range and all conditional header fields.
+ */
+export const downloadAssetVersion = <ThrowOnError extends boolean = false>(options: Options<DownloadAssetVersionData, ThrowOnError>): RequestResult<DownloadAssetVersionResponses, DownloadAssetVersionErrors, ThrowOnError> => (options.client ?? client).get<DownloadAssetVersionResponses, DownloadAssetVersionErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/assets/{id}/versions/{number}/content',
+    ...options
+});
+
+/**
+ * Give an asset the bytes of a version again
+ *
+ * Nothing is copied: the bytes that the asset has become a version, and those of the version are its content, under a new `contentVersion`. `If-Match` is honoured.
+ */
+export const restoreAssetVersion = <ThrowOnError extends boolean = false>(options: Options<RestoreAssetVersionData, ThrowOnError>): RequestResult<RestoreAssetVersionResponses, RestoreAssetVersionErrors, ThrowOnError> => (options.client ?? client).post<RestoreAssetVersionResponses, RestoreAssetVersionErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/assets/{id}/versions/{number}/restore',
+    ...options
+});
+
+/**
+ * Delete a version for good
+ */
+export const deleteAssetVersion = <ThrowOnError extends boolean = false>(options: Options<DeleteAssetVersionData, ThrowOnError>): RequestResult<DeleteAssetVersionResponses, DeleteAssetVersionErrors, ThrowOnError> => (options.client ?? client).delete<DeleteAssetVersionResponses, DeleteAssetVersionErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/assets/{id}/versions/{number}',
+    ...options
+});
 
 /**
  * Get the bytes of a public asset

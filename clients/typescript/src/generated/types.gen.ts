@@ -22,6 +22,18 @@ export type UploadForm = {
      */
     metadata?: string;
     /**
+     * Folder: at most 20 names with `/` between them, 512 bytes together; empty for the top. The `/` at the end may be left out
+     */
+    path?: string;
+    /**
+     * Tags with commas between them
+     */
+    tags?: string;
+    /**
+     * An asset whose bytes this file replaces. It keeps its id, project and metadata, has the name of this file, and its upload policy must allow the bytes. `If-Match` is honoured
+     */
+    replaces?: string;
+    /**
      * The file
      */
     file: Blob | File;
@@ -47,12 +59,26 @@ export type BatchForm = {
      */
     metadata?: string;
     /**
+     * Folder: at most 20 names with `/` between them, 512 bytes together; empty for the top. The `/` at the end may be left out
+     */
+    path?: string;
+    /**
+     * Tags with commas between them
+     */
+    tags?: string;
+    /**
      * The files
      */
     files: Array<Blob | File>;
 };
 
+export type Disposition = 'inline' | 'attachment';
+
 export type UploadRequest = {
+    /**
+     * An asset whose bytes this file replaces. It keeps its id, project and metadata, has the name of this file, and its upload policy must allow the bytes. `If-Match` is honoured
+     */
+    replaces?: string;
     fileName: string;
     /**
      * Bytes
@@ -80,6 +106,14 @@ export type UploadRequest = {
     metadata?: {
         [key: string]: string;
     };
+    /**
+     * Folder: at most 20 names with `/` between them, 512 bytes together; empty for the top. The `/` at the end may be left out
+     */
+    path?: string;
+    /**
+     * At most 50 tags of at most 64 characters, 2048 bytes together as JSON. They are kept in lower case, each once, in order
+     */
+    tags?: Array<string>;
 };
 
 export type PartsRequest = {
@@ -116,6 +150,14 @@ export type AssetPatch = {
      * `public`: everybody gets the bytes at `publicUrl`, where the upload policy allows it; owners and managers only. What is moved to another project is private there
      */
     visibility?: Visibility;
+    /**
+     * New folder; null or empty text is the top
+     */
+    path?: string | null;
+    /**
+     * Replaces all tags; null or an empty list removes them
+     */
+    tags?: Array<string> | null;
 };
 
 export type Visibility = 'private' | 'public';
@@ -136,8 +178,6 @@ export type BulkChange = {
  * `delete` does what `DELETE` does: it moves to the trash, or deletes for good with `permanent`. `trash` always moves to the trash
  */
 export type BulkAction = 'trash' | 'restore' | 'delete';
-
-export type Disposition = 'inline' | 'attachment';
 
 export type ArchiveRequest = {
     /**
@@ -267,13 +307,95 @@ export type UploadTicketRequest = {
     expiresIn: number;
 };
 
+export type ShareRequest = {
+    /**
+     * The one asset
+     */
+    assetId?: string;
+    /**
+     * The assets in this order, at most 1000
+     */
+    assetIds?: Array<string>;
+    /**
+     * All that is in the project, also later
+     */
+    projectId?: string;
+    /**
+     * Seconds from now until it ends; absent: not before it is revoked
+     */
+    expiresIn?: number;
+    /**
+     * Needed to see anything of it. Nobody is shown it again
+     */
+    password?: string;
+    /**
+     * Downloads after which it ends
+     */
+    maxDownloads?: number;
+    allow?: ShareAllowance;
+    /**
+     * What strangers read over it
+     */
+    label?: string;
+    /**
+     * For whoever shares; strangers do not see it
+     */
+    note?: string;
+    /**
+     * Of one asset: it never ends by itself and needs no password, so its address may stand in feeds. It can still be revoked
+     */
+    permanent?: boolean;
+};
+
+/**
+ * `view`: it is shown and played, without a way to save it
+ */
+export type ShareAllowance = 'view' | 'download';
+
+export type ShareChanges = {
+    /**
+     * Seconds from now until it ends; absent: not before it is revoked
+     */
+    expiresIn?: number | null;
+    /**
+     * Needed to see anything of it. Nobody is shown it again
+     */
+    password?: string | null;
+    /**
+     * Downloads after which it ends
+     */
+    maxDownloads?: number | null;
+    allow?: ShareAllowance;
+    /**
+     * What strangers read over it
+     */
+    label?: string | null;
+    /**
+     * For whoever shares; strangers do not see it
+     */
+    note?: string | null;
+    /**
+     * Of one asset: it never ends by itself and needs no password, so its address may stand in feeds. It can still be revoked
+     */
+    permanent?: boolean;
+};
+
+export type CodeFormat = 'svg' | 'png';
+
+export type ShareUnlockRequest = {
+    /**
+     * Needed to see anything of it. Nobody is shown it again
+     */
+    password: string;
+};
+
 export type VariantFit = 'inside' | 'cover' | 'contain';
 
 export type VariantPosition = 'centre' | 'top' | 'right' | 'bottom' | 'left' | 'attention';
 
-export type VariantFormatOrAuto = 'webp' | 'avif' | 'jpeg' | 'png' | 'auto';
-
 export type VariantFormat = 'webp' | 'avif' | 'jpeg' | 'png';
+
+export type VariantFormatOrAuto = 'webp' | 'avif' | 'jpeg' | 'png' | 'auto';
 
 export type TranscodeRequest = {
     format: TranscodeFormat;
@@ -311,7 +433,7 @@ export type OwnerSort = 'usage' | 'id' | 'tier';
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'purge-assets' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'purge-assets' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -319,8 +441,6 @@ export type JobRetry = {
      */
     ids?: Array<string>;
 };
-
-export type CodeFormat = 'svg' | 'png';
 
 export type Asset = {
     /**
@@ -369,6 +489,10 @@ export type Asset = {
      */
     thumbHash?: string;
     processing?: Processing;
+    /**
+     * Counts the contents that the asset has had: 1, and one more each time it is given other bytes
+     */
+    contentVersion: number;
     visibility: AssetVisibility;
     /**
      * Where the bytes of a public asset are for everybody, without a token; told while they are there
@@ -384,6 +508,14 @@ export type Asset = {
     metadata: {
         [key: string]: string;
     };
+    /**
+     * Folder that it is shown in, ended by `/`; absent at the top
+     */
+    path?: string;
+    /**
+     * In order; absent where there are none
+     */
+    tags?: Array<string>;
     createdAt: string;
     updatedAt: string;
     /**
@@ -595,6 +727,10 @@ export type ProblemError = {
 
 export type AssetPage = {
     data: Array<Asset>;
+    /**
+     * With `delimiter`: folders that lie here, each with its whole path
+     */
+    folders?: Array<string>;
     page: PageInfo;
 };
 
@@ -677,7 +813,7 @@ export type OpenUploadPageInfo = {
 
 export type UploadSession = {
     /**
-     * Also the id of the asset to be
+     * Also the id of the asset to be, unless it replaces the bytes of another
      */
     uploadId: string;
     /**
@@ -830,6 +966,10 @@ export type UploadPolicy = {
     expireAfterDays?: number;
     reencode?: ReencodePolicy;
     scan: ScanPolicy;
+    /**
+     * How many former contents of an asset are kept when it is given new bytes; absent: none
+     */
+    versions?: number;
 };
 
 export type AcceptedType = {
@@ -1182,6 +1322,200 @@ export type UploadTicketPageInfo = {
     hasMore: boolean;
 };
 
+export type Share = {
+    /**
+     * UUIDv7
+     */
+    id: string;
+    /**
+     * Whoever has this address reaches what is shared. Told to whoever made the share only; absent where the request was sent again under its Idempotency-Key
+     */
+    url?: string;
+    state: ShareState;
+    /**
+     * Subject of who made it
+     */
+    createdBy: string;
+    assetId?: string;
+    /**
+     * Of several assets; not in lists
+     */
+    assetIds?: Array<string>;
+    /**
+     * Of several assets
+     */
+    assetCount?: number;
+    /**
+     * Label by which the application groups its assets
+     */
+    projectId?: string;
+    allow: ShareAllowance;
+    /**
+     * What strangers read over it
+     */
+    label?: string;
+    /**
+     * For whoever shares; strangers do not see it
+     */
+    note?: string;
+    hasPassword: boolean;
+    permanent: boolean;
+    /**
+     * Downloads after which it ends
+     */
+    maxDownloads?: number;
+    /**
+     * The ranges of one download count once
+     */
+    downloads: number;
+    /**
+     * When the last download began
+     */
+    lastUsedAt?: string;
+    createdAt: string;
+    updatedAt: string;
+    expiresAt?: string;
+    revokedAt?: string;
+};
+
+/**
+ * `unavailable`: what it leads to is in the trash, deleted or not ready, or whoever shared may not read it any more. Strangers are not told which. One of `active`, `expired`, `used-up`, `revoked`, `unavailable`; more may be added.
+ */
+export type ShareState = string;
+
+export type SharePage = {
+    data: Array<Share>;
+    page: SharePageInfo;
+};
+
+export type SharePageInfo = {
+    /**
+     * Present while more follow
+     */
+    nextCursor?: string;
+    hasMore: boolean;
+};
+
+export type SharedView = {
+    kind: SharedViewKind;
+    /**
+     * Path, to be added to the address of the service
+     */
+    path: string;
+    label?: string;
+    allow: ShareAllowance;
+    /**
+     * It has a password
+     */
+    isProtected: boolean;
+    expiresAt?: string;
+    of: ShareTarget;
+    /**
+     * One page of them
+     */
+    assets: Array<SharedAsset>;
+    /**
+     * Of the page after this one, while more follow
+     */
+    nextPath?: string;
+    nextCursor?: string;
+    /**
+     * All files in one
+     */
+    archivePath?: string;
+};
+
+/**
+ * What is told of the share. One of `open`; more may be added.
+ */
+export type SharedViewKind = string;
+
+/**
+ * What is shared. One of `asset`, `assets`, `project`; more may be added.
+ */
+export type ShareTarget = string;
+
+export type SharedAsset = {
+    id: string;
+    name: string;
+    mediaType: string;
+    /**
+     * Bytes
+     */
+    size: number;
+    createdAt: string;
+    kind: SharedKind;
+    /**
+     * Seconds
+     */
+    duration?: number;
+    pages?: number;
+    /**
+     * Base64 (ThumbHash)
+     */
+    thumbHash?: string;
+    /**
+     * The bytes as they are shown or played, with Range
+     */
+    contentPath?: string;
+    /**
+     * The bytes as an attachment; absent in a share for looking
+     */
+    downloadPath?: string;
+    picture?: SharedPicture;
+    /**
+     * Path, to be added to the address of the service
+     */
+    thumbnailPath?: string;
+    /**
+     * Path, to be added to the address of the service
+     */
+    posterPath?: string;
+    /**
+     * Path, to be added to the address of the service
+     */
+    waveformPicturePath?: string;
+    /**
+     * Path, to be added to the address of the service
+     */
+    waveformPath?: string;
+    /**
+     * The file by itself; of a share of several
+     */
+    pagePath?: string;
+};
+
+/**
+ * How it can be shown. One of `picture`, `sound`, `video`, `document`, `model`, `file`; more may be added.
+ */
+export type SharedKind = string;
+
+export type SharedPicture = {
+    /**
+     * Path, to be added to the address of the service
+     */
+    src: string;
+    /**
+     * For the attribute `srcset` of an `<img>`
+     */
+    srcset?: string;
+    /**
+     * Pixels
+     */
+    width?: number;
+    /**
+     * Pixels
+     */
+    height?: number;
+};
+
+export type ShareUnlocked = {
+    /**
+     * Until then the cookie of the answer opens the share
+     */
+    expiresAt?: string;
+};
+
 export type VariantLink = {
     /**
      * Whoever has this address can see the picture, without a token
@@ -1213,6 +1547,39 @@ export type VariantStep = {
      * Pixels
      */
     width: number;
+};
+
+export type AssetVersionPage = {
+    data: Array<AssetVersion>;
+    page: PageInfo;
+};
+
+export type AssetVersion = {
+    /**
+     * `contentVersion` of the asset when it had these bytes
+     */
+    number: number;
+    /**
+     * File name at that time
+     */
+    name: string;
+    mediaType: string;
+    /**
+     * Bytes
+     */
+    size: number;
+    /**
+     * SHA-256 of the bytes, hexadecimal
+     */
+    sha256?: string;
+    /**
+     * When the asset was given these bytes
+     */
+    storedAt: string;
+    /**
+     * When other bytes took their place
+     */
+    replacedAt: string;
 };
 
 export type Gallery = {
@@ -1649,6 +2016,42 @@ export type ListAssetsData = {
          */
         name?: string;
         /**
+         * Only names that hold this text; upper and lower case are equal, and so are letters with and without accents. With three characters or more it is looked up in an index
+         */
+        nameContains?: string;
+        /**
+         * Only what has this tag; given up to 10 times, only what has all of them
+         */
+        tag?: Array<string>;
+        /**
+         * Only what has this value under this name in its metadata, exactly: the name, a colon, the value. Given up to 10 times, only what has all of them
+         */
+        metadata?: Array<string>;
+        /**
+         * Only what was made at this time or later
+         */
+        createdFrom?: string;
+        /**
+         * Only what was made before this time
+         */
+        createdBefore?: string;
+        /**
+         * Only what has at least so many bytes
+         */
+        minSize?: number;
+        /**
+         * Only what has at most so many bytes
+         */
+        maxSize?: number;
+        /**
+         * Only this folder and those below it; with `delimiter` only the folder itself. Folders are of a project: without `projectId`, only what you have uploaded in no project is looked at
+         */
+        path?: string;
+        /**
+         * `/`: what lies directly in the folder `path`, or at the top, and in `folders` the folders that lie there, which come first. Filters hold for assets, not for folders
+         */
+        delimiter?: '/';
+        /**
          * Lists the trash instead of the other assets
          */
         trashed?: boolean;
@@ -1720,6 +2123,10 @@ export type UploadAssetData = {
     body: UploadForm;
     headers?: {
         /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
          * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
          */
         'idempotency-key'?: string;
@@ -1751,9 +2158,13 @@ export type UploadAssetErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
      */
     409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
     /**
      * The body or file is too large
      */
@@ -1796,9 +2207,13 @@ export type UploadAssetError = UploadAssetErrors[keyof UploadAssetErrors];
 
 export type UploadAssetResponses = {
     /**
-     * The stored asset
+     * The stored asset; or, with `replaces`, the asset with its new bytes
      */
     201: Asset;
+    /**
+     * The file is to replace the bytes of the asset and waits for steps that its policy makes necessary; until then the asset, which is told, has its former bytes
+     */
+    202: Asset;
 };
 
 export type UploadAssetResponse = UploadAssetResponses[keyof UploadAssetResponses];
@@ -1929,6 +2344,14 @@ export type UploadRawAssetData = {
          * JSON object of strings
          */
         metadata?: string;
+        /**
+         * Folder: at most 20 names with `/` between them, 512 bytes together; empty for the top. The `/` at the end may be left out
+         */
+        path?: string;
+        /**
+         * Tags with commas between them
+         */
+        tags?: string;
     };
     url: '/v1/assets/raw/{fileName}';
 };
@@ -2007,6 +2430,219 @@ export type UploadRawAssetResponses = {
 
 export type UploadRawAssetResponse = UploadRawAssetResponses[keyof UploadRawAssetResponses];
 
+export type DownloadAssetData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * Whether browsers show or save the file. `inline` is possible for images, audio and video; everything else is an attachment
+         */
+        disposition?: Disposition;
+    };
+    url: '/v1/assets/{id}/content';
+};
+
+export type DownloadAssetErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many requests, or: Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type DownloadAssetError = DownloadAssetErrors[keyof DownloadAssetErrors];
+
+export type DownloadAssetResponses = {
+    /**
+     * The bytes
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type DownloadAssetResponse = DownloadAssetResponses[keyof DownloadAssetResponses];
+
+export type ReplaceAssetContentData = {
+    body: Blob | File;
+    headers?: {
+        /**
+         * RFC 9530; the bytes must have this SHA-256
+         */
+        'repr-digest'?: string;
+        /**
+         * RFC 9530, the same as Repr-Digest here
+         */
+        'content-digest'?: string;
+        /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * New file name; needed where the extension of the present one does not belong to the new media type
+         */
+        fileName?: string;
+        /**
+         * SHA-256 of the bytes, hexadecimal
+         */
+        sha256?: string;
+    };
+    url: '/v1/assets/{id}/content';
+};
+
+export type ReplaceAssetContentErrors = {
+    /**
+     * A parameter or field is not valid, or: The file name is not allowed, or: The body ended early
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: The quota is used up, or: You may not do this, or: You have made as many projects as you may, or: The upload ticket allows no more
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The request was too slow
+     */
+    408: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here, or: The media type of the bytes is not known, or: The bytes do not match the declared media type, or: The file extension does not match the bytes, or: No upload policy allows this media type
+     */
+    415: Problem;
+    /**
+     * The file is empty, or: The file is damaged or not a valid file of its media type, or: The bytes do not match the declared digest, or: The Idempotency-Key belongs to another request, or: The file is infected, or: The metadata of the file cannot be removed
+     */
+    422: Problem;
+    /**
+     * Too many requests, or: Too many uploads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type ReplaceAssetContentError = ReplaceAssetContentErrors[keyof ReplaceAssetContentErrors];
+
+export type ReplaceAssetContentResponses = {
+    /**
+     * The asset with its new bytes
+     */
+    200: Asset;
+    /**
+     * The file is to replace the bytes of the asset and waits for steps that its policy makes necessary; until then the asset, which is told, has its former bytes
+     */
+    202: Asset;
+};
+
+export type ReplaceAssetContentResponse = ReplaceAssetContentResponses[keyof ReplaceAssetContentResponses];
+
 export type GetResumableSupportData = {
     body?: never;
     path?: never;
@@ -2083,11 +2719,11 @@ export type CreateResumableUploadErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The upload offset does not match
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The upload offset does not match
      */
     409: Problem;
     /**
-     * The version of tus is not supported
+     * The resource has changed, or: The version of tus is not supported
      */
     412: Problem;
     /**
@@ -2346,7 +2982,7 @@ export type ContinueResumableUploadErrors = {
      */
     408: Problem;
     /**
-     * The upload offset does not match
+     * The state of the asset does not allow this, or: The upload offset does not match
      */
     409: Problem;
     /**
@@ -2354,7 +2990,7 @@ export type ContinueResumableUploadErrors = {
      */
     410: Problem;
     /**
-     * The version of tus is not supported
+     * The resource has changed, or: The version of tus is not supported
      */
     412: Problem;
     /**
@@ -2480,6 +3116,10 @@ export type CreateUploadData = {
     body: UploadRequest;
     headers?: {
         /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
          * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
          */
         'idempotency-key'?: string;
@@ -2507,9 +3147,13 @@ export type CreateUploadErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
      */
     409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
     /**
      * The body or file is too large
      */
@@ -2803,7 +3447,7 @@ export type CompleteUploadErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: The quota is used up
      */
     403: Problem;
     /**
@@ -2811,13 +3455,17 @@ export type CompleteUploadErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: Parts of the file are missing
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: Parts of the file are missing
      */
     409: Problem;
     /**
      * The upload has expired
      */
     410: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
     /**
      * The URL is too long
      */
@@ -2856,9 +3504,13 @@ export type CompleteUploadError = CompleteUploadErrors[keyof CompleteUploadError
 
 export type CompleteUploadResponses = {
     /**
-     * The asset
+     * The asset; of an upload that replaces, the one that has its bytes now
      */
     201: Asset;
+    /**
+     * The file is to replace the bytes of the asset and waits for steps that its policy makes necessary; until then the asset, which is told, has its former bytes
+     */
+    202: Asset;
 };
 
 export type CompleteUploadResponse = CompleteUploadResponses[keyof CompleteUploadResponses];
@@ -4026,101 +4678,6 @@ export type RedirectToDownloadErrors = {
 };
 
 export type RedirectToDownloadError = RedirectToDownloadErrors[keyof RedirectToDownloadErrors];
-
-export type DownloadAssetData = {
-    body?: never;
-    headers?: {
-        /**
-         * One range of bytes (RFC 9110 section 14)
-         */
-        range?: string;
-        'if-match'?: string;
-        'if-none-match'?: string;
-        'if-modified-since'?: string;
-        'if-unmodified-since'?: string;
-        'if-range'?: string;
-    };
-    path: {
-        id: string;
-    };
-    query?: {
-        /**
-         * Whether browsers show or save the file. `inline` is possible for images, audio and video; everything else is an attachment
-         */
-        disposition?: Disposition;
-    };
-    url: '/v1/assets/{id}/content';
-};
-
-export type DownloadAssetErrors = {
-    /**
-     * A parameter or field is not valid
-     */
-    400: Problem;
-    /**
-     * A valid bearer token is needed
-     */
-    401: Problem;
-    /**
-     * The token lacks a scope
-     */
-    403: Problem;
-    /**
-     * There is no such resource
-     */
-    404: Problem;
-    /**
-     * The state of the asset does not allow this
-     */
-    409: Problem;
-    /**
-     * The resource has changed
-     */
-    412: Problem;
-    /**
-     * The URL is too long
-     */
-    414: Problem;
-    /**
-     * The range lies outside the asset
-     */
-    416: Problem;
-    /**
-     * Too many requests, or: Too many downloads
-     */
-    429: Problem;
-    /**
-     * The header fields are too large
-     */
-    431: Problem;
-    /**
-     * The service failed
-     */
-    500: Problem;
-    /**
-     * The object store refuses what the service asks of it
-     */
-    502: Problem;
-    /**
-     * The service cannot do this right now, or: The service is busy
-     */
-    503: Problem;
-};
-
-export type DownloadAssetError = DownloadAssetErrors[keyof DownloadAssetErrors];
-
-export type DownloadAssetResponses = {
-    /**
-     * The bytes
-     */
-    200: Blob | File;
-    /**
-     * The range
-     */
-    206: Blob | File;
-};
-
-export type DownloadAssetResponse = DownloadAssetResponses[keyof DownloadAssetResponses];
 
 export type FollowLinkData = {
     body?: never;
@@ -5627,6 +6184,1160 @@ export type GetUploadTicketResponses = {
 
 export type GetUploadTicketResponse = GetUploadTicketResponses[keyof GetUploadTicketResponses];
 
+export type ListSharesData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Rows per page
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page
+         */
+        cursor?: string;
+        /**
+         * Those that name this asset; for a manager of its project, of everybody
+         */
+        assetId?: string;
+        /**
+         * Those of this whole project; for a manager of it, of everybody
+         */
+        projectId?: string;
+    };
+    url: '/v1/shares';
+};
+
+export type ListSharesErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListSharesError = ListSharesErrors[keyof ListSharesErrors];
+
+export type ListSharesResponses = {
+    /**
+     * A page of shares
+     */
+    200: SharePage;
+};
+
+export type ListSharesResponse = ListSharesResponses[keyof ListSharesResponses];
+
+export type CreateShareData = {
+    body: ShareRequest;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/shares';
+};
+
+export type CreateShareErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this, or: There are as many shares as there may be
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type CreateShareError = CreateShareErrors[keyof CreateShareErrors];
+
+export type CreateShareResponses = {
+    /**
+     * The share, with its address
+     */
+    201: Share;
+};
+
+export type CreateShareResponse = CreateShareResponses[keyof CreateShareResponses];
+
+export type DeleteShareData = {
+    body?: never;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/shares/{id}';
+};
+
+export type DeleteShareErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type DeleteShareError = DeleteShareErrors[keyof DeleteShareErrors];
+
+export type DeleteShareResponses = {
+    /**
+     * It is revoked
+     */
+    204: unknown;
+};
+
+export type GetShareData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/shares/{id}';
+};
+
+export type GetShareErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetShareError = GetShareErrors[keyof GetShareErrors];
+
+export type GetShareResponses = {
+    /**
+     * The share
+     */
+    200: Share;
+};
+
+export type GetShareResponse = GetShareResponses[keyof GetShareResponses];
+
+export type UpdateShareData = {
+    body: ShareChanges;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/shares/{id}';
+};
+
+export type UpdateShareErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type UpdateShareError = UpdateShareErrors[keyof UpdateShareErrors];
+
+export type UpdateShareResponses = {
+    /**
+     * The share
+     */
+    200: Share;
+};
+
+export type UpdateShareResponse = UpdateShareResponses[keyof UpdateShareResponses];
+
+export type GetShareCodeData = {
+    body?: never;
+    headers?: {
+        /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
+         * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
+         */
+        'if-none-match'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * Media type of the picture
+         */
+        format?: CodeFormat;
+        /**
+         * Pixels on each side, with the quiet zone of 4 modules
+         */
+        size?: number;
+    };
+    url: '/v1/shares/{id}/qr';
+};
+
+export type GetShareCodeErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The address is too long for a QR code
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetShareCodeError = GetShareCodeErrors[keyof GetShareCodeErrors];
+
+export type GetShareCodeResponses = {
+    /**
+     * The picture
+     */
+    200: Blob | File;
+};
+
+export type GetShareCodeResponse = GetShareCodeResponses[keyof GetShareCodeResponses];
+
+export type OpenShareData = {
+    body?: never;
+    path: {
+        /**
+         * Of the address of the share
+         */
+        token: string;
+    };
+    query?: {
+        /**
+         * Entries per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort and order
+         */
+        cursor?: string;
+    };
+    url: '/s/{token}';
+};
+
+export type OpenShareErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * The share needs its password
+     */
+    401: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type OpenShareError = OpenShareErrors[keyof OpenShareErrors];
+
+export type OpenShareResponses = {
+    /**
+     * What is shared; a page of it where there is much
+     */
+    200: SharedView;
+};
+
+export type OpenShareResponse = OpenShareResponses[keyof OpenShareResponses];
+
+export type OpenSharedAssetData = {
+    body?: never;
+    path: {
+        /**
+         * Of the address of the share
+         */
+        token: string;
+        assetId: string;
+    };
+    query?: never;
+    url: '/s/{token}/assets/{assetId}';
+};
+
+export type OpenSharedAssetErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * The share needs its password
+     */
+    401: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type OpenSharedAssetError = OpenSharedAssetErrors[keyof OpenSharedAssetErrors];
+
+export type OpenSharedAssetResponses = {
+    /**
+     * The file
+     */
+    200: SharedAsset;
+};
+
+export type OpenSharedAssetResponse = OpenSharedAssetResponses[keyof OpenSharedAssetResponses];
+
+export type UnlockShareData = {
+    body: ShareUnlockRequest;
+    path: {
+        /**
+         * Of the address of the share
+         */
+        token: string;
+    };
+    query?: never;
+    url: '/s/{token}/unlock';
+};
+
+export type UnlockShareErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * The share needs its password
+     */
+    401: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type UnlockShareError = UnlockShareErrors[keyof UnlockShareErrors];
+
+export type UnlockShareResponses = {
+    /**
+     * It is open
+     */
+    200: ShareUnlocked;
+};
+
+export type UnlockShareResponse = UnlockShareResponses[keyof UnlockShareResponses];
+
+export type DownloadShareData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+    };
+    path: {
+        /**
+         * Of the address of the share
+         */
+        token: string;
+    };
+    query?: {
+        /**
+         * Whether browsers show or save the file; `inline` is possible for images, audio and video
+         */
+        disposition?: 'inline' | 'attachment';
+    };
+    url: '/s/{token}/content';
+};
+
+export type DownloadShareErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * The share needs its password
+     */
+    401: Problem;
+    /**
+     * The share is for looking only
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many requests, or: Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type DownloadShareError = DownloadShareErrors[keyof DownloadShareErrors];
+
+export type DownloadShareResponses = {
+    /**
+     * The bytes
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type DownloadShareResponse = DownloadShareResponses[keyof DownloadShareResponses];
+
+export type DownloadSharedAssetData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+    };
+    path: {
+        /**
+         * Of the address of the share
+         */
+        token: string;
+        assetId: string;
+    };
+    query?: {
+        /**
+         * Whether browsers show or save the file; `inline` is possible for images, audio and video
+         */
+        disposition?: 'inline' | 'attachment';
+    };
+    url: '/s/{token}/assets/{assetId}/content';
+};
+
+export type DownloadSharedAssetErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * The share needs its password
+     */
+    401: Problem;
+    /**
+     * The share is for looking only
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many requests, or: Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type DownloadSharedAssetError = DownloadSharedAssetErrors[keyof DownloadSharedAssetErrors];
+
+export type DownloadSharedAssetResponses = {
+    /**
+     * The bytes
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type DownloadSharedAssetResponse = DownloadSharedAssetResponses[keyof DownloadSharedAssetResponses];
+
+export type DownloadSharedDerivativeData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+    };
+    path: {
+        /**
+         * Of the address of the share
+         */
+        token: string;
+        assetId: string;
+        /**
+         * Name of a derivative
+         */
+        name: string;
+    };
+    query?: never;
+    url: '/s/{token}/assets/{assetId}/derivatives/{name}';
+};
+
+export type DownloadSharedDerivativeErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * The share needs its password
+     */
+    401: Problem;
+    /**
+     * There is no such resource, or: The derivative is not there and cannot be made
+     */
+    404: Problem;
+    /**
+     * The derivative is still being made
+     */
+    409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many requests, or: Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type DownloadSharedDerivativeError = DownloadSharedDerivativeErrors[keyof DownloadSharedDerivativeErrors];
+
+export type DownloadSharedDerivativeResponses = {
+    /**
+     * The bytes
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type DownloadSharedDerivativeResponse = DownloadSharedDerivativeResponses[keyof DownloadSharedDerivativeResponses];
+
+export type GetSharedVariantData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+    };
+    path: {
+        /**
+         * Of the address of the share
+         */
+        token: string;
+        assetId: string;
+    };
+    query?: {
+        /**
+         * Pixels; the next of 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048 that is not smaller
+         */
+        width?: number;
+        /**
+         * Pixels; the next of 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048 that is not smaller
+         */
+        height?: number;
+        /**
+         * `inside`: the whole picture, as large as the box allows and never larger than the original. `cover`: exactly the box, what does not fit is cut off. `contain`: exactly the box with the whole picture in it; the margins are transparent, or white in a JPEG. `cover` and `contain` need a width and a height, and enlarge a small original
+         */
+        fit?: VariantFit;
+        /**
+         * What `cover` keeps; `attention` is the part that draws the eye
+         */
+        position?: VariantPosition;
+        /**
+         * Of what is lossy; the next of 40, 55, 70, 80, 90 that is not lower, and 90 at most
+         */
+        quality?: number;
+        format?: VariantFormat;
+    };
+    url: '/s/{token}/assets/{assetId}/image';
+};
+
+export type GetSharedVariantErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * The share needs its password
+     */
+    401: Problem;
+    /**
+     * There is no such resource, or: The derivative is not there and cannot be made
+     */
+    404: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many requests, or: Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type GetSharedVariantError = GetSharedVariantErrors[keyof GetSharedVariantErrors];
+
+export type GetSharedVariantResponses = {
+    /**
+     * The bytes
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type GetSharedVariantResponse = GetSharedVariantResponses[keyof GetSharedVariantResponses];
+
+export type DownloadSharedArchiveData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+    };
+    path: {
+        /**
+         * Of the address of the share
+         */
+        token: string;
+    };
+    query?: never;
+    url: '/s/{token}/archive.zip';
+};
+
+export type DownloadSharedArchiveErrors = {
+    /**
+     * The share needs its password
+     */
+    401: Problem;
+    /**
+     * The share is for looking only
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The archive would be too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many requests, or: Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type DownloadSharedArchiveError = DownloadSharedArchiveErrors[keyof DownloadSharedArchiveErrors];
+
+export type DownloadSharedArchiveResponses = {
+    /**
+     * The archive
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type DownloadSharedArchiveResponse = DownloadSharedArchiveResponses[keyof DownloadSharedArchiveResponses];
+
 export type GetVariantData = {
     body?: never;
     headers?: {
@@ -5931,6 +7642,368 @@ export type FollowVariantLinkResponses = {
 };
 
 export type FollowVariantLinkResponse = FollowVariantLinkResponses[keyof FollowVariantLinkResponses];
+
+export type ListAssetVersionsData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * Entries per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort and order
+         */
+        cursor?: string;
+    };
+    url: '/v1/assets/{id}/versions';
+};
+
+export type ListAssetVersionsErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListAssetVersionsError = ListAssetVersionsErrors[keyof ListAssetVersionsErrors];
+
+export type ListAssetVersionsResponses = {
+    /**
+     * A page of versions
+     */
+    200: AssetVersionPage;
+};
+
+export type ListAssetVersionsResponse = ListAssetVersionsResponses[keyof ListAssetVersionsResponses];
+
+export type DownloadAssetVersionData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+    };
+    path: {
+        id: string;
+        /**
+         * `contentVersion` of the asset at that time
+         */
+        number: number;
+    };
+    query?: never;
+    url: '/v1/assets/{id}/versions/{number}/content';
+};
+
+export type DownloadAssetVersionErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many requests, or: Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type DownloadAssetVersionError = DownloadAssetVersionErrors[keyof DownloadAssetVersionErrors];
+
+export type DownloadAssetVersionResponses = {
+    /**
+     * The bytes
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type DownloadAssetVersionResponse = DownloadAssetVersionResponses[keyof DownloadAssetVersionResponses];
+
+export type RestoreAssetVersionData = {
+    body?: never;
+    headers?: {
+        /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
+         * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
+         */
+        'if-none-match'?: string;
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+        /**
+         * `contentVersion` of the asset at that time
+         */
+        number: number;
+    };
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
+    url: '/v1/assets/{id}/versions/{number}/restore';
+};
+
+export type RestoreAssetVersionErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: The quota is used up, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type RestoreAssetVersionError = RestoreAssetVersionErrors[keyof RestoreAssetVersionErrors];
+
+export type RestoreAssetVersionResponses = {
+    /**
+     * The asset with these bytes
+     */
+    200: Asset;
+};
+
+export type RestoreAssetVersionResponse = RestoreAssetVersionResponses[keyof RestoreAssetVersionResponses];
+
+export type DeleteAssetVersionData = {
+    body?: never;
+    headers?: {
+        /**
+         * Entity tags of the record, or `*`: only if it has one of them (RFC 9110 section 13.1.1)
+         */
+        'if-match'?: string;
+        /**
+         * Entity tags, or `*`: only if the record has none of them (RFC 9110 section 13.1.2)
+         */
+        'if-none-match'?: string;
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+        /**
+         * `contentVersion` of the asset at that time
+         */
+        number: number;
+    };
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
+    url: '/v1/assets/{id}/versions/{number}';
+};
+
+export type DeleteAssetVersionErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type DeleteAssetVersionError = DeleteAssetVersionErrors[keyof DeleteAssetVersionErrors];
+
+export type DeleteAssetVersionResponses = {
+    /**
+     * Its bytes are deleted, and their quota is free
+     */
+    204: void;
+};
+
+export type DeleteAssetVersionResponse = DeleteAssetVersionResponses[keyof DeleteAssetVersionResponses];
 
 export type GetPublicAssetData = {
     body?: never;
@@ -6784,6 +8857,42 @@ export type ListAssetsOfOwnerData = {
          * Only names that begin with this text; upper and lower case are equal
          */
         name?: string;
+        /**
+         * Only names that hold this text; upper and lower case are equal, and so are letters with and without accents. With three characters or more it is looked up in an index
+         */
+        nameContains?: string;
+        /**
+         * Only what has this tag; given up to 10 times, only what has all of them
+         */
+        tag?: Array<string>;
+        /**
+         * Only what has this value under this name in its metadata, exactly: the name, a colon, the value. Given up to 10 times, only what has all of them
+         */
+        metadata?: Array<string>;
+        /**
+         * Only what was made at this time or later
+         */
+        createdFrom?: string;
+        /**
+         * Only what was made before this time
+         */
+        createdBefore?: string;
+        /**
+         * Only what has at least so many bytes
+         */
+        minSize?: number;
+        /**
+         * Only what has at most so many bytes
+         */
+        maxSize?: number;
+        /**
+         * Only this folder and those below it; with `delimiter` only the folder itself. Folders are of a project: without `projectId`, only what you have uploaded in no project is looked at
+         */
+        path?: string;
+        /**
+         * `/`: what lies directly in the folder `path`, or at the top, and in `folders` the folders that lie there, which come first. Filters hold for assets, not for folders
+         */
+        delimiter?: '/';
         /**
          * Lists the trash instead of the other assets
          */

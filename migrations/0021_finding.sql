@@ -1,0 +1,2 @@
+ALTER TABLE "assets" ADD COLUMN "path" text DEFAULT '' NOT NULL;--> statement-breakpoint
+ALTER TABLE "assets" ADD COLUMN "tags" text[] DEFAULT '{}' NOT NULL;
