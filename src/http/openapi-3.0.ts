@@ -25,7 +25,7 @@ function convert(value: unknown): unknown {
     // Examples are data, whatever they look like.
     Object.entries(value).map(([name, each]) => [name, name.startsWith('example') ? each : convert(each)]),
   );
-  return withOneType(withoutSiblings(converted));
+  return withOneType(withoutConst(withoutSiblings(converted)));
 }
 
 /** A reference stands alone in 3.0. */
@@ -33,6 +33,13 @@ function withoutSiblings(schema: Json): Json {
   const { $ref, ...siblings } = schema;
   if (typeof $ref !== 'string' || Object.keys(siblings).length === 0) return schema;
   return { allOf: [{ $ref }], ...siblings };
+}
+
+/** The only value of an enum. */
+function withoutConst(schema: Json): Json {
+  if (!('const' in schema)) return schema;
+  const { const: value, ...rest } = schema;
+  return { ...rest, enum: [value] };
 }
 
 /** `nullable` in place of a second type. */

@@ -9,6 +9,7 @@ import type { App } from '../http/openapi.ts';
 import { binary } from '../http/schema-types.ts';
 import { Problem } from '../problems.ts';
 import { checkFileName } from '../validation/file-name.ts';
+import { cachingOf } from './content-routes.ts';
 import type { ShareDoor } from './door.ts';
 import { leavingNoTrace } from './no-trace.ts';
 import { sharePasswordNeeded, shareViewOnly, unknownShare } from './problems.ts';
@@ -72,6 +73,7 @@ export function shareArchiveRoute(app: App, core: Core, door: ShareDoor): void {
             callerId: `address ${request.ip}`,
             name: nameOf(share),
             files,
+            cacheControl: cachingOf(share),
             beforeBytes: async (begun) => {
               isCounted = await door.begin(entered, reply.statusCode === 206);
               await door.downloads.markAssets(begun.map(({ id }) => id));

@@ -248,7 +248,7 @@ export class ShareContentRoutes {
 }
 
 /** Whoever keeps bytes asks each time whether he may still show them: so what was revoked is gone from caches too. */
-function cachingOf({ password, maxDownloads, permanent }: FoundShare): string {
+export function cachingOf({ password, maxDownloads, permanent }: FoundShare): string {
   if (password !== null || maxDownloads !== null) return 'private, no-store';
   return permanent ? 'public, no-cache' : 'private, no-cache';
 }

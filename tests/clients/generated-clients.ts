@@ -130,6 +130,7 @@ describe('clients that are generated from the contract', () => {
     // 5.0.0-beta2 writes no models in Go. That of 4.3.1 takes one file where there is a list of them.
     const contract = JSON.parse(readFileSync(join(work, 'openapi-3.0.json'), 'utf8'));
     delete contract.paths['/v1/assets/batch'];
+    delete contract.components.schemas.BatchForm;
     writeFileSync(join(work, 'openapi-go.json'), JSON.stringify(contract));
     const client = await generateBy(
       'openapi-generator-4.3',

@@ -306,6 +306,59 @@ for (const { store, skip } of storeKinds) {
       assert.equal((await fetch(String(body['url']))).status, 404);
     });
 
+    test('of a share: all its files, as one download of it, which may go on when no other may begin', async () => {
+      const { body: share } = await client.send('POST', '/v1/shares', {
+        assetIds: ids,
+        label: 'Trip: 1/2',
+        maxDownloads: 1,
+      });
+      const address = `${String(share['url'])}/archive`;
+      const head = await fetch(address, { method: 'HEAD' });
+      assert.equal(head.status, 200);
+      assert.equal(head.headers.get('content-length'), String(archive.length));
+      assert.match(head.headers.get('content-disposition') ?? '', /^attachment; filename="Trip_ 1_2\.zip"/);
+      const [before = 0] = await countsOf();
+      const broken = await fetch(address, { headers: { range: 'bytes=0-99999' } });
+      const begin = Buffer.from(await broken.arrayBuffer());
+      const rest = await fetch(address, {
+        headers: { range: 'bytes=100000-', 'if-range': broken.headers.get('etag') ?? '' },
+      });
+      assert.equal(rest.status, 206);
+      assert.ok(Buffer.concat([begin, Buffer.from(await rest.arrayBuffer())]).equals(archive));
+      const told = await client.get(`/v1/shares/${share.id}`);
+      assert.deepEqual([told.body['downloads'], told.body.state], [1, 'used-up']);
+      assert.equal((await countsOf())[0], before + 1);
+      const unknown = await fetch(`${service.url}/s/${'A'.repeat(22)}/archive`);
+      const late = await fetch(address, { headers: { 'user-agent': 'another' } });
+      const { requestId: _one, ...first } = JSON.parse(await unknown.text());
+      const { requestId: _two, ...second } = JSON.parse(await late.text());
+      assert.deepEqual([late.status, second], [404, first]);
+    });
+
+    test('of a share for looking, and of a share of one file, there is none', async () => {
+      for (const [body, status] of [
+        [{ assetIds: ids, allow: 'view' }, 403],
+        [{ assetId: ids[0] }, 404],
+      ] as const) {
+        const { body: share } = await client.send('POST', '/v1/shares', body);
+        assert.equal((await fetch(`${String(share['url'])}/archive`)).status, status);
+      }
+    });
+
+    test('of a share of a project: what is there when it is asked for', async () => {
+      const projectId = `archive-${store}`;
+      for (const index of [1, 2]) await client.raw(png(400, index), { name: 'same.png', fields: { projectId } });
+      const { body: share } = await client.send('POST', '/v1/shares', { projectId });
+      const address = `${String(share['url'])}/archive`;
+      const filesIn = async () => {
+        await writeFile(join(directory, 'project.zip'), Buffer.from(await (await fetch(address)).arrayBuffer()));
+        return (await run(programPath('unzip'), ['-Z1', join(directory, 'project.zip')])).stdout.trim().split('\n');
+      };
+      assert.deepEqual(await filesIn(), ['same.png', 'same (2).png']);
+      await client.raw(png(400, 3), { name: 'later.png', fields: { projectId } });
+      assert.deepEqual((await filesIn()).sort(), ['later.png', 'same (2).png', 'same.png']);
+    });
+
     test('a link to as many as it can name is taken as it is given', async () => {
       const many = await Promise.all(
         Array.from({ length: MAX_LINKED }, (_, index) => store_(png(180, index), `${index}.png`)),

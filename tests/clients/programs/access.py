@@ -9,7 +9,9 @@ from openapi_client.rest import ApiException  # noqa: E402
 
 
 def client_of(name, value):
-    client = openapi_client.ApiClient(openapi_client.Configuration(host=url))
+    configuration = openapi_client.Configuration(host=url)
+    configuration.access_token = None
+    client = openapi_client.ApiClient(configuration)
     client.set_default_header(name, value)
     return client
 

@@ -40,7 +40,7 @@ public class Tour {
     long content = Setup.READS_FILES ? ((File) ask(downloads, "downloadAsset", Map.of("id", id))).length() : linked;
     Asset renamed = ask(assets, "updateAsset", Map.of("id", id, "assetPatch", new AssetPatch().name("summer.png")));
     Asset cleared = ask(assets, "updateAsset", Map.of("id", id, "assetPatch", new AssetPatch().projectId("")));
-    Quota quota = ask(quotas, "getQuota", Map.of());
+    OwnQuota quota = ask(quotas, "getQuota", Map.of());
     ask(assets, "deleteAsset", Map.of("id", id));
     AssetPage trash = ask(assets, "listAssets", Map.of("trashed", true));
     Asset restored = ask(assets, "restoreAsset", Map.of("id", id));
