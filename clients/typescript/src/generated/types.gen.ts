@@ -2947,7 +2947,7 @@ export type ListStoredFileScansErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -3010,7 +3010,7 @@ export type ScanStoredFilesErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -3095,7 +3095,7 @@ export type CancelStoredFileScanErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -3164,7 +3164,7 @@ export type GetStoredFileScanErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -3661,7 +3661,7 @@ export type BulkChangeAssetsErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -3814,7 +3814,7 @@ export type DownloadDerivativeErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -3906,7 +3906,7 @@ export type CreateDownloadLinkErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -3986,7 +3986,7 @@ export type RedirectToDownloadErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -4060,7 +4060,7 @@ export type DownloadAssetErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -4221,7 +4221,7 @@ export type CreateArchiveLinkErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -4389,7 +4389,7 @@ export type ListProjectsErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -4637,7 +4637,7 @@ export type GetProjectErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -4821,7 +4821,7 @@ export type ListProjectMembersErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -5077,7 +5077,7 @@ export type ListApiKeysErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -5221,7 +5221,7 @@ export type DeleteApiKeyErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -5290,7 +5290,7 @@ export type GetApiKeyErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -5360,7 +5360,7 @@ export type ListUploadTicketsErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -5508,7 +5508,7 @@ export type DeleteUploadTicketErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -5577,7 +5577,7 @@ export type GetUploadTicketErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -5680,7 +5680,7 @@ export type GetVariantErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -5793,7 +5793,7 @@ export type CreateVariantLinkErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6407,7 +6407,7 @@ export type GetQuotaErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6469,7 +6469,7 @@ export type GetOwnerQuotaErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6537,7 +6537,7 @@ export type SetOwnerQuotaErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6621,7 +6621,7 @@ export type SetOwnerTierErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6712,7 +6712,7 @@ export type ListOwnersErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6806,7 +6806,7 @@ export type ListAssetsOfOwnerErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6929,7 +6929,7 @@ export type GetStatisticsErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6986,7 +6986,7 @@ export type GetJobsErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -7054,7 +7054,7 @@ export type RetryJobsErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -7152,7 +7152,7 @@ export type GetAssetCodeErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -7249,7 +7249,7 @@ export type GetProjectCodeErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -7351,7 +7351,7 @@ export type ListAuditEventsErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
