@@ -68,7 +68,7 @@ async function see(client: Client, { method, path, body, bytes, headers = {} }: 
   const { requestId, ...told } = document instanceof Object ? document : { told: document, requestId: '' };
   // Whether the connection stays is another thing: what is refused before its body has come may end it.
   const names = [...answer.headers.keys()].filter((name) => name !== 'connection' && name !== 'keep-alive');
-  return { status: answer.status, headers: names.sort(), body: told };
+  return { status: answer.status, headers: names.sort((a, b) => a.localeCompare(b)), body: told };
 }
 
 /** Calls of operations on an asset. `fresh`: on a copy, because it is another one afterwards. */
