@@ -32,6 +32,7 @@ describe('GET /v1/policies', () => {
           mediaTypes: ['application/x-report', 'text/plain'],
           maxBytes: 77,
           allowUndetected: true,
+          public: false,
           expireAfterDays: 9,
         },
       },

@@ -644,7 +644,7 @@ export const getPublicAsset = <ThrowOnError extends boolean = false>(options: Op
 /**
  * Look at the public gallery of a project
  *
- * For everybody, without a token: the public assets of a project that is a `gallery`, the latest first. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.
+ * For everybody, without a token: the public assets of a project that is a `gallery`, the latest first. Browsers get a page at the same address. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.
  */
 export const getGallery = <ThrowOnError extends boolean = false>(options: Options<GetGalleryData, ThrowOnError>): RequestResult<GetGalleryResponses, GetGalleryErrors, ThrowOnError> => (options.client ?? client).get<GetGalleryResponses, GetGalleryErrors, ThrowOnError>({ url: '/g/{projectId}', ...options });
 
