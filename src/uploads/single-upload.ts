@@ -28,8 +28,8 @@ import { scanBeforeStoring } from './inline-scan.ts';
 import { LookedInto } from './looked-into.ts';
 import { incompleteBody } from './metered-source.ts';
 import { type FileDescription, type NewFile, newUpload, objectAttributes } from './new-upload.ts';
-import type { InTransaction, LearnedOnTheWay, NewUpload, StoredBytes } from './repository.ts';
 import { stripArrival } from './strip-arrival.ts';
+import type { InTransaction, LearnedOnTheWay, NewUpload, StoredBytes } from './upload.ts';
 
 /** One file on its way in. */
 export interface Arrival extends NewFile {
