@@ -146,6 +146,12 @@ describe('a row', () => {
       original: null,
       thumbHash: 'aGFzaA==',
       processing: { derive: { state: 'waiting' } },
+      contentVersion: 1,
+      contentAt: null,
+      versionBytes: '0',
+      publishedIn: null,
+      publishedAt: null,
+      unpublishedAt: null,
       path: 'photos/',
       tags: ['beach'],
     };
@@ -153,6 +159,7 @@ describe('a row', () => {
     assert.deepEqual(statement.decode(Object.values(sent)), {
       ...sent,
       size: Number.MAX_SAFE_INTEGER,
+      versionBytes: 0,
       createdAt: new Date('2026-11-21T16:25:43.661Z'),
       updatedAt: new Date('2026-11-21T16:25:43Z'),
     });
