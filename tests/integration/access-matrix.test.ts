@@ -64,7 +64,7 @@ async function see(client: Client, { method, path, body, bytes, headers: sent = 
   const document: AnyBody | string = answer.body;
   const { requestId, ...told } = document instanceof Object ? document : { told: document, requestId: '' };
   // Whether the connection stays open depends on how much of the body had come.
-  const headers = [...answer.headers.keys()].filter((name) => name !== 'keep-alive').sort();
+  const headers = [...answer.headers.keys()].filter((name) => name !== 'keep-alive');
   return { status: answer.status, headers, body: told };
 }
 
