@@ -1,6 +1,6 @@
 /** How a file is shown: what it is, and its picture or player. */
 import { formatDuration, formatSize, kindOf } from './format.ts';
-import { attributes, type Html, html } from './html.ts';
+import { type AttributeValue, attributes, type Html, html } from './html.ts';
 import { type PageContext, textsOf, toUrl } from './layout.ts';
 import type { PageFile, PagePicture } from './model.ts';
 
@@ -42,11 +42,13 @@ export interface Shown {
 }
 
 /** The picture or player of a file, and a word where there is none. */
-export function showFile(context: PageContext, file: PageFile): Shown {
+export function showFile(context: PageContext, file: PageFile, isCounted: boolean): Shown {
   const texts = textsOf(context);
   if (file.isProcessing) return note(html`<p><strong>${texts.processing}</strong></p><p>${texts.processingHint}</p>`);
-  if (file.kind === 'video' && file.contentPath !== undefined) return film(context, file, file.contentPath);
-  if (file.kind === 'sound' && file.contentPath !== undefined) return sound(context, file, file.contentPath);
+  if (file.kind === 'video' && file.contentPath !== undefined)
+    return film(context, file, playerOf(context, file, file.contentPath, isCounted));
+  if (file.kind === 'sound' && file.contentPath !== undefined)
+    return sound(context, file, playerOf(context, file, file.contentPath, isCounted));
   const picture = pictureOf(file);
   if (!picture) return note(html`<p>${texts.noPreview}</p>`);
   const alt = file.kind === 'picture' ? file.name : texts.previewOf(file.name);
@@ -95,37 +97,42 @@ export function image(
   return html`<img ${all}>`;
 }
 
-function film(context: PageContext, file: PageFile, content: string): Shown {
-  const poster = file.posterPath ?? file.thumbnailPath;
-  const all = attributes({
-    controls: true,
-    preload: 'metadata',
-    playsinline: true,
-    poster: poster !== undefined && toUrl(context, poster),
-    src: toUrl(context, content),
-    'aria-label': file.name,
-  });
+interface Player {
+  content: string;
+  attributes: Record<string, AttributeValue>;
+}
+
+function playerOf(context: PageContext, file: PageFile, content: string, isCounted: boolean): Player {
   return {
-    html: html`<div class="stage"><video ${all}></video></div>`,
-    pictures: poster === undefined ? [] : [poster],
-    media: [content],
+    content,
+    attributes: {
+      controls: true,
+      preload: isCounted ? 'none' : 'metadata',
+      src: toUrl(context, content),
+      'aria-label': file.name,
+    },
   };
 }
 
-function sound(context: PageContext, file: PageFile, content: string): Shown {
+function film(context: PageContext, file: PageFile, player: Player): Shown {
+  const poster = file.posterPath ?? file.thumbnailPath;
+  const all = { ...player.attributes, playsinline: true, poster: poster !== undefined && toUrl(context, poster) };
+  return {
+    html: html`<div class="stage"><video ${attributes(all)}></video></div>`,
+    pictures: poster === undefined ? [] : [poster],
+    media: [player.content],
+  };
+}
+
+function sound(context: PageContext, file: PageFile, player: Player): Shown {
   const { waveformPicturePath: waveform } = file;
   const alt = textsOf(context).waveformOf(file.name);
   const src = waveform !== undefined && toUrl(context, waveform);
   const wave = attributes({ class: 'waveform', src, width: 800, height: 120, alt });
-  const all = attributes({
-    controls: true,
-    preload: 'metadata',
-    src: toUrl(context, content),
-    'aria-label': file.name,
-  });
+  const audio = html`<audio ${attributes(player.attributes)}></audio>`;
   return {
-    html: html`<div class="sound">${waveform !== undefined && html`<img ${wave}>`}<audio ${all}></audio></div>`,
+    html: html`<div class="sound">${waveform !== undefined && html`<img ${wave}>`}${audio}</div>`,
     pictures: waveform === undefined ? [] : [waveform],
-    media: [content],
+    media: [player.content],
   };
 }

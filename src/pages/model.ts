@@ -53,6 +53,8 @@ export interface OpenView {
   allow: 'view' | 'download';
   /** Nothing of it may stand where others look, such as Open Graph. */
   isProtected: boolean;
+  /** How often its bytes are sent is counted and limited: players ask for none before somebody plays them. */
+  isCounted?: boolean;
   /** RFC 3339. */
   expiresAt?: string;
   /** `asset`: exactly one file; all others are galleries. */

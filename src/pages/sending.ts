@@ -27,13 +27,13 @@ function originOf(url: string): string {
  */
 export function sendPage(reply: FastifyReply, { html, policy }: Page): FastifyReply {
   if (reply.getHeader('cache-control') === undefined) reply.header('cache-control', 'no-store');
+  if (reply.getHeader('x-robots-tag') === undefined) reply.header('x-robots-tag', 'noindex');
   varyBy(reply, 'Accept', 'Accept-Language');
   return reply
     .headers({
       'content-security-policy': policy,
       // Forms tell where they come from, which the service asks for; nobody else is told the address.
       'referrer-policy': 'same-origin',
-      'x-robots-tag': 'noindex',
     })
     .type('text/html; charset=utf-8')
     .serializer((text: unknown) => String(text))

@@ -6,7 +6,7 @@
 import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
 import { PublicDownloads } from './downloads.ts';
-import { Galleries, galleryRoute } from './gallery.ts';
+import { galleryRoutes } from './gallery.ts';
 import { PublicRoutes, tags } from './routes.ts';
 
 const counters = new WeakMap<object, PublicDownloads>();
@@ -18,7 +18,7 @@ export const publishing: Feature<Core> = {
     const downloads = new PublicDownloads(core.database.database, core.onError);
     counters.set(core, downloads);
     new PublicRoutes(core, downloads).register(app);
-    galleryRoute(app, new Galleries(core), tags);
+    galleryRoutes(app, core, tags);
   },
   close: async (core) => counters.get(core)?.write(),
 };

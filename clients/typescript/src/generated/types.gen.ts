@@ -6090,6 +6090,65 @@ export type GetGalleryResponses = {
 
 export type GetGalleryResponse = GetGalleryResponses[keyof GetGalleryResponses];
 
+export type GetGalleryItemData = {
+    body?: never;
+    path: {
+        /**
+         * Label by which the application groups its assets
+         */
+        projectId: string;
+        assetId: string;
+    };
+    query?: never;
+    url: '/g/{projectId}/assets/{assetId}';
+};
+
+export type GetGalleryItemErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetGalleryItemError = GetGalleryItemErrors[keyof GetGalleryItemErrors];
+
+export type GetGalleryItemResponses = {
+    /**
+     * The asset
+     */
+    200: GalleryItem;
+};
+
+export type GetGalleryItemResponse = GetGalleryItemResponses[keyof GetGalleryItemResponses];
+
 export type ListTranscodesData = {
     body?: never;
     path: {
