@@ -20,8 +20,8 @@ const STEPS = `must be one of ${LADDER.join(', ')}`;
 export const publicQuery = z.object({
   width: z
     .string()
+    .refine((text) => LADDER.some((step) => String(step) === text), STEPS)
     .transform(Number)
-    .refine((width) => LADDER.some((step) => step === width), STEPS)
     .optional()
     .meta({
       override: { type: 'integer', enum: [...LADDER] },

@@ -78,6 +78,11 @@ const assetCalls: Record<string, { action?: Action; fresh?: 'ready' | 'trashed';
     action: 'asset.move',
     call: (id) => ({ method: 'PATCH', path: `/v1/assets/${id}`, body: { projectId: null } }),
   },
+  'updateAsset, published': {
+    fresh: 'ready',
+    action: 'asset.publish',
+    call: (id) => ({ method: 'PATCH', path: `/v1/assets/${id}`, body: { visibility: 'private' } }),
+  },
   deleteAsset: {
     fresh: 'ready',
     action: 'asset.write',

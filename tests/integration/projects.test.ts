@@ -68,7 +68,7 @@ describe('projects', () => {
     const subject = `manager-${numbers}`;
     const first = await manager.get(`/v1/projects/${id}`);
     const { createdAt, updatedAt, ...told } = first.body;
-    assert.deepEqual(told, { id, name: 'A project', metadata: {}, separate: false, role: 'manager' });
+    assert.deepEqual(told, { id, name: 'A project', metadata: {}, separate: false, gallery: false, role: 'manager' });
     const etag = first.headers.get('etag') ?? '';
     assert.equal((await manager.get(`/v1/projects/${id}`, { 'if-none-match': etag })).status, 304);
     const change = (headers: Record<string, string>) =>
@@ -86,7 +86,7 @@ describe('projects', () => {
     assert.equal((await manager.get(`/v1/projects/${id}`)).status, 404);
     assert.deepEqual(await actions(), [
       ['project.created', subject, { name: 'A project' }],
-      ['project.updated', subject, { name: 'B', separate: false }],
+      ['project.updated', subject, { name: 'B', separate: false, gallery: false }],
       ['project.deleted', subject, { name: 'B' }],
     ]);
   });
