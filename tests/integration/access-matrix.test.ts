@@ -56,14 +56,16 @@ async function clientOf(url: string, subject: string, claims: JWTPayload = {}): 
   return client;
 }
 
-async function see(client: Client, { method, path, body, bytes, headers = {} }: Call): Promise<Seen> {
+async function see(client: Client, { method, path, body, bytes, headers: sent = {} }: Call): Promise<Seen> {
   const answer =
     body === undefined
-      ? await client.request(method, path, { headers, ...(bytes && { body: bytes }) })
-      : await client.send(method, path, body, headers);
+      ? await client.request(method, path, { headers: sent, ...(bytes && { body: bytes }) })
+      : await client.send(method, path, body, sent);
   const document: AnyBody | string = answer.body;
   const { requestId, ...told } = document instanceof Object ? document : { told: document, requestId: '' };
-  return { status: answer.status, headers: [...answer.headers.keys()].sort(), body: told };
+  // Whether the connection stays open depends on how much of the body had come.
+  const headers = [...answer.headers.keys()].filter((name) => name !== 'keep-alive');
+  return { status: answer.status, headers, body: told };
 }
 
 /** Calls of operations on an asset. `fresh`: on a copy, because it is another one afterwards. */
@@ -109,6 +111,7 @@ const assetCalls: Record<string, { action?: Action; fresh?: 'ready' | 'trashed';
   deleteTranscode: { call: (id) => ({ method: 'DELETE', path: `/v1/assets/${id}/transcodes/mp3` }) },
   getAssetHistory: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/history` }) },
   getAssetCode: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/qr` }) },
+  createArchiveLink: { call: (id) => ({ method: 'POST', path: '/v1/archives', body: { ids: [id] } }) },
   createShare: { call: (assetId) => ({ method: 'POST', path: '/v1/shares', body: { assetId } }) },
   'createShare of several': {
     action: 'asset.share',
