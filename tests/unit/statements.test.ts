@@ -148,6 +148,9 @@ describe('a row', () => {
       processing: { derive: { state: 'waiting' } },
       path: 'photos/',
       tags: ['beach'],
+      publishedIn: null,
+      publishedAt: null,
+      unpublishedAt: null,
     };
     assert.deepEqual(Object.keys(sent), Object.keys(assetColumns));
     assert.deepEqual(statement.decode(Object.values(sent)), {
