@@ -2132,7 +2132,7 @@ export type ListAssetsData = {
         /**
          * `/`: what lies directly in the folder `path`, or at the top, and in `folders` the folders that lie there, which come first. Filters hold for assets, not for folders
          */
-        delimiter?: '/';
+        delimiter?: string;
         /**
          * Lists the trash instead of the other assets
          */
@@ -9211,7 +9211,7 @@ export type ListAssetsOfOwnerData = {
         /**
          * `/`: what lies directly in the folder `path`, or at the top, and in `folders` the folders that lie there, which come first. Filters hold for assets, not for folders
          */
-        delimiter?: '/';
+        delimiter?: string;
         /**
          * Lists the trash instead of the other assets
          */
