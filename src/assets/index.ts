@@ -36,8 +36,15 @@ export const assets: Feature<Core> = {
     const { database, outbox, store, downloads, config, metrics, links } = core;
     const repository = new AssetsRepository(database);
     const changes = { assets: repository, deletions: new AssetDeletions(database, outbox) };
+    const issuer = new LinkIssuer({
+      assets: repository,
+      derivatives: new ServedDerivatives(core),
+      links,
+      linkLife: config.LINK_TTL / 1000,
+    });
     assetRoutes(app, {
       ...changes,
+      issuer,
       places: placesOf(core),
       limits: limitValues(core),
       database: database.database,
@@ -46,12 +53,6 @@ export const assets: Feature<Core> = {
     });
     bulkRoutes(app, changes);
     derivativeRoutes(app, core, repository);
-    const issuer = new LinkIssuer({
-      assets: repository,
-      derivatives: new ServedDerivatives(core),
-      links,
-      linkLife: config.LINK_TTL / 1000,
-    });
     downloadRoutes(app, {
       assets: repository,
       issuer,

@@ -21,6 +21,8 @@ import { extensionFits } from '../validation/media-types.ts';
 import type { UploadPolicies } from '../validation/upload-policies.ts';
 import { type Asset, assetDocument, isOfVersion, recordTag, toDocument } from './asset.ts';
 import type { AssetDeletions } from './deletions.ts';
+import type { LinkIssuer } from './issued-links.ts';
+import { includeIn, includeQuery, MAX_INCLUDING } from './list-included.ts';
 import { assetPage, listPage, listQuery, scopeOf } from './list-page.ts';
 import { type PublicityOf, publishedElsewhere, requirePublishable } from './publicity.ts';
 import type { AssetsRepository, FoundAsset } from './repository.ts';
@@ -31,6 +33,7 @@ export interface AssetRoutesOptions {
 }
 
 interface RecordRoutesOptions extends AssetRoutesOptions {
+  issuer: LinkIssuer;
   places: Places;
   limits: LimitValues;
   database: Database;
@@ -72,7 +75,7 @@ const assetPatch = z
 
 export function assetRoutes(
   app: App,
-  { assets, deletions, places, limits, database, policies, publicityOf }: RecordRoutesOptions,
+  { assets, deletions, issuer, places, limits, database, policies, publicityOf }: RecordRoutesOptions,
 ): void {
   app.get(
     '/v1/assets',
@@ -83,7 +86,7 @@ export function assetRoutes(
         summary: 'List assets',
         description:
           'One page in keyset order, of at most `limit` assets and 1 MiB: a page may have fewer assets than `limit` and yet others follow. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.',
-        querystring: listQuery,
+        querystring: listQuery.extend(includeQuery),
         response: { 200: assetPage },
       },
       config: {
@@ -99,7 +102,11 @@ export function assetRoutes(
       const { projectId } = request.query;
       const scope = await scopeOf(database, request.caller, projectId);
       const documentOf = (asset: Asset) => ({ ...toDocument(asset), ...publicityOf(request, asset) });
-      return listPage(assets, request.query, scope, request, reply, documentOf);
+      const { include, limit, ...query } = request.query;
+      const most = include ? Math.min(limit, MAX_INCLUDING) : limit;
+      const page = await listPage(assets, { ...query, limit: most }, scope, request, reply, documentOf);
+      if (include?.includes('links')) reply.header('cache-control', 'no-store');
+      return { ...page, data: await includeIn(request, page.data, { include, issuer }) };
     },
   );
 
