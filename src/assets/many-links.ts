@@ -64,6 +64,8 @@ export function manyLinksRoute(app: App, issuer: LinkIssuer): void {
       },
       config: {
         action: 'asset.download',
+        // Asked again, it gives the same links, or those of the next window; a kept answer would have ended.
+        idempotent: false,
         success: { status: 200, description: 'An outcome per id' },
         problems: ['malformed-request', 'too-large', 'unsupported-media-type'],
       },

@@ -4185,12 +4185,6 @@ export type DownloadAssetResponse = DownloadAssetResponses[keyof DownloadAssetRe
 
 export type CreateDownloadLinksData = {
     body: LinkWishes;
-    headers?: {
-        /**
-         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
-         */
-        'idempotency-key'?: string;
-    };
     path?: never;
     query?: never;
     url: '/v1/links';
@@ -4210,10 +4204,6 @@ export type CreateDownloadLinksErrors = {
      */
     403: Problem;
     /**
-     * A request with this Idempotency-Key is still running
-     */
-    409: Problem;
-    /**
      * The body or file is too large
      */
     413: Problem;
@@ -4225,10 +4215,6 @@ export type CreateDownloadLinksErrors = {
      * The media type is not supported here
      */
     415: Problem;
-    /**
-     * The Idempotency-Key belongs to another request
-     */
-    422: Problem;
     /**
      * Too many requests
      */
