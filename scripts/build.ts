@@ -11,7 +11,7 @@
  *
  *   node_modules/       packages of workers that are more than JavaScript
  *   reference-page.js   the page of /docs, 4 MB, loaded when somebody asks for it; else it is loaded from its package
- *   migrate.js, doctor.js, reconcile.js, setup-bucket.js, key.js, rotate-variant-key.js   the commands of these names, each
+ *   migrate.js, doctor.js, reconcile.js, setup-bucket.js, key.js, rotate-variant-key.js, rotate-share-key.js   the commands of these names, each
  *                       with what it uses
  */
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -32,10 +32,15 @@ const WORKERS = 'src/processing/tools/workers';
 const NOT_BUNDLED = ['sharp', 'libheif-js', '@embedpdf/pdfium'];
 
 /** What operators run beside the service. */
-const commands = ['migrate', 'doctor', 'reconcile', 'setup-bucket', 'key', 'rotate-variant-key'].map((name) => [
-  name,
-  `scripts/${name}.ts`,
-]);
+const commands = [
+  'migrate',
+  'doctor',
+  'reconcile',
+  'setup-bucket',
+  'key',
+  'rotate-variant-key',
+  'rotate-share-key',
+].map((name) => [name, `scripts/${name}.ts`]);
 
 /** What is loaded by `import()` from a file of its own instead of being part of the file that imports it. */
 const files: Record<string, string> = { './process.ts': 'service', '../src/process.ts': 'service' };

@@ -10,12 +10,14 @@ import { type DatabaseHandle, openDatabase } from '../src/database/client.ts';
 import { explainDatabaseFault } from '../src/database/faults.ts';
 import { ping } from '../src/database/probes.ts';
 import { callerChecks } from '../src/doctor/caller-checks.ts';
+import { cdnChecks } from '../src/doctor/cdn-checks.ts';
 import { type Check, examine, Fault } from '../src/doctor/check.ts';
 import { databaseChecks } from '../src/doctor/database-checks.ts';
 import { explainStore, s3Checks } from '../src/doctor/s3-checks.ts';
 import { storeChecks } from '../src/doctor/store-checks.ts';
 import { secretIn } from '../src/secrets.ts';
 import { readConfiguration } from '../src/startup.ts';
+import { openCdn } from '../src/storage/cdn.ts';
 import { openObjectStore } from '../src/storage/open.ts';
 
 const marks = { ok: 'ok', failed: 'FAILED', missing: 'missing', skipped: 'skipped' };
@@ -64,6 +66,7 @@ const isOnS3 = config.S3_BUCKET !== undefined;
 await report([
   ...storeChecks(store, config.S3_KEY_PREFIX, isOnS3 ? () => explainStore(config) : undefined),
   ...(isOnS3 ? s3Checks(config, store) : []),
+  ...cdnChecks(openCdn(config), store, config.S3_KEY_PREFIX),
 ]);
 await report(callerChecks(config));
 if (database) {

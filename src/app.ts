@@ -22,6 +22,7 @@ import { buildServer, type Service, type ServiceResources } from './server.ts';
 import { shares } from './shares/index.ts';
 import { tickets } from './tickets/index.ts';
 import { transcodes } from './transcodes/index.ts';
+import { trash } from './trash/index.ts';
 import { uploads } from './uploads/index.ts';
 import { usage } from './usage/index.ts';
 import { variants } from './variants/index.ts';
@@ -33,6 +34,7 @@ export const features: readonly Feature<Core>[] = [
   rescans,
   policies,
   assets,
+  trash,
   archives,
   projects,
   keys,

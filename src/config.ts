@@ -5,6 +5,8 @@
  *
  * Faults are collected and told together, by variable name and never by value, because values may be secrets.
  */
+import { createPrivateKey, type KeyObject } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { z } from 'zod';
 
@@ -94,6 +96,37 @@ const origins = list.superRefine((entries, context) => {
 export const optional = <Schema extends z.ZodType<unknown, string>>(schema: Schema) => schema.optional();
 /** HMAC keys shorter than the digest weaken it (RFC 7518 section 3.2). */
 const secret = z.string().refine((text) => Buffer.byteLength(text) >= 32, 'must have at least 32 bytes');
+
+/** Amazon CloudFront Developer Guide, "Create key pairs for your signers": RSA of 2048 bits, in PEM. */
+const rsaKeyFile = z.string().transform((file, context): KeyObject => {
+  const refuse = (why: string) => {
+    context.addIssue({ code: 'custom', message: `is ${JSON.stringify(file)}, ${why}` });
+    return z.NEVER;
+  };
+  let key: KeyObject;
+  try {
+    key = createPrivateKey(readFileSync(file));
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+    return refuse(/^E[A-Z]+$/.test(code) ? `which cannot be read (${code})` : 'which holds no private key in PEM');
+  }
+  const { asymmetricKeyType: type, asymmetricKeyDetails: { modulusLength } = {} } = key;
+  if (type === 'rsa' && modulusLength === 2048) return key;
+  return refuse('which holds another key than RSA of 2048 bits, the one that CloudFront takes');
+});
+/** Links add path and query. */
+const baseUrl = z.string().transform((text, context) => {
+  const url = URL.parse(text);
+  const isBase =
+    url && /^https?:$/.test(url.protocol) && !url.search && !url.hash && !url.username && !/[?#]/.test(text);
+  if (isBase) return url.href.replace(/\/+$/, '');
+  const shown = url?.username || url?.password ? 'a URL with a password' : JSON.stringify(text);
+  context.addIssue({
+    code: 'custom',
+    message: `is ${shown}, and must be an http:// or https:// URL without query, such as https://cdn.example.com`,
+  });
+  return z.NEVER;
+});
 
 /** Of a JWT; a claim may be a URL (RFC 7519 section 4.2). */
 const claimName = z.string().regex(/^[\x21-\x2b\x2d-\x7e]{1,255}$/, 'must be the name of a claim');
@@ -530,6 +563,32 @@ export const settings = {
     undefined,
     'Signs the links of the disk object store; made and kept in DATA_DIR when absent.',
   ),
+  CDN_URL: setting(
+    'Links',
+    optional(baseUrl),
+    undefined,
+    'Where clients find the CDN that download links lead to; it needs a key pair of CloudFront or CDN_HMAC_KEY. See docs/delivery.md.',
+  ),
+  CDN_KEY_PAIR_ID: setting(
+    'Links',
+    optional(
+      z.string().regex(/^[A-Z0-9]{8,32}$/, 'must be the id of a public key in CloudFront, such as K2JCJMDEHXQW5F'),
+    ),
+    undefined,
+    'Id of the public key in CloudFront by which signed URLs are verified; its origin is the bucket.',
+  ),
+  CDN_PRIVATE_KEY_FILE: setting(
+    'Links',
+    optional(rsaKeyFile),
+    undefined,
+    'File with the private key to CDN_KEY_PAIR_ID: RSA of 2048 bits, PEM.',
+  ),
+  CDN_HMAC_KEY: setting(
+    'Links',
+    optional(secret),
+    undefined,
+    'Signs links to a CDN whose origin is the service, at least 32 bytes; the edge may verify them with the same key.',
+  ),
   PUBLIC_MAX_AGE: setting(
     'Links',
     duration.refine((ms) => ms >= 1000 && ms <= 365 * 24 * 3_600_000, 'must be 1s to 365d'),
@@ -632,9 +691,29 @@ function contradictions(config: Partial<Config>): string[] {
   }
   if (config.ROLE && config.ROLE !== 'all' && !config.DATABASE_URL)
     faults.push('ROLE other than all needs DATABASE_URL: the embedded Postgres belongs to one process');
+  faults.push(...cdnContradictions(config));
   if (config.USERCONTENT_URL && hostOf(config.USERCONTENT_URL) === hostOf(config.PUBLIC_URL))
     faults.push('USERCONTENT_URL must name another host than PUBLIC_URL, with a port or without');
   if (config.S3_SSE_KMS_KEY_ID && config.S3_SSE !== 'aws:kms') faults.push('S3_SSE_KMS_KEY_ID needs S3_SSE=aws:kms');
+  return faults;
+}
+
+function cdnContradictions(config: Partial<Config>): string[] {
+  const { CDN_URL, CDN_KEY_PAIR_ID, CDN_PRIVATE_KEY_FILE, CDN_HMAC_KEY } = config;
+  const faults: string[] = [];
+  const hasKeyPair = CDN_KEY_PAIR_ID !== undefined || CDN_PRIVATE_KEY_FILE !== undefined;
+  if (CDN_URL === undefined && (hasKeyPair || CDN_HMAC_KEY !== undefined))
+    faults.push('CDN_URL is missing although a key of a CDN is there');
+  if (CDN_URL !== undefined && !hasKeyPair && CDN_HMAC_KEY === undefined)
+    faults.push(`CDN_URL ${CDN_URL} needs CDN_KEY_PAIR_ID and CDN_PRIVATE_KEY_FILE (CloudFront), or CDN_HMAC_KEY`);
+  if (hasKeyPair && CDN_HMAC_KEY !== undefined)
+    faults.push('CDN_HMAC_KEY and the key pair of CloudFront exclude each other: name one');
+  if ((CDN_KEY_PAIR_ID === undefined) !== (CDN_PRIVATE_KEY_FILE === undefined))
+    faults.push('CDN_KEY_PAIR_ID and CDN_PRIVATE_KEY_FILE belong together: name both or none');
+  if (hasKeyPair && config.S3_BUCKET === undefined)
+    faults.push(
+      'CDN_KEY_PAIR_ID needs S3_BUCKET: the origin of CloudFront is the bucket; for the disk take CDN_HMAC_KEY',
+    );
   return faults;
 }
 

@@ -12,6 +12,7 @@ import { readSharedSecret } from './database/secrets.ts';
 import type { Feature } from './feature.ts';
 import { Admission } from './http/admission.ts';
 import { AnswerGuard } from './http/answer-guard.ts';
+import { DownloadLinks } from './http/download-links.ts';
 import { DownloadPlaces } from './http/download-places.ts';
 import { LogThrottle } from './http/log-throttle.ts';
 import { Metrics } from './http/metrics.ts';
@@ -21,6 +22,7 @@ import { UploadLimit } from './http/upload-limit.ts';
 import { Idempotency } from './idempotency/idempotency.ts';
 import { JobQueue } from './jobs/queue.ts';
 import { Problem, RETRY_SOON } from './problems.ts';
+import { type Cdn, openCdn } from './storage/cdn.ts';
 import { ObjectKeys } from './storage/object-key.ts';
 import type { ObjectStore } from './storage/object-store.ts';
 import { PartBuffers } from './storage/part-buffers.ts';
@@ -64,6 +66,10 @@ export interface Core {
   /** Work that is tried until it is done. */
   readonly tasks: BackgroundTasks;
   readonly toPublicUrl: ToPublicUrl;
+  /** In front of the object store, where one is configured. */
+  readonly cdn: Cdn | undefined;
+  /** Links for downloads. */
+  readonly links: DownloadLinks;
   /** What a feature's own settings say: `core.settings(noteSettings).NOTES_PER_ASSET`. */
   settings<Own extends Settings>(own: Own): SettingValues<Own>;
   /** Logs what must be looked at and concerns no client. */
@@ -112,6 +118,8 @@ export function openCore(resources: Resources, features: readonly Feature<Core>[
   const slowUploads = new SlowClients();
   const answers = new AnswerGuard({ minimumRate: config.MIN_DOWNLOAD_RATE, grace: config.READ_TIMEOUT });
   let keySecret: Buffer | undefined;
+  const toPublicUrl = publicUrls(config, store.kind);
+  const cdn = openCdn(config);
   const core: OpenCore = {
     config,
     policies: resources.policies,
@@ -149,7 +157,9 @@ export function openCore(resources: Resources, features: readonly Feature<Core>[
     log: logger,
     stopping: stopping.signal,
     tasks,
-    toPublicUrl: publicUrls(config, store.kind),
+    toPublicUrl,
+    cdn,
+    links: new DownloadLinks({ store, cdn, toPublicUrl }),
     settings: (own) => settingsIn(config, own),
     onError,
     startWork: async () => {

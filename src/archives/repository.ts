@@ -79,8 +79,6 @@ const marks = (p: Parameter<'ids'>) =>
         .from(nowhere),
     );
 
-const countDownloads = compile('count-archive-downloads', (p: Parameter<'ids'>) => marks(p));
-
 /** One row, for whoever has made the link; the files tell of it by the name of the archive. */
 const recordDownload = compile(
   'record-archive-download',
@@ -140,11 +138,6 @@ export class ArchivesRepository {
   async ofProject(projectId: string, limit: number): Promise<ArchivedFile[]> {
     const { rows } = await this.#database.run(listArchivedOfProject, { projectId, limit });
     return rows.map(toArchivedFile);
-  }
-
-  /** Counts one more download of each file, where something else records who has them. */
-  async count(begun: readonly ArchivedFile[]): Promise<void> {
-    await this.#database.run(countDownloads, { ids: begun.map(({ id }) => id) });
   }
 
   /** Records a download by a link, and counts one more of each file that was begun. */

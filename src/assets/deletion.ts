@@ -1,5 +1,19 @@
 /** The statements by which assets are deleted for good: by their owner, out of the trash, and when they expire. */
-import { and, count, eq, gt, inArray, lt, ne, type SQL, sql, sum, type WithSubquery } from 'drizzle-orm';
+import {
+  and,
+  count,
+  eq,
+  gt,
+  inArray,
+  isNotNull,
+  lt,
+  lte,
+  ne,
+  type SQL,
+  sql,
+  sum,
+  type WithSubquery,
+} from 'drizzle-orm';
 import type { PgColumn } from 'drizzle-orm/pg-core';
 import { type AccessParameter, isFor } from '../access/conditions.ts';
 import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
@@ -136,6 +150,55 @@ export const purgeTrash = compile(
         .for('update', { skipLocked: true }),
     );
     return deletion(expired, 'asset.purged');
+  },
+  { named: false },
+);
+
+type TrashParameter = 'ownerId' | 'projectId' | 'afterTime' | 'afterId' | 'limit';
+/** What lies in a trash, in the order of its index, whether it may be deleted or not. */
+const findTrash = (name: string, isThere: (p: Parameter<TrashParameter>) => SQL) =>
+  compile(
+    name,
+    (p: Parameter<TrashParameter>) =>
+      build
+        .select({ id: assets.id, createdAt: assets.createdAt })
+        .from(assets)
+        .where(
+          and(
+            isThere(p),
+            isVisible,
+            isNotNull(assets.trashedAt),
+            sql`(${assets.createdAt}, ${assets.id}) > (${p('afterTime')}::timestamptz, ${p('afterId')}::uuid)`,
+          ),
+        )
+        .orderBy(assets.createdAt, assets.id)
+        .limit(p('limit')),
+    { named: false },
+  );
+export const findTrashOfOwner = findTrash('find-trash-of-owner', (p) => eq(assets.ownerId, p('ownerId')));
+export const findTrashOfProject = findTrash('find-trash-of-project', (p) => eq(assets.projectId, p('projectId')));
+
+/** Of those that were found: what is still there, outside projects or in this one, since before somebody has asked. */
+export const emptyTrash = compile(
+  'empty-trash',
+  (p: Parameter<'ids' | 'ownerId' | 'projectId' | 'cutoff' | keyof Actor>) => {
+    const chosen = build.$with('chosen').as(
+      build
+        .select({ id: assets.id, ...actorColumns(p) })
+        .from(assets)
+        .where(
+          and(
+            isAnyOf(assets.id, p('ids')),
+            isVisible,
+            lte(assets.trashedAt, p('cutoff')),
+            sql`${assets.projectId} is not distinct from ${p('projectId')}::text`,
+            sql`${assets.ownerId} = coalesce(${p('ownerId')}::text, ${assets.ownerId})`,
+          ),
+        )
+        .orderBy(assets.id)
+        .for('update'),
+    );
+    return deletion(chosen, 'asset.deleted');
   },
   { named: false },
 );

@@ -5,6 +5,7 @@
  * Deletions of one caller mostly change the row of one quota, and keep each other waiting from there to their commits. So those
  * that come while one is under way are made by one transaction, the next; see Batcher.
  */
+import { NIL } from 'uuid';
 import type { Caller } from '../access/caller.ts';
 import { type AccessValues, accessOf } from '../access/conditions.ts';
 import type { Actor } from '../database/audit.ts';
@@ -16,7 +17,17 @@ import type { Statement, Values } from '../database/statements.ts';
 import { discardDerivativeJob, MAKING_LEASE } from '../processing/derivatives.ts';
 import type { Remains } from '../storage/erase.ts';
 import { CHANGE_PATIENCE, findChangedBy, findReadable, MAX_CHANGES } from './bulk.ts';
-import { deleteAssets, expireAssets, findDeleting, findOld, forgetAssets, purgeTrash } from './deletion.ts';
+import {
+  deleteAssets,
+  emptyTrash,
+  expireAssets,
+  findDeleting,
+  findOld,
+  findTrashOfOwner,
+  findTrashOfProject,
+  forgetAssets,
+  purgeTrash,
+} from './deletion.ts';
 import { deleteObjectJob } from './jobs/delete-object.ts';
 
 /** An asset of which only the bytes, and the record that names them, are left. */
@@ -167,6 +178,39 @@ export class AssetDeletions {
     const ids = rows.filter(({ matches }) => matches).map(({ id }) => id);
     const deleted = ids.length === 0 ? 0 : await this.#deleteBatch(expireAssets, { ids, assetType, ...actor }, fence);
     return { looked: rows.length, deleted, last: rows.at(-1)?.id ?? after };
+  }
+
+  /**
+   * Deletes for good what is in the trash of a place since before `cutoff`: of the next `limit` assets that lie in it.
+   * @param after where the last batch ended
+   * @param counted in the transaction, with how many were deleted
+   * @returns how many were looked at, and where to go on
+   */
+  async emptyTrash(
+    place: {
+      ownerId: string | null;
+      projectId: string | null;
+      cutoff: Date;
+      after: { createdAt: Date; id: string } | undefined;
+      limit: number;
+    },
+    actor: Actor,
+    fence: Fence,
+    counted: (transaction: Executor, deleted: number) => Promise<void>,
+  ): Promise<{ looked: number; last: { createdAt: Date; id: string } | undefined }> {
+    const { ownerId, projectId, cutoff, after, limit } = place;
+    const where = { ownerId, projectId, afterTime: after?.createdAt ?? new Date(0), afterId: after?.id ?? NIL, limit };
+    const find = ownerId === null ? findTrashOfProject : findTrashOfOwner;
+    const { rows } = await this.#handle.database.run(find, where);
+    const ids = rows.map(({ id }) => id);
+    await this.#handle.transact(async (transaction) => {
+      await fence(transaction);
+      const values = { ids, ownerId, projectId, cutoff, ...actor };
+      const { rows: deleted } = await transaction.run(emptyTrash, values);
+      await this.#enqueue(transaction, deleted);
+      await counted(transaction, deleted.length);
+    });
+    return { looked: rows.length, last: rows.at(-1) ?? after };
   }
 
   async #deleteBatch<Name extends string>(

@@ -10,11 +10,11 @@ import type { Derivative } from '../processing/derivatives.ts';
 import { contentDisposition } from './content-disposition.ts';
 import { conditionalHeaders, deliver } from './delivery.ts';
 import { derivativeName, nameOfDerivative } from './derivative-names.ts';
-import { servable } from './downloads.ts';
+import { servable } from './issued-links.ts';
 import type { AssetsRepository } from './repository.ts';
 import { required } from './routes.ts';
 import { ServedDerivatives } from './served-derivative.ts';
-import { dispositionOf } from './serving.ts';
+import { changing, dispositionOf } from './serving.ts';
 
 const tags = ['Derivatives'];
 
@@ -131,7 +131,7 @@ export function derivativeRoutes(app: App, core: Core, assets: AssetsRepository)
         headers: {
           'content-type': derivative.mediaType,
           'content-disposition': disposition,
-          'cache-control': asset.cacheControl,
+          'cache-control': changing(asset.cacheControl),
           ...(derivative.sha256 && { 'repr-digest': formatDigest(derivative.sha256) }),
         },
         beforeBytes: async () => {

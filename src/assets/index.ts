@@ -4,18 +4,23 @@
  */
 import { z } from 'zod';
 import type { Core } from '../core.ts';
+import { buildIndexes, missingIndexes } from '../database/built-indexes.ts';
 import type { Feature } from '../feature.ts';
 import { defineBatchJob, defineJob, HOUR, MINUTE, nothing } from '../jobs/job.ts';
 import { placesOf } from '../projects/settings.ts';
 import { limitValues } from '../quotas/limit.ts';
 import { assetActions } from './audit.ts';
+import { BulkChanges } from './bulk-changes.ts';
 import { bulkRoutes } from './bulk-routes.ts';
 import { AssetDeletions } from './deletions.ts';
 import { derivativeRoutes } from './derivative-routes.ts';
 import { foldDownloads } from './download-counts.ts';
 import { downloadRoutes } from './downloads.ts';
+import { LinkIssuer } from './issued-links.ts';
 import { deleteObjectJob, deleteObjects } from './jobs/delete-object.ts';
 import { purgeAssets } from './jobs/purge-assets.ts';
+import { linkRoutes } from './link-routes.ts';
+import { manyLinksRoute } from './many-links.ts';
 import { publicityOf } from './publicity.ts';
 import { AssetsRepository } from './repository.ts';
 import { assetRoutes } from './routes.ts';
@@ -30,29 +35,36 @@ export const assets: Feature<Core> = {
   ],
   auditActions: assetActions,
   routes: (app, core) => {
-    const { database, outbox, store, downloads, config, metrics, toPublicUrl } = core;
+    const { database, outbox, store, downloads, config, metrics, links } = core;
     const repository = new AssetsRepository(database);
     const changes = { assets: repository, deletions: new AssetDeletions(database, outbox) };
+    const places = placesOf(core);
+    const limits = limitValues(core);
     assetRoutes(app, {
       ...changes,
-      places: placesOf(core),
-      limits: limitValues(core),
+      places,
+      limits,
       database: database.database,
       policies: core.policies,
       publicityOf: publicityOf(core),
     });
-    bulkRoutes(app, changes);
+    bulkRoutes(app, { deletions: changes.deletions, changes: new BulkChanges(database), places, limits });
     derivativeRoutes(app, core, repository);
-    downloadRoutes(app, {
+    const issuer = new LinkIssuer({
       assets: repository,
       derivatives: new ServedDerivatives(core),
+      links,
+      linkLife: config.LINK_TTL / 1000,
+    });
+    downloadRoutes(app, {
+      assets: repository,
+      issuer,
       store,
       places: downloads,
-      linkLife: config.LINK_TTL / 1000,
-      keyPrefix: config.S3_KEY_PREFIX,
       onSent: (bytes) => metrics.sent(bytes),
-      toPublicUrl,
     });
+    manyLinksRoute(app, issuer);
+    linkRoutes(app, core, repository);
   },
   gauges: ({ downloads }) => [
     { name: 'stowage_active_downloads', help: 'Downloads that have a place', read: () => downloads.active },
@@ -79,6 +91,21 @@ export const assets: Feature<Core> = {
       concurrency: 1000,
       runBatch: (jobs, context, { background, outbox, store }: Core) =>
         deleteObjects({ deletions: new AssetDeletions(background, outbox), store }, jobs, context),
+    }),
+    defineJob({
+      name: 'build-indexes',
+      data: nothing,
+      retries: 0,
+      firstPause: 60,
+      limit: 12 * HOUR,
+      schedule: '*/10 * * * *',
+      run: async (_data, _context, { background, log }: Core) => {
+        if ((await missingIndexes(background.database)).length === 0) return;
+        const built = await background.alone((executor) =>
+          buildIndexes(executor, { atMost: Number.POSITIVE_INFINITY }),
+        );
+        if (built.length > 0) log.info({ built }, 'indexes built');
+      },
     }),
     defineJob({
       name: 'purge-assets',

@@ -54,6 +54,8 @@ export const filters = {
     return sql`${lowerName} >= ${lowest} and ${lowerName} < ${lowest} || chr(1114111)`;
   },
   nameContains: (value) => sql`${foldedName} like '%' || ${folded(sql`${value}::text`)} || '%'`,
+  /** The same of text that the index does not know: it would be read from end to end. */
+  nameHas: (value) => sql`(${foldedName} || '') like '%' || ${folded(sql`${value}::text`)} || '%'`,
   tags: (value) => sql`${assets.tags} @> ${value}::text[]`,
   metadata: (value) => sql`${assets.metadata} @> ${value}::jsonb`,
   createdFrom: (value) => sql`${assets.createdAt} >= ${value}::timestamptz`,
@@ -73,6 +75,12 @@ export const filters = {
 export type Filter = keyof typeof filters;
 
 export const filterNames = Object.keys(filters) as Filter[];
+
+/** Those that the search index answers. */
+export const searchedFilters: readonly Filter[] = ['nameContains', 'tags', 'metadata', 'folder', 'isTop'];
+
+/** Whether a part of a name has three letters or digits in a row, by which pg_trgm knows it. */
+export const hasTrigram = (text: string) => /[\p{L}\p{N}]{3}/u.test(text);
 
 /** Text as `like` takes it for itself (PostgreSQL documentation, LIKE). */
 export const literally = (text: string) => text.replace(/[\\%_]/g, '\\$&');

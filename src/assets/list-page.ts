@@ -39,59 +39,58 @@ export interface ListedPlace {
   folders?: FolderPlace;
 }
 
-/** Of what a page is made. */
-interface Reading {
-  assets: AssetsRepository;
-  database: Database;
-  /** `toDocument` when absent. */
-  documentOf?: (asset: Asset) => AssetDocument;
-}
-
 type Asked = z.output<typeof listQuery>;
 /** A page that has folders has assets only when there are no more of them. */
 interface Listed {
   folders?: string[];
-  data: z.input<typeof assetDocument>[];
+  found: Asset[];
   nextCursor?: string | undefined;
 }
 
 /** One page of a list, and the header field that leads to the next. */
 export async function listPage(
-  reading: Reading,
+  { assets, database }: { assets: AssetsRepository; database: Database },
   asked: Asked,
   place: ListedPlace,
   request: FastifyRequest,
   reply: FastifyReply,
+  documentOf: (asset: Asset) => AssetDocument = toDocument,
 ): Promise<z.input<typeof assetPage>> {
   const isByFolder = asked.delimiter !== undefined;
   if (isByFolder && asked.trashed)
     throw invalid('delimiter', 'must not be there with trashed: the trash has no folders');
   const listed = isByFolder
-    ? await withFolders(reading, asked, place, request.caller)
-    : await assetsOf(reading, asked, place, request.caller);
-  const { nextCursor, ...page } = listed;
+    ? await withFolders(database, assets, asked, place, request.caller)
+    : await assetsOf(assets, asked, place, request.caller);
+  const { nextCursor, found, ...page } = listed;
   if (nextCursor !== undefined) reply.header('link', nextLink(request.url, nextCursor));
-  return { ...page, page: pageEnd(nextCursor) };
+  return { ...page, data: found.map(documentOf), page: pageEnd(nextCursor) };
 }
 
 /** Folders first, and then assets, so many together. */
-async function withFolders(reading: Reading, asked: Asked, place: ListedPlace, caller: Caller): Promise<Listed> {
+async function withFolders(
+  database: Database,
+  assets: AssetsRepository,
+  asked: Asked,
+  place: ListedPlace,
+  caller: Caller,
+): Promise<Listed> {
   const { cursor, limit, path = '' } = asked;
   const isOfAssets = cursor !== undefined && orderOf(cursor) !== FOLDERS;
   if (isOfAssets || !place.folders)
-    return { folders: [], ...(await assetsOf(reading, { ...asked, path }, place, caller)) };
+    return { folders: [], ...(await assetsOf(assets, { ...asked, path }, place, caller)) };
   const after = cursor === undefined ? undefined : decodeTextCursor(FOLDERS, cursor);
-  const { folders, hasMore } = await foldersIn(reading.database, place.folders, { path, after, limit });
+  const { folders, hasMore } = await foldersIn(database, place.folders, { path, after, limit });
   const last = folders.at(-1);
   if (last !== undefined && (hasMore || folders.length === limit))
-    return { folders, data: [], nextCursor: encodeTextCursor(FOLDERS, last) };
+    return { folders, found: [], nextCursor: encodeTextCursor(FOLDERS, last) };
   const { cursor: _, ...rest } = asked;
-  return { folders, ...(await assetsOf(reading, { ...rest, path, limit: limit - folders.length }, place, caller)) };
+  return { folders, ...(await assetsOf(assets, { ...rest, path, limit: limit - folders.length }, place, caller)) };
 }
 const FOLDERS = 'folders';
 
 async function assetsOf(
-  { assets, documentOf = toDocument }: Reading,
+  assets: AssetsRepository,
   { cursor, projectId: _, delimiter, tag, metadata, ...filters }: Asked,
   { scope, projectId }: ListedPlace,
   caller: Caller,
@@ -112,7 +111,7 @@ async function assetsOf(
   }
   const page = await assets.list(query, caller.id);
   const nextCursor = page.next && encodeCursor(page.next.scans ? scanned : order, page.next);
-  return { data: page.assets.map(documentOf), nextCursor };
+  return { found: page.assets, nextCursor };
 }
 
 function entriesOf(pairs: readonly (readonly [string, string])[]): Record<string, string> {

@@ -13,6 +13,7 @@
 import {
   and,
   asc,
+  count,
   desc,
   eq,
   getTableColumns,
@@ -20,10 +21,10 @@ import {
   isNotNull,
   isNull,
   lte,
-  or,
   type SQL,
   sql,
 } from 'drizzle-orm';
+import { unionAll } from 'drizzle-orm/pg-core';
 import type { Caller } from '../access/caller.ts';
 import { type AccessParameter, accessOf } from '../access/conditions.ts';
 import { build, compile, type Parameter, type Statement, writtenOut } from '../database/statements.ts';
@@ -33,11 +34,13 @@ import {
   type Filter,
   filterNames,
   filters,
+  hasTrigram,
   isOwn,
   isStillSeen,
   labelled,
   literally,
   type Sort,
+  searchedFilters,
   sortKeys,
   sorts,
   unindexedFilters,
@@ -92,10 +95,7 @@ const RECORD_BYTES = 1536;
 /** JSON as Postgres writes it is never shorter than as we send it. A record that is larger than a page counts as one. */
 const recordBytes = sql<number>`least(${sql.raw(String(MAX_PAGE_BYTES))}, ${sql.raw(String(RECORD_BYTES))} + octet_length(${assets.metadata}::text)
   + octet_length(to_json(${assets.path})::text) + octet_length(to_json(${assets.tags})::text))`;
-const ofNoScan = {
-  place: sql<number>`0`.as('place'),
-  matches: sql<boolean>`true`.as('matches'),
-};
+const isLast = (is: boolean) => sql<boolean>`${sql.raw(String(is))}`.as('is_last');
 /** A page of 50, and the one more that tells whether others follow. */
 const USUAL_LIMIT = 51;
 /** Other statements that are kept, of some thousand that there can be. */
@@ -112,9 +112,9 @@ type Shape = Pick<ListQuery, 'sort' | 'order' | 'trashed'> & {
   filters: Filter[];
   isUsual: boolean;
 };
-type ListParameter = 'inProject' | 'value' | 'id' | 'limit' | 'scanned' | Filter | AccessParameter;
-/** `bytes`: what the page takes up to the end of this row. Of a scan, `place`: which of the rows that were read it is. */
-export type ListRow = AssetRow & { sortValue: string; bytes: number; place: number; matches: boolean };
+type ListParameter = 'inProject' | 'value' | 'id' | 'limit' | 'scanned' | 'skipped' | Filter | AccessParameter;
+/** `bytes`: what the page takes up to the end of this row. `isLast`: it is the last one that a scan has read, matching or not. */
+export type ListRow = AssetRow & { sortValue: string; bytes: number; isLast: boolean };
 type ListStatement = Statement<ListParameter, ListRow>;
 export interface FilledStatement {
   statement: ListStatement;
@@ -176,6 +176,7 @@ function filled(query: ListQuery, kind: Shape['kind'], scanned: number | null): 
     id: after?.id,
     limit,
     scanned,
+    skipped: scanned === null ? null : scanned - 1,
   };
   const names = givenOf(given);
   const isUsual = kind === 'page' && limit === USUAL_LIMIT && names.length === 0;
@@ -185,8 +186,10 @@ function filled(query: ListQuery, kind: Shape['kind'], scanned: number | null): 
 }
 
 function filterValues(query: ListQuery): Record<Filter, unknown> {
-  const { scope, projectId, mediaType, path, flat, metadata } = query;
+  const { scope, projectId, mediaType, nameContains, path, flat, metadata } = query;
   const isFamily = mediaType?.endsWith('/*');
+  const contained = nameContains === undefined ? undefined : literally(nameContains);
+  const isSearchable = nameContains !== undefined && hasTrigram(nameContains);
   return {
     projectId,
     assetType: query.assetType,
@@ -194,7 +197,8 @@ function filterValues(query: ListQuery): Record<Filter, unknown> {
     mediaType: isFamily ? undefined : mediaType,
     mediaFamily: isFamily ? mediaType?.slice(0, -2) : undefined,
     name: query.name,
-    nameContains: query.nameContains === undefined ? undefined : literally(query.nameContains),
+    nameContains: isSearchable ? contained : undefined,
+    nameHas: isSearchable ? undefined : contained,
     tags: query.tags,
     metadata: metadata && JSON.stringify(metadata),
     createdFrom: query.createdFrom,
@@ -234,12 +238,16 @@ function compileList(shape: Shape): ListStatement {
   return compile(
     nameOf(shape),
     (p: Parameter<ListParameter>) => {
-      const rows = { page: pageRows, scan: scannedRows, lookup: foundRows }[shape.kind](p, shape).as('rows');
-      return build
-        .select()
-        .from(rows)
-        .where(lte(sql`${rows.bytes} - ${rows.own}`, writtenOut(MAX_PAGE_BYTES)))
-        .orderBy(direction(rows[sortKey]), direction(rows.id));
+      const { rows, before } = { page: pageRows, scan: scannedRows, lookup: foundRows }[shape.kind](p, shape);
+      return (
+        build
+          .with(...before)
+          .select()
+          .from(rows)
+          .where(lte(sql`${rows.bytes} - ${rows.own}`, writtenOut(MAX_PAGE_BYTES)))
+          // The last row that was read may match as well.
+          .orderBy(direction(rows[sortKey]), direction(rows.id), ...(shape.kind === 'scan' ? [asc(rows.isLast)] : []))
+      );
     },
     { named: shape.isUsual },
   );
@@ -278,8 +286,8 @@ function isListed(p: Parameters, { sort, order, trashed, goesOn }: Shape): SQL |
 
 function pageRows(p: Parameters, shape: Shape) {
   const { direction } = directionOf(shape);
-  return build
-    .select({ ...columnsOf(shape), ...ofNoScan })
+  const rows = build
+    .select({ ...columnsOf(shape), isLast: isLast(false) })
     .from(assets)
     .where(
       and(
@@ -289,7 +297,9 @@ function pageRows(p: Parameters, shape: Shape) {
       ),
     )
     .orderBy(direction(sortKeys[shape.sort].expression), direction(assets.id))
-    .limit(shape.isUsual ? writtenOut(USUAL_LIMIT) : p('limit'));
+    .limit(shape.isUsual ? writtenOut(USUAL_LIMIT) : p('limit'))
+    .as('rows');
+  return { rows, before: [] };
 }
 
 /**
@@ -300,38 +310,57 @@ function scannedRows(p: Parameters, shape: Shape) {
   const { direction } = directionOf(shape);
   const unindexed = unindexedFilters(shape.filters, shape);
   const inOrder = [direction(sortKeys[shape.sort].expression), direction(assets.id)] as const;
-  const conditions = and(
+  const inBounds = and(
     eq(shape.scope === 'own' ? assets.ownerId : assets.projectId, p(shape.scope === 'own' ? 'subject' : 'inProject')),
     isListed(p, shape),
     ...shape.filters.filter((name) => !unindexed.includes(name)).map((filter) => filters[filter](p(filter))),
   );
-  const place = sql`row_number() over (order by ${sql.join([...inOrder], sql`, `)})`.mapWith(Number).as('place');
   const read = build
-    .select({ ...getTableColumns(assets), place })
+    .select(getTableColumns(assets))
     .from(assets)
-    .where(conditions)
+    .where(inBounds)
     .orderBy(...inOrder)
     .limit(p('scanned'))
     .as(getTableName(assets));
-  const matches = sql<boolean>`(${and(
-    ...unindexed.map((filter) => filters[filter](p(filter))),
-    shape.scope === 'own' ? isStillSeen(p) : undefined,
-  )})`;
-  return build
-    .select({ ...columnsOf(shape), place: read.place, matches: matches.as('matches') })
-    .from(read)
-    .where(or(matches, sql`${read.place} = ${p('scanned')}`))
+  const matching = build.$with('matching').as(
+    build
+      .select({ ...columnsOf(shape), isLast: isLast(false) })
+      .from(read)
+      .where(
+        and(
+          ...unindexed.map((filter) => filters[filter](p(filter))),
+          shape.scope === 'own' ? isStillSeen(p) : undefined,
+        ),
+      )
+      .orderBy(...inOrder)
+      .limit(p('limit')),
+  );
+  const sortValue = sql<string>`(${sortKeys[shape.sort].expression})::text`;
+  const found = build.select({ count: count() }).from(matching);
+  const last = build
+    .select({
+      ...assetColumns,
+      sortValue: sortValue.as('sort_value'),
+      own: sql<number>`0`.as('own'),
+      bytes: sql<number>`0::numeric`.mapWith(Number).as('bytes'),
+      isLast: isLast(true),
+    })
+    .from(assets)
+    .where(and(inBounds, sql`(${found}) < ${p('limit')}::bigint`))
     .orderBy(...inOrder)
-    .limit(p('limit'));
+    .offset(p('skipped'))
+    .limit(writtenOut(1));
+  return { rows: unionAll(build.select().from(matching), last).as('rows'), before: [matching] };
 }
 
 /** All of its place that match are found first; the bytes are added up of those alone that are on the page. */
 function foundRows(p: Parameters, shape: Shape) {
   const { direction } = directionOf(shape);
   const { unindexed } = sortKeys[shape.sort];
+  const searched = shape.filters.filter((name) => searchedFilters.includes(name));
   const conditions = and(
     shape.scope === 'own' ? isOwn(p) : eq(assets.projectId, p('inProject')),
-    shape.scope === 'own' ? labelled.own(p) : labelled.project(p),
+    searched.length === 0 ? undefined : shape.scope === 'own' ? labelled.own(p) : labelled.project(p),
     shape.filters.includes('folder') ? labelled.folder(p) : undefined,
     shape.filters.includes('isTop') ? labelled.isTop() : undefined,
     isListed(p, shape),
@@ -344,5 +373,11 @@ function foundRows(p: Parameters, shape: Shape) {
     .orderBy(direction(unindexed), direction(assets.id))
     .limit(p('limit'))
     .as(getTableName(assets));
-  return build.select({ ...columnsOf(shape, unindexed), ...ofNoScan }).from(found);
+  return {
+    rows: build
+      .select({ ...columnsOf(shape, unindexed), isLast: isLast(false) })
+      .from(found)
+      .as('rows'),
+    before: [],
+  };
 }

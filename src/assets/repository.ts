@@ -8,6 +8,7 @@ import type { Caller } from '../access/caller.ts';
 import { type AccessParameter, accessOf, isFor, roleOn } from '../access/conditions.ts';
 import { type Role, roleAt } from '../access/rules.ts';
 import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
+import { Batcher } from '../database/batcher.ts';
 import type { Database, DatabaseHandle, Executor } from '../database/client.ts';
 import { retryStatement } from '../database/retry.ts';
 import {
@@ -24,9 +25,10 @@ import { assets, inState, isPublished, isVisible } from '../database/tables/asse
 import { auditRows } from '../database/tables/audit.ts';
 import { makeProject, orProjectHasGone } from '../projects/places.ts';
 import { type Asset, type AssetRow, assetColumns, toAsset } from './asset.ts';
-import { type BulkAction, type BulkResult, bulkChanges, CHANGE_PATIENCE, findChangedBy, findReadable } from './bulk.ts';
+import { CHANGE_PATIENCE } from './bulk.ts';
 import { hasVersion, isOne, labelChanges, nextVersion } from './conditions.ts';
 import { downloadColumns, downloadsOfAsset, markDownload } from './download-counts.ts';
+import { type FoundDownload, findEach, type WantedDownload } from './download-statement.ts';
 import type { ListQuery } from './list.ts';
 import { chargeMove, type Move } from './moving.ts';
 import { AssetSearch, type Position } from './search.ts';
@@ -38,27 +40,6 @@ const findAsset = compile('find-asset', (p: Parameter<'id' | AccessParameter>) =
     .leftJoinLateral(downloadsOfAsset.folded, sql`true`)
     .leftJoinLateral(downloadsOfAsset.added, sql`true`)
     .where(and(isOne(p, 'asset.read'), isVisible)),
-);
-
-const findForDownload = compile(
-  'find-asset-for-download',
-  (p: Parameter<'id' | 'action' | 'detail' | 'counts' | AccessParameter | keyof Actor>) => {
-    const found = build.$with('asset').as(
-      build
-        .select(assetColumns)
-        .from(assets)
-        .where(and(isOne(p, 'asset.download'), inState('ready'), isNull(assets.trashedAt))),
-    );
-    const detail = typed(p('detail'), auditRows.detail);
-    return build
-      .with(
-        found,
-        auditFrom(p, found, { action: p('action'), detail }),
-        markDownload(found, sql`${p('counts')}::boolean`),
-      )
-      .select()
-      .from(found);
-  },
 );
 
 /** Whose link it is, is not known; a link of a derivative is no download of the file. */
@@ -243,6 +224,9 @@ export interface AssetChanges {
   tags?: readonly string[];
 }
 
+/** Downloads and links that are found by one statement, so that it takes a few milliseconds. */
+const MAX_TOGETHER = 64;
+
 /** What belongs into the transaction that changes an asset, such as the answer to a request that may be repeated. */
 type WithAsset = (transaction: Executor, asset: Asset) => Promise<void>;
 
@@ -250,6 +234,14 @@ export class AssetsRepository {
   readonly #handle: DatabaseHandle;
   readonly #database: Database;
   readonly #search: AssetSearch;
+  /** Statements that find downloads, one of each lane at a time: two keep Postgres busy while one is on its way. */
+  readonly #lanes = Array.from({ length: 2 }, () => ({
+    waiting: 0,
+    batches: new Batcher<WantedDownload, FoundDownload | undefined>(
+      (_lane, wanted) => findEach(this.#database, wanted),
+      MAX_TOGETHER,
+    ),
+  }));
 
   constructor(handle: DatabaseHandle) {
     this.#handle = handle;
@@ -280,7 +272,27 @@ export class AssetsRepository {
     detail: Record<string, unknown>,
     counts = false,
   ): Promise<Asset | undefined> {
-    return this.#one(findForDownload, { id, action, detail, counts, ...accessOf(caller), ...actor });
+    const found = await this.findWanted({ id, access: accessOf(caller), actor, action, detail, counts });
+    return found?.served ? found.asset : undefined;
+  }
+
+  /**
+   * Finds what somebody wants to have, and records it if it is served. Whoever asks at the same time shares the statement.
+   * @returns undefined when there is no such asset for the caller
+   */
+  async findWanted(wanted: WantedDownload): Promise<FoundDownload | undefined> {
+    const lane = this.#lanes.reduce((least, each) => (each.waiting < least.waiting ? each : least));
+    lane.waiting += 1;
+    try {
+      return await lane.batches.submit('', wanted);
+    } finally {
+      lane.waiting -= 1;
+    }
+  }
+
+  /** The same of several things, by one statement. @returns an outcome for each, in their order */
+  findAllWanted(wanted: readonly WantedDownload[]): Promise<(FoundDownload | undefined)[]> {
+    return findEach(this.#database, wanted);
   }
 
   /**
@@ -393,44 +405,6 @@ export class AssetsRepository {
     inTransaction?: WithAsset,
   ): Promise<Asset | undefined> {
     return this.#change(restoreAsset, { id, version: version ?? null, ...accessOf(caller), ...actor }, inTransaction);
-  }
-
-  /**
-   * Changes many assets in one transaction, with an audit row for each that is changed.
-   * @param ids each once
-   * @param inTransaction what belongs into the same transaction
-   * @returns what was found, and of which assets the state does not allow it; in the trash is what is there already
-   */
-  async changeMany(
-    caller: Caller,
-    ids: readonly string[],
-    action: BulkAction,
-    actor: Actor,
-    inTransaction: (transaction: Executor, found: ReadonlyMap<string, BulkResult>) => Promise<void>,
-  ): Promise<ReadonlyMap<string, BulkResult>> {
-    const { statement, action: audited } = bulkChanges[action];
-    const access = accessOf(caller);
-    return retryStatement(CHANGE_PATIENCE, (attempt) =>
-      this.#handle.transact(async (transaction) => {
-        const { rows } = await transaction.run(statement, { ids, ...access, ...actor });
-        const outcomes = new Map(
-          rows.map(({ id, isDone }): [string, BulkResult] => [id, isDone ? 'done' : 'wrong-state']),
-        );
-        // An earlier commit may have taken effect, and only its answer was lost.
-        if (attempt > 1) {
-          const values = { ids, requestIds: [actor.requestId], action: audited };
-          const { rows: before } = await transaction.run(findChangedBy, values);
-          for (const { id } of before) outcomes.set(id, 'done');
-        }
-        const others = ids.filter((id) => !outcomes.has(id));
-        if (others.length > 0) {
-          const { rows: readable } = await transaction.run(findReadable, { ids: others, ...access });
-          for (const { id } of readable) outcomes.set(id, 'forbidden');
-        }
-        await inTransaction(transaction, outcomes);
-        return outcomes;
-      }),
-    );
   }
 
   /** Whether the bytes of an asset may be handed out, to whoever has a link to them. */

@@ -111,7 +111,7 @@ export function assetRoutes(
       const { projectId } = request.query;
       const place = await placeOf(database, request.caller, projectId);
       const documentOf = (asset: Asset) => ({ ...toDocument(asset), ...publicityOf(request, asset) });
-      return listPage({ assets, database, documentOf }, request.query, place, request, reply);
+      return listPage({ assets, database }, request.query, place, request, reply, documentOf);
     },
   );
 

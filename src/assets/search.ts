@@ -135,14 +135,16 @@ function pageFrom(rows: ListRow[], limit: number): FoundPage {
   return { rows: page, ...(hasMore && last && { next: positionOf(last) }) };
 }
 
-/** @param most rows that were to be read: the last of them is there whether it matches or not */
+/** @param most rows that were to be read; the last of them is there too when the page is not full, and others may follow */
 function scanned(rows: ListRow[], limit: number, most: number): FoundPage & { isCut: boolean } {
-  const { page, hasMore } = pageOf(rows, limit);
-  const last = page.at(-1);
-  const isCut = !hasMore && last?.place === most;
-  const matching = page.filter(({ matches }) => matches);
-  const next = last && (hasMore || isCut) && { next: { ...positionOf(last), scans: most === LONG_SCAN } };
-  return { rows: matching, isCut, ...next };
+  const found = pageFrom(
+    rows.filter(({ isLast }) => !isLast),
+    limit,
+  );
+  const last = rows.find(({ isLast }) => isLast);
+  const isCut = !found.next && last !== undefined;
+  const next = found.next ?? (last && positionOf(last));
+  return { rows: found.rows, isCut, ...(next && { next: { ...next, scans: most === LONG_SCAN } }) };
 }
 
 function positionOf({ sortValue, id }: ListRow): Position {

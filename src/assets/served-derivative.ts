@@ -10,6 +10,9 @@ import type { Asset } from './asset.ts';
 /** Milliseconds for which a program that was missing is believed to be missing. */
 const MISSING_FOR = 10 * 60_000;
 
+/** What decides whether a derivative is to be made. */
+export type FoundDerivative = Pick<Derivative, 'state' | 'reason' | 'kind' | 'updatedAt' | 'leaseExpiresAt'>;
+
 export class ServedDerivatives {
   readonly #core: Core;
   readonly #derivatives: DerivativesRepository;
@@ -36,15 +39,28 @@ export class ServedDerivatives {
     const found = await this.#derivatives.find(asset.id, name);
     const isOfBytes = found?.sourceKey === asset.objectKey && found.kind !== 'replacement';
     if (isOfBytes && isReady(found)) return found;
-    if (isOfBytes && found.state === 'failed' && !mayBePossibleNow(found))
-      throw unavailableFor(name, found.reason ?? 'failed');
-    if (isOfBytes && found.kind === 'transcode') throw pending(name);
-    if (!this.#wanted(asset).has(name)) throw unavailableFor(name, 'unknown');
+    throw await this.whyNot(asset, name, isOfBytes ? found : undefined);
+  }
+
+  /**
+   * Why a derivative cannot be had now; has it made, where it can be made, unless it is told not to.
+   * @param asset one that is served
+   * @param found of the bytes that the asset has now, not ready
+   */
+  async whyNot(
+    asset: Asset,
+    name: string,
+    found: FoundDerivative | undefined,
+    { makesAgain = true } = {},
+  ): Promise<Problem> {
+    if (found?.state === 'failed' && !mayBePossibleNow(found)) return unavailableFor(name, found.reason ?? 'failed');
+    if (found?.kind === 'transcode') return pending(name);
+    if (!this.#wanted(asset).has(name)) return unavailableFor(name, 'unknown');
     const step = asset.processing?.derive;
-    if (step?.state === 'failed') throw unavailableFor(name, step.reason ?? 'failed');
+    if (step?.state === 'failed') return unavailableFor(name, step.reason ?? 'failed');
     // Stored before there were derivatives, lost since, or without the program that makes it: it is made now.
-    if (step?.state !== 'waiting' && !(isOfBytes && isAlive(found))) await this.#makeAgain(asset.id);
-    throw pending(name);
+    if (makesAgain && step?.state !== 'waiting' && !(found && isAlive(found))) await this.#makeAgain(asset.id);
+    return pending(name);
   }
 
   #wanted(asset: Asset): Set<string> {
@@ -59,13 +75,13 @@ export class ServedDerivatives {
 }
 
 /** The program for it was not installed: that is looked at again after a restart, and now and then. */
-function mayBePossibleNow({ kind, reason, updatedAt }: Derivative): boolean {
+function mayBePossibleNow({ kind, reason, updatedAt }: FoundDerivative): boolean {
   if (kind !== 'derivative' || reason !== 'not-installed') return false;
   return updatedAt.getTime() < Math.max(performance.timeOrigin, Date.now() - MISSING_FOR);
 }
 
 /** It is made at this moment. */
-function isAlive({ state, leaseExpiresAt }: Derivative): boolean {
+function isAlive({ state, leaseExpiresAt }: FoundDerivative): boolean {
   return state === 'making' && leaseExpiresAt !== null && leaseExpiresAt.getTime() > Date.now();
 }
 

@@ -19,3 +19,12 @@ export const contentHeaders: Record<string, string> = {
   // Pages of other origins may show what they hold a link or a token for.
   'cross-origin-resource-policy': 'cross-origin',
 };
+
+/**
+ * Cache-Control of an address that names an asset by its id: caches keep what it shows for as long as the policy says, but it
+ * may be given other bytes, so it is not `immutable` (RFC 8246). Links and addresses of variants name the bytes.
+ */
+export function changing(cacheControl: string): string {
+  const directives = cacheControl.split(',').map((each) => each.trim());
+  return directives.filter((each) => each.toLowerCase() !== 'immutable').join(', ');
+}

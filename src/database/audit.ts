@@ -56,7 +56,11 @@ export function auditFrom(
     action,
     detail = sql`'{}'::jsonb`,
     name = 'audit',
-  }: { action: AuditAction | Placeholder | SQL<AuditAction>; detail?: SQL; name?: string },
+  }: {
+    action: AuditAction | Placeholder | SQL<AuditAction> | PgColumn | SQL.Aliased;
+    detail?: SQL;
+    name?: string;
+  },
 ): WithSubquery {
   const rows = build
     .select({

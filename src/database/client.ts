@@ -3,7 +3,7 @@
  * Nobody holds a connection while bytes flow: repositories run one statement, or one short transaction, and let go.
  */
 
-import { type ClientBase, Pool, type QueryResultRow, types } from 'pg';
+import { Client, type ClientBase, Pool, type QueryResultRow, types } from 'pg';
 import type { Statement, Values } from './statements.ts';
 
 /** What runs statements: the pool, or one transaction. */
@@ -39,6 +39,8 @@ export interface DatabaseHandle {
   pool: Pool;
   /** Short transactions only: a connection is held until `work` ends. */
   transact: Transact;
+  /** On a connection of its own, whose statements may take hours: building an index. */
+  alone<Result>(work: (executor: Executor) => Promise<Result>): Promise<Result>;
   close(): Promise<void>;
 }
 
@@ -64,6 +66,16 @@ export function openDatabase({ url, connections, timeout, prepare = true, onErro
     database: executorOn(pool, { prepare }),
     pool,
     transact: (work) => transact(pool, prepare, work),
+    alone: async (work) => {
+      const client = new Client({ connectionString: url, keepAlive: true, application_name: 'stowage-maintenance' });
+      client.on('error', () => {});
+      await client.connect();
+      try {
+        return await work(executorOn(client));
+      } finally {
+        await client.end();
+      }
+    },
     close: () => {
       closing = true;
       return pool.end();

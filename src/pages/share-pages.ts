@@ -52,8 +52,8 @@ function fileActions(context: PageContext, { file, path, previousPath, nextPath 
   const { downloadPath, contentPath, isProcessing, kind } = file;
   const url = (each: string) => toUrl(context, each);
   const own = file.pagePath ?? path;
-  // Players are on the page already; pictures and documents are what browsers can show larger, or have a reader for.
-  const isOpened = contentPath !== undefined && (kind === 'document' || kind === 'picture');
+  // Players are on the page already. A document is saved by either link: its bytes are an attachment (serving.ts).
+  const isOpened = contentPath !== undefined && (kind === 'picture' || (kind === 'document' && !downloadPath));
   const links = isProcessing
     ? html`<a class="button primary" href="${url(own)}">${texts.tryAgain}</a>`
     : html`${downloadPath !== undefined && html`<a class="button primary" href="${url(downloadPath)}" download>${texts.download}</a>`}

@@ -3,7 +3,14 @@ import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
 import { projectActions } from './audit.ts';
 import { memberRoutes } from './member-routes.ts';
-import { lastManager, projectExists, projectNotEmpty, tooManyMembers, tooManyProjects } from './problems.ts';
+import {
+  addedTooMany,
+  lastManager,
+  projectExists,
+  projectNotEmpty,
+  tooManyMembers,
+  tooManyProjects,
+} from './problems.ts';
 import { ProjectsRepository } from './repository.ts';
 import { projectRoutes } from './routes.ts';
 import { placesOf, projectSettings } from './settings.ts';
@@ -12,12 +19,13 @@ export const projects: Feature<Core> = {
   name: 'projects',
   tags: [{ name: 'Projects', description: 'Assets that several people have together, and who those are' }],
   settings: projectSettings,
-  problems: [projectExists, projectNotEmpty, lastManager, tooManyProjects, tooManyMembers],
+  problems: [projectExists, projectNotEmpty, lastManager, tooManyProjects, tooManyMembers, addedTooMany],
   auditActions: projectActions,
   routes: (app, core) => {
     const repository = new ProjectsRepository(core.database);
-    const { MEMBERS_PER_PROJECT: maxMembers, PUBLIC_GALLERIES: allowsGalleries } = core.settings(projectSettings);
+    const settings = core.settings(projectSettings);
+    const { MEMBERS_PER_PROJECT: maxMembers, PUBLIC_GALLERIES: allowsGalleries } = settings;
     projectRoutes(app, { projects: repository, places: placesOf(core), allowsGalleries });
-    memberRoutes(app, { projects: repository, maxMembers });
+    memberRoutes(app, { projects: repository, maxMembers, perCaller: settings.MEMBERS_PER_CALLER });
   },
 };

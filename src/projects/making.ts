@@ -75,6 +75,8 @@ const insertOne = compile(
               subject: typed(p('subject'), projectMembers.subject).as('subject'),
               role: sql<'manager'>`'manager'`.as('role'),
               createdAt: sql<Date>`now()`.as('created_at'),
+              // He is bounded by the projects that he may make.
+              addedBy: sql<null>`null::text`.as('added_by'),
             })
             .from(made)
             .where(sql`${p('joins')}::boolean`),

@@ -20,7 +20,7 @@ import { projectId } from '../http/schema-types.ts';
 import type { Answer } from '../idempotency/idempotency.ts';
 import { answering, sendAnswer } from '../idempotency/requests.ts';
 import { Problem } from '../problems.ts';
-import { lastManager, tooManyMembers } from './problems.ts';
+import { addedTooMany, lastManager, tooManyMembers } from './problems.ts';
 import { type Member, memberDocument, memberRole, memberSubject, toMemberDocument } from './project.ts';
 import type { Membership, ProjectsRepository } from './repository.ts';
 import { foundProject, tags } from './routes.ts';
@@ -34,9 +34,11 @@ export interface MemberRoutesOptions {
   projects: ProjectsRepository;
   /** Members that a project may have. */
   maxMembers: number;
+  /** Members of all projects that a caller may have added; 0 for no limit. */
+  perCaller: number;
 }
 
-export function memberRoutes(app: App, { projects, maxMembers }: MemberRoutesOptions): void {
+export function memberRoutes(app: App, { projects, maxMembers, perCaller }: MemberRoutesOptions): void {
   app.get(
     '/v1/projects/:projectId/members',
     {
@@ -92,6 +94,7 @@ export function memberRoutes(app: App, { projects, maxMembers }: MemberRoutesOpt
           'malformed-request',
           'forbidden',
           tooManyMembers,
+          addedTooMany,
           'not-found',
           lastManager,
           'too-large',
@@ -108,7 +111,10 @@ export function memberRoutes(app: App, { projects, maxMembers }: MemberRoutesOpt
         const previous = await projects.member(transaction, id, subject);
         if (previous?.role !== body.role) {
           requireRoom(await projects.membership(transaction, id), previous, body.role, { caller, maxMembers });
-          const change = { subject, role: body.role, previousRole: previous?.role };
+          // Administrators are not bounded.
+          const addedBy = perCaller === 0 || caller.scopes.has('admin') ? undefined : caller.id;
+          if (!previous && addedBy !== undefined) requireFew(await projects.added(transaction, addedBy), perCaller);
+          const change = { subject, role: body.role, previousRole: previous?.role, addedBy };
           await projects.setMember(transaction, id, change, actorOf(request));
         }
         const member = await projects.member(transaction, id, subject);
@@ -171,6 +177,14 @@ function requireRoom(
       ...limitedBy(tier, 'membersPerProject'),
     });
   if (previous && role !== 'manager') requireManager(membership, previous);
+}
+
+/** @throws Problem added-too-many-members */
+function requireFew(added: number, perCaller: number): void {
+  if (added < perCaller) return;
+  throw new Problem(addedTooMany, {
+    detail: `You have added ${added} members to projects, and may add no more. Remove some, or ask who runs the service.`,
+  });
 }
 
 /** Where one manager is left, he stays. @throws Problem last-manager */

@@ -22,6 +22,11 @@ export const tooManyMembers = defineProblem('too-many-members', {
   title: 'The project has as many members as it may have',
 });
 
+export const addedTooMany = defineProblem('added-too-many-members', {
+  status: 403,
+  title: 'You have added as many members as you may',
+});
+
 /** A foreign project and an unknown one get the same answer. */
 export function projectNotFound(): Problem {
   return new Problem('not-found', {

@@ -17,7 +17,7 @@ export interface FoundProject extends ProjectRow {
   ownOnly: boolean;
 }
 
-export type Member = Omit<typeof projectMembers.$inferSelect, 'projectId'>;
+export type Member = Omit<typeof projectMembers.$inferSelect, 'projectId' | 'addedBy'>;
 const { subject, role, createdAt } = getTableColumns(projectMembers);
 export const memberColumns = { subject, role, createdAt };
 

@@ -172,27 +172,44 @@ const countMembers = compile('count-members', (p: Parameter<'id'>) =>
 );
 
 const memberDetail = { subject: projectMembers.subject, role: projectMembers.role };
-const setMember = compile('set-member', (p: Parameter<'id' | 'subject' | 'role' | 'previousRole' | keyof Actor>) => {
-  const changed = build.$with('changed').as(
-    build
-      .insert(projectMembers)
-      .values({ projectId: p('id'), subject: p('subject'), role: p('role') })
-      .onConflictDoUpdate({
-        target: [projectMembers.projectId, projectMembers.subject],
-        set: { role: sql`excluded.role` },
-      })
-      .returning({ ...audited(p), ...memberDetail, projectId: projectMembers.projectId }),
-  );
-  const detail = jsonObject({
-    subject: changed.subject,
-    role: changed.role,
-    previousRole: sql`${p('previousRole')}::text`,
-  });
-  return build
-    .with(changed, auditFrom(p, changed, { action: 'project.member-set', detail: sql`jsonb_strip_nulls(${detail})` }))
-    .select({ subject: changed.subject })
-    .from(changed);
-});
+/** Until the end of the transaction: so two at once, in two projects, do not pass the limit together. */
+const lockAdder = compile('lock-member-adder', (p: Parameter<'addedBy'>) =>
+  build
+    .select({
+      locked: sql<string>`pg_advisory_xact_lock(hashtextextended('stowage:members:' || ${p('addedBy')}::text, 0))::text`,
+    })
+    .from(nowhere),
+);
+const countAdded = compile('count-added-members', (p: Parameter<'addedBy'>) =>
+  build
+    .select({ members: count().as('members') })
+    .from(projectMembers)
+    .where(eq(projectMembers.addedBy, p('addedBy'))),
+);
+const setMember = compile(
+  'set-member',
+  (p: Parameter<'id' | 'subject' | 'role' | 'previousRole' | 'addedBy' | keyof Actor>) => {
+    const changed = build.$with('changed').as(
+      build
+        .insert(projectMembers)
+        .values({ projectId: p('id'), subject: p('subject'), role: p('role'), addedBy: p('addedBy') })
+        .onConflictDoUpdate({
+          target: [projectMembers.projectId, projectMembers.subject],
+          set: { role: sql`excluded.role` },
+        })
+        .returning({ ...audited(p), ...memberDetail, projectId: projectMembers.projectId }),
+    );
+    const detail = jsonObject({
+      subject: changed.subject,
+      role: changed.role,
+      previousRole: sql`${p('previousRole')}::text`,
+    });
+    return build
+      .with(changed, auditFrom(p, changed, { action: 'project.member-set', detail: sql`jsonb_strip_nulls(${detail})` }))
+      .select({ subject: changed.subject })
+      .from(changed);
+  },
+);
 const removeMember = compile('remove-member', (p: Parameter<'id' | 'subject' | keyof Actor>) => {
   const removed = build.$with('removed').as(
     build
@@ -206,6 +223,13 @@ const removeMember = compile('remove-member', (p: Parameter<'id' | 'subject' | k
     .select({ subject: removed.subject })
     .from(removed);
 });
+
+interface MemberChange {
+  subject: string;
+  role: MemberRole;
+  previousRole: MemberRole | undefined;
+  addedBy: string | undefined;
+}
 
 /** Of a page. */
 interface PageQuery {
@@ -335,13 +359,21 @@ export class ProjectsRepository {
     return rows[0] ?? { members: 0, managers: 0 };
   }
 
+  /** Members of all projects that somebody has added; nobody adds more for him before the transaction ends. */
+  async added(transaction: Executor, addedBy: string): Promise<number> {
+    await transaction.run(lockAdder, { addedBy });
+    return (await transaction.run(countAdded, { addedBy })).rows[0]?.members ?? 0;
+  }
+
+  /** @param addedBy who is counted for a new member, if anybody is */
   async setMember(
     transaction: Executor,
     id: string,
-    { subject, role, previousRole }: { subject: string; role: MemberRole; previousRole: MemberRole | undefined },
+    { subject, role, previousRole, addedBy }: MemberChange,
     actor: Actor,
   ): Promise<void> {
-    await transaction.run(setMember, { id, subject, role, previousRole: previousRole ?? null, ...actor });
+    const values = { id, subject, role, previousRole: previousRole ?? null, addedBy: addedBy ?? null };
+    await transaction.run(setMember, { ...values, ...actor });
   }
 
   async removeMember(transaction: Executor, id: string, subject: string, actor: Actor): Promise<void> {

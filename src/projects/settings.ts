@@ -31,6 +31,13 @@ export const projectSettings = {
     '10000',
     'Members of a project, 1 to 100000. Those that tokens name are not counted.',
   ),
+  // A row takes at most some 700 bytes: what one caller can make us keep stays below 40 MiB, however many projects he has.
+  MEMBERS_PER_CALLER: setting(
+    'Callers',
+    count.refine((members) => members <= 1_000_000, 'must be at most 1000000'),
+    '50000',
+    'Members that a caller may have added, of all projects together, and that there still are; 0 for no limit. Those that administrators have added are not counted.',
+  ),
 } as const;
 
 export function placesOf(core: Pick<Core, 'database' | 'settings'>): Places {

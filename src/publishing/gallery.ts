@@ -1,6 +1,6 @@
 /**
- * Galleries: what is public in a project, for everybody who knows its id. `Galleries` tells what is in one; the route sends
- * that as JSON, and a page for people can be made of it.
+ * Galleries: what is public in a project, for everybody who knows its id. `Galleries` tells what is in one; programs get
+ * that as JSON, and browsers a page (gallery-page.ts).
  */
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
@@ -19,12 +19,16 @@ import {
 } from '../http/paging.ts';
 import { contentUrls } from '../http/public-url.ts';
 import { bytesCount, projectId, timestamp } from '../http/schema-types.ts';
+import { wantsHtml } from '../pages/negotiation.ts';
+import { contextOf, problemPages, sendPage, varyBy } from '../pages/sending.ts';
+import { galleryPage } from '../pages/share-pages.ts';
 import { Problem } from '../problems.ts';
 import { Pictures } from '../processing/pictures/pictures.ts';
 import { wantedDerivatives } from '../processing/wanted.ts';
 import { projectSettings } from '../projects/settings.ts';
 import { DEFAULTS } from '../variants/options.ts';
 import { publicAddress, type Wanted } from './address.ts';
+import { galleryView } from './gallery-page.ts';
 import { PublishingRepository } from './repository.ts';
 
 /** Of cursors. */
@@ -131,7 +135,7 @@ export class Galleries {
   }
 }
 
-export function galleryRoute(app: App, galleries: Galleries, tags: string[]): void {
+export function galleryRoute(app: App, { config }: Pick<Core, 'config'>, galleries: Galleries, tags: string[]): void {
   app.get(
     '/g/:projectId',
     {
@@ -140,7 +144,7 @@ export function galleryRoute(app: App, galleries: Galleries, tags: string[]): vo
         tags,
         summary: 'Look at the public gallery of a project',
         description:
-          'For everybody, without a token: the public assets of a project that is a `gallery`, the latest first. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.',
+          'For everybody, without a token: the public assets of a project that is a `gallery`, the latest first. Browsers get a page at the same address. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.',
         security: [],
         params: z.object({ projectId }),
         querystring: z.strictObject({ limit: pageLimit, cursor: pageCursor }),
@@ -150,16 +154,23 @@ export function galleryRoute(app: App, galleries: Galleries, tags: string[]): vo
         public: true,
         anyOrigin: true,
         countsAsPublic: true,
+        sendProblemPage: problemPages(config),
         success: { status: 200, description: 'A page of the gallery', headers: pageHeaders },
         problems: ['invalid-parameter', 'not-found', 'too-many-requests'],
       },
     },
     async (request, reply) => {
-      const gallery = await galleries.page(request, request.params.projectId, request.query);
+      const { params, query } = request;
+      const gallery = await galleries.page(request, params.projectId, query);
       const { nextCursor } = gallery.page;
-      if (nextCursor !== undefined) reply.header('link', nextLink(request.url, nextCursor));
       // Kept for no time: what is taken out of it is out of it at once.
-      reply.headers({ 'cache-control': 'no-cache', vary: 'Accept' });
+      reply.header('cache-control', 'no-cache');
+      if (wantsHtml(request)) {
+        const view = galleryView(gallery, query.limit, query.cursor !== undefined);
+        return sendPage(reply, galleryPage(contextOf(config, request), view)) as never;
+      }
+      if (nextCursor !== undefined) reply.header('link', nextLink(request.url, nextCursor));
+      varyBy(reply, 'Accept');
       return gallery;
     },
   );

@@ -22,7 +22,7 @@ export const publishing: Feature<Core> = {
     const downloads = new PublicDownloads(core.database.database, core.onError);
     counters.set(core, downloads);
     new PublicRoutes(core, downloads).register(app);
-    galleryRoute(app, new Galleries(core), tags);
+    galleryRoute(app, core, new Galleries(core), tags);
   },
   jobs: [
     defineJob({

@@ -35,9 +35,8 @@ export const qr: Feature<Core> = {
     qrRoutes(app, {
       database: core.database.database,
       assets: new AssetsRepository(core.database),
-      store: core.store,
       linkLife: core.config.LINK_TTL / 1000,
-      toPublicUrl: core.toPublicUrl,
+      links: core.links,
       assetPage,
       projectPage,
     });

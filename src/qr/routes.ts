@@ -4,19 +4,19 @@ import { z } from 'zod';
 import { actorOf } from '../access/caller.ts';
 import { linkLifeOf } from '../access/tiers.ts';
 import { contentDisposition } from '../assets/content-disposition.ts';
-import { expiresIn, servable } from '../assets/downloads.ts';
+import { expiresIn } from '../assets/downloads.ts';
+import { servable } from '../assets/issued-links.ts';
 import type { AssetsRepository } from '../assets/repository.ts';
 import { required } from '../assets/routes.ts';
 import { dispositionOf } from '../assets/serving.ts';
 import type { Database } from '../database/client.ts';
+import type { DownloadLinks, Link } from '../http/download-links.ts';
 import type { App } from '../http/openapi.ts';
 import { recordConditions } from '../http/preconditions.ts';
-import type { ToPublicUrl } from '../http/public-url.ts';
 import { assetId, projectId } from '../http/schema-types.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import { standingOf } from '../projects/places.ts';
 import { projectNotFound } from '../projects/problems.ts';
-import type { ObjectStore } from '../storage/object-store.ts';
 import { codeLook, codeSuccess, sendCode } from './answer.ts';
 import { MAX_TEXT } from './code.ts';
 import { noProjectPage, tooLongForCode } from './problems.ts';
@@ -25,10 +25,9 @@ import type { PageTemplate } from './templates.ts';
 export interface QrRoutesOptions {
   database: Database;
   assets: AssetsRepository;
-  store: ObjectStore;
   /** Seconds that a link lives when the caller names none. */
   linkLife: number;
-  toPublicUrl: ToPublicUrl;
+  links: DownloadLinks;
   /** Of an asset; its code is that of a download link when absent. */
   assetPage: PageTemplate | undefined;
   projectPage: PageTemplate | undefined;
@@ -38,7 +37,7 @@ export interface QrRoutesOptions {
 const PAGE_LIFE = 3600;
 
 export function qrRoutes(app: App, options: QrRoutesOptions): void {
-  const { database, assets, store, linkLife, toPublicUrl, assetPage, projectPage } = options;
+  const { database, assets, linkLife, links, assetPage, projectPage } = options;
 
   app.route({
     method: ['GET', 'HEAD'],
@@ -48,7 +47,7 @@ export function qrRoutes(app: App, options: QrRoutesOptions): void {
       tags: ['QR codes'],
       summary: 'Get the QR code of an asset',
       description:
-        'The code of the page that the setting `APP_URL_TEMPLATE` names. Without this setting it is the code of a download link: whoever reads it can download the bytes, until `expiresIn` seconds from now, so do not print it.',
+        'The code of the page that the setting `APP_URL_TEMPLATE` names. Without this setting it is the code of a download link: whoever reads it can download the bytes, for up to `expiresIn` seconds, so do not print it.',
       params: z.object({ id: assetId }),
       querystring: z.strictObject({
         ...codeLook,
@@ -66,9 +65,10 @@ export function qrRoutes(app: App, options: QrRoutesOptions): void {
     handler: async (request, reply) => {
       const asset = servable(await required(assets.find(request.caller, request.params.id)));
       if (!assetPage) {
-        const { url, life } = await issueLink(request);
+        const { url, expiresAt } = await issueLink(request);
         // A code that comes from a cache still lives as long as it lay there.
-        return sendCode(request, reply, { ...request.query, text: url, maxAge: Math.floor(life / 2) });
+        const maxAge = Math.max(0, Math.floor((expiresAt.getTime() - Date.now()) / 2000));
+        return sendCode(request, reply, { ...request.query, text: url, maxAge });
       }
       if (asset.projectId === undefined && assetPage.names('projectId'))
         throw new Problem('wrong-state', { detail: 'The page of an asset is that of its project, and it has none.' });
@@ -112,27 +112,23 @@ export function qrRoutes(app: App, options: QrRoutesOptions): void {
   /** Like that of `createDownloadLink`, and with the same audit row. */
   async function issueLink(
     request: FastifyRequest & { params: { id: string }; query: { expiresIn?: number | undefined } },
-  ): Promise<{ url: string; life: number }> {
+  ): Promise<Link> {
     const { caller, params } = request;
-    const asked = linkLifeOf(caller, request.query.expiresIn, linkLife);
-    const life = Math.min(asked, await store.longestLink());
+    const life = linkLifeOf(caller, request.query.expiresIn, linkLife);
     const detail = { expiresIn: life, code: true };
     const asset = await assets.findForDownload(caller, params.id, 'asset.link-issued', actorOf(request), detail);
     // It was servable a moment ago.
     if (!asset) throw assetNotFound();
     const type = dispositionOf(asset.mediaType);
-    const sign = async (disposition: string) =>
-      toPublicUrl(
-        request,
-        await store.presignGet(asset.objectKey, {
-          expiresIn: life,
-          contentType: asset.mediaType,
-          contentDisposition: disposition,
-          cacheControl: asset.cacheControl,
-        }),
-      );
+    const sign = (disposition: string) =>
+      links.issue(request, asset.objectKey, {
+        expiresIn: life,
+        contentType: asset.mediaType,
+        contentDisposition: disposition,
+        cacheControl: asset.cacheControl,
+      });
     const named = await sign(contentDisposition(type, asset.name));
     // A long name of foreign letters takes more room in a URL than a code has.
-    return { url: Buffer.byteLength(named) <= MAX_TEXT ? named : await sign(type), life };
+    return Buffer.byteLength(named.url) <= MAX_TEXT ? named : await sign(type);
   }
 }

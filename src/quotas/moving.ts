@@ -51,7 +51,14 @@ const chargeAccount = compile(
       .returning({ account: quotas.account }),
 );
 
-/** @returns false where there is no room; then the transaction must not be committed */
+/** Before several moves of one transaction: in one order, so that two such transactions do not wait for each other. */
+export async function lockAccountsOf(transaction: Executor, accounts: readonly string[]): Promise<void> {
+  const distinct = [...new Set(accounts)].sort();
+  for (const account of distinct) await transaction.run(insertAccount, { account });
+  if (distinct.length > 0) await transaction.run(lockAccounts, { accounts: distinct });
+}
+
+/** @returns false where there is no room; then nothing was charged */
 export async function moveCharge(transaction: Executor, charge: Charge): Promise<boolean> {
   const { from, to, used, reserved, files, limits } = charge;
   if (from === to) return true;

@@ -1,23 +1,21 @@
-/** All files of a gallery at once, as a ZIP archive that is made while it is sent. */
-import type { FastifyReply } from 'fastify';
-import type { ArchivedFile } from '../archives/archived-file.ts';
-import { type ArchiveService, deliverArchive } from '../archives/deliver-archive.ts';
+/** All files of a share as one ZIP archive, which counts as one download. */
+
+import { deliverArchive } from '../archives/deliver-archive.ts';
 import { archiveSettings, archiveTooLarge, checkSize, MAX_ARCHIVED } from '../archives/limits.ts';
-import { safeName } from '../archives/names.ts';
 import { archivesOf } from '../archives/service.ts';
 import { conditionalHeaders } from '../assets/delivery.ts';
 import type { Core } from '../core.ts';
 import type { App } from '../http/openapi.ts';
-import type { Position } from '../http/paging.ts';
 import { binary } from '../http/schema-types.ts';
 import { Problem } from '../problems.ts';
+import { checkFileName } from '../validation/file-name.ts';
+import { cachingOf } from './content-routes.ts';
 import type { ShareDoor } from './door.ts';
-import { sharePasswordNeeded, shareViewOnly } from './problems.ts';
+import { leavingNoTrace } from './no-trace.ts';
+import { sharePasswordNeeded, shareViewOnly, unknownShare } from './problems.ts';
 import type { FoundShare } from './reach.ts';
-import { byToken, strangerHeaders, strangerTags } from './stranger-routes.ts';
+import { byToken, publicBytes, strangerHeaders, strangerTags } from './stranger-routes.ts';
 
-/** Files that are asked for by one statement. */
-const PAGE = 1000;
 const zip = { 'application/zip': { schema: binary } };
 
 export function shareArchiveRoute(app: App, core: Core, door: ShareDoor): void {
@@ -25,19 +23,18 @@ export function shareArchiveRoute(app: App, core: Core, door: ShareDoor): void {
   const { MAX_ARCHIVE_SIZE: maxBytes } = core.settings(archiveSettings);
   app.route({
     method: ['GET', 'HEAD'],
-    url: '/s/:token/archive.zip',
+    url: '/s/:token/archive',
     schema: {
       operationId: 'downloadSharedArchive',
       tags: strangerTags,
-      summary: 'Get all files that are shared as one ZIP archive',
-      description:
-        'The files are stored in it as they are; names that are there more than once get a number. Is one download of the share. Honours one Range and conditional header fields; the archive is another one when a file comes or goes.',
+      summary: 'Get all that is shared as one ZIP archive',
+      description: 'Of a share of several files or of a project. Honours one Range and all conditional header fields.',
       security: [],
       params: byToken,
       headers: conditionalHeaders,
     },
     config: {
-      public: true,
+      ...publicBytes,
       success: {
         status: 200,
         description: 'The archive',
@@ -51,8 +48,8 @@ export function shareArchiveRoute(app: App, core: Core, door: ShareDoor): void {
         'not-found',
         sharePasswordNeeded,
         shareViewOnly,
-        'precondition-failed',
         archiveTooLarge,
+        'precondition-failed',
         'range-not-satisfiable',
         'too-many-requests',
         'too-many-downloads',
@@ -61,24 +58,25 @@ export function shareArchiveRoute(app: App, core: Core, door: ShareDoor): void {
     },
     handler: async (request, reply) => {
       reply.headers(strangerHeaders);
-      const entered = await door.enterGallery(request, request.params.token);
+      const entered = await door.enterArchive(request, request.params.token);
       const { share, download } = entered;
+      if (share.target === 'asset') throw unknownShare();
       if (share.allow === 'view')
         throw new Problem(shareViewOnly, { detail: 'Whoever shared it lets it be looked at, and not saved.' });
-      const files = await filesOf(archives, door, share);
+      const files = await door.reach.archived(share, MAX_ARCHIVED + 1);
+      if (files.length === 0) throw unknownShare();
       checkSize(files, maxBytes);
-      const isKept = share.password === null && share.maxDownloads === null;
       let isCounted = false;
-      return asBefore(reply, async () => {
+      return leavingNoTrace(reply, async () => {
         try {
           return await deliverArchive(archives, request, reply, {
             callerId: `address ${request.ip}`,
-            name: safeName(`${share.label ?? 'files'}.zip`),
+            name: nameOf(share),
             files,
-            cacheControl: isKept ? 'private, no-cache' : 'private, no-store',
+            cacheControl: cachingOf(share),
             beforeBytes: async (begun) => {
               isCounted = await door.begin(entered, reply.statusCode === 206);
-              await archives.repository.count(begun);
+              await door.downloads.markAssets(begun.map(({ id }) => id));
             },
           });
         } catch (error) {
@@ -90,30 +88,8 @@ export function shareArchiveRoute(app: App, core: Core, door: ShareDoor): void {
   });
 }
 
-/** In the order in which the share shows them; one more than there may be where there are too many. */
-async function filesOf(
-  { repository }: ArchiveService,
-  { reach }: ShareDoor,
-  share: FoundShare,
-): Promise<ArchivedFile[]> {
-  const files: ArchivedFile[] = [];
-  for (let after: Position | undefined; files.length <= MAX_ARCHIVED; ) {
-    const rows = await reach.list(share, { after, limit: PAGE });
-    files.push(...(await repository.find(rows.map(({ asset }) => asset.id))));
-    after = rows.at(-1)?.position;
-    if (rows.length < PAGE) break;
-  }
-  return files;
-}
-
-/** Who comes too late gets the answer of those who come to nothing. */
-async function asBefore<Result>(reply: FastifyReply, work: () => Promise<Result>): Promise<Result> {
-  const before = reply.getHeaders();
-  try {
-    return await work();
-  } catch (error) {
-    for (const name of Object.keys(reply.getHeaders())) if (!(name in before)) reply.removeHeader(name);
-    reply.headers(before);
-    throw error;
-  }
+/** What whoever shared calls it, where a file may be called so. */
+function nameOf({ label }: FoundShare): string {
+  const checked = checkFileName(`${label ?? 'files'}.zip`);
+  return checked.ok ? checked.name : 'files.zip';
 }

@@ -3,7 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { contentTag } from '../assets/asset.ts';
 import { contentDisposition } from '../assets/content-disposition.ts';
-import { conditionalHeaders, type Delivery, deliver, signalOf } from '../assets/delivery.ts';
+import { conditionalHeaders, type Delivery, deliver } from '../assets/delivery.ts';
 import { derivativeName, nameOfDerivative } from '../assets/derivative-names.ts';
 import { ServedDerivatives } from '../assets/served-derivative.ts';
 import { dispositionOf, isSafeInline } from '../assets/serving.ts';
@@ -12,17 +12,16 @@ import { formatDigest } from '../http/digest-fields.ts';
 import type { App } from '../http/openapi.ts';
 import { assetId, binary } from '../http/schema-types.ts';
 import { Problem, type ProblemType } from '../problems.ts';
-import { Pictures } from '../processing/pictures/pictures.ts';
-import type { VariantMaker } from '../variants/maker.ts';
-import { mediaTypeOf, serialise } from '../variants/options.ts';
+import { serialise } from '../variants/options.ts';
 import { addressedOptions, linkQuery } from '../variants/query.ts';
 import { VariantsRepository } from '../variants/repository.ts';
-import { variantsOf } from '../variants/sending.ts';
+import { type VariantSender, variantsOf } from '../variants/sending.ts';
 import type { EnteredAsset, ShareDoor } from './door.ts';
+import { leavingNoTrace } from './no-trace.ts';
 import { sharePasswordNeeded, shareViewOnly, unknownShare } from './problems.ts';
 import type { FoundShare } from './reach.ts';
 import { isShownByBytes } from './show.ts';
-import { byToken, strangerHeaders, strangerTags } from './stranger-routes.ts';
+import { byToken, publicBytes, strangerHeaders, strangerTags } from './stranger-routes.ts';
 
 const bytesContent = { 'application/octet-stream': { schema: binary } };
 const success = {
@@ -68,14 +67,14 @@ export class ShareContentRoutes {
   readonly #door: ShareDoor;
   readonly #derivatives: ServedDerivatives;
   readonly #variants: VariantsRepository;
-  readonly #maker: VariantMaker;
+  readonly #sender: VariantSender;
 
   constructor(core: Core, door: ShareDoor) {
     this.#core = core;
     this.#door = door;
     this.#derivatives = new ServedDerivatives(core);
     this.#variants = new VariantsRepository(core.database.database);
-    this.#maker = variantsOf(core).maker;
+    this.#sender = variantsOf(core);
   }
 
   register(app: App): void {
@@ -87,7 +86,7 @@ export class ShareContentRoutes {
   #contentRoutes(app: App): void {
     const common = {
       method: ['GET', 'HEAD'] as ['GET', 'HEAD'],
-      config: { public: true, success, problems: [...problems, shareViewOnly] },
+      config: { ...publicBytes, success, problems: [...problems, shareViewOnly] },
     };
     app.route({
       ...common,
@@ -135,7 +134,7 @@ export class ShareContentRoutes {
         headers: conditionalHeaders,
       },
       config: {
-        public: true,
+        ...publicBytes,
         success,
         problems: [...problems, 'derivative-pending', 'derivative-unavailable'],
       },
@@ -174,32 +173,16 @@ export class ShareContentRoutes {
         querystring: imageQuery,
         headers: conditionalHeaders,
       },
-      config: { public: true, success, problems: [...problems, 'derivative-unavailable'] },
+      config: { ...publicBytes, success, problems: [...problems, 'derivative-unavailable'] },
       handler: async (request, reply) => {
         const { row, share } = await this.#enter(request, reply);
         const { asset } = row;
         const options = addressedOptions(request.query, false);
-        const spelling = serialise(options);
-        const found = await this.#variants.find(asset.id, spelling);
+        const found = await this.#variants.find(asset.id, serialise(options));
         if (!found) throw unknownShare();
-        if (!Pictures.canRead(asset.mediaType))
-          throw new Problem('derivative-unavailable', { detail: `There are no variants of ${asset.mediaType}.` });
-        const signal = signalOf(reply);
-        const variant = await this.#maker.provide(found, options, signal);
-        const mediaType = mediaTypeOf(options.format);
-        const name = spelling.slice(0, spelling.lastIndexOf('.'));
-        return this.#deliver(request, reply, share, {
-          key: variant.objectKey,
-          size: variant.size,
-          entityTag: `"${variant.sha256.toString('hex')}"`,
-          lastModified: variant.madeAt,
-          headers: {
-            'content-type': mediaType,
-            'content-disposition': contentDisposition('inline', nameOfDerivative(asset, { name, mediaType })),
-            'repr-digest': formatDigest(variant.sha256),
-          },
-          signal,
-          onMissing: async () => (await this.#maker.makeAgain(found.picture, variant, options, signal))?.objectKey,
+        return this.#sender.send(request, reply, found, options, {
+          callerId: `address ${request.ip}`,
+          cacheControl: cachingOf(share),
         });
       },
     });
@@ -222,10 +205,9 @@ export class ShareContentRoutes {
       throw new Problem(shareViewOnly, { detail: 'Whoever shared it lets it be looked at, and not saved.' });
     const type =
       wanted === 'inline' && !isSafeInline(asset.mediaType) ? 'attachment' : (wanted ?? dispositionOf(asset.mediaType));
-    const before = reply.getHeaders();
     let isCounted = false;
-    try {
-      return await this.#deliver(request, reply, share, {
+    const sent = () =>
+      this.#deliver(request, reply, share, {
         key: asset.objectKey,
         size: asset.size,
         entityTag: contentTag(asset),
@@ -239,13 +221,14 @@ export class ShareContentRoutes {
           isCounted = await this.#door.begin(entered, reply.statusCode === 206);
         },
       });
-    } catch (error) {
-      if (isCounted) await this.#door.downloads.takeBack(entered.download);
-      // Who comes too late gets the answer of those who come to nothing.
-      for (const name of Object.keys(reply.getHeaders())) if (!(name in before)) reply.removeHeader(name);
-      reply.headers(before);
-      throw error;
-    }
+    return leavingNoTrace(reply, async () => {
+      try {
+        return await sent();
+      } catch (error) {
+        if (isCounted) await this.#door.downloads.takeBack(entered.download);
+        throw error;
+      }
+    });
   }
 
   #deliver(
@@ -265,7 +248,7 @@ export class ShareContentRoutes {
 }
 
 /** Whoever keeps bytes asks each time whether he may still show them: so what was revoked is gone from caches too. */
-function cachingOf({ password, maxDownloads, permanent }: FoundShare): string {
+export function cachingOf({ password, maxDownloads, permanent }: FoundShare): string {
   if (password !== null || maxDownloads !== null) return 'private, no-store';
   return permanent ? 'public, no-cache' : 'private, no-cache';
 }

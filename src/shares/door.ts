@@ -27,11 +27,10 @@ export interface EnteredShare {
   share: FoundShare;
 }
 
-/** A share of which somebody may have bytes. */
+/** What somebody may have the bytes of. */
 export interface EnteredDownload extends EnteredShare {
   download: Download;
 }
-
 /** One asset of it. */
 export interface EnteredAsset extends EnteredDownload {
   row: SharedRow;
@@ -83,20 +82,18 @@ export class ShareDoor {
    * @throws Problem as `enter`
    */
   async enterAsset(request: FastifyRequest, token: string, assetId?: string): Promise<EnteredAsset> {
-    const entered = await this.#enterDownload(request, token, assetId);
-    const row = await this.#assetOf(entered.share, assetId);
+    const { share, download } = await this.#enterDownload(request, token, assetId);
+    const row = await this.#assetOf(share, assetId);
     if (!row) throw unknownShare();
-    return { ...entered, row, download: { ...entered.download, assetId: row.asset.id } };
+    return { token, share, row, download: { ...download, assetId: row.asset.id } };
   }
 
-  /** To get all files of a gallery at once, as `enterAsset`. @throws Problem as `enter` */
-  async enterGallery(request: FastifyRequest, token: string): Promise<EnteredDownload> {
-    const entered = await this.#enterDownload(request, token);
-    if (entered.share.target === 'asset') throw unknownShare();
-    return entered;
+  /** The same for all of its assets in one. */
+  enterArchive(request: FastifyRequest, token: string): Promise<EnteredDownload> {
+    return this.#enterDownload(request, token, undefined);
   }
 
-  async #enterDownload(request: FastifyRequest, token: string, assetId?: string): Promise<EnteredDownload> {
+  async #enterDownload(request: FastifyRequest, token: string, assetId: string | undefined): Promise<EnteredDownload> {
     const share = await this.#known.find(token);
     const download = downloadOf(request, token, share, assetId);
     // Asked of the unknown as well: nobody can tell by the time of an answer which share is used up.

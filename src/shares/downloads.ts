@@ -12,7 +12,7 @@ import type { WithSubquery } from 'drizzle-orm';
 import { and, eq, gt, isNotNull, isNull, lte, type SQL, sql } from 'drizzle-orm';
 import type { PgColumn } from 'drizzle-orm/pg-core';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
-import { build, compile, now, type Parameter } from '../database/statements.ts';
+import { build, compile, now, nowhere, type Parameter, unnested } from '../database/statements.ts';
 import { downloadMarks } from '../database/tables/downloads.ts';
 import { shareMarks, shares, shareVisits } from '../database/tables/shares.ts';
 import { isLive } from './statements.ts';
@@ -58,6 +58,15 @@ const markAsset = (p: Parameter<DownloadParameter>, begun: Begun) =>
       .select(sql`select ${p('assetId')}::uuid, now() from ${begun} where ${p('assetId')}::uuid is not null`)
       .getSQL(),
   );
+const markAssets = compile('mark-shared-assets', (p: Parameter<'ids'>) =>
+  build
+    .insert(downloadMarks)
+    .select(
+      build
+        .select({ assetId: unnested(p('ids'), downloadMarks.assetId).as('asset_id'), at: sql<Date>`now()`.as('at') })
+        .from(nowhere),
+    ),
+);
 const markShare = (begun: Begun) =>
   build
     .$with('marked_share', {})
@@ -164,6 +173,11 @@ export class ShareDownloads {
     });
   }
 
+  /** Of an archive that counts once: each of the assets that was begun was downloaded once more. */
+  async markAssets(ids: readonly string[]): Promise<void> {
+    if (ids.length > 0) await this.#handle.database.run(markAssets, { ids });
+  }
+
   /** Of one that has begun no byte could be sent. */
   async takeBack(download: Download): Promise<void> {
     await this.#handle.database.run(uncount, { ...download });
@@ -186,8 +200,8 @@ const fold = compile(
       build
         .select({
           shareId: taken.shareId,
-          downloads: sql<number>`count(*)`.as('downloads'),
-          lastAt: sql<Date>`max(${taken.at})`.as('last_at'),
+          downloads: sql<number>`count(*)`.as('added_downloads'),
+          lastAt: sql<Date>`max(${taken.at})`.as('added_last_at'),
         })
         .from(taken)
         .groupBy(taken.shareId),

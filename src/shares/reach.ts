@@ -4,6 +4,7 @@
  */
 import { and, asc, desc, eq, exists, type SQL, sql } from 'drizzle-orm';
 import { type AccessParameter, type AccessValues, isFor } from '../access/conditions.ts';
+import { type ArchivedFile, archivedColumns, toArchivedFile } from '../archives/archived-file.ts';
 import { type Asset, assetColumns, toAsset } from '../assets/asset.ts';
 import type { Executor } from '../database/client.ts';
 import { build, compile, nowhere, type Parameter } from '../database/statements.ts';
@@ -150,6 +151,35 @@ const listOwnOfProject = compile(
   { named: false },
 );
 
+/** All of them, for an archive: of a project the oldest first. */
+const archivedNamed = compile('list-shared-archive', (p: Parameter<'shareId' | 'limit' | AccessParameter>) =>
+  build
+    .select(archivedColumns)
+    .from(shareAssets)
+    .innerJoin(assets, eq(assets.id, shareAssets.assetId))
+    .where(and(eq(shareAssets.shareId, p('shareId')), isReached(p)))
+    .orderBy(asc(shareAssets.position))
+    .limit(p('limit')),
+);
+const archivedOfProject = (p: Parameter<'projectId' | 'limit' | AccessParameter>, whose: SQL | undefined) =>
+  build
+    .select(archivedColumns)
+    .from(assets)
+    .where(and(eq(assets.projectId, p('projectId')), whose, isReached(p)))
+    .orderBy(asc(assets.createdAt), asc(assets.id))
+    .limit(p('limit'));
+type ArchivedOfProject = 'projectId' | 'limit' | AccessParameter;
+const archivedAll = compile(
+  'list-shared-project-archive',
+  (p: Parameter<ArchivedOfProject>) => archivedOfProject(p, undefined),
+  { named: false },
+);
+const archivedOwn = compile(
+  'list-shared-own-archive',
+  (p: Parameter<ArchivedOfProject>) => archivedOfProject(p, eq(assets.ownerId, p('subject'))),
+  { named: false },
+);
+
 export class ShareReach {
   readonly #database: Executor;
 
@@ -189,6 +219,18 @@ export class ShareReach {
     const statement = own ? listOwnOfProject : listProject;
     const values = { projectId, value, id: after?.id ?? null, limit, ...maker };
     return (await this.#database.run(statement, values)).rows.map(sharedRow);
+  }
+
+  /** All of them at once, as far as `limit`. */
+  async archived(
+    { id: shareId, target, projectId, maker, isOwnOnly: own }: FoundShare,
+    limit: number,
+  ): Promise<ArchivedFile[]> {
+    const { rows } =
+      target === 'project'
+        ? await this.#database.run(own ? archivedOwn : archivedAll, { projectId, limit, ...maker })
+        : await this.#database.run(archivedNamed, { shareId, limit, ...maker });
+    return rows.map(toArchivedFile);
   }
 }
 

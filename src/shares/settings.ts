@@ -12,7 +12,7 @@ export const shareSettings = {
     'Limits',
     count.refine((n) => n >= 1, 'must be at least 1'),
     '100',
-    'Shares that may name one asset at a time.',
+    'Shares that may name one asset, those included that have ended within a week.',
   ),
   SHARE_PASSWORD_TRIES: setting(
     'Limits',

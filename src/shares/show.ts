@@ -47,7 +47,7 @@ export function openView(
       nextCursor: next,
       nextPath: `${path}?${new URLSearchParams({ limit: String(limit), cursor: next })}`,
     }),
-    ...(isGallery && share.allow === 'download' && { archivePath: `${path}/archive.zip` }),
+    ...(isGallery && share.allow === 'download' && { archivePath: `${path}/archive` }),
   };
 }
 

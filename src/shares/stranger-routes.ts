@@ -27,13 +27,11 @@ export const strangerTags = ['Shared'];
 export const byToken = z.object({
   token: z.string().meta({ description: 'Of the address of the share', example: 'aXk3mQ0eQ1uT2vR5wY8zLw' }),
 });
-/** Header fields of every answer: no search engine lists it, and any page may ask for what has no password. */
-export const strangerHeaders = {
-  'x-robots-tag': 'noindex, nofollow',
-  'access-control-allow-origin': '*',
-  'access-control-expose-headers':
-    'Accept-Ranges, Content-Disposition, Content-Length, Content-Range, ETag, Last-Modified, Repr-Digest, Retry-After',
-};
+/** Header fields of every answer: no search engine lists it. */
+export const strangerHeaders = { 'x-robots-tag': 'noindex, nofollow' };
+/** What anybody may ask for who has an address: any page, too, as far as there is no password. */
+const publicRoute = { public: true, anyOrigin: true, countsAsPublic: true };
+export const publicBytes = { ...publicRoute, servesBytes: true };
 /** Seconds for which a browser is known again by its visit. */
 const VISIT_LIFE = 24 * 3600;
 
@@ -83,7 +81,7 @@ export class StrangerRoutes {
         response: { 200: sharedView },
       },
       config: {
-        public: true,
+        ...publicRoute,
         sendProblemPage: this.#sendProblemPage,
         success: { status: 200, description: 'What is shared; a page of it where there is much' },
         problems: ['not-found', sharePasswordNeeded, 'invalid-parameter', 'too-many-requests', 'overloaded'],
@@ -129,7 +127,7 @@ export class StrangerRoutes {
         response: { 200: sharedAsset },
       },
       config: {
-        public: true,
+        ...publicRoute,
         sendProblemPage: this.#sendProblemPage,
         success: { status: 200, description: 'The file' },
         problems: ['not-found', sharePasswordNeeded, 'invalid-parameter', 'too-many-requests', 'overloaded'],

@@ -89,7 +89,10 @@ export interface ObjectStore {
   /** Removes objects, any number. Missing keys are success. @returns the keys that are still there, for whatever reason */
   deleteAll(keys: string[], options: CallOptions): Promise<string[]>;
 
-  /** A URL that hands the object out, without further credentials, until `expiresIn` seconds (at most 7 days) from now. */
+  /**
+   * A URL that hands the object out, without further credentials, until `expiresIn` seconds (at most 7 days) from `signedAt`.
+   * For the same key and options it is the same URL.
+   */
   presignGet(key: string, link: LinkOptions): Promise<string>;
 
   /**
@@ -197,6 +200,8 @@ export interface WrittenObject {
 export interface LinkOptions {
   /** Seconds. */
   expiresIn: number;
+  /** From when they count; from now on when absent. */
+  signedAt?: Date;
   contentType: string;
   contentDisposition: string;
   cacheControl: string;

@@ -8,7 +8,7 @@ import type { Feature } from '../feature.ts';
 import { defineJob, nothing } from '../jobs/job.ts';
 import { placesOf } from '../projects/settings.ts';
 import { ticketActions } from './audit.ts';
-import { ticketUsedUp } from './problems.ts';
+import { ticketUsedUp, tooManyTickets } from './problems.ts';
 import { TicketsRepository } from './repository.ts';
 import { ticketRoutes } from './routes.ts';
 import { ticketSettings } from './settings.ts';
@@ -19,14 +19,17 @@ const BATCHES = 100;
 export const tickets: Feature<Core> = {
   name: 'tickets',
   settings: ticketSettings,
-  problems: [ticketUsedUp],
+  problems: [ticketUsedUp, tooManyTickets],
   auditActions: ticketActions,
   routes: (app, core) =>
     ticketRoutes(app, {
       tickets: new TicketsRepository(core.database),
       places: placesOf(core),
       policies: core.policies,
-      perHour: core.settings(ticketSettings).TICKETS_PER_HOUR,
+      limits: {
+        perHour: core.settings(ticketSettings).TICKETS_PER_HOUR,
+        atOnce: core.settings(ticketSettings).TICKETS_PER_CALLER,
+      },
     }),
   jobs: [
     defineJob({

@@ -1,5 +1,5 @@
 /** Upload tickets in the database: given out, shown and revoked by whoever gave them out. */
-import { and, desc, eq, isNull, lte, sql } from 'drizzle-orm';
+import { and, desc, eq, gt, isNull, lte, sql } from 'drizzle-orm';
 import { v7 as uuidv7 } from 'uuid';
 import { makeSecret } from '../access/credential-secret.ts';
 import { type Actor, auditFrom } from '../database/audit.ts';
@@ -65,7 +65,24 @@ const isOf = (p: Parameter<'issuedBy' | 'only'>) =>
 type Column = keyof Omit<typeof tickets.$inferSelect, 'files' | 'bytes' | 'createdAt' | 'expiresAt' | 'revokedAt'>;
 
 /** By a statement of its own: the row is not locked while a ticket is made. */
-const countTicket = compile('count-ticket', (p: Parameter<'callerId'>) => countOne(p, 'ticket'));
+const countTicket = compile('count-ticket', (p: Parameter<'callerId' | 'most'>) => {
+  const counted = build.$with('counted').as(countOne(p, 'ticket'));
+  // More need not be counted.
+  const good = build
+    .select({ id: tickets.issuedBy })
+    .from(tickets)
+    .where(and(eq(tickets.issuedBy, p('callerId')), gt(tickets.expiresAt, now), isNull(tickets.revokedAt)))
+    .limit(p('most'))
+    .as('good');
+  return build
+    .with(counted)
+    .select({
+      count: counted.count,
+      seconds: counted.seconds,
+      good: sql<number>`(${build.select({ count: sql`count(*)::integer` }).from(good)})`.as('good_tickets'),
+    })
+    .from(counted);
+});
 
 const insertTicket = compile('insert-ticket', (p: Parameter<Column | 'expiresIn' | keyof Actor>) => {
   const made = build.$with('made').as(
@@ -176,27 +193,31 @@ export class TicketsRepository {
   }
 
   /**
-   * @param perHour tickets that the issuer may give out; 0 for no limit
+   * @param limits tickets that the issuer may give out in an hour, and have at once; 0 for no limit
    * @param inTransaction what belongs into the same transaction: before the ticket is made, and after it
-   * @returns the ticket with its token, which is nowhere else; or how many seconds the issuer has to wait
+   * @returns the ticket with its token, which is nowhere else; or how many seconds the issuer has to wait, or 'too-many'
    */
   async create(
     ticket: NewTicket,
-    perHour: number,
+    { perHour, atOnce }: { perHour: number; atOnce: number },
     actor: Actor,
     inTransaction: {
       before: (transaction: Executor) => Promise<void>;
       after: (transaction: Executor, ticket: Ticket) => Promise<void>;
     },
-  ): Promise<{ ticket: Ticket; token: string } | { seconds: number }> {
+  ): Promise<{ ticket: Ticket; token: string } | { seconds: number } | 'too-many'> {
     const { text: token, digest } = makeSecret('ticket');
     const { projectId = null, assetType = null, mediaTypes = null } = ticket;
     const { maxFileSize = null, maxFiles = null, maxBytes = null } = ticket;
     const limits = { projectId, assetType, mediaTypes, maxFileSize, maxFiles, maxBytes };
     const values = { ...ticket, ...limits, id: uuidv7(), digest, ...actor };
-    const { rows: counts } = await this.#handle.database.run(countTicket, { callerId: ticket.issuedBy });
-    const { count = 1, seconds = 0 } = counts[0] ?? {};
+    const { rows: counts } = await this.#handle.database.run(countTicket, {
+      callerId: ticket.issuedBy,
+      most: atOnce,
+    });
+    const { count = 1, seconds = 0, good = 0 } = counts[0] ?? {};
     if (perHour > 0 && count > perHour) return { seconds };
+    if (atOnce > 0 && good >= atOnce) return 'too-many';
     return this.#handle.transact(async (transaction) => {
       await inTransaction.before(transaction);
       const { rows } = await transaction.run(insertTicket, values);

@@ -11,6 +11,7 @@ import { Problem } from '../problems.ts';
 import { makeProject, type Places } from '../projects/places.ts';
 import { normaliseMediaType } from '../validation/media-types.ts';
 import type { UploadPolicies } from '../validation/upload-policies.ts';
+import { tooManyTickets } from './problems.ts';
 import type { Ticket, TicketsRepository } from './repository.ts';
 import { allowedBy } from './terms.ts';
 
@@ -98,11 +99,11 @@ export interface TicketRouteOptions {
   tickets: TicketsRepository;
   places: Places;
   policies: UploadPolicies;
-  /** Tickets that a caller may give out in an hour; 0 for no limit. */
-  perHour: number;
+  /** Tickets that a caller may give out in an hour, and have at once; 0 for no limit. */
+  limits: { perHour: number; atOnce: number };
 }
 
-export function ticketRoutes(app: App, { tickets, places, policies, perHour }: TicketRouteOptions): void {
+export function ticketRoutes(app: App, { tickets, places, policies, limits }: TicketRouteOptions): void {
   app.post(
     '/v1/tickets',
     {
@@ -125,6 +126,7 @@ export function ticketRoutes(app: App, { tickets, places, policies, perHour }: T
         problems: [
           'missing-scope',
           'forbidden',
+          tooManyTickets,
           'not-found',
           'malformed-request',
           'too-large',
@@ -153,14 +155,18 @@ export function ticketRoutes(app: App, { tickets, places, policies, perHour }: T
         byClaim: mayByClaim(caller, body.projectId),
       };
       const commit = answering(request);
-      const created = await tickets.create(wanted, perHour, actorOf(request), {
+      const created = await tickets.create(wanted, limits, actorOf(request), {
         before: (transaction) => makeProject(transaction, place, caller, actorOf(request)),
         // What is kept under an Idempotency-Key holds no token.
         after: (transaction, ticket) => commit(transaction, answerOf(ticket)),
       });
+      if (created === 'too-many')
+        throw new Problem(tooManyTickets, {
+          detail: `${limits.atOnce} upload tickets of yours are good. Revoke some, or let them live shorter.`,
+        });
       if ('seconds' in created)
         throw new Problem('too-many-requests', {
-          detail: `At most ${perHour} upload tickets an hour. Try again later.`,
+          detail: `At most ${limits.perHour} upload tickets an hour. Try again later.`,
           retryAfter: created.seconds,
         });
       return sendAnswer(reply, answerOf(created.ticket, created.token));

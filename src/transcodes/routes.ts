@@ -5,7 +5,7 @@ import { requireMay } from '../access/may.ts';
 import { limitedBy, type Tier, tierWords } from '../access/tiers.ts';
 import type { Asset } from '../assets/asset.ts';
 import { derivativeName } from '../assets/derivative-names.ts';
-import { servable } from '../assets/downloads.ts';
+import { servable } from '../assets/issued-links.ts';
 import { AssetsRepository } from '../assets/repository.ts';
 import { required } from '../assets/routes.ts';
 import type { Core } from '../core.ts';

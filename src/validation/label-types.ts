@@ -3,11 +3,11 @@ import { z } from 'zod';
 import { checkFolderPath, MAX_DEPTH, MAX_PATH } from './folder-path.ts';
 import { findInvisible } from './invisible.ts';
 
-const MAX_TAGS = 50;
+export const MAX_TAGS = 50;
 /** Characters. */
 const MAX_TAG = 64;
 /** Of all tags together, as JSON: a page of 200 records must not become large by them. */
-const MAX_TAGS_BYTES = 2048;
+export const MAX_TAGS_BYTES = 2048;
 
 export const folderPath = z
   .string()

@@ -8,7 +8,6 @@ import { parse, serialise, type VariantOptions } from './options.ts';
 
 /** Of an HMAC-SHA-256, which may be cut to half of its bytes and no less (RFC 2104 section 5). */
 const SIGNATURE_BYTES = 16;
-const HOUR = 3600;
 
 const address =
   /^\/v1\/variants\/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\/([0-9a-f]{16})\/([a-z0-9-]{1,40}\.[a-z]{3,4})\?exp=(\d{10})&sig=([A-Za-z0-9_-]{22})$/;
@@ -60,12 +59,4 @@ function sign(key: Buffer, { assetId, revision, options, expires }: VariantAddre
 export function revisionOf({ sha256, objectKey }: { sha256?: Buffer | null; objectKey: string }): string {
   const digest = sha256 ?? createHash('sha256').update(objectKey).digest();
   return digest.toString('hex').slice(0, 16);
-}
-
-/**
- * Rounded up to the hour: what is asked for within it has one address, which browsers and caches know again.
- * @param longest life that there may be, which is not rounded beyond
- */
-export function expiryFor(now: number, life: number, longest = Number.POSITIVE_INFINITY): number {
-  return Math.min(Math.ceil((now + life) / HOUR) * HOUR, now + longest);
 }

@@ -13,7 +13,7 @@ const WHAT = 'variant-links';
 const FRESH = 60_000;
 /** Seconds until a new key signs: by then every instance has read it. */
 const LEAD = 600;
-/** Seconds for which an address can be good: its expiry is rounded up to the hour. */
+/** Seconds for which an address can be good: earlier versions rounded its expiry up to the hour. */
 const LONGEST_LIFE = MAX_LINK + 3600;
 
 export interface KeyRing {

@@ -4,16 +4,18 @@ import { z } from 'zod';
 import { actorOf, type Caller } from '../access/caller.ts';
 import { linkLifeOf } from '../access/tiers.ts';
 import { conditionalHeaders } from '../assets/delivery.ts';
-import { servable } from '../assets/downloads.ts';
+import { servable } from '../assets/issued-links.ts';
 import { AssetsRepository } from '../assets/repository.ts';
 import { required } from '../assets/routes.ts';
+import { changing } from '../assets/serving.ts';
 import type { Core } from '../core.ts';
 import type { App } from '../http/openapi.ts';
 import { contentUrls } from '../http/public-url.ts';
 import { assetId, binary, timestamp } from '../http/schema-types.ts';
 import { assetNotFound, Problem, type ProblemType } from '../problems.ts';
+import { linkWindow } from '../storage/link-window.ts';
 import { chooseFormat } from './accept.ts';
-import { expiryFor, readAddress, revisionOf, signAddress } from './address.ts';
+import { readAddress, revisionOf, signAddress } from './address.ts';
 import { VariantKeys } from './keys.ts';
 import { type Format, mediaTypeOf, serialise } from './options.ts';
 import { addressedOptions, imageQuery, linkQuery, optionsFor } from './query.ts';
@@ -151,7 +153,7 @@ export class VariantRoutes {
         const picture = { ...found.picture, askedBy: caller };
         return this.#sender.send(request, reply, { ...found, picture }, options, {
           callerId: caller.id,
-          cacheControl: found.picture.cacheControl ?? 'private',
+          cacheControl: changing(found.picture.cacheControl ?? 'private'),
           ...(!isAudited && { beforeBytes: audit }),
         });
       },
@@ -200,7 +202,8 @@ export class VariantRoutes {
         const action = 'asset.variant-link-issued';
         const asset = await this.#assets.findForDownload(caller, params.id, action, actorOf(request), detail);
         if (!asset) throw assetNotFound();
-        const expires = expiryFor(Math.floor(Date.now() / 1000), expiresIn, caller.tier?.limits.maxLinkTtl);
+        const { expiresAt } = linkWindow(new Date(), expiresIn);
+        const expires = expiresAt.getTime() / 1000;
         const { current } = await this.#keys.ring();
         const parts = { assetId: asset.id, revision: revisionOf(asset), expires };
         const signed = (step: Step) => ({
@@ -213,7 +216,7 @@ export class VariantRoutes {
         reply.header('cache-control', 'no-store');
         return {
           url: single.url,
-          expiresAt: new Date(expires * 1000).toISOString(),
+          expiresAt: expiresAt.toISOString(),
           variant: single.variant,
           mediaType: mediaTypeOf(options.format),
           ...(steps && { srcset: srcsetOf(steps), steps }),

@@ -40,7 +40,7 @@ export const variantSettings = {
     group,
     duration.refine((ms) => ms >= 1000 && ms <= MAX_LINK * 1000, 'must be 1s to 7d'),
     '24h',
-    'Life of an address of a variant when the caller names none, at most 7d; it is rounded up to the full hour.',
+    'Life of an address of a variant when the caller names none, at most 7d; it is the same address for half of that time.',
   ),
   VARIANT_CACHE: setting(
     group,

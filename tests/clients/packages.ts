@@ -27,7 +27,7 @@ export function debianSkip(...names: string[]): string | false {
 }
 
 /** Each with its package, and how it tells its version. */
-const commands: [command: string, package: string, version: string][] = [
+const commands: [command: string, debianPackage: string, version: string][] = [
   ['java', 'default-jdk-headless', '-version'],
   ['javac', 'default-jdk-headless', '-version'],
   ['go', 'golang-go', 'version'],

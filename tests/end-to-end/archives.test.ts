@@ -309,10 +309,10 @@ for (const { store, skip } of storeKinds) {
     test('of a share: all its files, as one download of it, which may go on when no other may begin', async () => {
       const { body: share } = await client.send('POST', '/v1/shares', {
         assetIds: ids,
-        label: 'Trip: 1/2',
+        label: 'Trip',
         maxDownloads: 1,
       });
-      const address = `${String(share['url'])}/archive.zip`;
+      const address = `${String(share['url'])}/archive`;
       const head = await fetch(address, { method: 'HEAD' });
       assert.equal(head.status, 200);
       assert.equal(head.headers.get('content-length'), String(archive.length));
@@ -328,7 +328,7 @@ for (const { store, skip } of storeKinds) {
       const told = await client.get(`/v1/shares/${share.id}`);
       assert.deepEqual([told.body['downloads'], told.body.state], [1, 'used-up']);
       assert.equal((await countsOf())[0], before + 1);
-      const unknown = await fetch(`${service.url}/s/${'A'.repeat(22)}/archive.zip`);
+      const unknown = await fetch(`${service.url}/s/${'A'.repeat(22)}/archive`);
       const late = await fetch(address, { headers: { 'user-agent': 'another' } });
       const { requestId: _one, ...first } = JSON.parse(await unknown.text());
       const { requestId: _two, ...second } = JSON.parse(await late.text());
@@ -341,7 +341,7 @@ for (const { store, skip } of storeKinds) {
         [{ assetId: ids[0] }, 404],
       ] as const) {
         const { body: share } = await client.send('POST', '/v1/shares', body);
-        assert.equal((await fetch(`${String(share['url'])}/archive.zip`)).status, status);
+        assert.equal((await fetch(`${String(share['url'])}/archive`)).status, status);
       }
     });
 
@@ -349,7 +349,7 @@ for (const { store, skip } of storeKinds) {
       const projectId = `archive-${store}`;
       for (const index of [1, 2]) await client.raw(png(400, index), { name: 'same.png', fields: { projectId } });
       const { body: share } = await client.send('POST', '/v1/shares', { projectId });
-      const address = `${String(share['url'])}/archive.zip`;
+      const address = `${String(share['url'])}/archive`;
       const filesIn = async () => {
         await writeFile(join(directory, 'project.zip'), Buffer.from(await (await fetch(address)).arrayBuffer()));
         return (await run(programPath('unzip'), ['-Z1', join(directory, 'project.zip')])).stdout.trim().split('\n');

@@ -1,9 +1,6 @@
 /** Behind a real nginx, configured as docs/proxies.md says. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -11,67 +8,20 @@ import { setTimeout as pause } from 'node:timers/promises';
 import * as tus from 'tus-js-client';
 import { Client, SECRET } from '../support/client.ts';
 import { glb, png } from '../support/files.ts';
+import { freePort, type Nginx, nginxIn, startNginx as startNginxAs } from '../support/nginx.ts';
 import { createTestDatabase } from '../support/postgres.ts';
 import { launch, type Running } from '../support/processes.ts';
-import { programPath, programSkip } from '../support/programs.ts';
+import { programSkip } from '../support/programs.ts';
 import { startService, type TestService } from '../support/service.ts';
 import { waitUntil } from '../support/wait-until.ts';
 
 const MiB = 1024 * 1024;
 /** An asset that there is not. */
 const NOBODYS = '019aa1b2-7c3d-7e4f-8a5b-6c7d8e9fa0b1';
-const page = readFileSync(new URL('../../docs/proxies.md', import.meta.url), 'utf8');
-const [, snippet = ''] = /```nginx\n([\s\S]*?)```/.exec(page) ?? [];
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  await once(server.close(), 'close');
-  return address && typeof address === 'object' ? address.port : 0;
-}
-
-interface Nginx {
-  url: string;
-  errors(): string;
-  stop(): Promise<void>;
-}
+const snippet = nginxIn('proxies.md');
 
 /** As the document configures it, in front of these instances. */
-async function startNginx(hosts: string[]): Promise<Nginx> {
-  const directory = mkdtempSync(join(tmpdir(), 'stowage-nginx-'));
-  const port = await freePort();
-  const server = snippet
-    .replace('listen 8080', `listen 127.0.0.1:${port}`)
-    .replace(/server 127\.0\.0\.1:3000(.*?);/, (_all, how) => hosts.map((host) => `server ${host}${how};`).join(' '));
-  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
-    (name) => `${name}_temp_path ${join(directory, name)};`,
-  );
-  const configuration = join(directory, 'nginx.conf');
-  writeFileSync(
-    configuration,
-    `daemon off; pid ${join(directory, 'pid')}; error_log ${join(directory, 'error.log')};
-     events {} http { access_log off; ${temporary.join(' ')} ${server} }`,
-  );
-  const child = spawn(
-    programPath('nginx'),
-    ['-c', configuration, '-p', directory, '-e', join(directory, 'error.log')],
-    {
-      stdio: 'ignore',
-    },
-  );
-  const url = `http://127.0.0.1:${port}`;
-  await waitUntil(async () => (await fetch(`${url}/livez`)).ok);
-  return {
-    url,
-    errors: () => readFileSync(join(directory, 'error.log'), 'utf8'),
-    stop: async () => {
-      child.kill('SIGQUIT');
-      await once(child, 'exit');
-      rmSync(directory, { recursive: true, force: true });
-    },
-  };
-}
+const startNginx = (hosts: string[]): Promise<Nginx> => startNginxAs(snippet, hosts);
 
 describe('behind nginx', { skip: programSkip('nginx') }, () => {
   let service: TestService;

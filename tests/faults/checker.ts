@@ -24,6 +24,13 @@ interface DerivativeRow {
   size: string | null;
 }
 
+interface VersionRow {
+  asset_id: string;
+  number: number;
+  object_key: string;
+  size: string;
+}
+
 interface Row {
   id: string;
   owner_id: string;
@@ -33,6 +40,8 @@ interface Row {
   object_key: string;
   trashed_at: Date | null;
   reserved_bytes: string;
+  content_version: number;
+  version_bytes: string;
 }
 
 const counted = new Set(['processing', 'ready', 'rejected', 'lost']);
@@ -45,11 +54,13 @@ export async function check({ journal, databaseUrl, bucket, client }: Checked): 
   try {
     const rows = (await database.query<Row>('select * from assets')).rows;
     const derivatives = (await database.query<DerivativeRow>('select * from derivatives')).rows;
+    const versions = (await database.query<VersionRow>('select * from asset_versions')).rows;
     const objects = await listObjects(client, bucket);
     const uploads = (await client.send(new ListMultipartUploadsCommand({ Bucket: bucket }))).Uploads ?? [];
     return [
       ...(await acknowledged(expected, rows, client, bucket)),
-      ...recordsAndBytes(rows, derivatives, objects),
+      ...recordsAndBytes(rows, derivatives, versions, objects),
+      ...ofVersions(rows, versions, objects),
       ...uploads.map(({ Key }) => `promise 2: a multipart upload is open: ${Key}`),
       ...(await quotas(database, rows)),
       ...(await audit(database, expected, rows)),
@@ -68,12 +79,13 @@ async function acknowledged(
 ): Promise<string[]> {
   const byId = new Map(rows.map((row) => [row.id, row]));
   const faults: string[] = [];
-  for (const [id, { sha256, size, gone }] of expected) {
+  for (const [id, { gone, or, ...sent }] of expected) {
     const row = byId.get(id);
     const isThere = row !== undefined && row.state === 'ready';
     if (gone === 'must' && row) faults.push(`a deleted asset has a record in state ${row.state}: ${id}`);
     if (gone === 'no' && !isThere) faults.push(`promise 1: an acknowledged asset is ${row?.state ?? 'gone'}: ${id}`);
     if (!isThere) continue;
+    const { sha256, size } = or && or.sha256 === row.sha256?.toString('hex') ? or : sent;
     if (row.sha256?.toString('hex') !== sha256 || Number(row.size) !== size)
       faults.push(`promise 1: the record of an acknowledged asset tells other bytes: ${id}`);
     const found = await digestOf(client, bucket, row.object_key);
@@ -82,9 +94,26 @@ async function acknowledged(
   return faults;
 }
 
-function recordsAndBytes(rows: Row[], derivatives: DerivativeRow[], objects: Map<string, number>): string[] {
+/** Of former contents that are kept: their bytes are there, and counted. */
+function ofVersions(rows: Row[], versions: VersionRow[], objects: Map<string, number>): string[] {
+  const faults = versions
+    .filter(({ object_key, size }) => objects.get(object_key) !== Number(size))
+    .map(({ asset_id, number }) => `promise 2: the version ${number} of ${asset_id} is without its bytes`);
+  for (const { id, version_bytes } of rows) {
+    const sum = versions.filter((each) => each.asset_id === id).reduce((total, { size }) => total + Number(size), 0);
+    if (Number(version_bytes) !== sum) faults.push(`promise 3: ${version_bytes} bytes of versions, not ${sum}: ${id}`);
+  }
+  return faults;
+}
+
+function recordsAndBytes(
+  rows: Row[],
+  derivatives: DerivativeRow[],
+  versions: VersionRow[],
+  objects: Map<string, number>,
+): string[] {
   const faults: string[] = [];
-  const keys = new Set([...rows, ...derivatives].map((row) => row.object_key));
+  const keys = new Set([...rows, ...derivatives, ...versions].map((row) => row.object_key));
   const ids = new Set(rows.map(({ id }) => id));
   for (const { id, asset_id, state, object_key, size } of derivatives) {
     if (state === 'ready' && objects.get(object_key) !== Number(size))
@@ -116,7 +145,7 @@ async function quotas(database: Client, rows: Row[]): Promise<string[]> {
     const own = rows.filter((row) => row.owner_id === quota.owner_id);
     const visible = own.filter(({ state }) => counted.has(state));
     const sum = (some: Row[], of: (row: Row) => number) => some.reduce((total, row) => total + of(row), 0);
-    const used = sum(visible, ({ size }) => Number(size));
+    const used = sum(visible, ({ size, version_bytes }) => Number(size) + Number(version_bytes));
     const reserved = sum(own, (row) => Number(row.reserved_bytes));
     if (Number(quota.used_bytes) !== used)
       faults.push(`promise 3: used is ${quota.used_bytes} and should be ${used}: ${quota.owner_id}`);
@@ -134,7 +163,7 @@ async function quotas(database: Client, rows: Row[]): Promise<string[]> {
 async function audit(database: Client, expected: Map<string, Expectation>, rows: Row[]): Promise<string[]> {
   const { rows: events } = await database.query<{ asset_id: string; action: string; count: string }>(`
     select asset_id, action, count(*) as count from audit_events
-    where action in ('asset.uploaded', 'asset.deleted') group by asset_id, action`);
+    where action in ('asset.uploaded', 'asset.deleted', 'asset.replaced', 'asset.version-restored') group by asset_id, action`);
   const count = (id: string, action: string) =>
     Number(events.find((event) => event.asset_id === id && event.action === action)?.count ?? 0);
   const faults: string[] = [];
@@ -142,6 +171,11 @@ async function audit(database: Client, expected: Map<string, Expectation>, rows:
   for (const id of new Set([...there, ...expected.keys()]))
     if (count(id, 'asset.uploaded') !== 1)
       faults.push(`promise 10: ${count(id, 'asset.uploaded')} audit rows for the upload of ${id}`);
+  for (const { id, state, content_version } of rows) {
+    const changes = count(id, 'asset.replaced') + count(id, 'asset.version-restored');
+    if (state === 'ready' && changes !== content_version - 1)
+      faults.push(`promise 10: ${changes} audit rows for the ${content_version - 1} replacements of ${id}`);
+  }
   for (const [id, { gone }] of expected)
     if (gone === 'must' && count(id, 'asset.deleted') !== 1)
       faults.push(`promise 10: ${count(id, 'asset.deleted')} audit rows for the deletion of ${id}`);

@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { createHash, randomUUID } from 'node:crypto';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client } from '../support/client.ts';
@@ -57,6 +57,8 @@ export type ScenarioName =
   | 'an upload in parts'
   | 'a direct upload'
   | 'a resumable upload'
+  | 'a replacement'
+  | 'a replacement by a direct upload'
   | 'a deletion'
   | 'a deletion of several';
 
@@ -107,7 +109,10 @@ export class Rig {
     closers.push(() => s3.close());
     const postgres = await new PostgresProxy(databaseUrl).listen();
     closers.push(() => postgres.close());
+    const policies = join(directory, 'policies.json');
+    await writeFile(policies, JSON.stringify({ kept: { mediaTypes: ['image/png'], maxBytes: 10_000, versions: 1 } }));
     const shared = {
+      UPLOAD_POLICIES: policies,
       S3_BUCKET: bucket.bucket,
       S3_REGION: settings.region,
       S3_ACCESS_KEY_ID: settings.accessKeyId,
@@ -154,6 +159,8 @@ export class Rig {
       'an upload in parts': () => this.#uploading(file),
       'a direct upload': () => this.#direct(file),
       'a resumable upload': () => this.#resumable(file),
+      'a replacement': () => this.#replacing('put'),
+      'a replacement by a direct upload': () => this.#replacing('direct'),
       'a deletion': () => this.#deleting(1),
       'a deletion of several': () => this.#deleting(4),
     };
@@ -242,6 +249,50 @@ export class Rig {
     };
   }
 
+  /** An asset is given other bytes, once; those that it had are a version then. */
+  #replacing(way: 'put' | 'direct'): Scenario {
+    const owner = `owner-${randomUUID()}`;
+    const keys = { put: randomUUID(), create: randomUUID(), complete: randomUUID() };
+    const [former, bytes] = [png(2000, 7), png(4000, 8)];
+    const put = (client: Client, id: string) =>
+      client.request('PUT', `/v1/assets/${id}/content`, { headers: { 'idempotency-key': keys.put }, body: bytes });
+    const direct = async (client: Client, replaces: string) => {
+      const declared = { size: bytes.length, contentType: 'image/png', sha256: digest(bytes) };
+      const fields = { fileName: 'p.png', ...declared, replaces };
+      const offer = await client.send('POST', '/v1/uploads', fields, { 'idempotency-key': keys.create });
+      if (offer.status !== 201) return offer;
+      const headers = { 'idempotency-key': keys.complete };
+      const complete = () => client.request('POST', `/v1/uploads/${offer.body['uploadId']}/complete`, { headers });
+      const first = await complete();
+      if (first.body.type !== 'urn:stowage:problem:upload-incomplete') return first;
+      await sendParts(offer.body['parts'] as PartLink[], Number(offer.body['partSize']), bytes);
+      return complete();
+    };
+    const replace = async (url: string, { ids: [id = ''] }: Prepared) => {
+      this.#journal.write({ event: 'replacing', id, sha256: digest(bytes), size: bytes.length });
+      const answer = await (way === 'put' ? put : direct)(new Client(url, owner), id);
+      if (answer.status !== 200 && answer.status !== 201) throw new Refused(answer.status, answer.body);
+      assert.deepEqual([answer.body.id, answer.body['contentVersion']], [id, 2]);
+      this.#journal.write({ event: 'replaced', id });
+    };
+    return {
+      prepare: async () => ({ ids: [await this.store(this.survivor.url, owner, former, randomUUID(), 'kept')] }),
+      act: async (url, prepared) => replace(url, prepared ?? { ids: [] }),
+      again: async (prepared) => {
+        const { ids } = prepared ?? { ids: [] };
+        await untilDone(() => replace(this.survivor.url, { ids }));
+        const client = new Client(this.survivor.url, owner);
+        const { body } = await client.get(`/v1/assets/${ids[0]}`);
+        assert.equal(body['contentVersion'], 2, 'the same request has replaced twice');
+        const version = await fetch(`${this.survivor.url}/v1/assets/${ids[0]}/versions/1/content`, {
+          headers: client.headers,
+        });
+        assert.equal(digest(Buffer.from(await version.arrayBuffer())), digest(former));
+        assert.equal((await client.get('/v1/assets')).body.data.length, 1);
+      },
+    };
+  }
+
   #deleting(count: number): Scenario {
     const [owner, key] = [`owner-${randomUUID()}`, randomUUID()];
     const remove = (url: string, prepared: Prepared | undefined) => {
@@ -260,9 +311,19 @@ export class Rig {
   }
 
   /** Uploads, and writes what was acknowledged into the journal. @returns the id */
-  async store(url: string, owner: string, bytes: Buffer<ArrayBuffer>, key: string): Promise<string> {
+  async store(
+    url: string,
+    owner: string,
+    bytes: Buffer<ArrayBuffer>,
+    key: string,
+    assetType?: string,
+  ): Promise<string> {
     const name = bytes.toString('latin1', 0, 4) === 'glTF' ? 'm.glb' : 'p.png';
-    const { status, body } = await new Client(url, owner).raw(bytes, { name, headers: { 'idempotency-key': key } });
+    const { status, body } = await new Client(url, owner).raw(bytes, {
+      name,
+      headers: { 'idempotency-key': key },
+      ...(assetType !== undefined && { fields: { assetType } }),
+    });
     if (status !== 201) throw new Refused(status, body);
     this.#journal.write({ event: 'stored', owner, id: body.id, sha256: digest(bytes), size: bytes.length });
     return body.id;

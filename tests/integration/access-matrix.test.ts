@@ -156,6 +156,8 @@ const bulkActions: { body: object; action: Action; fresh: 'ready' | 'trashed' }[
   { body: { action: 'trash' }, action: 'asset.write', fresh: 'ready' },
   { body: { action: 'restore' }, action: 'asset.write', fresh: 'trashed' },
   { body: { action: 'delete', permanent: true }, action: 'asset.delete', fresh: 'ready' },
+  { body: { action: 'tag', addTags: ['seen'] }, action: 'asset.write', fresh: 'ready' },
+  { body: { action: 'move', path: 'seen/' }, action: 'asset.write', fresh: 'ready' },
 ];
 
 /** Calls of operations on a project. Those that would change who is what are refused for another reason. */
@@ -173,6 +175,8 @@ const projectCalls: Record<string, { action?: Action; call: (id: string) => Call
     call: (id) => ({ method: 'DELETE', path: `/v1/projects/${id}/members/nobody-at-all` }),
   },
   getProjectQuota: { call: (id) => ({ method: 'GET', path: `/v1/projects/${id}/quota` }) },
+  getTrashEmptying: { call: (id) => ({ method: 'GET', path: `/v1/trash?projectId=${id}` }) },
+  emptyTrash: { call: (id) => ({ method: 'DELETE', path: `/v1/trash?projectId=${id}` }) },
   getProjectCode: { call: (id) => ({ method: 'GET', path: `/v1/projects/${id}/qr` }) },
   'createShare of a project': {
     action: 'project.share',
@@ -265,7 +269,14 @@ const ownCalls: Record<string, Call> = {
   listShares: { method: 'GET', path: '/v1/shares' },
 };
 /** Walked by tests of their own: below, and in audit-trail.test.ts. */
-const others = ['uploadAssets', 'bulkChangeAssets', 'createProject', 'removeProjectMember', 'listAuditEvents'];
+const others = [
+  'uploadAssets',
+  'bulkChangeAssets',
+  'createDownloadLinks',
+  'createProject',
+  'removeProjectMember',
+  'listAuditEvents',
+];
 
 const contract: { paths: Record<string, Record<string, { operationId: string; security?: unknown[] }>> } = parse(
   readFileSync(new URL('../../openapi.yaml', import.meta.url), 'utf8'),
@@ -484,6 +495,28 @@ describe('who may do what', () => {
         }
       }
     });
+
+  test('of many assets: links', async () => {
+    for (const person of people) {
+      const ids = [UNKNOWN_ASSET, ...places.map((place) => assetIn.get(place))];
+      const answer = await person.client.send('POST', '/v1/links', { ids });
+      const mayAtAll = person.scopes.has(rules['asset.download'].scope);
+      assert.equal(answer.status, mayAtAll ? 200 : 403, person.name);
+      if (!mayAtAll) continue;
+      const results = answer.body['results'] as { id: string; status: number; url?: string; problem?: object }[];
+      const [unknown, ...outcomes] = results.map(({ status, url, problem = { url } }) => ({
+        status,
+        headers: [],
+        body: problem,
+      }));
+      assert.ok(unknown);
+      for (const [index, place] of places.entries()) {
+        const outcome = outcomes[index];
+        assert.ok(outcome);
+        check(person, 'asset.download', roleOn(place, person), outcome, unknown, place);
+      }
+    }
+  });
 
   for (const [operation, { action, call }] of Object.entries(projectCalls))
     test(`of projects: ${operation}`, async () => {

@@ -86,6 +86,7 @@ describe('the bundle', () => {
         'migrate',
         'reconcile',
         'reference-page',
+        'rotate-share-key',
         'rotate-variant-key',
         'service',
         'setup-bucket',

@@ -232,4 +232,84 @@ describe('assets changed at once', () => {
       await limited.close();
     }
   });
+
+  test('get and lose tags, those that have too many keep what they have', async () => {
+    const { client, ids } = await callerWith(3);
+    const [first = '', second = '', third = ''] = ids;
+    const many = Array.from({ length: 49 }, (_, index) => `t${index}`);
+    await client.send('PATCH', `/v1/assets/${second}`, { tags: many });
+    await client.send('PATCH', `/v1/assets/${first}`, { tags: ['old', 'x'] });
+    await client.request('DELETE', `/v1/assets/${third}`);
+    const results = await change(client, { action: 'tag', addTags: ['New', 'x'], removeTags: ['old'], ids });
+    assert.deepEqual(statuses(results), [200, 400, 409]);
+    const tagsOf = async (id: string) => (await client.get(`/v1/assets/${id}`)).body.tags;
+    assert.deepEqual(await tagsOf(first), ['new', 'x']);
+    assert.equal((await tagsOf(second))?.length, 49);
+    const before = (await client.get(`/v1/assets/${first}`)).headers.get('etag');
+    assert.deepEqual(statuses(await change(client, { action: 'tag', addTags: ['x'], ids: [first] })), [200]);
+    // Nothing was to be changed.
+    assert.equal((await client.get(`/v1/assets/${first}`)).headers.get('etag'), before);
+    const [row] = await service.query<{ detail: object }>(
+      `select detail from audit_events where asset_id = $1 and action = 'asset.updated' order by id desc limit 1`,
+      [first],
+    );
+    assert.deepEqual(row?.detail, { name: 'photo.png', addedTags: ['new'], removedTags: ['old'] });
+  });
+
+  test('are moved to a folder and into a project, whose quota takes all of them or none', async () => {
+    const { client, ids } = await callerWith(3);
+    const owner = client.headers['x-user-id'];
+    assert.deepEqual(statuses(await change(client, { action: 'move', path: 'a/b', ids })), [200, 200, 200]);
+    const records = async () => Promise.all(ids.map(async (id) => (await client.get(`/v1/assets/${id}`)).body));
+    for (const { path } of await records()) assert.equal(path, 'a/b/');
+    const projectId = `bulk-${randomUUID()}`;
+    const moved = await change(client, { action: 'move', projectId, path: '', ids });
+    assert.deepEqual(statuses(moved), [200, 200, 200]);
+    for (const body of await records()) assert.deepEqual([body.path, body.projectId], [undefined, projectId]);
+    const tight = `bulk-${randomUUID()}`;
+    await client.send('POST', '/v1/projects', { id: tight, name: 'Tight' });
+    const total = (await records()).reduce((sum, { size }) => sum + size, 0);
+    const limit = (bytes: number) =>
+      service.query(
+        `insert into quotas (owner_id, limit_bytes) values ($1, $2) on conflict (owner_id) do update set limit_bytes = $2`,
+        [`project:${tight}`, bytes],
+      );
+    await limit(total - 1);
+    const refused = await change(client, { action: 'move', projectId: tight, ids });
+    assert.deepEqual(statuses(refused), [403, 403, 403]);
+    assert.equal(refused[0]?.problem?.type, 'urn:stowage:problem:quota-exceeded');
+    await limit(total);
+    assert.deepEqual(statuses(await change(client, { action: 'move', projectId: tight, ids })), [200, 200, 200]);
+    const used = async () =>
+      service.query<{ account: string; used: number }>(
+        'select owner_id as account, used_bytes::integer as used from quotas where owner_id = any($1) order by 1',
+        [[owner, `project:${tight}`]],
+      );
+    assert.deepEqual(
+      await used(),
+      [
+        { account: owner, used: 0 },
+        { account: `project:${tight}`, used: total },
+      ].sort((a, b) => String(a.account).localeCompare(String(b.account))),
+    );
+    assert.deepEqual(statuses(await change(client, { action: 'move', projectId: null, ids })), [200, 200, 200]);
+    assert.equal((await used()).find(({ account }) => account === owner)?.used, total);
+    const stranger = await callerWith(0);
+    const foreign = await change(stranger.client, { action: 'move', path: 'x/', ids });
+    assert.deepEqual(statuses(foreign), [404, 404, 404]);
+  });
+
+  test('what does not belong to the action, or is missing, is named', async () => {
+    const { client, ids } = await callerWith(1);
+    for (const [body, pointer] of [
+      [{ action: 'tag' }, '/action'],
+      [{ action: 'move' }, '/action'],
+      [{ action: 'trash', path: 'a/' }, '/path'],
+      [{ action: 'tag', addTags: ['a'], projectId: 'p' }, '/projectId'],
+      [{ action: 'move', path: '../a' }, '/path'],
+    ] as const) {
+      const { status, body: problem } = await client.send('POST', '/v1/assets/bulk', { ...body, ids });
+      assert.deepEqual([status, problem.errors?.[0]?.pointer], [400, pointer], JSON.stringify(problem));
+    }
+  });
 });

@@ -132,7 +132,9 @@ describe('what is foreign and what is unknown', () => {
       assert.ok(typeof query === 'function');
       Reflect.set(client, 'query', (...given: unknown[]) => {
         const [what] = given;
-        statements?.push(typeof what === 'string' ? what : String(what instanceof Object && 'text' in what && what.text));
+        statements?.push(
+          typeof what === 'string' ? what : String(what instanceof Object && 'text' in what && what.text),
+        );
         return query.apply(client, given);
       });
     };
@@ -234,7 +236,13 @@ describe('what is foreign and what is unknown', () => {
           const mine = operation.path.includes('{id}') ? await bobs() : '';
           const isList = resolved(schema).type === 'array';
           const bodyFor = (id: string) => {
-            const { ids: _ids, assetId: _asset, assetIds: _assets, projectId: _project, ...body } = Object(bodyOf(operation));
+            const {
+              ids: _ids,
+              assetId: _asset,
+              assetIds: _assets,
+              projectId: _project,
+              ...body
+            } = Object(bodyOf(operation));
             return { ...body, [name]: isList ? [id] : id };
           };
           const path = operation.path.replace('{id}', mine);

@@ -1,4 +1,7 @@
-/** Tiers on two instances: who has which, what each limit answers, and that none is passed however many ask at once. */
+/**
+ * Tiers on two instances: who has which, what each limit answers, and that none is passed however many ask at once; and what
+ * one caller may keep whatever tier he has.
+ */
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
@@ -32,6 +35,8 @@ before(async () => {
     UPLOADS_PER_CALLER: '64',
     UPLOADS_AT_ONCE: '64',
     UPLOAD_WAIT: '60s',
+    MEMBERS_PER_CALLER: '5',
+    TICKETS_PER_CALLER: '5',
   };
   one = await startService({ env, tiers });
   two = await startService({ env, tiers, beside: one });
@@ -416,5 +421,54 @@ describe('uploads in an hour', () => {
       }),
       { numRuns: 5 },
     );
+  });
+});
+
+describe('what one caller keeps', () => {
+  const project = async (by: Person) => {
+    const id = `p-${randomUUID()}`;
+    assert.equal((await by.send('POST', '/v1/projects', { id, name: 'A' })).status, 201);
+    return id;
+  };
+  const add = (by: Person, id: string, who: string, role = 'viewer') =>
+    by.send('PUT', `/v1/projects/${id}/members/${who}`, { role });
+  const type = (name: string) => `urn:stowage:problem:${name}`;
+
+  test('are so many members of all his projects, also when he adds many at once on two instances', async () => {
+    const person = await someone();
+    const ids = await Promise.all([project(person), project(person), project(person)]);
+    const answers = await Promise.all(
+      Array.from({ length: 12 }, (_, index) =>
+        add(index % 2 === 0 ? person : person.elsewhere, ids[index % 3] ?? '', `member-${index}`),
+      ),
+    );
+    const refused = answers.filter(({ status }) => status !== 200);
+    assert.equal(refused.length, 7);
+    for (const { status, body } of refused)
+      assert.deepEqual([status, body.type], [403, type('added-too-many-members')]);
+    const index = answers.findIndex(({ status }) => status === 200);
+    const [id = '', who] = [ids[index % 3], `member-${index}`];
+    assert.equal((await add(person, id, who, 'editor')).status, 200, 'who is there may have another role');
+    assert.equal((await person.request('DELETE', `/v1/projects/${id}/members/${who}`)).status, 204);
+    assert.equal((await add(person, id, 'another')).status, 200, 'who has gone makes room');
+    assert.equal((await add(person, id, 'one more')).status, 403);
+    const admin = await someone(undefined, 'admin projects');
+    admin.headers['stowage-reason'] = 'asked for it';
+    assert.equal((await add(admin, id, 'by an administrator')).status, 200);
+  });
+
+  test('are so many tickets that are good; one that is revoked or has expired makes room', async () => {
+    const person = await someone();
+    const ticket = (at = person) => at.send('POST', '/v1/tickets', { expiresIn: 600 });
+    const [first, second] = [await ticket(), await ticket(person.elsewhere)];
+    for (let number = 2; number < 5; number++) assert.equal((await ticket()).status, 201);
+    const refused = await ticket(person.elsewhere);
+    assert.deepEqual([refused.status, refused.body.type], [403, type('too-many-tickets')]);
+    assert.match(refused.body.detail ?? '', /^5 upload tickets of yours are good/);
+    await person.request('DELETE', `/v1/tickets/${first.body.id}`);
+    assert.equal((await ticket()).status, 201);
+    assert.equal((await ticket()).status, 403);
+    await one.query('update tickets set expires_at = now() where id = $1', [second.body.id]);
+    assert.equal((await ticket()).status, 201);
   });
 });

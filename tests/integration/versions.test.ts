@@ -134,6 +134,10 @@ for (const { store, skip } of storeKinds)
         const content = await client.content(asset.id);
         assert.deepEqual(content.body, bytes);
         assert.notEqual(content.headers.get('etag'), `"${asset.sha256}"`);
+        // Whoever keeps what this address shows asks again.
+        assert.equal(content.headers.get('cache-control'), 'private, max-age=3600');
+        const conditions = { 'if-modified-since': new Date(asset.createdAt).toUTCString(), 'if-none-match': '"x"' };
+        assert.equal((await client.content(asset.id, conditions)).status, 200);
         assert.deepEqual(await used(client), [5300, 0, 1]);
         assert.deepEqual(await numbers(client, asset.id), [1]);
         const former = await fetch(`${service.url}/v1/assets/${asset.id}/versions/1/content`, {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { expiryFor, readAddress, revisionOf, signAddress, type VariantAddress } from '../../src/variants/address.ts';
+import { readAddress, revisionOf, signAddress, type VariantAddress } from '../../src/variants/address.ts';
 
 const now = 1_795_000_000;
 const key = randomBytes(32);
@@ -99,10 +99,4 @@ describe('the revision of a picture', () => {
     assert.match(one, /^[0-9a-f]{16}$/);
     assert.notEqual(one, two);
   });
-});
-
-test('addresses that are asked for within an hour end together', () => {
-  assert.equal(expiryFor(7200, 3600), 10_800);
-  assert.equal(expiryFor(7201, 3600), 14_400);
-  assert.equal(expiryFor(10_800, 3600), 14_400);
 });

@@ -61,6 +61,8 @@ export const tickets = pgTable(
     uniqueIndex('tickets_by_digest').using('btree', sql`digest`),
     index('tickets_by_issuer').using('btree', sql`issued_by`, sql`created_at`, sql`id`),
     index('tickets_by_expiry').using('btree', sql`expires_at`),
+    // Of the count of those that are good.
+    index('tickets_good_by_issuer').using('btree', sql`issued_by`, sql`expires_at`).where(sql`revoked_at is null`),
     check('tickets_counts', sql`files >= 0 and bytes >= 0`),
   ],
 );

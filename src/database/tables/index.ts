@@ -17,5 +17,6 @@ export { scans } from './scans.ts';
 export { serviceSecrets } from './secrets.ts';
 export { shareAssets, shareMarks, shares, shareTries, shareVisits } from './shares.ts';
 export { assetStatistics } from './statistics.ts';
+export { trashEmptyings } from './trash.ts';
 export { uploadParts, uploadSessions, uploadTails } from './uploads.ts';
 export { assetVersions, replacements } from './versions.ts';

@@ -33,10 +33,13 @@ export const projectMembers = pgTable(
     subject: text('subject').notNull(),
     role: text('role', { enum: ['viewer', 'editor', 'manager'] }).notNull(),
     createdAt: moment('created_at').notNull().defaultNow(),
+    /** Who is counted for it; absent where that is an administrator, and on rows of earlier versions. */
+    addedBy: text('added_by'),
   },
   (table) => [
     primaryKey({ columns: [table.projectId, table.subject] }),
     check('project_members_role', sql`role in ('viewer', 'editor', 'manager')`),
     index('project_members_by_subject').using('btree', sql`subject`, sql`project_id`),
+    index('project_members_by_adder').using('btree', sql`added_by`).where(sql`added_by is not null`),
   ],
 );

@@ -39,8 +39,8 @@ export class LinkTokens {
   }
 
   /** For the bytes of an object. */
-  forObject(key: string, { expiresIn, contentType, contentDisposition, cacheControl }: LinkOptions): string {
-    return this.#token([key, this.#expiry(expiresIn), contentType, contentDisposition, cacheControl]);
+  forObject(key: string, { expiresIn, signedAt, contentType, contentDisposition, cacheControl }: LinkOptions): string {
+    return this.#token([key, this.#expiry(expiresIn, signedAt), contentType, contentDisposition, cacheControl]);
   }
 
   /** Never throws, whatever the token is. */
@@ -68,8 +68,8 @@ export class LinkTokens {
     return new Date(expires * 1000) <= this.#now() ? 'expired' : { key, uploadId, partNumber, size };
   }
 
-  #expiry(expiresIn: number): number {
-    return Math.floor(this.#now().getTime() / 1000) + expiresIn;
+  #expiry(expiresIn: number, since = this.#now()): number {
+    return Math.floor(since.getTime() / 1000) + expiresIn;
   }
 
   #token(content: unknown[]): string {

@@ -329,7 +329,7 @@ export class S3ObjectStore implements ObjectStore {
       'response-content-disposition': link.contentDisposition,
       'response-content-type': link.contentType,
     };
-    return this.#publicRequests.presign({ method: 'GET', key, query }, link.expiresIn);
+    return this.#publicRequests.presign({ method: 'GET', key, query }, link);
   }
 
   presignUploadPart(
@@ -341,7 +341,7 @@ export class S3ObjectStore implements ObjectStore {
     const signed = { 'content-length': String(size) };
     const request = { method: 'PUT' as const, key, query };
     if (this.#forbidCopySource) return this.#publicRequests.presignWithoutCopySource(request, expiresIn, signed);
-    return this.#publicRequests.presign(request, expiresIn, signed);
+    return this.#publicRequests.presign(request, { expiresIn }, signed);
   }
 
   /** Signature Version 4 allows 7 days; a link ends with the temporary credentials that signed it. */

@@ -115,16 +115,21 @@ export class S3Requests {
     }
   }
 
-  /** A link that anybody can follow. @param signedHeaders what the request must carry, exactly */
+  /**
+   * A link that anybody can follow.
+   * @param life seconds, from `signedAt` or from now on
+   * @param signedHeaders what the request must carry, exactly
+   */
   async presign(
     request: Pick<S3Request, 'method' | 'key' | 'query'>,
-    expiresIn: number,
+    { expiresIn, signedAt }: { expiresIn: number; signedAt?: Date },
     signedHeaders: Record<string, string> = {},
   ): Promise<string> {
     const endpoint = await this.#resolveEndpoint();
     // Whatever stands among the header fields is signed, but Content-Type; the body is not (UNSIGNED-PAYLOAD).
     const unsigned = this.#request(endpoint, { ...request, headers: signedHeaders });
-    const { path, query } = await endpoint.presigner.presign(unsigned, { expiresIn, signingDate: this.#now() });
+    const signingDate = this.#now(signedAt?.getTime());
+    const { path, query } = await endpoint.presigner.presign(unsigned, { expiresIn, signingDate });
     return `${endpoint.protocol}//${endpoint.host}${path}?${buildQueryString(query ?? {})}`;
   }
 
@@ -215,8 +220,9 @@ export class S3Requests {
     };
   }
 
-  #now(): Date {
-    return new Date(Date.now() + this.#clockOffset);
+  /** @param time by our clock; milliseconds */
+  #now(time = Date.now()): Date {
+    return new Date(time + this.#clockOffset);
   }
 
   /** @param date as the server has it, when it answered */

@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.ts';
 import { type Client, type ClientMeta, formDataBodySerializer, type Options as Options2, type RequestResult, type TDataShape } from './client/index.ts';
-import type { BulkChangeAssetsData, BulkChangeAssetsErrors, BulkChangeAssetsResponses, CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelStoredFileScanData, CancelStoredFileScanErrors, CancelStoredFileScanResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateApiKeyData, CreateApiKeyErrors, CreateApiKeyResponses, CreateArchiveLinkData, CreateArchiveLinkErrors, CreateArchiveLinkResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateProjectData, CreateProjectErrors, CreateProjectResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateShareData, CreateShareErrors, CreateShareResponses, CreateTranscodeData, CreateTranscodeErrors, CreateTranscodeResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, CreateUploadTicketData, CreateUploadTicketErrors, CreateUploadTicketResponses, CreateVariantLinkData, CreateVariantLinkErrors, CreateVariantLinkResponses, DeleteApiKeyData, DeleteApiKeyErrors, DeleteApiKeyResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DeleteAssetVersionData, DeleteAssetVersionErrors, DeleteAssetVersionResponses, DeleteProjectData, DeleteProjectErrors, DeleteProjectResponses, DeleteShareData, DeleteShareErrors, DeleteShareResponses, DeleteTranscodeData, DeleteTranscodeErrors, DeleteTranscodeResponses, DeleteUploadTicketData, DeleteUploadTicketErrors, DeleteUploadTicketResponses, DownloadArchiveData, DownloadArchiveErrors, DownloadArchiveResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, DownloadAssetVersionData, DownloadAssetVersionErrors, DownloadAssetVersionResponses, DownloadDerivativeData, DownloadDerivativeErrors, DownloadDerivativeResponses, DownloadSharedArchiveData, DownloadSharedArchiveErrors, DownloadSharedArchiveResponses, DownloadSharedAssetData, DownloadSharedAssetErrors, DownloadSharedAssetResponses, DownloadShareData, DownloadSharedDerivativeData, DownloadSharedDerivativeErrors, DownloadSharedDerivativeResponses, DownloadShareErrors, DownloadShareResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, FollowVariantLinkData, FollowVariantLinkErrors, FollowVariantLinkResponses, GetApiKeyData, GetApiKeyErrors, GetApiKeyResponses, GetAssetCodeData, GetAssetCodeErrors, GetAssetCodeResponses, GetAssetData, GetAssetErrors, GetAssetHistoryData, GetAssetHistoryErrors, GetAssetHistoryResponses, GetAssetResponses, GetGalleryData, GetGalleryErrors, GetGalleryResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetProjectCodeData, GetProjectCodeErrors, GetProjectCodeResponses, GetProjectData, GetProjectErrors, GetProjectQuotaData, GetProjectQuotaErrors, GetProjectQuotaResponses, GetProjectResponses, GetPublicAssetData, GetPublicAssetErrors, GetPublicAssetResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetShareCodeData, GetShareCodeErrors, GetShareCodeResponses, GetShareData, GetSharedVariantData, GetSharedVariantErrors, GetSharedVariantResponses, GetShareErrors, GetShareResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetStoredFileScanData, GetStoredFileScanErrors, GetStoredFileScanResponses, GetTranscodeData, GetTranscodeErrors, GetTranscodeResponses, GetUploadData, GetUploadErrors, GetUploadResponses, GetUploadTicketData, GetUploadTicketErrors, GetUploadTicketResponses, GetVariantData, GetVariantErrors, GetVariantResponses, ListApiKeysData, ListApiKeysErrors, ListApiKeysResponses, ListAssetsData, ListAssetsErrors, ListAssetsOfOwnerData, ListAssetsOfOwnerErrors, ListAssetsOfOwnerResponses, ListAssetsResponses, ListAssetVersionsData, ListAssetVersionsErrors, ListAssetVersionsResponses, ListAuditEventsData, ListAuditEventsErrors, ListAuditEventsResponses, ListDerivativesData, ListDerivativesErrors, ListDerivativesResponses, ListOwnersData, ListOwnersErrors, ListOwnersResponses, ListProjectMembersData, ListProjectMembersErrors, ListProjectMembersResponses, ListProjectsData, ListProjectsErrors, ListProjectsResponses, ListSharesData, ListSharesErrors, ListSharesResponses, ListStoredFileScansData, ListStoredFileScansErrors, ListStoredFileScansResponses, ListTranscodesData, ListTranscodesErrors, ListTranscodesResponses, ListUploadPoliciesData, ListUploadPoliciesErrors, ListUploadPoliciesResponses, ListUploadsData, ListUploadsErrors, ListUploadsResponses, ListUploadTicketsData, ListUploadTicketsErrors, ListUploadTicketsResponses, OpenSharedAssetData, OpenSharedAssetErrors, OpenSharedAssetResponses, OpenShareData, OpenShareErrors, OpenShareResponses, RedirectToDownloadData, RedirectToDownloadErrors, RemoveProjectMemberData, RemoveProjectMemberErrors, RemoveProjectMemberResponses, ReplaceAssetContentData, ReplaceAssetContentErrors, ReplaceAssetContentResponses, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RestoreAssetVersionData, RestoreAssetVersionErrors, RestoreAssetVersionResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, ScanStoredFilesData, ScanStoredFilesErrors, ScanStoredFilesResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SetOwnerTierData, SetOwnerTierErrors, SetOwnerTierResponses, SetProjectMemberData, SetProjectMemberErrors, SetProjectMemberResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UnlockShareData, UnlockShareErrors, UnlockShareResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UpdateProjectData, UpdateProjectErrors, UpdateProjectResponses, UpdateShareData, UpdateShareErrors, UpdateShareResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
+import type { BulkChangeAssetsData, BulkChangeAssetsErrors, BulkChangeAssetsResponses, CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelStoredFileScanData, CancelStoredFileScanErrors, CancelStoredFileScanResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateApiKeyData, CreateApiKeyErrors, CreateApiKeyResponses, CreateArchiveLinkData, CreateArchiveLinkErrors, CreateArchiveLinkResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateDownloadLinksData, CreateDownloadLinksErrors, CreateDownloadLinksResponses, CreateProjectData, CreateProjectErrors, CreateProjectResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateShareData, CreateShareErrors, CreateShareResponses, CreateTranscodeData, CreateTranscodeErrors, CreateTranscodeResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, CreateUploadTicketData, CreateUploadTicketErrors, CreateUploadTicketResponses, CreateVariantLinkData, CreateVariantLinkErrors, CreateVariantLinkResponses, DeleteApiKeyData, DeleteApiKeyErrors, DeleteApiKeyResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DeleteAssetVersionData, DeleteAssetVersionErrors, DeleteAssetVersionResponses, DeleteProjectData, DeleteProjectErrors, DeleteProjectResponses, DeleteShareData, DeleteShareErrors, DeleteShareResponses, DeleteTranscodeData, DeleteTranscodeErrors, DeleteTranscodeResponses, DeleteUploadTicketData, DeleteUploadTicketErrors, DeleteUploadTicketResponses, DownloadArchiveData, DownloadArchiveErrors, DownloadArchiveResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, DownloadAssetVersionData, DownloadAssetVersionErrors, DownloadAssetVersionResponses, DownloadDerivativeData, DownloadDerivativeErrors, DownloadDerivativeResponses, DownloadSharedArchiveData, DownloadSharedArchiveErrors, DownloadSharedArchiveResponses, DownloadSharedAssetData, DownloadSharedAssetErrors, DownloadSharedAssetResponses, DownloadShareData, DownloadSharedDerivativeData, DownloadSharedDerivativeErrors, DownloadSharedDerivativeResponses, DownloadShareErrors, DownloadShareResponses, EmptyTrashData, EmptyTrashErrors, EmptyTrashResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, FollowVariantLinkData, FollowVariantLinkErrors, FollowVariantLinkResponses, GetApiKeyData, GetApiKeyErrors, GetApiKeyResponses, GetAssetCodeData, GetAssetCodeErrors, GetAssetCodeResponses, GetAssetData, GetAssetErrors, GetAssetHistoryData, GetAssetHistoryErrors, GetAssetHistoryResponses, GetAssetResponses, GetGalleryData, GetGalleryErrors, GetGalleryResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetProjectCodeData, GetProjectCodeErrors, GetProjectCodeResponses, GetProjectData, GetProjectErrors, GetProjectQuotaData, GetProjectQuotaErrors, GetProjectQuotaResponses, GetProjectResponses, GetPublicAssetData, GetPublicAssetErrors, GetPublicAssetResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetShareCodeData, GetShareCodeErrors, GetShareCodeResponses, GetShareData, GetSharedVariantData, GetSharedVariantErrors, GetSharedVariantResponses, GetShareErrors, GetShareResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetStoredFileScanData, GetStoredFileScanErrors, GetStoredFileScanResponses, GetTranscodeData, GetTranscodeErrors, GetTranscodeResponses, GetTrashEmptyingData, GetTrashEmptyingErrors, GetTrashEmptyingResponses, GetUploadData, GetUploadErrors, GetUploadResponses, GetUploadTicketData, GetUploadTicketErrors, GetUploadTicketResponses, GetVariantData, GetVariantErrors, GetVariantResponses, ListApiKeysData, ListApiKeysErrors, ListApiKeysResponses, ListAssetsData, ListAssetsErrors, ListAssetsOfOwnerData, ListAssetsOfOwnerErrors, ListAssetsOfOwnerResponses, ListAssetsResponses, ListAssetVersionsData, ListAssetVersionsErrors, ListAssetVersionsResponses, ListAuditEventsData, ListAuditEventsErrors, ListAuditEventsResponses, ListDerivativesData, ListDerivativesErrors, ListDerivativesResponses, ListOwnersData, ListOwnersErrors, ListOwnersResponses, ListProjectMembersData, ListProjectMembersErrors, ListProjectMembersResponses, ListProjectsData, ListProjectsErrors, ListProjectsResponses, ListSharesData, ListSharesErrors, ListSharesResponses, ListStoredFileScansData, ListStoredFileScansErrors, ListStoredFileScansResponses, ListTranscodesData, ListTranscodesErrors, ListTranscodesResponses, ListUploadPoliciesData, ListUploadPoliciesErrors, ListUploadPoliciesResponses, ListUploadsData, ListUploadsErrors, ListUploadsResponses, ListUploadTicketsData, ListUploadTicketsErrors, ListUploadTicketsResponses, OpenSharedAssetData, OpenSharedAssetErrors, OpenSharedAssetResponses, OpenShareData, OpenShareErrors, OpenShareResponses, RedirectToDownloadData, RedirectToDownloadErrors, RemoveProjectMemberData, RemoveProjectMemberErrors, RemoveProjectMemberResponses, ReplaceAssetContentData, ReplaceAssetContentErrors, ReplaceAssetContentResponses, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RestoreAssetVersionData, RestoreAssetVersionErrors, RestoreAssetVersionResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, ScanStoredFilesData, ScanStoredFilesErrors, ScanStoredFilesResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SetOwnerTierData, SetOwnerTierErrors, SetOwnerTierResponses, SetProjectMemberData, SetProjectMemberErrors, SetProjectMemberResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UnlockShareData, UnlockShareErrors, UnlockShareResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UpdateProjectData, UpdateProjectErrors, UpdateProjectResponses, UpdateShareData, UpdateShareErrors, UpdateShareResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -346,9 +346,9 @@ export const restoreAsset = <ThrowOnError extends boolean = false>(options: Opti
 });
 
 /**
- * Trash, restore or delete up to 1000 assets
+ * Trash, restore, delete, move or tag up to 1000 assets
  *
- * Each asset is changed or refused by itself; the outcomes are those of the requests for one asset. All changes are made together, or none when the request fails. It counts as so many requests as it has ids.
+ * Each asset is changed or refused by itself; the outcomes are those of the requests for one asset. All changes are made together, or none when the request fails. Where a move needs room in a quota, all that need it find it, or none of them is moved. It counts as so many requests as it has ids.
  */
 export const bulkChangeAssets = <ThrowOnError extends boolean = false>(options: Options<BulkChangeAssetsData, ThrowOnError>): RequestResult<BulkChangeAssetsResponses, BulkChangeAssetsErrors, ThrowOnError> => (options.client ?? client).post<BulkChangeAssetsResponses, BulkChangeAssetsErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -383,7 +383,7 @@ export const downloadDerivative = <ThrowOnError extends boolean = false>(options
 /**
  * Get a download link that is valid for a limited time
  *
- * The link needs no token and leads straight to the object store. It ends when it expires or the asset is deleted for good; links of the disk store end in the trash too. To be led there at once, ask `redirectToDownload`.
+ * The link needs no token and leads straight to the object store, or to the CDN in front of it. It is the same for everybody who asks within a window, so browsers and caches keep what it leads to; between half and all of `expiresIn` is left of it, as `expiresAt` tells. It ends when it expires or the asset is deleted for good; links of the disk store end in the trash too. To be led there at once, ask `redirectToDownload`.
  */
 export const createDownloadLink = <ThrowOnError extends boolean = false>(options: Options<CreateDownloadLinkData, ThrowOnError>): RequestResult<CreateDownloadLinkResponses, CreateDownloadLinkErrors, ThrowOnError> => (options.client ?? client).get<CreateDownloadLinkResponses, CreateDownloadLinkErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -403,11 +403,48 @@ export const redirectToDownload = <ThrowOnError extends boolean = false>(options
 });
 
 /**
+ * Get download links for up to 200 assets
+ *
+ * Each link is the one that `createDownloadLink` gives. Each asset has an outcome of its own; one that is not there for you is unknown. It counts as so many requests as it has ids.
+ */
+export const createDownloadLinks = <ThrowOnError extends boolean = false>(options: Options<CreateDownloadLinksData, ThrowOnError>): RequestResult<CreateDownloadLinksResponses, CreateDownloadLinksErrors, ThrowOnError> => (options.client ?? client).post<CreateDownloadLinksResponses, CreateDownloadLinksErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/links',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
  * Follow a download link of the disk object store
  *
  * Where `createDownloadLink` leads when the service stores on its own disk. Do not build these URLs yourself.
  */
 export const followLink = <ThrowOnError extends boolean = false>(options: Options<FollowLinkData, ThrowOnError>): RequestResult<FollowLinkResponses, FollowLinkErrors, ThrowOnError> => (options.client ?? client).get<FollowLinkResponses, FollowLinkErrors, ThrowOnError>({ url: '/v1/links/{token}', ...options });
+
+/**
+ * Delete for good what is in the trash
+ *
+ * A job deletes what was in the trash when you asked: of your own assets those that are in no project, or all of a project. While it is running, asking again takes in what came into the trash since. `getTrashEmptying` tells how far it is.
+ */
+export const emptyTrash = <ThrowOnError extends boolean = false>(options?: Options<EmptyTrashData, ThrowOnError>): RequestResult<EmptyTrashResponses, EmptyTrashErrors, ThrowOnError> => (options?.client ?? client).delete<EmptyTrashResponses, EmptyTrashErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/trash',
+    ...options
+});
+
+/**
+ * Get how far the trash was emptied
+ *
+ * The emptying that is running, or the last one. What is in the trash, `listAssets` tells with `trashed`.
+ */
+export const getTrashEmptying = <ThrowOnError extends boolean = false>(options?: Options<GetTrashEmptyingData, ThrowOnError>): RequestResult<GetTrashEmptyingResponses, GetTrashEmptyingErrors, ThrowOnError> => (options?.client ?? client).get<GetTrashEmptyingResponses, GetTrashEmptyingErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/trash',
+    ...options
+});
 
 /**
  * Get a link to up to 200 files as one ZIP archive
@@ -746,11 +783,11 @@ export const downloadSharedDerivative = <ThrowOnError extends boolean = false>(o
 export const getSharedVariant = <ThrowOnError extends boolean = false>(options: Options<GetSharedVariantData, ThrowOnError>): RequestResult<GetSharedVariantResponses, GetSharedVariantErrors, ThrowOnError> => (options.client ?? client).get<GetSharedVariantResponses, GetSharedVariantErrors, ThrowOnError>({ url: '/s/{token}/assets/{assetId}/image', ...options });
 
 /**
- * Get all files that are shared as one ZIP archive
+ * Get all that is shared as one ZIP archive
  *
- * The files are stored in it as they are; names that are there more than once get a number. Is one download of the share. Honours one Range and conditional header fields; the archive is another one when a file comes or goes.
+ * Of a share of several files or of a project. Honours one Range and all conditional header fields.
  */
-export const downloadSharedArchive = <ThrowOnError extends boolean = false>(options: Options<DownloadSharedArchiveData, ThrowOnError>): RequestResult<DownloadSharedArchiveResponses, DownloadSharedArchiveErrors, ThrowOnError> => (options.client ?? client).get<DownloadSharedArchiveResponses, DownloadSharedArchiveErrors, ThrowOnError>({ url: '/s/{token}/archive.zip', ...options });
+export const downloadSharedArchive = <ThrowOnError extends boolean = false>(options: Options<DownloadSharedArchiveData, ThrowOnError>): RequestResult<DownloadSharedArchiveResponses, DownloadSharedArchiveErrors, ThrowOnError> => (options.client ?? client).get<DownloadSharedArchiveResponses, DownloadSharedArchiveErrors, ThrowOnError>({ url: '/s/{token}/archive', ...options });
 
 /**
  * Get a picture in another size or format
@@ -833,7 +870,7 @@ export const getPublicAsset = <ThrowOnError extends boolean = false>(options: Op
 /**
  * Look at the public gallery of a project
  *
- * For everybody, without a token: the public assets of a project that is a `gallery`, the latest first. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.
+ * For everybody, without a token: the public assets of a project that is a `gallery`, the latest first. Browsers get a page at the same address. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.
  */
 export const getGallery = <ThrowOnError extends boolean = false>(options: Options<GetGalleryData, ThrowOnError>): RequestResult<GetGalleryResponses, GetGalleryErrors, ThrowOnError> => (options.client ?? client).get<GetGalleryResponses, GetGalleryErrors, ThrowOnError>({ url: '/g/{projectId}', ...options });
 
@@ -994,7 +1031,7 @@ export const retryJobs = <ThrowOnError extends boolean = false>(options: Options
 /**
  * Get the QR code of an asset
  *
- * The code of the page that the setting `APP_URL_TEMPLATE` names. Without this setting it is the code of a download link: whoever reads it can download the bytes, until `expiresIn` seconds from now, so do not print it.
+ * The code of the page that the setting `APP_URL_TEMPLATE` names. Without this setting it is the code of a download link: whoever reads it can download the bytes, for up to `expiresIn` seconds, so do not print it.
  */
 export const getAssetCode = <ThrowOnError extends boolean = false>(options: Options<GetAssetCodeData, ThrowOnError>): RequestResult<GetAssetCodeResponses, GetAssetCodeErrors, ThrowOnError> => (options.client ?? client).get<GetAssetCodeResponses, GetAssetCodeErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],

@@ -169,15 +169,50 @@ export type BulkChange = {
      */
     permanent?: boolean;
     /**
+     * With `move`: the project they go to; null or empty text takes them out of their projects
+     */
+    projectId?: string | null;
+    /**
+     * With `move`: the folder they go to; empty for the top
+     */
+    path?: string;
+    /**
+     * With `tag`: tags that they get
+     */
+    addTags?: Array<string>;
+    /**
+     * With `tag`: tags that are taken from them
+     */
+    removeTags?: Array<string>;
+    /**
      * An id that is named twice is changed once, and has the same outcome twice
      */
     ids: Array<string>;
 };
 
 /**
- * `delete` does what `DELETE` does: it moves to the trash, or deletes for good with `permanent`. `trash` always moves to the trash
+ * `delete` does what `DELETE` does: it moves to the trash, or deletes for good with `permanent`. `trash` always moves to the trash. `move` takes a `projectId`, a `path` or both, `tag` takes `addTags`, `removeTags` or both
  */
-export type BulkAction = 'trash' | 'restore' | 'delete';
+export type BulkAction = 'trash' | 'restore' | 'delete' | 'move' | 'tag';
+
+export type LinkWishes = {
+    /**
+     * An id that is named twice has the same outcome twice
+     */
+    ids: Array<string>;
+    /**
+     * Of this derivative of each asset, instead of the file itself
+     */
+    derivative?: string;
+    /**
+     * Whether browsers show or save the file. `inline` is possible for images, audio and video; everything else is an attachment
+     */
+    disposition?: Disposition;
+    /**
+     * How long each link is valid at most, in seconds, up to 7 days; at least half of it is left
+     */
+    expiresIn?: number;
+};
 
 export type ArchiveRequest = {
     /**
@@ -433,7 +468,7 @@ export type OwnerSort = 'usage' | 'id' | 'tier';
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'purge-assets' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'build-indexes' | 'purge-assets' | 'empty-trash' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -1083,6 +1118,53 @@ export type DownloadLink = {
     expiresAt: string;
     asset: Asset;
 };
+
+export type IssuedLinks = {
+    /**
+     * One per id, in the order of the request
+     */
+    results: Array<LinkResult>;
+};
+
+export type LinkResult = {
+    id: string;
+    /**
+     * 200, or the status of the problem
+     */
+    status: number;
+    /**
+     * Whoever has this link can download the bytes; keep it secret
+     */
+    url?: string;
+    expiresAt?: string;
+    /**
+     * There when there is no link
+     */
+    problem?: Problem;
+};
+
+export type TrashEmptying = {
+    /**
+     * Whose trash it is; absent for your own
+     */
+    projectId?: string;
+    state: TrashEmptyingState;
+    /**
+     * Assets that are to be deleted; absent until they were counted
+     */
+    found?: number;
+    /**
+     * Assets that were deleted
+     */
+    deleted: number;
+    createdAt: string;
+    finishedAt?: string;
+};
+
+/**
+ * How it is with it. One of `running`, `done`; more may be added.
+ */
+export type TrashEmptyingState = string;
 
 export type ArchiveLink = {
     /**
@@ -4315,9 +4397,13 @@ export type BulkChangeAssetsErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this, or: You have made as many projects as you may
      */
     403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
     /**
      * A request with this Idempotency-Key is still running
      */
@@ -4535,7 +4621,7 @@ export type CreateDownloadLinkData = {
     };
     query?: {
         /**
-         * How long the link is valid, in seconds; at most 7 days
+         * How long the link is valid at most, in seconds, up to 7 days; at least half of it is left
          */
         expiresIn?: number;
         /**
@@ -4615,7 +4701,7 @@ export type RedirectToDownloadData = {
     };
     query?: {
         /**
-         * How long the link is valid, in seconds; at most 7 days
+         * How long the link is valid at most, in seconds, up to 7 days; at least half of it is left
          */
         expiresIn?: number;
         /**
@@ -4678,6 +4764,85 @@ export type RedirectToDownloadErrors = {
 };
 
 export type RedirectToDownloadError = RedirectToDownloadErrors[keyof RedirectToDownloadErrors];
+
+export type CreateDownloadLinksData = {
+    body: LinkWishes;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/links';
+};
+
+export type CreateDownloadLinksErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope
+     */
+    403: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type CreateDownloadLinksError = CreateDownloadLinksErrors[keyof CreateDownloadLinksErrors];
+
+export type CreateDownloadLinksResponses = {
+    /**
+     * An outcome per id
+     */
+    200: IssuedLinks;
+};
+
+export type CreateDownloadLinksResponse = CreateDownloadLinksResponses[keyof CreateDownloadLinksResponses];
 
 export type FollowLinkData = {
     body?: never;
@@ -4756,6 +4921,160 @@ export type FollowLinkResponses = {
 };
 
 export type FollowLinkResponse = FollowLinkResponses[keyof FollowLinkResponses];
+
+export type EmptyTrashData = {
+    body?: never;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path?: never;
+    query?: {
+        /**
+         * The trash of this project, whose manager you must be
+         */
+        projectId?: string;
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
+    url: '/v1/trash';
+};
+
+export type EmptyTrashErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type EmptyTrashError = EmptyTrashErrors[keyof EmptyTrashErrors];
+
+export type EmptyTrashResponses = {
+    /**
+     * The trash is being emptied
+     */
+    202: TrashEmptying;
+};
+
+export type EmptyTrashResponse = EmptyTrashResponses[keyof EmptyTrashResponses];
+
+export type GetTrashEmptyingData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * The trash of this project, whose manager you must be
+         */
+        projectId?: string;
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
+    url: '/v1/trash';
+};
+
+export type GetTrashEmptyingErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetTrashEmptyingError = GetTrashEmptyingErrors[keyof GetTrashEmptyingErrors];
+
+export type GetTrashEmptyingResponses = {
+    /**
+     * The emptying
+     */
+    200: TrashEmptying;
+};
+
+export type GetTrashEmptyingResponse = GetTrashEmptyingResponses[keyof GetTrashEmptyingResponses];
 
 export type CreateArchiveLinkData = {
     body: ArchiveRequest;
@@ -5550,7 +5869,7 @@ export type SetProjectMemberErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope, or: You may not do this, or: The project has as many members as it may have
+     * The token lacks a scope, or: You may not do this, or: The project has as many members as it may have, or: You have added as many members as you may
      */
     403: Problem;
     /**
@@ -5984,7 +6303,7 @@ export type CreateUploadTicketErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope, or: You may not do this
+     * The token lacks a scope, or: You may not do this, or: You have as many upload tickets as you may have
      */
     403: Problem;
     /**
@@ -6413,8 +6732,10 @@ export type DeleteShareResponses = {
     /**
      * It is revoked
      */
-    204: unknown;
+    204: void;
 };
+
+export type DeleteShareResponse = DeleteShareResponses[keyof DeleteShareResponses];
 
 export type GetShareData = {
     body?: never;
@@ -7269,7 +7590,7 @@ export type DownloadSharedArchiveData = {
         token: string;
     };
     query?: never;
-    url: '/s/{token}/archive.zip';
+    url: '/s/{token}/archive';
 };
 
 export type DownloadSharedArchiveErrors = {
@@ -7489,7 +7810,7 @@ export type CreateVariantLinkData = {
         quality?: number;
         format?: VariantFormat;
         /**
-         * How long the link is valid, in seconds; at most 7 days
+         * How long the link is valid at most, in seconds, up to 7 days; at least half of it is left
          */
         expiresIn?: number;
         /**

@@ -1,0 +1,180 @@
+/**
+ * What is asked of the records for each download and each link: the asset, what is served of it, and the audit row, by one statement
+ * for as many as are asked for. Requests that come at the same time share it (database/batcher.ts), and a page of links
+ * needs no other. Each row says by itself who asks for what, and is answered as if it were alone.
+ */
+import { and, eq, isNotNull, isNull, ne, or, type SQLWrapper, sql } from 'drizzle-orm';
+import { type AccessParameter, type AccessValues, isFor } from '../access/conditions.ts';
+import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
+import type { Database } from '../database/client.ts';
+import { build, compile, type Parameter, type Statement } from '../database/statements.ts';
+import { assets, inState, isVisible } from '../database/tables/assets.ts';
+import { auditRows } from '../database/tables/audit.ts';
+import { derivatives } from '../database/tables/derivatives.ts';
+import { type Asset, assetColumns, toAsset } from './asset.ts';
+import { markDownload } from './download-counts.ts';
+import type { FoundDerivative } from './served-derivative.ts';
+
+/** One thing that somebody wants to have. */
+export interface WantedDownload {
+  id: string;
+  /** What the caller is to it is asked by these. */
+  access: AccessValues;
+  actor: Actor;
+  action: AuditAction;
+  /** Of the audit row. */
+  detail: Record<string, unknown>;
+  /** Whether it is one more download of the file: a link that is issued is none, nor is a derivative. */
+  counts: boolean;
+  /** Name of a derivative that is wanted instead of the file. */
+  derivative?: string;
+}
+
+type WantedColumn = 'at' | 'id' | 'action' | 'detail' | 'counts' | 'derivative' | AccessParameter | keyof Actor;
+
+/** The columns of a row of `jsonb_to_recordset`, and their types. */
+const types: Readonly<Record<WantedColumn, string>> = {
+  at: 'integer',
+  id: 'uuid',
+  subject: 'text',
+  claims: 'jsonb',
+  only: 'text[]',
+  ticket: 'uuid',
+  anywhere: 'boolean',
+  action: 'text',
+  detail: 'jsonb',
+  counts: 'boolean',
+  derivative: 'text',
+  callerId: 'text',
+  requestId: 'text',
+  via: 'text',
+  because: 'text',
+};
+
+const quoted = (name: string) => sql.raw(`"${name}"`);
+const wanted = (name: WantedColumn) => sql`wanted.${quoted(name)}`;
+const wantedRows = (rows: SQLWrapper) =>
+  sql`jsonb_to_recordset(${rows}::jsonb) as wanted (${sql.join(
+    Object.entries(types).map(([name, type]) => sql`${quoted(name)} ${sql.raw(type)}`),
+    sql`, `,
+  )})`;
+
+const { name, state, reason, kind, objectKey, mediaType, updatedAt, leaseExpiresAt } = derivatives;
+/** Of the derivative that is wanted; null where there is none. */
+const derivativeColumns = {
+  derivativeName: sql<string | null>`${name}`.as('derivative_name'),
+  derivativeState: sql<'making' | 'ready' | 'failed' | null>`${state}`.as('derivative_state'),
+  derivativeReason: sql<string | null>`${reason}`.as('derivative_reason'),
+  derivativeKind: sql`${kind}`.mapWith(kind).as('derivative_kind'),
+  derivativeKey: sql<string | null>`${objectKey}`.as('derivative_key'),
+  derivativeType: sql<string | null>`${mediaType}`.as('derivative_type'),
+  derivativeUpdatedAt: sql`${updatedAt}`.mapWith(updatedAt).as('derivative_updated_at'),
+  derivativeLease: sql`${leaseExpiresAt}`.mapWith(leaseExpiresAt).as('derivative_lease'),
+};
+
+/**
+ * The assets that are there for who wants them, with `at`, the place among those wanted. What is `served` has its audit row;
+ * of the others the record tells why.
+ */
+export const findForDownload = compile('find-for-download', (p: Parameter<'wanted'>) => {
+  const isNamed = and(
+    eq(derivatives.assetId, assets.id),
+    eq(derivatives.name, wanted('derivative')),
+    eq(derivatives.sourceKey, assets.objectKey),
+    ne(derivatives.state, 'discarded'),
+    ne(derivatives.kind, 'replacement'),
+  );
+  const isServed = and(
+    inState('ready'),
+    isNull(assets.trashedAt),
+    or(isNull(wanted('derivative')), eq(derivatives.state, 'ready')),
+  );
+  const found = build.$with('found').as(
+    build
+      .select({
+        at: sql<number>`${wanted('at')}`.as('at'),
+        served: sql<boolean>`coalesce(${isServed}, false)`.as('served'),
+        action: sql<string>`${wanted('action')}`.as('action'),
+        detail: sql`${wanted('detail')}`.mapWith(auditRows.detail).as('audit_detail'),
+        callerId: sql<string>`${wanted('callerId')}`.as('caller_id'),
+        requestId: sql<string>`${wanted('requestId')}`.as('request_id'),
+        via: sql<string | null>`${wanted('via')}`.as('via'),
+        because: sql<string | null>`${wanted('because')}`.as('because'),
+        counts: sql<boolean>`${wanted('counts')}`.as('counts'),
+        ...assetColumns,
+        ...derivativeColumns,
+      })
+      .from(wantedRows(p('wanted')))
+      .innerJoin(assets, eq(assets.id, wanted('id')))
+      .leftJoin(derivatives, isNamed)
+      .where(and(isFor(wanted, 'asset.download'), isVisible)),
+  );
+  const served = build.$with('served').as(
+    build
+      .select()
+      .from(found)
+      .where(isNotNull(sql`nullif(${found.served}, false)`)),
+  );
+  const actor = (name: keyof Actor) => served[name];
+  return build
+    .with(
+      found,
+      served,
+      auditFrom(actor, served, { action: served.action, detail: sql`${served.detail}` }),
+      markDownload(served, sql`${served.counts}`),
+    )
+    .select()
+    .from(found);
+});
+
+/** The value of the parameter. */
+export function wantedValue(downloads: readonly WantedDownload[]): string {
+  return JSON.stringify(
+    downloads.map(({ id, access, actor, action, detail, counts, derivative }, at) => ({
+      at,
+      id,
+      ...access,
+      ...actor,
+      action,
+      detail,
+      counts,
+      derivative,
+    })),
+  );
+}
+
+type RowOf<Of> = Of extends Statement<never, infer Row> ? Row : never;
+
+/** What was found for somebody who wants it. */
+export interface FoundDownload {
+  asset: Asset;
+  /** It may be had, and that is recorded. */
+  served: boolean;
+  /** Of the bytes that the asset has now, ready or not; absent where none is wanted, or there is none. */
+  derivative?: FoundDerivative & { name: string; objectKey: string; mediaType: string | null };
+}
+
+/** @returns an outcome for each, in their order; undefined where there is no such asset for the caller */
+export async function findEach(
+  database: Database,
+  wanted: readonly WantedDownload[],
+): Promise<(FoundDownload | undefined)[]> {
+  const outcomes = new Array<FoundDownload | undefined>(wanted.length).fill(undefined);
+  const { rows } = await database.run(findForDownload, { wanted: wantedValue(wanted) });
+  for (const row of rows) outcomes[row.at] = toFound(row);
+  return outcomes;
+}
+
+function toFound(row: RowOf<typeof findForDownload>): FoundDownload {
+  const found: FoundDownload = { asset: toAsset(row), served: row.served };
+  const {
+    derivativeState: state,
+    derivativeKind: kind,
+    derivativeKey: objectKey,
+    derivativeUpdatedAt: updatedAt,
+  } = row;
+  const { derivativeName: name } = row;
+  if (name === null || state === null || kind === null || objectKey === null || updatedAt === null) return found;
+  const { derivativeReason: reason, derivativeType: mediaType, derivativeLease: leaseExpiresAt } = row;
+  return { ...found, derivative: { name, state, kind, objectKey, updatedAt, reason, mediaType, leaseExpiresAt } };
+}

@@ -1,0 +1,3 @@
+import { testKilledAtEachStep } from './crash-matrix.ts';
+
+testKilledAtEachStep('a replacement');
