@@ -37,6 +37,8 @@ export interface ArchiveDelivery {
   name: string;
   /** In the order that they have in the archive. Each must be `ready`, out of the trash, and the caller's to download. */
   files: readonly ArchivedFile[];
+  /** Of the answer; absent: browsers may keep it, and ask each time. */
+  cacheControl?: string;
   /** Awaited before bytes are sent, with the files whose first byte is among them; not for HEAD, 304 or refusals. */
   beforeBytes?: (begun: readonly ArchivedFile[]) => Promise<void>;
 }
@@ -46,7 +48,7 @@ export async function deliverArchive(
   service: ArchiveService,
   request: FastifyRequest,
   reply: FastifyReply,
-  { callerId, name, files, beforeBytes }: ArchiveDelivery,
+  { callerId, name, files, cacheControl = 'private, no-cache', beforeBytes }: ArchiveDelivery,
 ): Promise<FastifyReply> {
   const signal = signalOf(reply);
   service.memory.take(callerId, files.length, signal);
@@ -58,7 +60,7 @@ export async function deliverArchive(
     headers: {
       'content-type': 'application/zip',
       'content-disposition': contentDisposition('attachment', name),
-      'cache-control': 'private, no-cache',
+      'cache-control': cacheControl,
     },
   });
   if (!agreed) return reply;
