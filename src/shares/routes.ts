@@ -223,7 +223,6 @@ export function shareRoutes(app: App, { core, shares, door }: ShareRouteOptions)
         description:
           'Within a second its address is unknown to every instance; downloads that have begun may end. Whoever made it may, and whoever manages what is shared.',
         params: byId,
-        response: { 204: z.undefined() },
       },
       config: { action, success: { status: 204, description: 'It is revoked' }, problems: ['not-found'] },
     },

@@ -142,7 +142,7 @@ describe('clients that are generated from the contract', () => {
     );
     // Packages of Debian, and no module of anywhere else.
     const path = [join(client, '../..'), '/usr/share/gocode'].join(':');
-    const env = { ...process.env, GOPATH: path, GO111MODULE: 'off', GOFLAGS: '', GOCACHE: join(work, 'go-cache') };
+    const env = { ...process.env, GOPATH: path, GO111MODULE: 'off', GOFLAGS: '' };
     const program = join(work, 'access');
     await run('go', ['build', '-o', program, join(programs, 'go/access.go')], { cwd: work, env });
     assert.deepEqual(await told(program), accessTour('go'));

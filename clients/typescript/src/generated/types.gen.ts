@@ -6738,8 +6738,10 @@ export type DeleteShareResponses = {
     /**
      * It is revoked
      */
-    204: unknown;
+    204: void;
 };
+
+export type DeleteShareResponse = DeleteShareResponses[keyof DeleteShareResponses];
 
 export type GetShareData = {
     body?: never;
