@@ -70,30 +70,6 @@ const listArchivedOfProject = compile('list-archived-of-project', (p: Parameter<
     .limit(p('limit')),
 );
 
-<<<<<<< HEAD
-||||||| merged common ancestors
-const marks = (p: Parameter<'ids'>) =>
-  build
-    .insert(downloadMarks)
-    .select(
-      build
-        .select({ assetId: unnested(p('ids'), downloadMarks.assetId).as('asset_id'), at: sql<Date>`now()`.as('at') })
-        .from(nowhere),
-    );
-
-const countDownloads = compile('count-archive-downloads', (p: Parameter<'ids'>) => marks(p));
-
-=======
-const marks = (p: Parameter<'ids'>) =>
-  build
-    .insert(downloadMarks)
-    .select(
-      build
-        .select({ assetId: unnested(p('ids'), downloadMarks.assetId).as('asset_id'), at: sql<Date>`now()`.as('at') })
-        .from(nowhere),
-    );
-
->>>>>>> proofs
 /** One row, for whoever has made the link; the files tell of it by the name of the archive. */
 const recordDownload = compile(
   'record-archive-download',
