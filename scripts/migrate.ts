@@ -10,7 +10,7 @@ if (!url) {
   process.exit(1);
 }
 try {
-  await prepareDatabase(url);
+  await prepareDatabase(url, undefined, Number.POSITIVE_INFINITY);
   console.log('The migrations are applied.');
 } catch (error) {
   console.error(`The migrations could not be applied: ${explainDatabaseFault(error)}`);

@@ -4,7 +4,10 @@ import { jobsOf } from './core.ts';
 import { applyMigrations } from './database/migrations.ts';
 import { installQueues } from './jobs/queue.ts';
 
-/** @param url of the database, whose user may create tables */
-export async function prepareDatabase(url: string, which = features): Promise<void> {
-  await applyMigrations(url, (same) => installQueues(same, jobsOf(which)));
+/**
+ * @param url of the database, whose user may create tables
+ * @param indexedRows see applyMigrations
+ */
+export async function prepareDatabase(url: string, which = features, indexedRows?: number): Promise<void> {
+  await applyMigrations(url, (same) => installQueues(same, jobsOf(which)), indexedRows);
 }

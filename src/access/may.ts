@@ -19,9 +19,14 @@ export function may(caller: Pick<Caller, 'scopes' | 'ticket'>, action: Action, {
   return hasScope(caller, action) && allows(role, action) ? 'yes' : 'no';
 }
 
+/** Whether an upload ticket may do this to what is its own; of what it may not, it is told at the door. */
+export function isForTickets(action: Action | undefined): boolean {
+  return action !== undefined && ticketActions.includes(action);
+}
+
 /** Whether the credential may be used for this at all, whatever it is done to. */
 export function hasScope({ scopes, ticket }: Pick<Caller, 'scopes' | 'ticket'>, action: Action): boolean {
-  if (ticket !== undefined) return ticketActions.includes(action);
+  if (ticket !== undefined) return isForTickets(action);
   return scopes.has(rules[action].scope) || scopes.has('admin');
 }
 

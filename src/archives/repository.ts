@@ -70,20 +70,14 @@ const listArchivedOfProject = compile('list-archived-of-project', (p: Parameter<
     .limit(p('limit')),
 );
 
-const marks = (p: Parameter<'ids'>) =>
-  build
-    .insert(downloadMarks)
-    .select(
-      build
-        .select({ assetId: unnested(p('ids'), downloadMarks.assetId).as('asset_id'), at: sql<Date>`now()`.as('at') })
-        .from(nowhere),
-    );
-
 /** One row, for whoever has made the link; the files tell of it by the name of the archive. */
 const recordDownload = compile(
   'record-archive-download',
   (p: Parameter<'ids' | 'ownerId' | 'detail' | keyof Actor>) => {
-    const marked = build.$with('marked', {}).as(marks(p).getSQL());
+    const begun = build
+      .select({ assetId: unnested(p('ids'), downloadMarks.assetId).as('asset_id'), at: sql<Date>`now()`.as('at') })
+      .from(nowhere);
+    const marked = build.$with('marked', {}).as(build.insert(downloadMarks).select(begun).getSQL());
     return build
       .with(marked)
       .insert(auditRows)

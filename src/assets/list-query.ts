@@ -108,7 +108,7 @@ export const listQuery = z.strictObject({
     .literal('/', { error: 'must be /' })
     .optional()
     .meta({
-      override: { type: 'string' },
+      override: ({ jsonSchema }) => delete jsonSchema.const,
       description:
         '`/`: what lies directly in the folder `path`, or at the top, and in `folders` the folders that lie there, which come first. Filters hold for assets, not for folders',
       example: '/',

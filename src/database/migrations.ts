@@ -21,6 +21,11 @@ const takeLock = compile(
   (p: Parameter<'lock'>) => build.select({ taken: sql`pg_advisory_lock(${p('lock')}::bigint)` }).from(nowhere),
   { named: false },
 );
+const giveLock = compile(
+  'give-migration-lock',
+  (p: Parameter<'lock'>) => build.select({ given: sql`pg_advisory_unlock(${p('lock')}::bigint)` }).from(nowhere),
+  { named: false },
+);
 const findTable = compile(
   'find-migrations-table',
   () =>
@@ -63,7 +68,9 @@ export async function applyMigrations(
     // starting: a job does it again.
     await maintainAuditPartitions(executor, 0).catch(() => {});
     await alsoApply(url);
-    // The same: without them lists and searches read more.
+    // An index waits for the statements that run, and one that waits for this lock would wait for it for ever.
+    await executor.run(giveLock, { lock: MIGRATION_LOCK });
+    // Without them lists and searches read more: nobody has to wait for them, and a job tries again.
     await buildIndexes(executor, { atMost: indexedRows }).catch(() => []);
   } finally {
     await client.end();

@@ -1,4 +1,5 @@
 /** What the service needs of its database. The first check runs at every start as well. */
+import { missingIndexes } from '../database/built-indexes.ts';
 import type { Executor } from '../database/client.ts';
 import { explainDatabaseFault } from '../database/faults.ts';
 import { applied, journal } from '../database/migrations.ts';
@@ -18,6 +19,7 @@ export function databaseChecks(database: Executor): Check[] {
   return [
     { name: 'database version', needed: true, run: explained(version) },
     { name: 'database migrations', needed: true, run: explained(migrations) },
+    { name: 'indexes', needed: false, run: explained(indexes) },
     { name: 'clock against the database', needed: false, run: explained(clock) },
   ];
 }
@@ -36,6 +38,14 @@ async function migrations(database: Executor): Promise<string> {
   if (mayCreate) throw new Fault(`${state}: run npm run migrate, or start the service`);
   throw new Fault(
     `${state}, and the user ${user} of DATABASE_URL may not apply them: run npm run migrate as the owner of the database, or let the owner GRANT CREATE ON DATABASE and ON SCHEMA public to ${user}`,
+  );
+}
+
+async function indexes(database: Executor): Promise<string> {
+  const missing = await missingIndexes(database);
+  if (missing.length === 0) return 'all';
+  throw new Fault(
+    `missing: ${missing.join(', ')}; searches and folders take more pages. A job builds them where the service may, else run npm run migrate; they need pg_trgm (postgresql-contrib)`,
   );
 }
 

@@ -12,6 +12,8 @@ import type {
   ZodOpenApiResponseObject,
   ZodOpenApiResponsesObject,
 } from 'zod-openapi';
+import { isForTickets } from '../access/may.ts';
+import type { Action } from '../access/rules.ts';
 import {
   Problem,
   type ProblemError,
@@ -92,6 +94,7 @@ interface Operation {
     requestBody?: ZodOpenApiRequestBodyObject;
     success?: SuccessResponse;
     problems?: ProblemType[];
+    action?: Action;
   };
 }
 
@@ -207,6 +210,8 @@ function pathsOf(operations: Operation[]): ZodOpenApiPathsObject {
         ...(requestBody && { requestBody }),
         responses: responsesOf(withBody(config.success, schema['response']), [
           ...(isOpen ? open : common),
+          // An upload ticket is refused at the door of whatever is not for it.
+          ...(isOpen || isForTickets(config.action) ? [] : (['forbidden'] as const)),
           ...(config.problems ?? []),
         ]),
       },

@@ -39,7 +39,7 @@ export function staticRoutes(app: App): void {
   const files = [STYLE, SCRIPT, ICON].map((file) => ({ ...file, make: onceMade(file) }));
   app.get(
     `${FOLDER}/:name`,
-    { config: { public: true, sharedAnswer: true } },
+    { config: { public: true, sharedAnswer: true, countsAsPublic: true } },
     async (request: FastifyRequest<{ Params: { name?: string } }>, reply: FastifyReply) => {
       const [, stem, digest, extension] = /^([a-z]+)\.([\w-]{12})\.([a-z]+)$/.exec(request.params.name ?? '') ?? [];
       const file = files.find((each) => each.stem === stem && each.extension === extension);

@@ -65,8 +65,7 @@ export function publicAddress(asset: { id: string; name: string }, wanted: Wante
   return publicPath(asset) + queryOf(wanted);
 }
 
-/** What stands behind the path. */
-export function queryOf(wanted: Wanted): string {
+function queryOf(wanted: Wanted): string {
   if (wanted.kind === 'file') return '';
   if (wanted.kind === 'derivative') return `?derivative=${wanted.name}`;
   const { width, fit, format } = wanted.options;

@@ -1,8 +1,8 @@
 /**
- * Galleries: what is public in a project, for everybody who knows its id. `Galleries` tells what is in one; programs get
- * that as JSON, and browsers a page (gallery-page.ts).
+ * Galleries: what is public in a project, for everybody who knows its id. `Galleries` tells what is in one; the routes send
+ * that as JSON, or as a page to browsers.
  */
-import type { FastifyRequest } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { Asset } from '../assets/asset.ts';
 import type { Core } from '../core.ts';
@@ -18,18 +18,18 @@ import {
   pageLimit,
 } from '../http/paging.ts';
 import { contentUrls } from '../http/public-url.ts';
-import { bytesCount, projectId, timestamp } from '../http/schema-types.ts';
+import { assetId, bytesCount, projectId, timestamp } from '../http/schema-types.ts';
 import { wantsHtml } from '../pages/negotiation.ts';
 import { contextOf, problemPages, sendPage, varyBy } from '../pages/sending.ts';
-import { galleryPage } from '../pages/share-pages.ts';
-import { Problem } from '../problems.ts';
+import { filePage, galleryPage } from '../pages/share-pages.ts';
+import { Problem, type ProblemType } from '../problems.ts';
 import { Pictures } from '../processing/pictures/pictures.ts';
 import { wantedDerivatives } from '../processing/wanted.ts';
 import { projectSettings } from '../projects/settings.ts';
 import { DEFAULTS } from '../variants/options.ts';
 import { publicAddress, type Wanted } from './address.ts';
-import { galleryView } from './gallery-page.ts';
-import { PublishingRepository } from './repository.ts';
+import { type GalleryPlaces, galleryView } from './gallery-view.ts';
+import { type Gallery, PublishingRepository } from './repository.ts';
 
 /** Of cursors. */
 const ORDER = 'publishedAt.desc';
@@ -70,7 +70,14 @@ const galleryDocument = z
     page: pageInfo,
   })
   .meta({ id: 'Gallery' });
-export type GalleryDocument = z.input<typeof galleryDocument>;
+
+/** One page of a gallery. */
+interface GalleryPage {
+  project: Gallery;
+  assets: Asset[];
+  /** The cursor of the page after it. */
+  next?: string;
+}
 
 /** Which page of a gallery. */
 export interface GalleryQuery {
@@ -93,20 +100,50 @@ export class Galleries {
    * One page of a gallery, the latest first.
    * @throws Problem not-found for a project that is none, whatever else it is; invalid-parameter for a foreign cursor
    */
-  async page(request: FastifyRequest, id: string, { cursor, limit }: GalleryQuery): Promise<GalleryDocument> {
+  async page(id: string, { cursor, limit }: GalleryQuery): Promise<GalleryPage> {
     const after = cursor === undefined ? undefined : decodeCursor(ORDER, cursor);
-    const { PUBLIC_GALLERIES } = this.#core.settings(projectSettings);
-    const project = PUBLIC_GALLERIES ? await this.#publishing.gallery(id) : undefined;
-    if (!project) throw new Problem('not-found', { detail: 'There is no gallery at this address.' });
-    const assetTypes = this.#core.policies.all.flatMap((policy) => (policy.public ? policy.assetType : []));
-    const rows = await this.#publishing.list(id, { assetTypes, after, limit: limit + 1 });
+    const project = await this.#gallery(id);
+    const rows = await this.#publishing.list(id, { assetTypes: this.#publicTypes(), after, limit: limit + 1 });
     const shown = rows.slice(0, limit);
     const last = rows.length > limit ? shown.at(-1) : undefined;
-    const page = pageEnd(last && encodeCursor(ORDER, last.position));
-    return { project, data: shown.map(({ asset }) => this.#item(request, asset)), page };
+    return {
+      project,
+      assets: shown.map(({ asset }) => asset),
+      ...(last && { next: encodeCursor(ORDER, last.position) }),
+    };
   }
 
-  #item(request: FastifyRequest, asset: Asset): GalleryDocument['data'][number] {
+  /** One asset of a gallery. @throws Problem not-found */
+  async one(id: string, assetId: string): Promise<{ project: Gallery; asset: Asset }> {
+    const project = await this.#gallery(id);
+    const asset = await this.#publishing.find(assetId);
+    if (asset?.projectId !== id || !this.#publicTypes().includes(asset.assetType)) throw noGallery();
+    return { project, asset };
+  }
+
+  /** What pages say where bytes are. */
+  get places(): GalleryPlaces {
+    const { config, policies } = this.#core;
+    return {
+      contentUrl: config.USERCONTENT_URL,
+      derivativesOf: ({ mediaType, assetType }) =>
+        new Set(wantedDerivatives(this.#core, policies.named(assetType), mediaType).keys()),
+    };
+  }
+
+  async #gallery(id: string): Promise<Gallery> {
+    const { PUBLIC_GALLERIES } = this.#core.settings(projectSettings);
+    const project = PUBLIC_GALLERIES ? await this.#publishing.gallery(id) : undefined;
+    if (!project) throw noGallery();
+    return project;
+  }
+
+  #publicTypes(): string[] {
+    return this.#core.policies.all.flatMap((policy) => (policy.public ? policy.assetType : []));
+  }
+
+  /** As programs see it. */
+  item(request: FastifyRequest, asset: Asset): z.input<typeof galleryItem> {
     const { id, name, mediaType, size, facts = {}, thumbHash } = asset;
     const at = (wanted: Wanted) => this.#toUrl(request, publicAddress(asset, wanted));
     const thumbnail = this.#thumbnailOf(asset);
@@ -135,7 +172,21 @@ export class Galleries {
   }
 }
 
-export function galleryRoute(app: App, { config }: Pick<Core, 'config'>, galleries: Galleries, tags: string[]): void {
+/** For what is no gallery, or not any more, and for what is not in one: the same, to the letter. */
+function noGallery(): Problem {
+  return new Problem('not-found', { detail: 'There is no gallery at this address.' });
+}
+
+export function galleryRoutes(app: App, core: Core, tags: string[]): void {
+  const galleries = new Galleries(core);
+  const common = { public: true, anyOrigin: true, countsAsPublic: true, sendProblemPage: problemPages(core.config) };
+  const problems: ProblemType[] = ['invalid-parameter', 'not-found', 'too-many-requests'];
+  /** Kept for no time: what is taken out of a gallery is out of it at once. */
+  const start = (request: FastifyRequest, reply: FastifyReply): boolean => {
+    varyBy(reply.header('cache-control', 'no-cache'), 'Accept');
+    return wantsHtml(request);
+  };
+
   app.get(
     '/g/:projectId',
     {
@@ -144,34 +195,55 @@ export function galleryRoute(app: App, { config }: Pick<Core, 'config'>, galleri
         tags,
         summary: 'Look at the public gallery of a project',
         description:
-          'For everybody, without a token: the public assets of a project that is a `gallery`, the latest first. Browsers get a page at the same address. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.',
+          'For everybody, without a token: the public assets of a project that is a `gallery`, the latest first; a page for whoever prefers HTML. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.',
         security: [],
         params: z.object({ projectId }),
         querystring: z.strictObject({ limit: pageLimit, cursor: pageCursor }),
         response: { 200: galleryDocument },
       },
       config: {
-        public: true,
-        anyOrigin: true,
-        countsAsPublic: true,
-        sendProblemPage: problemPages(config),
+        ...common,
         success: { status: 200, description: 'A page of the gallery', headers: pageHeaders },
-        problems: ['invalid-parameter', 'not-found', 'too-many-requests'],
+        problems,
       },
     },
     async (request, reply) => {
       const { params, query } = request;
-      const gallery = await galleries.page(request, params.projectId, query);
-      const { nextCursor } = gallery.page;
-      // Kept for no time: what is taken out of it is out of it at once.
-      reply.header('cache-control', 'no-cache');
-      if (wantsHtml(request)) {
-        const view = galleryView(gallery, query.limit, query.cursor !== undefined);
-        return sendPage(reply, galleryPage(contextOf(config, request), view)) as never;
-      }
-      if (nextCursor !== undefined) reply.header('link', nextLink(request.url, nextCursor));
-      varyBy(reply, 'Accept');
-      return gallery;
+      const isPage = start(request, reply);
+      const { project, assets, next } = await galleries.page(params.projectId, query);
+      if (next !== undefined) reply.header('link', nextLink(request.url, next));
+      if (!isPage) return { project, data: assets.map((asset) => galleries.item(request, asset)), page: pageEnd(next) };
+      const parameters =
+        next === undefined ? undefined : new URLSearchParams({ limit: `${query.limit}`, cursor: next });
+      const more = { next: parameters?.toString(), isContinued: query.cursor !== undefined };
+      const view = galleryView(project, assets, galleries.places, more);
+      return sendPage(reply, galleryPage(contextOf(core.config, request), view)) as never;
+    },
+  );
+
+  app.get(
+    '/g/:projectId/assets/:assetId',
+    {
+      schema: {
+        operationId: 'getGalleryItem',
+        tags,
+        summary: 'Look at one asset of a public gallery',
+        description: 'For everybody, without a token; a page for whoever prefers HTML.',
+        security: [],
+        params: z.object({ projectId, assetId }),
+        response: { 200: galleryItem },
+      },
+      config: { ...common, success: { status: 200, description: 'The asset' }, problems },
+    },
+    async (request, reply) => {
+      const { params } = request;
+      const isPage = start(request, reply);
+      const { project, asset } = await galleries.one(params.projectId, params.assetId);
+      if (!isPage) return galleries.item(request, asset);
+      const view = galleryView(project, [asset], galleries.places, { isContinued: false });
+      const [file] = view.assets;
+      if (!file) throw noGallery();
+      return sendPage(reply, filePage(contextOf(core.config, request), { ...view, file })) as never;
     },
   );
 }

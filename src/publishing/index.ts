@@ -7,7 +7,7 @@ import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
 import { defineJob, HOUR, nothing } from '../jobs/job.ts';
 import { PublicDownloads } from './downloads.ts';
-import { Galleries, galleryRoute } from './gallery.ts';
+import { galleryRoutes } from './gallery.ts';
 import { purgeCaches } from './purge.ts';
 import { PublicRoutes, tags } from './routes.ts';
 import { publishingSettings } from './settings.ts';
@@ -22,7 +22,7 @@ export const publishing: Feature<Core> = {
     const downloads = new PublicDownloads(core.database.database, core.onError);
     counters.set(core, downloads);
     new PublicRoutes(core, downloads).register(app);
-    galleryRoute(app, core, new Galleries(core), tags);
+    galleryRoutes(app, core, tags);
   },
   jobs: [
     defineJob({

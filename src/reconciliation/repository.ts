@@ -1,21 +1,6 @@
 /** What a reconciliation asks of the database: the listing of the object store against the records, and the quotas. */
 
-import {
-  and,
-  count,
-  desc,
-  eq,
-  gt,
-  inArray,
-  isNotNull,
-  lt,
-  ne,
-  notExists,
-  or,
-  type SQLWrapper,
-  sql,
-  sum,
-} from 'drizzle-orm';
+import { and, count, desc, eq, gt, inArray, isNotNull, lt, ne, notExists, sql, sum } from 'drizzle-orm';
 import { deleteObjectJob } from '../assets/jobs/delete-object.ts';
 import { type Actor, auditFrom } from '../database/audit.ts';
 import type { DatabaseHandle } from '../database/client.ts';
@@ -24,7 +9,6 @@ import {
   build,
   compile,
   daysAgo,
-  isAnyOf,
   jsonObject,
   now,
   nowhere,
@@ -38,9 +22,9 @@ import { assets, inState } from '../database/tables/assets.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
 import { jobs } from '../database/tables/jobs.ts';
 import { reconcileObjects as objects, reconcileRuns as runs } from '../database/tables/reconciliation.ts';
-import { assetVersions, replacements } from '../database/tables/versions.ts';
 import type { ListedObject } from '../storage/object-store.ts';
 import { reconcileStatistics, type StatisticsDrift } from '../usage/drift.ts';
+import { hasNoRecord, keyHasRecord, uploading } from './accounted.ts';
 import { correctQuota, findDrifted } from './drift.ts';
 
 /** Days for which the outcome of a run is kept. */
@@ -110,42 +94,6 @@ const insertObjects = compile(
   seldom,
 );
 
-/** An upload that is to take the place of the bytes of the asset under whose id an object lies. */
-const isReplacing = (assetId: SQLWrapper) =>
-  and(eq(replacements.assetId, assetId), eq(replacements.uploadId, assets.id));
-/**
- * No asset has it as its own, now or as a version, nor an upload that replaces, and no derivative of those: an asset that is
- * there does not speak for whatever lies beside its object.
- */
-const hasNoRecord = and(
-  notExists(
-    build
-      .select({ id: assetVersions.assetId })
-      .from(assetVersions)
-      .where(and(eq(assetVersions.assetId, objects.assetId), eq(assetVersions.objectKey, objects.key))),
-  ),
-  notExists(
-    build
-      .select({ id: assets.id })
-      .from(replacements)
-      .innerJoin(assets, isReplacing(objects.assetId))
-      .leftJoin(derivatives, eq(derivatives.assetId, assets.id))
-      .where(or(eq(assets.objectKey, objects.key), eq(derivatives.objectKey, objects.key))),
-  ),
-  notExists(
-    build
-      .select({ id: assets.id })
-      .from(assets)
-      .where(and(eq(assets.id, objects.assetId), eq(assets.objectKey, objects.key))),
-  ),
-  notExists(
-    build
-      .select({ id: derivatives.id })
-      .from(derivatives)
-      .where(and(eq(derivatives.assetId, objects.assetId), eq(derivatives.objectKey, objects.key))),
-  ),
-);
-
 const findUnaccounted = compile(
   'find-unaccounted-objects',
   (p: Parameter<'runId' | 'cutoff' | 'after' | 'limit'>) =>
@@ -189,36 +137,6 @@ const countUnaccounted = compile(
   seldom,
 );
 
-const keyHasRecord = compile(
-  'find-record-of-key',
-  (p: Parameter<'assetId' | 'key'>) => {
-    const original = build
-      .select({ key: assets.objectKey })
-      .from(assets)
-      .where(and(eq(assets.id, p('assetId')), eq(assets.objectKey, p('key'))));
-    const derived = build
-      .select({ key: derivatives.objectKey })
-      .from(derivatives)
-      .where(and(eq(derivatives.assetId, p('assetId')), eq(derivatives.objectKey, p('key'))));
-    const version = build
-      .select({ key: assetVersions.objectKey })
-      .from(assetVersions)
-      .where(and(eq(assetVersions.assetId, p('assetId')), eq(assetVersions.objectKey, p('key'))));
-    const replacing = build
-      .select({ key: assets.objectKey })
-      .from(replacements)
-      .innerJoin(assets, eq(replacements.uploadId, assets.id))
-      .leftJoin(derivatives, eq(derivatives.assetId, assets.id))
-      .where(
-        and(
-          eq(replacements.assetId, p('assetId')),
-          or(eq(assets.objectKey, p('key')), eq(derivatives.objectKey, p('key'))),
-        ),
-      );
-    return original.unionAll(derived).unionAll(version).unionAll(replacing);
-  },
-  seldom,
-);
 /** Ready derivatives that the listing of a run does not hold with their size, with the assets that they are made again for. */
 const findMissingDerivatives = compile(
   'find-derivatives-without-object',
@@ -270,23 +188,6 @@ const findDerivativesOfNobody = compile(
       .limit(MAX_RESUMED),
   seldom,
 );
-const uploading = compile(
-  'find-uploads-by-id',
-  (p: Parameter<'ids'>) => {
-    const replacing = build
-      .select({ id: replacements.assetId })
-      .from(replacements)
-      .innerJoin(assets, eq(assets.id, replacements.uploadId))
-      .where(and(isAnyOf(replacements.assetId, p('ids')), inState('uploading')));
-    return build
-      .select({ id: assets.id })
-      .from(assets)
-      .where(and(isAnyOf(assets.id, p('ids')), inState('uploading')))
-      .unionAll(replacing);
-  },
-  seldom,
-);
-
 const storedRecord = { id: assets.id, objectKey: assets.objectKey, size: assets.size, sha256: assets.sha256 };
 /** The object of an asset in the listing of a run, of the same size. */
 const isListed = (p: Parameter<'runId'>) =>

@@ -1,26 +1,17 @@
 /** Makes of the records of a share what a stranger sees of it. */
 import type { Asset } from '../assets/asset.ts';
-import { Pictures } from '../processing/pictures/pictures.ts';
+import { fileKindOf } from '../pages/file-kind.ts';
 import { DEFAULTS, type VariantOptions } from '../variants/options.ts';
 import { srcsetOf, stepsOf } from '../variants/srcset.ts';
 import type { FoundShare, SharedRow } from './reach.ts';
-import type { OpenShareView, SharedAsset, SharedKind, SharedPicture } from './view.ts';
+import type { OpenShareView, SharedAsset, SharedPicture } from './view.ts';
 
 /** Pixels: the largest of the ladder of variants. */
 const LARGEST_PICTURE = 2048;
 
-/** @param mediaType as it was detected */
-export function kindOf(mediaType: string): SharedKind {
-  if (Pictures.canRead(mediaType)) return 'picture';
-  if (mediaType.startsWith('audio/')) return 'sound';
-  if (mediaType.startsWith('video/')) return 'video';
-  if (mediaType === 'application/pdf') return 'document';
-  return mediaType.startsWith('model/') ? 'model' : 'file';
-}
-
 /** Whether the bytes themselves are needed to show it: a picture is shown by variants, which are not the file. */
 export function isShownByBytes(mediaType: string): boolean {
-  return ['sound', 'video', 'document', 'model'].includes(kindOf(mediaType));
+  return ['sound', 'video', 'document', 'model'].includes(fileKindOf(mediaType));
 }
 
 /**
@@ -53,7 +44,7 @@ export function openView(
 
 function sharedAsset(share: FoundShare, path: string, { asset, derivatives }: SharedRow): SharedAsset {
   const { id, name, mediaType, size, createdAt, facts = {}, thumbHash } = asset;
-  const kind = kindOf(mediaType);
+  const kind = fileKindOf(mediaType);
   const itself = `${path}/assets/${id}`;
   // The stable one, for feeds, where there is one file.
   const content = share.target === 'asset' ? `${path}/content` : `${itself}/content`;

@@ -41,7 +41,6 @@ import { UploadPolicies } from '../validation/upload-policies.ts';
 import { contextOf, leaseOf, lookAgainAt, throughProcess, type UploadContext } from './context.ts';
 import { endFailedUpload, eraseEnded } from './ending.ts';
 import { type NewFile, newUpload, objectAttributes } from './new-upload.ts';
-import type { InTransaction, NewUpload } from './repository.ts';
 import type { NewSession, UploadSession } from './session-repository.ts';
 import {
   beginSession,
@@ -56,6 +55,7 @@ import {
   uploadNotFound,
 } from './sessions.ts';
 import { seeWhetherClean } from './strip-arrival.ts';
+import type { InTransaction, NewUpload } from './upload.ts';
 import { verifyBytes } from './verify.ts';
 
 const MiB = 1024 * 1024;

@@ -8,7 +8,7 @@ import type { Problem } from '../problems.ts';
 import { erase } from '../storage/erase.ts';
 import type { Abandoned } from '../storage/part-writer.ts';
 import type { UploadContext } from './context.ts';
-import type { EndedUpload } from './repository.ts';
+import type { EndedUpload } from './upload.ts';
 
 /** Removes what the store may hold of an upload, and tells whether anything may be left. */
 export type RemoveBytes = () => Promise<Abandoned>;

@@ -2,7 +2,7 @@
 import { infectedFile } from '../scanning/problems.ts';
 import type { UploadPolicy } from '../validation/upload-policies.ts';
 import type { UploadContext } from './context.ts';
-import type { LearnedOnTheWay } from './repository.ts';
+import type { LearnedOnTheWay } from './upload.ts';
 
 /**
  * What is too large for it, or cannot be scanned now, is scanned by a job.

@@ -26,8 +26,8 @@ import { OutcomeUnknown } from '../storage/part-writer.ts';
 import { contextOf, lookAgainAt, type UploadContext } from './context.ts';
 import { endUpload, recordRefusal } from './ending.ts';
 import type { FileDescription } from './new-upload.ts';
-import type { EndedUpload } from './repository.ts';
 import { type Arrival, SingleUpload } from './single-upload.ts';
+import type { EndedUpload } from './upload.ts';
 
 /** A file whose bytes are in the store, and which is no asset before all that the client says of it is known. */
 export interface HeldUpload {

@@ -6,7 +6,7 @@ import { nextStep, plan } from '../processing/pipeline.ts';
 import type { PartWriter } from '../storage/part-writer.ts';
 import type { ValidatedType } from '../validation/file-validation.ts';
 import type { UploadContext } from './context.ts';
-import type { LearnedOnTheWay } from './repository.ts';
+import type { LearnedOnTheWay } from './upload.ts';
 
 export interface LookOptions {
   ownerId: string;

@@ -11,7 +11,7 @@ import type { ObjectAttributes } from '../storage/object-store.ts';
 import { checkFileName } from '../validation/file-name.ts';
 import type { DeclaredFile } from '../validation/file-validation.ts';
 import type { Replaced } from '../versions/target.ts';
-import type { NewUpload } from './repository.ts';
+import type { NewUpload } from './upload.ts';
 
 /** What a client says of a file, beside its name. */
 export interface FileDescription {

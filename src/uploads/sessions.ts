@@ -16,8 +16,8 @@ import { UploadPolicies } from '../validation/upload-policies.ts';
 import { ReplacementRefused } from '../versions/refusal.ts';
 import { leaseOf, type UploadContext } from './context.ts';
 import { endFailedUpload, endUpload } from './ending.ts';
-import type { EndedUpload, InTransaction, NewUpload, SettledBytes, SettledUpload } from './repository.ts';
 import type { FoundSession, NewSession, SessionKind, UploadSession } from './session-repository.ts';
+import type { EndedUpload, InTransaction, NewUpload, SettledBytes, SettledUpload } from './upload.ts';
 
 /**
  * Reserves the quota, and writes down the record and the session.

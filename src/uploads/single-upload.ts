@@ -29,8 +29,8 @@ import { scanBeforeStoring } from './inline-scan.ts';
 import { LookedInto } from './looked-into.ts';
 import { incompleteBody } from './metered-source.ts';
 import { type FileDescription, type NewFile, newUpload, objectAttributes } from './new-upload.ts';
-import type { InTransaction, LearnedOnTheWay, NewUpload, StoredBytes } from './repository.ts';
 import { stripArrival } from './strip-arrival.ts';
+import type { InTransaction, LearnedOnTheWay, NewUpload, StoredBytes } from './upload.ts';
 
 /**
  * Milliseconds for which what the caller is to the project counts, as long as other rights do that are taken away: so an

@@ -9,7 +9,8 @@ import { after, before, describe, test } from 'node:test';
 import type { RouteOptions } from 'fastify';
 import { type JWTPayload, SignJWT } from 'jose';
 import { parse } from 'yaml';
-import { may } from '../../src/access/may.ts';
+import { unboundScopes } from '../../src/access/granted.ts';
+import { hasScope, may } from '../../src/access/may.ts';
 import { type Action, memberRoles, type Role, rules, type Scope, scopes, userScopes } from '../../src/access/rules.ts';
 import { features } from '../../src/app.ts';
 import { type AnyBody, Client, SECRET } from '../support/client.ts';
@@ -25,6 +26,8 @@ interface Person {
   role?: Role;
   /** Whose role the token tells sees all of a project that shows each member his own. */
   isNamedByToken: boolean;
+  /** Of a key: the project that it is for. */
+  only?: string;
 }
 
 interface Call {
@@ -63,11 +66,20 @@ async function see(client: Client, { method, path, body, bytes, headers = {} }: 
       : await client.send(method, path, body, headers);
   const document: AnyBody | string = answer.body;
   const { requestId, ...told } = document instanceof Object ? document : { told: document, requestId: '' };
-  return { status: answer.status, headers: [...answer.headers.keys()].sort(), body: told };
+  // Whether the connection stays is another thing: what is refused before its body has come may end it.
+  const names = [...answer.headers.keys()].filter((name) => name !== 'connection' && name !== 'keep-alive');
+  return { status: answer.status, headers: names.sort((a, b) => a.localeCompare(b)), body: told };
 }
 
 /** Calls of operations on an asset. `fresh`: on a copy, because it is another one afterwards. */
-const assetCalls: Record<string, { action?: Action; fresh?: 'ready' | 'trashed'; call: (id: string) => Call }> = {
+interface AssetCall {
+  action?: Action;
+  fresh?: 'ready' | 'trashed';
+  /** It goes where a key for some projects is for nothing. */
+  leavesProjects?: boolean;
+  call: (id: string) => Call;
+}
+const assetCalls: Record<string, AssetCall> = {
   getAsset: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}` }) },
   updateAsset: {
     fresh: 'ready',
@@ -76,6 +88,7 @@ const assetCalls: Record<string, { action?: Action; fresh?: 'ready' | 'trashed';
   'updateAsset, moved': {
     fresh: 'ready',
     action: 'asset.move',
+    leavesProjects: true,
     call: (id) => ({ method: 'PATCH', path: `/v1/assets/${id}`, body: { projectId: null } }),
   },
   'updateAsset, published': {
@@ -108,8 +121,8 @@ const assetCalls: Record<string, { action?: Action; fresh?: 'ready' | 'trashed';
   getTranscode: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/transcodes/mp3` }) },
   deleteTranscode: { call: (id) => ({ method: 'DELETE', path: `/v1/assets/${id}/transcodes/mp3` }) },
   getAssetHistory: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/history` }) },
-  createArchiveLink: { call: (id) => ({ method: 'POST', path: '/v1/archives', body: { ids: [id] } }) },
   getAssetCode: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/qr` }) },
+  createArchiveLink: { call: (id) => ({ method: 'POST', path: '/v1/archives', body: { ids: [id] } }) },
   createShare: { call: (assetId) => ({ method: 'POST', path: '/v1/shares', body: { assetId } }) },
   'createShare of several': {
     action: 'asset.share',
@@ -278,14 +291,36 @@ const others = [
   'listAuditEvents',
 ];
 
-const contract: { paths: Record<string, Record<string, { operationId: string; security?: unknown[] }>> } = parse(
+interface Operation {
+  operationId: string;
+  security?: unknown[];
+  responses: Record<string, { content?: Record<string, { examples?: Record<string, { value: { type?: string } }> }> }>;
+}
+const contract: { paths: Record<string, Record<string, Operation>> } = parse(
   readFileSync(new URL('../../openapi.yaml', import.meta.url), 'utf8'),
 );
 const closed = Object.values(contract.paths).flatMap((methods) =>
   Object.values(methods).filter(({ operationId, security }) => operationId !== undefined && security?.length !== 0),
 );
 
+/** Problems that the contract lists, by operation. */
+const declared = new Map(
+  Object.values(contract.paths)
+    .flatMap((methods) => Object.values(methods))
+    .map(({ operationId, responses = {} }) => [
+      operationId,
+      new Set(
+        Object.values(responses)
+          .flatMap(({ content = {} }) => Object.values(content))
+          .flatMap(({ examples = {} }) => Object.values(examples))
+          .map(({ value }) => value.type),
+      ),
+    ]),
+);
+
 describe('who may do what', () => {
+  /** Of problems that were told: the operation and the type. */
+  const told = new Map<string, [operationId: string, type: string]>();
   let service: TestService;
   let people: Person[];
   let root: Client;
@@ -319,6 +354,11 @@ describe('who may do what', () => {
             routes.set(route.schema.operationId, route);
           else if (route.schema?.operationId !== undefined && !routes.has(route.schema.operationId))
             routes.set(route.schema.operationId, route);
+        });
+        app.addHook('onResponse', async ({ routeOptions }, reply) => {
+          const operationId = routeOptions.schema?.operationId;
+          if (operationId !== undefined && reply.problem !== undefined)
+            told.set(`${operationId} ${reply.problem}`, [operationId, `urn:stowage:problem:${reply.problem}`]);
         });
         return feature.routes?.(app, core);
       },
@@ -381,6 +421,20 @@ describe('who may do what', () => {
         userScopes.map((scope) => person(`manager for ${scope}`, { granted: [scope] }, 'manager', 'manager')),
       )),
     ];
+    const bound = userScopes.filter((scope) => !unboundScopes.includes(scope));
+    for (const only of projectPlaces) {
+      const { status, body } = await personNamed('manager').client.send('POST', '/v1/keys', {
+        name: only,
+        scopes: bound,
+        projects: [only],
+      });
+      assert.equal(status, 201, JSON.stringify(body));
+      const client = new Client(url);
+      delete client.headers['x-user-id'];
+      client.headers['authorization'] = `Bearer ${body['secret']}`;
+      const key = { name: `a key for ${only}`, subject: 'manager', client, scopes: new Set(bound), only };
+      people.push({ ...key, role: 'manager', isNamedByToken: false });
+    }
     const store = async (place: Place, uploader: string, fields: Record<string, string>) => {
       const { status, body } = await personNamed(uploader).client.raw(png(), { fields });
       assert.equal(status, 201, JSON.stringify(body));
@@ -395,10 +449,20 @@ describe('who may do what', () => {
     // Of copies of the assets, which are deleted one after the other.
     await service.query('update quotas set used_bytes = 1000000, file_count = 10000');
   });
-  after(() => service.close());
+  after(async () => {
+    await service.close();
+    const undeclared = [...told.values()].filter(([operationId, type]) => !declared.get(operationId)?.has(type));
+    assert.deepEqual(undeclared, [], 'told, and not in the contract');
+  });
+
+  /** What somebody is to a project. */
+  function roleIn(id: string, { role, only }: Person): Role | undefined {
+    return only === undefined || only === id ? role : undefined;
+  }
 
   /** What somebody is to an asset. */
-  function roleOn(place: Place, { name, role, isNamedByToken }: Person): Role | undefined {
+  function roleOn(place: Place, { name, role, isNamedByToken, only }: Person): Role | undefined {
+    if (only !== undefined && place !== only) return undefined;
     if (place === 'own') return name === 'owner' ? 'owner' : undefined;
     if (place === 'team' || isNamedByToken || role === 'manager') return role;
     return name === 'uploader' ? 'owner' : undefined;
@@ -433,8 +497,9 @@ describe('who may do what', () => {
     seen: Seen,
     unknown: Seen,
     what: string,
+    leavesProjects = false,
   ): void {
-    const isLacking = !person.scopes.has(rules[action].scope);
+    const isLacking = !hasScope(person, action) || (leavesProjects && person.only !== undefined);
     const expected = isLacking ? 'no' : may(person, action, { role });
     const said = `${what} by ${person.name}: ${JSON.stringify(seen)}`;
     assert.equal(verdictOf(seen, unknown), expected, said);
@@ -461,14 +526,15 @@ describe('who may do what', () => {
     for (const operationId of walked) assert.ok(known.has(operationId ?? ''), operationId);
   });
 
-  for (const [operation, { action, fresh, call }] of Object.entries(assetCalls))
+  for (const [operation, { action, fresh, leavesProjects, call }] of Object.entries(assetCalls))
     test(`of assets: ${operation}`, async () => {
       for (const person of people) {
         const unknown = await see(person.client, call(UNKNOWN_ASSET));
         for (const place of places) {
           const id = fresh ? await copyOf(place, fresh) : assetIn.get(place);
           const seen = await see(person.client, call(id ?? ''));
-          check(person, action ?? actionOf(operation), roleOn(place, person), seen, unknown, `${operation}, ${place}`);
+          const [its, what] = [action ?? actionOf(operation), `${operation}, ${place}`];
+          check(person, its, roleOn(place, person), seen, unknown, what, leavesProjects);
         }
       }
     });
@@ -526,7 +592,7 @@ describe('who may do what', () => {
           check(
             person,
             action ?? actionOf(operation),
-            person.role,
+            roleIn(id, person),
             await see(person.client, call(id)),
             unknown,
             `${operation}, ${id}`,
@@ -548,7 +614,10 @@ describe('who may do what', () => {
         return { status: result.status, headers: [], body: { type, detail } };
       };
       const unknown = await upload(UNKNOWN_PROJECT);
-      for (const id of projectPlaces) check(person, 'asset.upload', person.role, await upload(id), unknown, id);
+      for (const id of projectPlaces) {
+        const seen = await upload(id);
+        check(person, 'asset.upload', roleIn(id, person), seen, unknown, id);
+      }
     }
   });
 
@@ -564,7 +633,7 @@ describe('who may do what', () => {
           assert.equal(back.status, 200);
         }
         const seen = await leave(id);
-        check(person, 'project.leave', person.role, seen, unknown, id);
+        check(person, 'project.leave', roleIn(id, person), seen, unknown, id);
         if (person.role && !person.isNamedByToken)
           await root.send('PUT', `/v1/projects/${id}/members/${subject}`, { role: person.role });
       }
@@ -612,13 +681,70 @@ describe('who may do what', () => {
         }
       }
     });
+  test('an upload ticket uploads where it is for, sees what became of that, and is refused all else alike', async () => {
+    const issuer = personNamed('editor').client;
+    const { body } = await issuer.send('POST', '/v1/tickets', { projectId: 'team', expiresIn: 3600 });
+    const client = new Client(service.url);
+    delete client.headers['x-user-id'];
+    client.headers['authorization'] = `Bearer ${body['token']}`;
+    const its = (await client.raw(png())).body.id;
+    assert.ok(its);
+    const ticket = { scopes: new Set<Scope>(), ticket: body.id };
+    /** As may says, of what is its own, what is foreign, and what there never was. */
+    const walk = async (action: Action, [own, foreign, none]: readonly [Call, Call, Call], what: string) => {
+      const [seen, other, unknown] = [await see(client, own), await see(client, foreign), await see(client, none)];
+      assert.deepEqual(other, unknown, `${what}: what is foreign is as what there never was`);
+      const expected = hasScope(ticket, action) ? 'yes' : 'no';
+      assert.equal(seen.status === 403 ? 'no' : seen.status === 404 ? 'hidden' : 'yes', expected, what);
+      if (expected === 'no') assert.deepEqual(seen, unknown, what);
+    };
+    for (const [operation, { action, call }] of Object.entries(assetCalls)) {
+      const calls = [call(its), call(assetIn.get('team') ?? ''), call(UNKNOWN_ASSET)] as const;
+      if (operation !== 'downloadDerivative' && operation !== 'getTranscode')
+        await walk(action ?? actionOf(operation), calls, operation);
+    }
+    for (const [operation, { action, call }] of Object.entries(projectCalls))
+      await walk(action ?? actionOf(operation), [call('team'), call('separate'), call(UNKNOWN_PROJECT)], operation);
+    const begin = async (by: Client, kind: 'direct' | 'resumable') => {
+      const create = projectCalls[kind === 'direct' ? 'createUpload' : 'createResumableUpload'];
+      const { method, path, body: sent, headers = {} } = create?.call('team') ?? assert.fail();
+      const begun = sent ? await by.send(method, path, sent, headers) : await by.request(method, path, { headers });
+      return begun.headers.get('location')?.split('/').at(-1) ?? '';
+    };
+    for (const [operation, { kind, call }] of Object.entries(uploadCalls)) {
+      const calls = [
+        call(await begin(client, kind)),
+        call(await begin(personNamed('editor').client, kind)),
+        call(UNKNOWN_ASSET),
+      ] as const;
+      await walk(actionOf(operation), calls, operation);
+    }
+    for (const [operation, call] of Object.entries(ownCalls)) {
+      const { status } = await see(client, call);
+      assert.equal(status, hasScope(ticket, actionOf(operation)) ? 200 : 403, operation);
+    }
+    assert.deepEqual(
+      (await client.get('/v1/assets')).body.data.map(({ id }) => id).includes(assetIn.get('team') ?? ''),
+      false,
+    );
+    for (const { operationId } of closed) {
+      const route = routes.get(operationId);
+      if (route?.config?.scope === undefined) continue;
+      const method = String([route.method].flat()[0]);
+      const path = route.url.replace(/:\w+/g, UNKNOWN_ASSET);
+      const { status, body: refused } = await client.send(method, path, method === 'GET' ? undefined : {});
+      assert.deepEqual([status, refused.type], [403, 'urn:stowage:problem:forbidden'], operationId);
+    }
+  });
 
   test('what is the caller’s own is answered to everybody with the scope', async () => {
     for (const [operation, call] of Object.entries(ownCalls))
       for (const person of people) {
         const { status } = await see(person.client, call);
         const { scope } = rules[actionOf(operation)];
-        assert.equal(status, person.scopes.has(scope) ? 200 : 403, `${operation} by ${person.name}`);
+        // It is of all that he has, and the key for some of it.
+        const isBeyond = person.only !== undefined && actionOf(operation) === 'account.read';
+        assert.equal(status, person.scopes.has(scope) && !isBeyond ? 200 : 403, `${operation} by ${person.name}`);
       }
   });
 

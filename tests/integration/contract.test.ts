@@ -67,6 +67,7 @@ const operationIds: Record<string, string> = {
   downloadAsset: 'GET /v1/assets/{id}/content',
   followLink: 'GET /v1/links/{token}',
   getQuota: 'GET /v1/quota',
+  setOwnerTier: 'PUT /v1/admin/owners/{ownerId}',
   getStatistics: 'GET /v1/statistics',
   getOwnerQuota: 'GET /v1/admin/quotas/{ownerId}',
   setOwnerQuota: 'PUT /v1/admin/quotas/{ownerId}',

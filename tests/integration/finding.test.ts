@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { userNamed } from '../../src/access/caller.ts';
+import { lookupStatement, scanStatement } from '../../src/assets/list.ts';
 import { AssetSearch, LONG_SCAN, SHORT_SCAN } from '../../src/assets/search.ts';
 import { buildIndexes, missingIndexes } from '../../src/database/built-indexes.ts';
 import type { DatabaseHandle } from '../../src/database/client.ts';
@@ -65,7 +66,7 @@ describe('finding assets', () => {
     return { names, folders, pages };
   }
   const namesBy = async (client: Client, query: [string, string][] | Record<string, string>) =>
-    (await found(client, query)).names.sort();
+    (await found(client, query)).names.toSorted((a, b) => (a < b ? -1 : 1));
 
   test('by part of the name, whatever its case and accents, and wildcards stand for themselves', async () => {
     const names = ['Café 100%.png', 'CAFE_menu.png', 'Straße.png', 'Übersicht.png', 'a\\b.png', 'menu 1000.png'];
@@ -256,6 +257,34 @@ describe('finding assets', () => {
     await service.query(`update assets set owner_id = 'somebody' where project_id = $1`, [projectId]);
     assert.deepEqual(await list(member, { projectId }), []);
     assert.deepEqual(await list(manager, { projectId }), ['p/']);
+  });
+
+  test('who has left a project finds nothing there any more, by no step of a search', async () => {
+    const projectId = `finding-${randomUUID()}`;
+    const manager = new Client(service.url, `finder-${randomUUID()}`);
+    await manager.send('POST', '/v1/projects', { id: projectId, name: 'Finding' });
+    const member = await ownerOf([{ name: 'left there', tags: ['left'], projectId }]);
+    const subject = member.headers['x-user-id'] ?? '';
+    const path = `/v1/projects/${projectId}/members/${subject}`;
+    await manager.send('PUT', path, { role: 'editor' });
+    assert.deepEqual(await namesBy(member, { tag: 'left' }), ['left there']);
+    assert.equal((await manager.request('DELETE', path)).status, 204);
+    for (const query of [{ tag: 'left' }, { tag: 'left', projectId }, { nameContains: 'left', sort: 'size' }])
+      assert.deepEqual(await namesBy(member, query), []);
+    const caller = userNamed(subject);
+    const query = {
+      scope: { kind: 'own', caller },
+      tags: ['left'],
+      trashed: false,
+      sort: 'name',
+      order: 'asc',
+    } as const;
+    for (const { statement, values } of [
+      lookupStatement({ ...query, limit: 9 }),
+      scanStatement({ ...query, limit: 9 }, 9),
+    ])
+      assert.deepEqual((await service.database.database.run(statement, values)).rows, []);
+    assert.deepEqual(await namesBy(manager, { tag: 'left', projectId }), ['left there']);
   });
 
   describe('among many', () => {

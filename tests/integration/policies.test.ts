@@ -60,6 +60,7 @@ describe('GET /v1/policies', () => {
       ],
       maxBytes: 77,
       allowUndetected: true,
+      public: false,
       metadata: 'keep',
       expireAfterDays: 9,
       scan: 'off',

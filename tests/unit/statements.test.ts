@@ -146,13 +146,23 @@ describe('a row', () => {
       original: null,
       thumbHash: 'aGFzaA==',
       processing: { derive: { state: 'waiting' } },
+      contentVersion: 1,
+      contentAt: null,
+      versionBytes: '0',
+      publishedIn: null,
+      publishedAt: null,
+      unpublishedAt: null,
       path: 'photos/',
       tags: ['beach'],
+      publishedIn: null,
+      publishedAt: null,
+      unpublishedAt: null,
     };
     assert.deepEqual(Object.keys(sent), Object.keys(assetColumns));
     assert.deepEqual(statement.decode(Object.values(sent)), {
       ...sent,
       size: Number.MAX_SAFE_INTEGER,
+      versionBytes: 0,
       createdAt: new Date('2026-11-21T16:25:43.661Z'),
       updatedAt: new Date('2026-11-21T16:25:43Z'),
     });

@@ -14,8 +14,9 @@ import type { ObjectStore } from '../../storage/object-store.ts';
 import { objectMatches } from '../../storage/verify.ts';
 import { ReplacementRefused } from '../../versions/refusal.ts';
 import { uploadsRepository } from '../context.ts';
-import type { AbandonedUpload, UploadsRepository } from '../repository.ts';
+import type { UploadsRepository } from '../repository.ts';
 import { uploadAnswer } from '../routes/upload-request.ts';
+import type { AbandonedUpload } from '../upload.ts';
 
 const BATCH = 100;
 const AT_ONCE = 8;

@@ -2132,7 +2132,7 @@ export type ListAssetsData = {
         /**
          * `/`: what lies directly in the folder `path`, or at the top, and in `folders` the folders that lie there, which come first. Filters hold for assets, not for folders
          */
-        delimiter?: '/';
+        delimiter?: string;
         /**
          * Lists the trash instead of the other assets
          */
@@ -2547,7 +2547,7 @@ export type DownloadAssetErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -3681,7 +3681,7 @@ export type ListStoredFileScansErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -3744,7 +3744,7 @@ export type ScanStoredFilesErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -3829,7 +3829,7 @@ export type CancelStoredFileScanErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -3900,7 +3900,7 @@ export type GetStoredFileScanErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -4554,7 +4554,7 @@ export type DownloadDerivativeErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -4646,7 +4646,7 @@ export type CreateDownloadLinkErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -4726,7 +4726,7 @@ export type RedirectToDownloadErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -4788,7 +4788,7 @@ export type CreateDownloadLinksErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -5099,7 +5099,7 @@ export type CreateArchiveLinkErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -5267,7 +5267,7 @@ export type ListProjectsErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -5515,7 +5515,7 @@ export type GetProjectErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -5699,7 +5699,7 @@ export type ListProjectMembersErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -5955,7 +5955,7 @@ export type ListApiKeysErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6099,7 +6099,7 @@ export type DeleteApiKeyErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6170,7 +6170,7 @@ export type GetApiKeyErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6240,7 +6240,7 @@ export type ListUploadTicketsErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6388,7 +6388,7 @@ export type DeleteUploadTicketErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6459,7 +6459,7 @@ export type GetUploadTicketErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6537,7 +6537,7 @@ export type ListSharesErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6685,7 +6685,7 @@ export type DeleteShareErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6756,7 +6756,7 @@ export type GetShareErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6825,7 +6825,7 @@ export type UpdateShareErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6923,7 +6923,7 @@ export type GetShareCodeErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -7718,7 +7718,7 @@ export type GetVariantErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -7831,7 +7831,7 @@ export type CreateVariantLinkErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -8070,7 +8070,7 @@ export type DownloadAssetVersionErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -8490,6 +8490,65 @@ export type GetGalleryResponses = {
 
 export type GetGalleryResponse = GetGalleryResponses[keyof GetGalleryResponses];
 
+export type GetGalleryItemData = {
+    body?: never;
+    path: {
+        /**
+         * Label by which the application groups its assets
+         */
+        projectId: string;
+        assetId: string;
+    };
+    query?: never;
+    url: '/g/{projectId}/assets/{assetId}';
+};
+
+export type GetGalleryItemErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetGalleryItemError = GetGalleryItemErrors[keyof GetGalleryItemErrors];
+
+export type GetGalleryItemResponses = {
+    /**
+     * The asset
+     */
+    200: GalleryItem;
+};
+
+export type GetGalleryItemResponse = GetGalleryItemResponses[keyof GetGalleryItemResponses];
+
 export type ListTranscodesData = {
     body?: never;
     path: {
@@ -8807,7 +8866,7 @@ export type GetQuotaErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -8869,7 +8928,7 @@ export type GetOwnerQuotaErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -8937,7 +8996,7 @@ export type SetOwnerQuotaErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -9021,7 +9080,7 @@ export type SetOwnerTierErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -9112,7 +9171,7 @@ export type ListOwnersErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -9213,7 +9272,7 @@ export type ListAssetsOfOwnerData = {
         /**
          * `/`: what lies directly in the folder `path`, or at the top, and in `folders` the folders that lie there, which come first. Filters hold for assets, not for folders
          */
-        delimiter?: '/';
+        delimiter?: string;
         /**
          * Lists the trash instead of the other assets
          */
@@ -9242,7 +9301,7 @@ export type ListAssetsOfOwnerErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -9365,7 +9424,7 @@ export type GetStatisticsErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -9422,7 +9481,7 @@ export type GetJobsErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -9490,7 +9549,7 @@ export type RetryJobsErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -9588,7 +9647,7 @@ export type GetAssetCodeErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -9685,7 +9744,7 @@ export type GetProjectCodeErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -9787,7 +9846,7 @@ export type ListAuditEventsErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
