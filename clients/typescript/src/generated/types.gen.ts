@@ -2567,7 +2567,7 @@ export type DownloadAssetErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -3701,7 +3701,7 @@ export type ListStoredFileScansErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -3764,7 +3764,7 @@ export type ScanStoredFilesErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -3849,7 +3849,7 @@ export type CancelStoredFileScanErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -3920,7 +3920,7 @@ export type GetStoredFileScanErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -4574,7 +4574,7 @@ export type DownloadDerivativeErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -4666,7 +4666,7 @@ export type CreateDownloadLinkErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -4746,7 +4746,7 @@ export type RedirectToDownloadErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -4802,7 +4802,7 @@ export type CreateDownloadLinksErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -5105,7 +5105,7 @@ export type CreateArchiveLinkErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -5273,7 +5273,7 @@ export type ListProjectsErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -5521,7 +5521,7 @@ export type GetProjectErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -5705,7 +5705,7 @@ export type ListProjectMembersErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -5961,7 +5961,7 @@ export type ListApiKeysErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6105,7 +6105,7 @@ export type DeleteApiKeyErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6176,7 +6176,7 @@ export type GetApiKeyErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6246,7 +6246,7 @@ export type ListUploadTicketsErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6394,7 +6394,7 @@ export type DeleteUploadTicketErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6465,7 +6465,7 @@ export type GetUploadTicketErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6543,7 +6543,7 @@ export type ListSharesErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6691,7 +6691,7 @@ export type DeleteShareErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6762,7 +6762,7 @@ export type GetShareErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6831,7 +6831,7 @@ export type UpdateShareErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -6929,7 +6929,7 @@ export type GetShareCodeErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -7724,7 +7724,7 @@ export type GetVariantErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -7837,7 +7837,7 @@ export type CreateVariantLinkErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -8076,7 +8076,7 @@ export type DownloadAssetVersionErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -8496,6 +8496,65 @@ export type GetGalleryResponses = {
 
 export type GetGalleryResponse = GetGalleryResponses[keyof GetGalleryResponses];
 
+export type GetGalleryItemData = {
+    body?: never;
+    path: {
+        /**
+         * Label by which the application groups its assets
+         */
+        projectId: string;
+        assetId: string;
+    };
+    query?: never;
+    url: '/g/{projectId}/assets/{assetId}';
+};
+
+export type GetGalleryItemErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetGalleryItemError = GetGalleryItemErrors[keyof GetGalleryItemErrors];
+
+export type GetGalleryItemResponses = {
+    /**
+     * The asset
+     */
+    200: GalleryItem;
+};
+
+export type GetGalleryItemResponse = GetGalleryItemResponses[keyof GetGalleryItemResponses];
+
 export type ListTranscodesData = {
     body?: never;
     path: {
@@ -8813,7 +8872,7 @@ export type GetQuotaErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -8875,7 +8934,7 @@ export type GetOwnerQuotaErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -8943,7 +9002,7 @@ export type SetOwnerQuotaErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -9027,7 +9086,7 @@ export type SetOwnerTierErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -9118,7 +9177,7 @@ export type ListOwnersErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -9248,7 +9307,7 @@ export type ListAssetsOfOwnerErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -9371,7 +9430,7 @@ export type GetStatisticsErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -9428,7 +9487,7 @@ export type GetJobsErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -9496,7 +9555,7 @@ export type RetryJobsErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -9594,7 +9653,7 @@ export type GetAssetCodeErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -9691,7 +9750,7 @@ export type GetProjectCodeErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
@@ -9793,7 +9852,7 @@ export type ListAuditEventsErrors = {
      */
     401: Problem;
     /**
-     * The token lacks a scope
+     * The token lacks a scope, or: You may not do this
      */
     403: Problem;
     /**
