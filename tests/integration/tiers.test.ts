@@ -476,3 +476,24 @@ describe('what one caller keeps', () => {
     assert.equal((await ticket()).status, 201);
   });
 });
+
+test('a line of the log names what its request was about by what that is', async () => {
+  const person = await someone();
+  const asset = await person.raw(png(300));
+  const key = await person.send('POST', '/v1/keys', { name: 'a', scopes: ['assets:read'] });
+  await person.get(`/v1/keys/${key.body.id}`);
+  const ticket = await person.send('POST', '/v1/tickets', { expiresIn: 60 });
+  await person.get(`/v1/assets/${asset.body.id}?reason=because`);
+  const named = (operation: string) =>
+    waitUntil(() => {
+      const lines = one.log.map((line) => JSON.parse(line)).filter((line) => line.caller === person.subject);
+      const line = lines.find((each) => each.operation === operation);
+      return line && { assetId: line.assetId, keyId: line.keyId, ticketId: line.ticketId };
+    });
+  const nothing = { assetId: undefined, keyId: undefined, ticketId: undefined };
+  assert.deepEqual(await named('uploadRawAsset'), { ...nothing, assetId: asset.body.id });
+  assert.deepEqual(await named('getAsset'), { ...nothing, assetId: asset.body.id });
+  for (const operation of ['createApiKey', 'getApiKey'])
+    assert.deepEqual(await named(operation), { ...nothing, keyId: key.body.id });
+  assert.deepEqual(await named('createUploadTicket'), { ...nothing, ticketId: ticket.body.id });
+});
