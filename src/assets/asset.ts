@@ -5,6 +5,8 @@ import { z } from 'zod';
 import { type AssetState, assets } from '../database/tables/assets.ts';
 import type { Facts, Original, ProcessingRecord, Scan } from '../database/tables/processing-record.ts';
 import { binaryDigest, bytesCount, openEnum, timestamp } from '../http/schema-types.ts';
+import { derivativeDocument } from './derivative-document.ts';
+import { linkDocument } from './link-document.ts';
 import { processingDocument, toProcessingDocument } from './processing-document.ts';
 
 export interface Asset {
@@ -175,6 +177,13 @@ export const assetDocument = z
     createdAt: timestamp,
     updatedAt: timestamp,
     trashedAt: timestamp.optional().meta({ description: 'Present while the asset is in the trash' }),
+    link: linkDocument.optional().meta({
+      description: 'Download link; told by `listAssets` with `include=links`, where the asset can be downloaded',
+    }),
+    derivatives: z
+      .array(derivativeDocument)
+      .optional()
+      .meta({ description: 'What was made of it; told by `listAssets` with `include=derivatives`' }),
     downloadCount: bytesCount.optional().meta({
       override: { type: 'integer', format: 'int64', minimum: 0 },
       description:

@@ -1,7 +1,6 @@
 /** Names of derivatives, in addresses and as files. */
 import { z } from 'zod';
 import { extensionsOf } from '../validation/media-types.ts';
-import type { Asset } from './asset.ts';
 
 export const derivativeName = z
   .string()
@@ -9,7 +8,7 @@ export const derivativeName = z
   .meta({ description: 'Name of a derivative', example: 'thumbnail' });
 
 /** `photo.jpg` becomes `photo.thumbnail.webp`. */
-export function nameOfDerivative(asset: Pick<Asset, 'name'>, derivative: { name: string; mediaType: string }): string {
+export function nameOfDerivative(asset: { name: string }, derivative: { name: string; mediaType: string }): string {
   const [extension = 'bin'] = extensionsOf(derivative.mediaType);
   const end = `.${derivative.name}.${extension}`;
   let stem = asset.name.replace(/\.[^.]{1,10}$/, '');

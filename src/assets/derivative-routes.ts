@@ -4,11 +4,11 @@ import { actorOf } from '../access/caller.ts';
 import type { Core } from '../core.ts';
 import { formatDigest } from '../http/digest-fields.ts';
 import type { App } from '../http/openapi.ts';
-import { assetId, binary, bytesCount, openEnum, timestamp } from '../http/schema-types.ts';
+import { assetId, binary } from '../http/schema-types.ts';
 import { assetNotFound } from '../problems.ts';
-import type { Derivative } from '../processing/derivatives.ts';
 import { contentDisposition } from './content-disposition.ts';
 import { conditionalHeaders, deliver } from './delivery.ts';
+import { derivativeDocuments, toDerivativeDocument } from './derivative-document.ts';
 import { derivativeName, nameOfDerivative } from './derivative-names.ts';
 import { servable } from './issued-links.ts';
 import type { AssetsRepository } from './repository.ts';
@@ -17,41 +17,6 @@ import { ServedDerivatives } from './served-derivative.ts';
 import { changing, dispositionOf } from './serving.ts';
 
 const tags = ['Derivatives'];
-
-const document = z
-  .object({
-    name: derivativeName,
-    state: openEnum('DerivativeState', ['making', 'ready', 'failed'], 'Only what is `ready` can be fetched.'),
-    reason: z.string().optional().meta({ description: 'Why it failed, in one word', example: 'timed-out' }),
-    kind: openEnum('DerivativeKind', ['derivative', 'transcode'], 'How it came about.').optional(),
-    mediaType: z.string().optional().meta({ example: 'image/webp' }),
-    size: bytesCount.optional(),
-    sha256: z.string().optional().meta({ description: 'Hexadecimal' }),
-    width: z.number().int().min(0).optional().meta({ description: 'Pixels' }),
-    height: z.number().int().min(0).optional().meta({ description: 'Pixels' }),
-    createdAt: timestamp.optional(),
-  })
-  .meta({ id: 'Derivative' });
-const documents = z.object({ data: z.array(document) }).meta({ id: 'Derivatives' });
-
-export type DerivativeDocument = z.input<typeof document>;
-
-export function toDerivativeDocument(made: Derivative | { name: string; state: 'making' }): z.input<typeof document> {
-  if (!('id' in made)) return made;
-  const { name, state, reason, kind, mediaType, size, sha256, width, height, createdAt } = made;
-  return {
-    name,
-    state,
-    ...(reason !== null && { reason }),
-    ...((kind === 'derivative' || kind === 'transcode') && { kind }),
-    ...(mediaType !== null && { mediaType }),
-    ...(size !== null && { size }),
-    ...(sha256 && { sha256: sha256.toString('hex') }),
-    ...(width !== null && { width }),
-    ...(height !== null && { height }),
-    createdAt: createdAt.toISOString(),
-  };
-}
 
 export function derivativeRoutes(app: App, core: Core, assets: AssetsRepository): void {
   const { store, downloads: places, metrics } = core;
@@ -65,7 +30,7 @@ export function derivativeRoutes(app: App, core: Core, assets: AssetsRepository)
         tags,
         summary: 'List what was made of an asset: thumbnail, poster, waveform, transcodes',
         params: z.object({ id: assetId }),
-        response: { 200: documents },
+        response: { 200: derivativeDocuments },
       },
       config: {
         action: 'asset.read',

@@ -3,15 +3,17 @@
  * for as many as are asked for. Requests that come at the same time share it (database/batcher.ts), and a page of links
  * needs no other. Each row says by itself who asks for what, and is answered as if it were alone.
  */
-import { and, eq, isNotNull, isNull, ne, or, type SQLWrapper, sql } from 'drizzle-orm';
+import { and, eq, inArray, isNotNull, isNull, ne, or, type SQLWrapper, sql } from 'drizzle-orm';
+import { alias } from 'drizzle-orm/pg-core';
 import { type AccessParameter, type AccessValues, isFor } from '../access/conditions.ts';
 import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
 import type { Database } from '../database/client.ts';
-import { build, compile, type Parameter, type Statement } from '../database/statements.ts';
+import { build, compile, jsonObject, type Parameter, type Statement } from '../database/statements.ts';
 import { assets, inState, isVisible } from '../database/tables/assets.ts';
 import { auditRows } from '../database/tables/audit.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
 import { type Asset, assetColumns, toAsset } from './asset.ts';
+import type { DerivativeDocument } from './derivative-document.ts';
 import { markDownload } from './download-counts.ts';
 import type { FoundDerivative } from './served-derivative.ts';
 
@@ -21,7 +23,10 @@ export interface WantedDownload {
   /** What the caller is to it is asked by these. */
   access: AccessValues;
   actor: Actor;
-  action: AuditAction;
+  /** Of the audit row; absent where nothing is had yet, so that there is none. */
+  action?: AuditAction;
+  /** What was made of it is told, too. */
+  withDerivatives?: boolean;
   /** Of the audit row. */
   detail: Record<string, unknown>;
   /** Whether it is one more download of the file: a link that is issued is none, nor is a derivative. */
@@ -30,7 +35,16 @@ export interface WantedDownload {
   derivative?: string;
 }
 
-type WantedColumn = 'at' | 'id' | 'action' | 'detail' | 'counts' | 'derivative' | AccessParameter | keyof Actor;
+type WantedColumn =
+  | 'at'
+  | 'id'
+  | 'action'
+  | 'detail'
+  | 'counts'
+  | 'derivative'
+  | 'withDerivatives'
+  | AccessParameter
+  | keyof Actor;
 
 /** The columns of a row of `jsonb_to_recordset`, and their types. */
 const types: Readonly<Record<WantedColumn, string>> = {
@@ -45,6 +59,7 @@ const types: Readonly<Record<WantedColumn, string>> = {
   detail: 'jsonb',
   counts: 'boolean',
   derivative: 'text',
+  withDerivatives: 'boolean',
   callerId: 'text',
   requestId: 'text',
   via: 'text',
@@ -72,6 +87,35 @@ const derivativeColumns = {
   derivativeLease: sql`${leaseExpiresAt}`.mapWith(leaseExpiresAt).as('derivative_lease'),
 };
 
+const beside = alias(derivatives, 'beside');
+/** As `toDerivativeDocument` makes it. */
+const document = jsonObject({
+  name: beside.name,
+  state: beside.state,
+  reason: beside.reason,
+  kind: beside.kind,
+  mediaType: beside.mediaType,
+  size: beside.size,
+  sha256: sql`encode(${beside.sha256}, 'hex')`,
+  width: beside.width,
+  height: beside.height,
+  createdAt: sql`to_char(${beside.createdAt} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`,
+});
+const documents = build
+  .select({ all: sql`jsonb_agg(jsonb_strip_nulls(${document}) order by ${beside.name})`.as('all_made') })
+  .from(beside)
+  .where(
+    and(
+      eq(beside.assetId, assets.id),
+      eq(beside.sourceKey, assets.objectKey),
+      ne(beside.state, 'discarded'),
+      inArray(beside.kind, ['derivative', 'transcode']),
+    ),
+  );
+const made = sql<DerivativeDocument[] | null>`case when ${wanted('withDerivatives')} then (${documents}) end`.as(
+  'made',
+);
+
 /**
  * The assets that are there for who wants them, with `at`, the place among those wanted. What is `served` has its audit row;
  * of the others the record tells why.
@@ -94,13 +138,14 @@ export const findForDownload = compile('find-for-download', (p: Parameter<'wante
       .select({
         at: sql<number>`${wanted('at')}`.as('at'),
         served: sql<boolean>`coalesce(${isServed}, false)`.as('served'),
-        action: sql<string>`${wanted('action')}`.as('action'),
+        action: sql<string | null>`${wanted('action')}`.as('action'),
         detail: sql`${wanted('detail')}`.mapWith(auditRows.detail).as('audit_detail'),
         callerId: sql<string>`${wanted('callerId')}`.as('caller_id'),
         requestId: sql<string>`${wanted('requestId')}`.as('request_id'),
         via: sql<string | null>`${wanted('via')}`.as('via'),
         because: sql<string | null>`${wanted('because')}`.as('because'),
         counts: sql<boolean>`${wanted('counts')}`.as('counts'),
+        made,
         ...assetColumns,
         ...derivativeColumns,
       })
@@ -113,7 +158,7 @@ export const findForDownload = compile('find-for-download', (p: Parameter<'wante
     build
       .select()
       .from(found)
-      .where(isNotNull(sql`nullif(${found.served}, false)`)),
+      .where(and(sql`${found.served}`, isNotNull(found.action))),
   );
   const actor = (name: keyof Actor) => served[name];
   return build
@@ -130,7 +175,7 @@ export const findForDownload = compile('find-for-download', (p: Parameter<'wante
 /** The value of the parameter. */
 export function wantedValue(downloads: readonly WantedDownload[]): string {
   return JSON.stringify(
-    downloads.map(({ id, access, actor, action, detail, counts, derivative }, at) => ({
+    downloads.map(({ id, access, actor, action, detail, counts, derivative, withDerivatives = false }, at) => ({
       at,
       id,
       ...access,
@@ -139,6 +184,7 @@ export function wantedValue(downloads: readonly WantedDownload[]): string {
       detail,
       counts,
       derivative,
+      withDerivatives,
     })),
   );
 }
@@ -150,6 +196,8 @@ export interface FoundDownload {
   asset: Asset;
   /** It may be had, and that is recorded. */
   served: boolean;
+  /** All that was made of the bytes that it has now, where that is wanted. */
+  made: DerivativeDocument[];
   /** Of the bytes that the asset has now, ready or not; absent where none is wanted, or there is none. */
   derivative?: FoundDerivative & { name: string; objectKey: string; mediaType: string | null };
 }
@@ -166,7 +214,7 @@ export async function findEach(
 }
 
 function toFound(row: RowOf<typeof findForDownload>): FoundDownload {
-  const found: FoundDownload = { asset: toAsset(row), served: row.served };
+  const found: FoundDownload = { asset: toAsset(row), served: row.served, made: row.made ?? [] };
   const {
     derivativeState: state,
     derivativeKind: kind,

@@ -14,6 +14,7 @@ import { type Asset, assetDocument, contentTag, toDocument } from './asset.ts';
 import { conditionalHeaders, deliver } from './delivery.ts';
 import { derivativeName } from './derivative-names.ts';
 import { dispositionFor, type LinkIssuer, servable } from './issued-links.ts';
+import { linkUrl } from './link-document.ts';
 import type { AssetsRepository } from './repository.ts';
 import { required } from './routes.ts';
 import { changing } from './serving.ts';
@@ -69,12 +70,6 @@ const linkQuery = z.strictObject({
     description: 'Of a derivative instead of the file itself',
     example: 'thumbnail',
   }),
-});
-
-export const linkUrl = z.string().meta({
-  override: { type: 'string', format: 'uri' },
-  description: 'Whoever has this link can download the bytes; keep it secret',
-  example: 'https://files.example.com/v1/links/eyJr',
 });
 
 const link = z

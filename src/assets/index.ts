@@ -40,8 +40,15 @@ export const assets: Feature<Core> = {
     const changes = { assets: repository, deletions: new AssetDeletions(database, outbox) };
     const places = placesOf(core);
     const limits = limitValues(core);
+    const issuer = new LinkIssuer({
+      assets: repository,
+      derivatives: new ServedDerivatives(core),
+      links,
+      linkLife: config.LINK_TTL / 1000,
+    });
     assetRoutes(app, {
       ...changes,
+      issuer,
       places,
       limits,
       database: database.database,
@@ -50,12 +57,6 @@ export const assets: Feature<Core> = {
     });
     bulkRoutes(app, { deletions: changes.deletions, changes: new BulkChanges(database), places, limits });
     derivativeRoutes(app, core, repository);
-    const issuer = new LinkIssuer({
-      assets: repository,
-      derivatives: new ServedDerivatives(core),
-      links,
-      linkLife: config.LINK_TTL / 1000,
-    });
     downloadRoutes(app, {
       assets: repository,
       issuer,

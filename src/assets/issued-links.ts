@@ -3,10 +3,12 @@ import type { FastifyRequest } from 'fastify';
 import { actorOf, type Caller } from '../access/caller.ts';
 import { accessOf } from '../access/conditions.ts';
 import { linkLifeOf } from '../access/tiers.ts';
+import type { AuditAction } from '../database/audit.ts';
 import type { DownloadLinks, Link } from '../http/download-links.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import type { Asset } from './asset.ts';
 import { contentDisposition } from './content-disposition.ts';
+import type { DerivativeDocument } from './derivative-document.ts';
 import { nameOfDerivative } from './derivative-names.ts';
 import type { FoundDownload, WantedDownload } from './download-statement.ts';
 import type { AssetsRepository } from './repository.ts';
@@ -73,7 +75,28 @@ export class LinkIssuer {
     return outcomes;
   }
 
-  #wanted(request: IssuingRequest, id: string, wishes: LinkWishes): WantedDownload {
+  /** What a list tells of its assets beside their records: links to those that can be had, and what was made of them. */
+  async describe(
+    request: IssuingRequest,
+    ids: readonly string[],
+    { withLinks, withDerivatives }: { withLinks: boolean; withDerivatives: boolean },
+  ): Promise<{ link?: IssuedLink; derivatives?: DerivativeDocument[] }[]> {
+    const wanted = ids.map((id) => {
+      const { action, ...rest } = this.#wanted(request, id, {});
+      return { ...rest, withDerivatives, ...(withLinks && { action }) };
+    });
+    const found = await this.#options.assets.findAllWanted(wanted);
+    return Promise.all(
+      found.map(async (each) => ({
+        ...(withLinks && each?.served && { link: await this.#sign(request, each, {}) }),
+        ...(withDerivatives && {
+          derivatives: each ? [...each.made, ...this.#options.derivatives.coming(each.asset, each.made)] : [],
+        }),
+      })),
+    );
+  }
+
+  #wanted(request: IssuingRequest, id: string, wishes: LinkWishes): WantedDownload & { action: AuditAction } {
     const { caller } = request;
     const { disposition, derivative } = wishes;
     const detail = {

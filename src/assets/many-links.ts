@@ -4,8 +4,9 @@ import type { App } from '../http/openapi.ts';
 import { assetId, timestamp } from '../http/schema-types.ts';
 import { Problem, problemDocument } from '../problems.ts';
 import { derivativeName } from './derivative-names.ts';
-import { disposition, linkLifetime, linkUrl } from './downloads.ts';
+import { disposition, linkLifetime } from './downloads.ts';
 import type { IssuedLink, LinkIssuer } from './issued-links.ts';
+import { linkUrl } from './link-document.ts';
 
 /** As many as a page of a list has. */
 const MAX_LINKS = 200;
@@ -63,6 +64,8 @@ export function manyLinksRoute(app: App, issuer: LinkIssuer): void {
       },
       config: {
         action: 'asset.download',
+        // Asked again, it gives the same links, or those of the next window; a kept answer would have ended.
+        idempotent: false,
         success: { status: 200, description: 'An outcome per id' },
         problems: ['malformed-request', 'too-large', 'unsupported-media-type'],
       },

@@ -22,6 +22,8 @@ import { extensionFits } from '../validation/media-types.ts';
 import type { UploadPolicies } from '../validation/upload-policies.ts';
 import { type Asset, assetDocument, isOfVersion, recordTag, toDocument } from './asset.ts';
 import type { AssetDeletions } from './deletions.ts';
+import type { LinkIssuer } from './issued-links.ts';
+import { includeIn, includeQuery, MAX_INCLUDING } from './list-included.ts';
 import { assetPage, listPage, placeOf } from './list-page.ts';
 import { listQuery } from './list-query.ts';
 import { type PublicityOf, publishedElsewhere, requirePublishable } from './publicity.ts';
@@ -33,6 +35,7 @@ export interface AssetRoutesOptions {
 }
 
 interface RecordRoutesOptions extends AssetRoutesOptions {
+  issuer: LinkIssuer;
   places: Places;
   limits: LimitValues;
   database: Database;
@@ -84,7 +87,7 @@ const assetPatch = z
 
 export function assetRoutes(
   app: App,
-  { assets, deletions, places, limits, database, policies, publicityOf }: RecordRoutesOptions,
+  { assets, deletions, issuer, places, limits, database, policies, publicityOf }: RecordRoutesOptions,
 ): void {
   app.get(
     '/v1/assets',
@@ -95,7 +98,7 @@ export function assetRoutes(
         summary: 'List and search assets',
         description:
           'One page in keyset order, of at most `limit` assets and 1 MiB. What is given must all hold. A page may have fewer assets than `limit`, even none, and yet others follow: a search is answered in bounded time, and goes on where it was. Follow `nextCursor`, or the `Link` header with rel="next", until `hasMore` is false.',
-        querystring: listQuery,
+        querystring: listQuery.safeExtend(includeQuery),
         response: { 200: assetPage },
       },
       config: {
@@ -111,7 +114,11 @@ export function assetRoutes(
       const { projectId } = request.query;
       const place = await placeOf(database, request.caller, projectId);
       const documentOf = (asset: Asset) => ({ ...toDocument(asset), ...publicityOf(request, asset) });
-      return listPage({ assets, database }, request.query, place, request, reply, documentOf);
+      const { include, limit, ...query } = request.query;
+      const asked = { ...query, limit: include ? Math.min(limit, MAX_INCLUDING) : limit };
+      const page = await listPage({ assets, database }, asked, place, request, reply, documentOf);
+      if (include?.includes('links')) reply.header('cache-control', 'no-store');
+      return { ...page, data: await includeIn(request, page.data, { include, issuer }) };
     },
   );
 

@@ -25,10 +25,14 @@ export class ServedDerivatives {
   /** What there is, and what is to be: of the bytes that the asset has now. */
   async list(asset: Asset): Promise<(Derivative | { name: string; state: 'making' })[]> {
     const there = (await this.#derivatives.list(asset.id)).filter(({ sourceKey }) => sourceKey === asset.objectKey);
+    return [...there, ...this.coming(asset, there)];
+  }
+
+  /** What is to be, beside what there is. */
+  coming(asset: Asset, there: readonly { name: string }[]): { name: string; state: 'making' }[] {
+    if (asset.processing?.derive?.state !== 'waiting') return [];
     const names = new Set(there.map(({ name }) => name));
-    const isComing = asset.processing?.derive?.state === 'waiting';
-    const coming = isComing ? [...this.#wanted(asset)].filter((name) => !names.has(name)) : [];
-    return [...there, ...coming.map((name) => ({ name, state: 'making' as const }))];
+    return [...this.#wanted(asset)].filter((name) => !names.has(name)).map((name) => ({ name, state: 'making' }));
   }
 
   /**

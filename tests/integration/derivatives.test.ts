@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { crc32 } from 'node:zlib';
 import sharp from 'sharp';
-import type { DerivativeDocument } from '../../src/assets/derivative-routes.ts';
+import type { DerivativeDocument } from '../../src/assets/derivative-document.ts';
 import { type ObjectStore, ObjectStoreUnavailable } from '../../src/storage/object-store.ts';
 import { Client } from '../support/client.ts';
 import { png } from '../support/files.ts';

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import sharp from 'sharp';
-import type { DerivativeDocument } from '../../src/assets/derivative-routes.ts';
+import type { DerivativeDocument } from '../../src/assets/derivative-document.ts';
 import { documentMakerWithin } from '../../src/processing/documents/maker.ts';
 import type { Maker, MakerWork } from '../../src/processing/maker.ts';
 import { modelMaker } from '../../src/processing/models/maker.ts';

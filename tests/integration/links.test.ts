@@ -178,6 +178,58 @@ for (const { store, skip } of storeKinds)
       }
     });
 
+    test('are told by lists that are asked for them, with what was made of each asset, by one statement more', async () => {
+      const cleo = new Client(service.url, 'cleo');
+      const { body } = await cleo.upload(await picture({ width: 300, height: 200, format: 'png' }));
+      const { body: other } = await cleo.upload(png(300));
+      await waitUntil(async () => (await cleo.get(`/v1/assets/${body.id}/derivatives/thumbnail`)).status === 200);
+      const { body: made } = await cleo.get(`/v1/assets/${body.id}/derivatives`);
+      const { body: link } = await cleo.get(`/v1/assets/${body.id}/download`);
+      const issued = () =>
+        service.query("select 1 from audit_events where action = 'asset.link-issued' and actor_id = 'cleo'");
+      const [{ length: before }] = [await issued()];
+      type Told = { id: string; link?: { url: string }; derivatives?: object[] };
+      let data: Told[] = [];
+      const pageOf = async (query: string) => {
+        const answer = await cleo.get(`/v1/assets${query}`);
+        assert.equal(answer.status, 200, JSON.stringify(answer.body));
+        data = answer.body['data'] as Told[];
+        return data.find(({ id }) => id === body.id);
+      };
+      const plain = await statementsDuring(() => pageOf(''));
+      assert.ok(data.every((each) => !('link' in each) && !('derivatives' in each)));
+      const including = await statementsDuring(() => pageOf('?include=links,derivatives'));
+      assert.equal(including, plain + 1);
+      assert.equal(data.length, 2);
+      const told = data.find(({ id }) => id === body.id);
+      assert.deepEqual(told?.link, { url: link['url'], expiresAt: link['expiresAt'] });
+      assert.deepEqual(told?.derivatives, made['data']);
+      assert.ok(data.find(({ id }) => id === other.id)?.link);
+      assert.equal((await issued()).length, before + 2);
+      const without = await pageOf('?include=derivatives');
+      assert.deepEqual(without?.derivatives, made['data']);
+      assert.equal(without?.link, undefined);
+      // Nobody was given a link.
+      assert.equal((await issued()).length, before + 2);
+      await cleo.request('DELETE', `/v1/assets/${other.id}`);
+      assert.equal((await pageOf('?include=links&trashed=true')) ?? data[0]?.link, undefined);
+      for (const include of ['', 'x', 'links,links', 'links,'])
+        assert.equal(
+          (await cleo.get(`/v1/assets?include=${include}`)).body.errors?.[0]?.parameter?.split('.')[0],
+          'include',
+        );
+      await service.query(
+        `insert into assets select (jsonb_populate_record(a, jsonb_build_object('id', gen_random_uuid()))).*
+         from assets a, generate_series(1, 120) where id = $1`,
+        [body.id],
+      );
+      const { body: long } = await cleo.get('/v1/assets?limit=200&include=links');
+      assert.deepEqual(
+        [(long['data'] as object[]).length, (long['page'] as { hasMore: boolean }).hasMore],
+        [100, true],
+      );
+    });
+
     test('that are asked for at once are found together, each as if it were alone', async () => {
       const { body } = await ann.upload(png(3000));
       const others = (await ben.upload(png(300))).body.id;

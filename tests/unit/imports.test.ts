@@ -117,7 +117,7 @@ describe('imports', () => {
     [
       'the file system',
       /^node:fs/,
-      /^(storage\/disk|database|doctor|validation|processing)\/|^(startup|secrets|data-directory|descriptors|source-stack|version)\.ts$/,
+      /^(storage\/disk|database|doctor|validation|processing)\/|^(startup|config|secrets|data-directory|descriptors|source-stack|version)\.ts$/,
     ],
   ];
   for (const [what, packages, places] of knownBy)

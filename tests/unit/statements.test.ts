@@ -154,9 +154,6 @@ describe('a row', () => {
       unpublishedAt: null,
       path: 'photos/',
       tags: ['beach'],
-      publishedIn: null,
-      publishedAt: null,
-      unpublishedAt: null,
     };
     assert.deepEqual(Object.keys(sent), Object.keys(assetColumns));
     assert.deepEqual(statement.decode(Object.values(sent)), {

@@ -558,6 +558,14 @@ export type Asset = {
      */
     trashedAt?: string;
     /**
+     * Download link; told by `listAssets` with `include=links`, where the asset can be downloaded
+     */
+    link?: Link;
+    /**
+     * What was made of it; told by `listAssets` with `include=derivatives`
+     */
+    derivatives?: Array<Derivative>;
+    /**
      * How often its bytes were downloaded through the service; told by `getAsset` only. A download in several ranges counts once, for the one that begins with the first byte
      */
     downloadCount?: number;
@@ -708,6 +716,55 @@ export type StepState = string;
  * Who may get the bytes: those for whom the asset is there, or everybody, at `publicUrl`. One of `private`, `public`; more may be added.
  */
 export type AssetVisibility = string;
+
+export type Link = {
+    /**
+     * Whoever has this link can download the bytes; keep it secret
+     */
+    url: string;
+    expiresAt: string;
+};
+
+export type Derivative = {
+    /**
+     * Name of a derivative
+     */
+    name: string;
+    state: DerivativeState;
+    /**
+     * Why it failed, in one word
+     */
+    reason?: string;
+    kind?: DerivativeKind;
+    mediaType?: string;
+    /**
+     * Bytes
+     */
+    size?: number;
+    /**
+     * Hexadecimal
+     */
+    sha256?: string;
+    /**
+     * Pixels
+     */
+    width?: number;
+    /**
+     * Pixels
+     */
+    height?: number;
+    createdAt?: string;
+};
+
+/**
+ * Only what is `ready` can be fetched. One of `making`, `ready`, `failed`; more may be added.
+ */
+export type DerivativeState = string;
+
+/**
+ * How it came about. One of `derivative`, `transcode`; more may be added.
+ */
+export type DerivativeKind = string;
 
 export type Problem = {
     /**
@@ -1068,47 +1125,6 @@ export type BulkResult = {
 export type Derivatives = {
     data: Array<Derivative>;
 };
-
-export type Derivative = {
-    /**
-     * Name of a derivative
-     */
-    name: string;
-    state: DerivativeState;
-    /**
-     * Why it failed, in one word
-     */
-    reason?: string;
-    kind?: DerivativeKind;
-    mediaType?: string;
-    /**
-     * Bytes
-     */
-    size?: number;
-    /**
-     * Hexadecimal
-     */
-    sha256?: string;
-    /**
-     * Pixels
-     */
-    width?: number;
-    /**
-     * Pixels
-     */
-    height?: number;
-    createdAt?: string;
-};
-
-/**
- * Only what is `ready` can be fetched. One of `making`, `ready`, `failed`; more may be added.
- */
-export type DerivativeState = string;
-
-/**
- * How it came about. One of `derivative`, `transcode`; more may be added.
- */
-export type DerivativeKind = string;
 
 export type DownloadLink = {
     /**
@@ -2147,6 +2163,10 @@ export type ListAssetsData = {
          * `nextCursor` of the previous page, with the same sort and order
          */
         cursor?: string;
+        /**
+         * What else to tell of each asset: `links` is a download link, as `createDownloadLinks` gives it, and counts as so many requests; `derivatives` is what was made of it, 16 at most. Such a page has at most 100 assets
+         */
+        include?: 'links' | 'derivatives' | 'links,derivatives';
     };
     url: '/v1/assets';
 };
@@ -4767,12 +4787,6 @@ export type RedirectToDownloadError = RedirectToDownloadErrors[keyof RedirectToD
 
 export type CreateDownloadLinksData = {
     body: LinkWishes;
-    headers?: {
-        /**
-         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
-         */
-        'idempotency-key'?: string;
-    };
     path?: never;
     query?: never;
     url: '/v1/links';
@@ -4792,10 +4806,6 @@ export type CreateDownloadLinksErrors = {
      */
     403: Problem;
     /**
-     * A request with this Idempotency-Key is still running
-     */
-    409: Problem;
-    /**
      * The body or file is too large
      */
     413: Problem;
@@ -4807,10 +4817,6 @@ export type CreateDownloadLinksErrors = {
      * The media type is not supported here
      */
     415: Problem;
-    /**
-     * The Idempotency-Key belongs to another request
-     */
-    422: Problem;
     /**
      * Too many requests
      */
