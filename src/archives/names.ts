@@ -12,7 +12,7 @@ const MAX_EXTENSION = 16;
 /** Windows: "Naming Files, Paths, and Namespaces"; control characters of both blocks are refused by some systems as well. */
 const forbidden = /[<>:"/\\|?*\u0000-\u001f\u007f-\u009f\u2028\u2029]/g;
 /** The same page: devices, whatever the extension is; superscript digits count as digits. */
-const device = /^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)/i;
+const device = /^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\u00b9\u00b2\u00b3]) *(\.|$)/i;
 
 /**
  * Names for an archive, in the order of the files. The first of several that are the same keeps its name, the others get a

@@ -1,5 +1,6 @@
 /** What `npm start` and the image run: the service as one file, built by scripts/build.ts. */
 import assert from 'node:assert/strict';
+import { isAscii } from 'node:buffer';
 import {
   cpSync,
   existsSync,
@@ -96,6 +97,9 @@ describe('the bundle', () => {
     // Else an entry holds a second service, and the compile cache is filled for that one.
     for (const entry of ['main.js', 'compile.js'])
       assert.ok(statSync(join(place, 'npm/dist', entry)).size < 2000, entry);
+    // One letter beyond ASCII, and Node keeps the whole source with two bytes for each of its characters: 5 MiB more.
+    for (const name of ['npm', 'image'])
+      assert.ok(isAscii(readFileSync(join(place, name, 'dist/service.js'))), `write letters of ${name} as escapes`);
     for (const name of ['npm', 'image']) {
       for (const file of filesOf(name)) {
         const map = JSON.parse(readFileSync(join(place, name, 'dist', `${file}.map`), 'utf8'));
