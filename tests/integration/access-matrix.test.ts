@@ -673,7 +673,7 @@ describe('who may do what', () => {
         const unknown = await see(person.client, call(UNKNOWN_ASSET));
         for (const place of places) {
           const isMaker = person.name === makers[place];
-          const isManager = place !== 'own' && person.role === 'manager';
+          const isManager = place !== 'own' && roleOn(place, person) === 'manager';
           const role = isMaker || (isOverseen && isManager) ? 'owner' : undefined;
           const seen = await see(person.client, call(await shareIn(place)));
           check(person, 'asset.share', role, seen, unknown, `${operation}, ${place}`);
@@ -681,6 +681,7 @@ describe('who may do what', () => {
         }
       }
     });
+
   test('an upload ticket uploads where it is for, sees what became of that, and is refused all else alike', async () => {
     const issuer = personNamed('editor').client;
     const { body } = await issuer.send('POST', '/v1/tickets', { projectId: 'team', expiresIn: 3600 });
