@@ -1,3 +1,4 @@
 import { testKilledAtEachStep } from './crash-matrix.ts';
 
-testKilledAtEachStep('a replacement by a direct upload');
+// What comes before is killed in crash-direct-upload.test.ts.
+testKilledAtEachStep('a replacement by a direct upload', { from: 'CompleteMultipartUpload' });

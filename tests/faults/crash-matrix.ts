@@ -22,8 +22,11 @@ interface Left {
   prepared: Prepared | undefined;
 }
 
-/** Defines the tests of one scenario. */
-export function testKilledAtEachStep(name: ScenarioName): void {
+/**
+ * Defines the tests of one scenario.
+ * @param from the call of S3 from which on it is killed, where the steps before are those of another scenario
+ */
+export function testKilledAtEachStep(name: ScenarioName, { from }: { from?: string } = {}): void {
   describe('killed at any moment', { skip: s3Skip() }, () => {
     let rig: Rig;
     before(async () => {
@@ -35,8 +38,11 @@ export function testKilledAtEachStep(name: ScenarioName): void {
       const make = rig.scenario(name);
       const steps = await recordSteps(rig, make());
       assert.ok(steps.length >= 3, JSON.stringify(steps));
+      const first = from === undefined ? 0 : steps.findIndex(({ text }) => text === from);
+      assert.ok(first >= 0, `${from} is no step of it`);
       const left: Left[] = [];
       for (const [index, step] of steps.entries()) {
+        if (index < first) continue;
         for (const side of step.followsAtOnce ? (['after'] as const) : sides) {
           await context.test(`${side} ${index + 1}. ${step.kind} ${step.text}`, async () => {
             const scenario = make();
