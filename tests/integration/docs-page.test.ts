@@ -127,7 +127,7 @@ describe('the contract over HTTP', () => {
     const page = await browser.newPage();
     await page.goto(`${service.url}/docs#tag/assets/GET/v1/assets`);
     await page.getByRole('button', { name: 'Test Request (get /v1/assets)' }).click();
-    const limit = page.getByRole('row').filter({ hasText: 'limit' }).getByRole('checkbox');
+    const limit = page.getByRole('checkbox', { name: 'Include limit in request', exact: true });
     await limit.waitFor({ state: 'attached' });
     const ticks = await page
       .getByRole('row')
