@@ -245,6 +245,14 @@ export function isAnyOf(column: PgColumn, values: Placeholder): SQL {
   return sql`${column} = any(${values}::${sql.raw(column.getSQLType())}[])`;
 }
 
+/** The bare names of columns, as the head of an `insert` and what is set have them. */
+export function namesOf(...columns: PgColumn[]): SQL {
+  return sql.join(
+    columns.map(({ name }) => sql.identifier(name)),
+    sql`, `,
+  );
+}
+
 /**
  * A limit that stands in the text: one plan then serves all values, and the planner knows how few rows are wanted. The
  * builder makes a parameter of a number; a piece of SQL it takes as it is, though its types do not say so.

@@ -12,7 +12,7 @@ import type { WithSubquery } from 'drizzle-orm';
 import { and, eq, gt, isNotNull, isNull, lte, type SQL, sql } from 'drizzle-orm';
 import type { PgColumn } from 'drizzle-orm/pg-core';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
-import { build, compile, now, nowhere, type Parameter, unnested } from '../database/statements.ts';
+import { build, compile, excluded, namesOf, now, nowhere, type Parameter, unnested } from '../database/statements.ts';
 import { downloadMarks } from '../database/tables/downloads.ts';
 import { shareMarks, shares, shareVisits } from '../database/tables/shares.ts';
 import { isLive } from './statements.ts';
@@ -45,10 +45,11 @@ const isVisit = (p: Parameter<DownloadParameter>) =>
   );
 /** @param again when the end of one that is there is set anew: of many at once, not by each */
 const visit = (p: Parameter<DownloadParameter>, begun: Begun, again: SQL) =>
-  sql`insert into ${shareVisits} (share_id, asset_id, client, ends_at)
+  sql`insert into ${shareVisits} (${namesOf(shareVisits.shareId, shareVisits.assetId, shareVisits.client, shareVisits.endsAt)})
     select ${begun.shareId}, ${p('what')}::uuid, ${p('client')}::bytea, ${visitEnd} from ${begun}
-    on conflict (share_id, asset_id, client) do update set ends_at = excluded.ends_at where ${again}
-    returning share_id`;
+    on conflict (${namesOf(shareVisits.shareId, shareVisits.assetId, shareVisits.client)})
+    do update set ${namesOf(shareVisits.endsAt)} = ${excluded(shareVisits.endsAt)} where ${again}
+    returning ${namesOf(shareVisits.shareId)}`;
 const isStale = sql`${shareVisits.endsAt} < now() + ${sql.raw(`interval '${VISIT_HOURS / 2} hours'`)}`;
 const hasEnded = sql`${shareVisits.endsAt} <= now()`;
 const markAsset = (p: Parameter<DownloadParameter>, begun: Begun) =>

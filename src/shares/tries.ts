@@ -5,7 +5,7 @@
  */
 import { and, eq, lte, sql } from 'drizzle-orm';
 import type { Executor } from '../database/client.ts';
-import { build, compile, now, type Parameter } from '../database/statements.ts';
+import { build, compile, excluded, namesOf, now, type Parameter } from '../database/statements.ts';
 import { shareTries } from '../database/tables/shares.ts';
 
 /** Seconds. The window begins with the first try after the last one ended. */
@@ -25,13 +25,14 @@ const counted = (
 ) => {
   const hasEnded = sql`${shareTries.endsAt} <= now()`;
   const added = sql.raw(`(select from ${from})`);
-  return sql`insert into ${shareTries} (share_id, client, tries, ends_at)
+  const [tries, endsAt] = [namesOf(shareTries.tries), namesOf(shareTries.endsAt)];
+  return sql`insert into ${shareTries} (${namesOf(shareTries.shareId, shareTries.client)}, ${tries}, ${endsAt})
     select ${p('shareId')}::uuid, ${p(client)}::bytea, 1, now() + make_interval(secs => ${sql.raw(String(WINDOW))}) where exists ${added}
-    on conflict (share_id, client) do update set
-      tries = case when ${hasEnded} then 1 else ${shareTries.tries} + 1 end,
-      ends_at = case when ${hasEnded} then excluded.ends_at else ${shareTries.endsAt} end
+    on conflict (${namesOf(shareTries.shareId, shareTries.client)}) do update set
+      ${tries} = case when ${hasEnded} then 1 else ${shareTries.tries} + 1 end,
+      ${endsAt} = case when ${hasEnded} then ${excluded(shareTries.endsAt)} else ${shareTries.endsAt} end
     where ${hasEnded} or ${shareTries.tries} < ${p(limit)}::integer
-    returning share_id`;
+    returning ${namesOf(shareTries.shareId)}`;
 };
 const takeTry = compile('take-share-try', (p: Parameter<TryParameter>) => {
   const own = build.$with('own', { shareId: shareTries.shareId }).as(counted(p, 'client', 'limit', '(select) as one'));
