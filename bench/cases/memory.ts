@@ -11,7 +11,8 @@ import type { CaseOptions } from './case.ts';
 
 /** As configured by default. */
 const UPLOAD_MEMORY = 256 * MiB;
-const IDLE_AIM = 110 * MiB;
+/** 45 operations more than when it was 110: their schemas and statements, 5 MiB. */
+const IDLE_AIM = 115 * MiB;
 const BESIDE = 64 * MiB;
 /** Where one run must do: what the memory of the same work varies by. */
 const TOLERANCE = 1.1;

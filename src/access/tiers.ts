@@ -46,7 +46,7 @@ export interface Tier {
 
 /** Milliseconds, from when the database was asked. */
 export const TIER_TTL = 500;
-const MAX_OWNERS = 10_000;
+const MAX_OWNERS = 2000;
 /** Names that are no tiers, of which one is told once. */
 const MAX_UNKNOWN = 100;
 

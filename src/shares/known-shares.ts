@@ -10,7 +10,7 @@ import { digestOf, isToken } from './token.ts';
 
 /** Milliseconds, from when the database was asked. */
 export const SHARE_TTL = 500;
-const MAX_SHARES = 10_000;
+const MAX_SHARES = 2000;
 
 interface Known {
   share: FoundShare | undefined;

@@ -19,7 +19,7 @@ const WAIT = 10_000;
 const MAX_WAITING = 64;
 /** Milliseconds, and passwords. */
 const REMEMBERED_FOR = 10 * 60_000;
-const MAX_REMEMBERED = 10_000;
+const MAX_REMEMBERED = 2000;
 
 /** Bytes: scrypt takes any number, but nobody types more. */
 export const MAX_PASSWORD = 256;
