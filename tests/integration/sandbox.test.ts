@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -17,6 +18,7 @@ import {
   type ToolError,
   type ToolRun,
 } from '../../src/processing/tools/sandbox.ts';
+import { killMarked, newMark } from '../../src/processing/tools/stragglers.ts';
 import { processesNamed, runs } from '../support/process-tree.ts';
 import { waitUntil } from '../support/wait-until.ts';
 
@@ -195,6 +197,23 @@ for (const { confinement, skip } of levels)
       assert.equal(await faultOf(run), 'refused');
     });
   });
+
+test('what a program left behind is found although it was becoming another program at the first look', async () => {
+  const mark = newMark();
+  const left = spawn('/bin/sleep', ['300'], { stdio: 'ignore', env: mark });
+  const exit = once(left, 'exit');
+  let looks = 0;
+  await killMarked(mark, async (pid) => {
+    if (pid !== left.pid) return '';
+    return looks++ === 0
+      ? undefined
+      : Object.entries(mark)
+          .map((pair) => pair.join('='))
+          .join('\0');
+  });
+  left.kill('SIGTERM');
+  assert.deepEqual(await exit, [null, 'SIGKILL']);
+});
 
 describe('the programs of this machine', () => {
   test('run in the sandbox', { skip: locate('ffmpeg') === undefined && 'there is no ffmpeg' }, async () => {
