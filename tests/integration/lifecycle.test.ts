@@ -4,6 +4,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { AssetDeletions } from '../../src/assets/deletions.ts';
 import { purgeAssets } from '../../src/assets/jobs/purge-assets.ts';
+import { noLifeCycle } from '../../src/assets/life-cycle-looks.ts';
 import { JobQueue } from '../../src/jobs/queue.ts';
 import { DerivativesRepository } from '../../src/processing/derivatives.ts';
 import { noSteps } from '../../src/processing/pipeline.ts';
@@ -152,6 +153,7 @@ for (const { store, skip } of storeKinds) {
         lease: 60,
         lookAgain: 60,
         rules: noSteps,
+        lifeCycleOf: () => noLifeCycle,
         contents: new Contents({
           outbox: jobs,
           derivatives: new DerivativesRepository(service.database, jobs),

@@ -1,6 +1,6 @@
 /**
  * Deletes for good what its time has come for: the trash after TRASH_RETENTION_DAYS, and assets whose upload policy has
- * `expireAfterDays`. In small batches, each one short transaction with an audit row and a job per asset.
+ * `deleteAfterDays`. In small batches, each one short transaction with an audit row and a job per asset.
  */
 
 import { NIL } from 'uuid';
@@ -31,9 +31,9 @@ export async function purgeAssets(
     signal.throwIfAborted();
     purged = await deletions.purgeTrash(before(trashRetention), BATCH, actor, fence);
   }
-  for (const { assetType, expireAfterDays } of policies.all) {
-    if (expireAfterDays === undefined) continue;
-    const cutoff = before(expireAfterDays);
+  for (const { assetType, lifeCycle: { deleteAfterDays, since = 'upload' } = {} } of policies.all) {
+    if (deleteAfterDays === undefined || since !== 'upload') continue;
+    const cutoff = before(deleteAfterDays);
     for (let after: string = NIL, looked = BATCH; looked === BATCH; ) {
       signal.throwIfAborted();
       const batch = await deletions.expire({ assetType, cutoff, after, limit: BATCH }, actor, fence);
