@@ -7,6 +7,7 @@ export { auditEvents, auditSeals } from './audit.ts';
 export { apiKeys, tickets } from './credentials.ts';
 export { derivatives } from './derivatives.ts';
 export { downloadCounts, downloadMarks } from './downloads.ts';
+export { auditFormerSeals, erasedFolders, erasures } from './erasures.ts';
 export { idempotencyKeys } from './idempotency.ts';
 export { callerCounts, uploadCounts } from './limits.ts';
 export { projectMembers, projects } from './projects.ts';
