@@ -81,7 +81,7 @@ BEGIN
   WHEN 'object' THEN
     RETURN coalesce((
       SELECT jsonb_object_agg(key, CASE
-        WHEN names AND key IN ('name', 'previousName', 'path', 'previousPath', 'tags', 'previousTags', 'changedMetadata')
+        WHEN names AND key IN ('name', 'previousName', 'path', 'previousPath', 'addedTags', 'removedTags', 'changedMetadata')
           AND jsonb_typeof(value) <> 'null' THEN '"erased"'::jsonb
         ELSE audit_erased(value, subject, pseudonym, names) END)
       FROM jsonb_each(detail)

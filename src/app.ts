@@ -4,6 +4,7 @@ import { archives } from './archives/index.ts';
 import { assets } from './assets/index.ts';
 import { audit } from './audit/index.ts';
 import type { Core } from './core.ts';
+import { erasures } from './erasures/index.ts';
 import type { Feature } from './feature.ts';
 import { idempotency } from './idempotency/index.ts';
 import { keys } from './keys/index.ts';
@@ -35,6 +36,7 @@ export const features: readonly Feature<Core>[] = [
   policies,
   assets,
   trash,
+  erasures,
   archives,
   projects,
   keys,

@@ -31,7 +31,7 @@ import { forgetDownloads } from './download-counts.ts';
 type Chosen = WithSubquery & Record<'id' | keyof Actor, PgColumn | SQL.Aliased>;
 
 /** Who acts, where that is the same for all of them. */
-const actorColumns = (p: Parameter<keyof Actor>) => ({
+export const actorColumns = (p: Parameter<keyof Actor>) => ({
   callerId: sql<string>`${p('callerId')}::text`.as('caller_id'),
   requestId: sql<string>`${p('requestId')}::text`.as('request_id'),
   via: sql<string | null>`${p('via')}::text`.as('via'),
@@ -39,7 +39,7 @@ const actorColumns = (p: Parameter<keyof Actor>) => ({
 });
 
 /** Marks those of them for deletion that are visible, frees their quota, and writes an audit row for each. */
-function deletion(chosen: Chosen, action: AuditAction, ...before: WithSubquery[]) {
+export function deletion(chosen: Chosen, action: AuditAction, ...before: WithSubquery[]) {
   const changed = build.$with('changed').as(
     build
       .update(assets)

@@ -54,6 +54,7 @@ import { isMissing } from './faults.ts';
 import { LengthCheckedStream } from './length-checked-stream.ts';
 import { type S3Request, S3Requests, UNSIGNED_PAYLOAD } from './s3-requests.ts';
 import { uploadStream } from './stream-upload.ts';
+import { keepsVersions, purgeVersions } from './versions.ts';
 
 export type { S3Options } from './client.ts';
 
@@ -320,7 +321,19 @@ export class S3ObjectStore implements ObjectStore {
   }
 
   deleteAll(keys: string[], options: CallOptions): Promise<string[]> {
-    return deleteObjects({ client: this.#client, bucket: this.#bucket, calls: this.#calls }, keys, options);
+    return deleteObjects(this.#target, keys, options);
+  }
+
+  get #target() {
+    return { client: this.#client, bucket: this.#bucket, calls: this.#calls };
+  }
+
+  keepsVersions(options: CallOptions): Promise<'no' | 'yes' | 'unknown'> {
+    return keepsVersions(this.#target, options);
+  }
+
+  purgeVersions(prefix: string, options: CallOptions): Promise<{ versions: number; bytes: number }> {
+    return purgeVersions(this.#target, prefix, options);
   }
 
   presignGet(key: string, link: LinkOptions): Promise<string> {
