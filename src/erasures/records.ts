@@ -167,7 +167,7 @@ const sweeping = (
           .orderBy(key)
           .limit(writtenOut(PAGE)),
       );
-      const isOfPage = sql`${key} in (select page_key from page)`;
+      const isOfPage = sql`${key} in (${build.select({ key: page.key }).from(page)})`;
       const done = build.$with('done', {}).as(sql`${change(p, isOfPage).getSQL()} returning 1 as one`);
       return build
         .with(page, done)
@@ -227,7 +227,10 @@ const sweepAnswers = compile(
       build
         .delete(idempotencyKeys)
         .where(
-          and(sql`(${idempotencyKeys.callerId}, ${idempotencyKeys.key}) in (select caller_id, key from page)`, names),
+          and(
+            sql`(${idempotencyKeys.callerId}, ${idempotencyKeys.key}) in (${build.select({ callerId: page.callerId, key: page.key }).from(page)})`,
+            names,
+          ),
         )
         .returning({ key: sql<string>`${idempotencyKeys.key}`.as('deleted_key') }),
     );

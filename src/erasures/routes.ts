@@ -84,14 +84,14 @@ export function erasureRoutes(app: App, { erasures, pseudonyms, database }: Eras
         tags,
         summary: 'Delete everything of an owner for good',
         description:
-          'A job does it, and writes a signed receipt when all is gone. Nothing can be uploaded for the owner meanwhile. Asked again while it runs, the answer is the erasure that is running. Say why in the header field `Stowage-Reason`. The answers name the pseudonym and not the owner.',
+          'A job does it, and writes a signed receipt when all is gone. Nothing can be uploaded for the owner meanwhile. Asked again while it runs, the answer is the erasure that is running. What he has uploaded into projects with other members belongs to these, and stays there under the pseudonym, or with `projectAssets: delete` is deleted as well. Say why in the header field `Stowage-Reason`. The answers name the pseudonym and not the owner.',
         body: z
           .strictObject({
             ownerId: subject,
-            projectAssets: z.enum(projectAssetFates, { error: 'must be leave or delete' }).default('leave').meta({
-              description:
-                '`leave`: what he has uploaded into projects with other members belongs to these, and stays there under the pseudonym. `delete`: it is deleted as well',
-            }),
+            projectAssets: z
+              .enum(projectAssetFates, { error: 'must be leave or delete' })
+              .meta({ id: 'ErasedProjectAssets' })
+              .default('leave'),
           })
           .meta({ id: 'ErasureRequest' }),
         response: { 202: erasureDocument },
