@@ -20,7 +20,7 @@ import { isDue, nextStep, ofLook, ofProject, type StepParameter } from './life-c
 type Chosen = WithSubquery & Record<'id' | keyof Actor, PgColumn | SQL.Aliased>;
 
 /** Who acts, where that is the same for all of them. */
-const actorColumns = (p: Parameter<keyof Actor>) => ({
+export const actorColumns = (p: Parameter<keyof Actor>) => ({
   callerId: sql<string>`${p('callerId')}::text`.as('caller_id'),
   requestId: sql<string>`${p('requestId')}::text`.as('request_id'),
   via: sql<string | null>`${p('via')}::text`.as('via'),
@@ -28,7 +28,7 @@ const actorColumns = (p: Parameter<keyof Actor>) => ({
 });
 
 /** Marks those of them for deletion that are visible and free, frees their quota, and writes an audit row for each. */
-function deletion(chosen: Chosen, action: AuditAction, ...before: WithSubquery[]) {
+export function deletion(chosen: Chosen, action: AuditAction, ...before: WithSubquery[]) {
   const changed = build.$with('changed').as(
     build
       .update(assets)

@@ -105,6 +105,18 @@ export interface ObjectStore {
   deleteAll(keys: string[], options: CallOptions): Promise<string[]>;
 
   /**
+   * Whether a deleted object leaves something behind: versions of buckets that keep them. `unknown` where the store does not
+   * let that be asked.
+   */
+  keepsVersions(options: CallOptions): Promise<'no' | 'yes' | 'unknown'>;
+
+  /**
+   * Removes for good all that the store keeps of objects whose key begins with `prefix`: the objects, older versions, and the
+   * marks of deletions. @returns what was removed beside the marks. @throws ObjectStoreUnavailable when something is left
+   */
+  purgeVersions(prefix: string, options: CallOptions): Promise<{ versions: number; bytes: number }>;
+
+  /**
    * A URL that hands the object out, without further credentials, until `expiresIn` seconds (at most 7 days) from `signedAt`.
    * For the same key and options it is the same URL.
    */

@@ -8,6 +8,7 @@ export { backups, restoredJobs, restores } from './backups.ts';
 export { apiKeys, tickets } from './credentials.ts';
 export { derivatives } from './derivatives.ts';
 export { downloadCounts, downloadMarks } from './downloads.ts';
+export { auditFormerSeals, erasedFolders, erasures } from './erasures.ts';
 export { idempotencyKeys } from './idempotency.ts';
 export { lifeCycleLooks, lifeCyclePolicies } from './life-cycle.ts';
 export { callerCounts, uploadCounts } from './limits.ts';

@@ -59,6 +59,7 @@ import { readinessOf, requestObject } from './offline.ts';
 import { type S3Request, S3Requests, UNSIGNED_PAYLOAD } from './s3-requests.ts';
 import { copyOnServer, isSameServer } from './server-copy.ts';
 import { uploadStream } from './stream-upload.ts';
+import { keepsVersions, purgeVersions } from './versions.ts';
 
 export type { S3Options } from './client.ts';
 
@@ -358,7 +359,19 @@ export class S3ObjectStore implements ObjectStore, OfflineObjects {
   }
 
   deleteAll(keys: string[], options: CallOptions): Promise<string[]> {
-    return deleteObjects({ client: this.#client, bucket: this.#bucket, calls: this.#calls }, keys, options);
+    return deleteObjects(this.#target, keys, options);
+  }
+
+  get #target() {
+    return { client: this.#client, bucket: this.#bucket, calls: this.#calls };
+  }
+
+  keepsVersions(options: CallOptions): Promise<'no' | 'yes' | 'unknown'> {
+    return keepsVersions(this.#target, options);
+  }
+
+  purgeVersions(prefix: string, options: CallOptions): Promise<{ versions: number; bytes: number }> {
+    return purgeVersions(this.#target, prefix, options);
   }
 
   presignGet(key: string, link: LinkOptions): Promise<string> {
