@@ -18,7 +18,7 @@ import { tooManyProjects } from '../projects/problems.ts';
 import type { LimitValues } from '../quotas/limit.ts';
 import { checkFileName } from '../validation/file-name.ts';
 import { folderPath, tags as tagList } from '../validation/label-types.ts';
-import { extensionFits } from '../validation/media-types.ts';
+import { findNameFault } from '../validation/media-types.ts';
 import type { UploadPolicies } from '../validation/upload-policies.ts';
 import { type Asset, assetDocument, isOfVersion, recordTag, toDocument } from './asset.ts';
 import type { AssetDeletions } from './deletions.ts';
@@ -410,7 +410,7 @@ function changesOf(
   return {
     ...(name !== undefined &&
       current && {
-        name: acceptableName(name, (each) => extensionFits(each, current.mediaType), current.mediaType),
+        name: acceptableName(name, current.mediaType),
       }),
     ...(metadata !== undefined && { metadata: metadata ?? {} }),
     ...(visibility !== undefined && { visibility }),
@@ -419,13 +419,9 @@ function changesOf(
   };
 }
 
-function acceptableName(name: string, fits: (name: string) => boolean, mediaType: string): string {
+function acceptableName(name: string, mediaType: string): string {
   const checked = checkFileName(name);
-  const detail = checked.ok
-    ? fits(checked.name)
-      ? undefined
-      : `The extension does not belong to ${mediaType}. Keep one that does, or none.`
-    : checked.detail;
+  const detail = checked.ok ? findNameFault(checked.name, mediaType) : checked.detail;
   if (checked.ok && detail === undefined) return checked.name;
   throw new Problem('invalid-name', {
     ...(detail !== undefined && { detail, errors: [{ pointer: '/name', detail }] }),

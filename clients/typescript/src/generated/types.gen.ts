@@ -631,7 +631,7 @@ export type Scan = {
 };
 
 /**
- * What the virus scanner said. `not-scanned` is not clean; `off`: nobody asked it. One of `clean`, `infected`, `not-scanned`, `off`; more may be added.
+ * What the virus scanner said. `not-scanned` is not clean; `off`: nobody asked it; `encrypted`: nobody can scan what only its readers can open. One of `clean`, `infected`, `not-scanned`, `off`, `encrypted`; more may be added.
  */
 export type ScanVerdict = string;
 
@@ -1134,6 +1134,7 @@ export type UploadPolicy = {
      * Name of an upload policy
      */
     assetType: string;
+    kind: PolicyKind;
     types: Array<AcceptedType>;
     /**
      * Bytes that a file may have
@@ -1171,6 +1172,11 @@ export type UploadPolicy = {
      */
     versions?: number;
 };
+
+/**
+ * `encrypted`: takes what was encrypted before it was sent, and nothing else; nobody here can read it. One of `files`, `encrypted`; more may be added.
+ */
+export type PolicyKind = string;
 
 export type AcceptedType = {
     mediaType: string;
