@@ -61,13 +61,9 @@ export async function launch(env: Record<string, string>, entry = main, under: s
   });
   try {
     // Looked for no longer than there is a process: who waits for it would keep this one alive.
-    const { url } = await waitUntil(
-      () => {
-        const found = /API +(http:\S+)\/v1/.exec(service.output())?.[1];
-        return found !== undefined ? { url: found } : hasEnded && { url: undefined };
-      },
-      { timeout: START_LIMIT },
-    );
+    const urlOf = () => /API +(http:\S+)\/v1/.exec(service.output())?.[1];
+    await waitUntil(() => hasEnded || urlOf() !== undefined, { timeout: START_LIMIT });
+    const url = urlOf();
     if (url === undefined) throw new Error(`the service ended with ${await service.exit}: ${service.output()}`);
     return { ...service, url };
   } catch (error) {
