@@ -155,7 +155,7 @@ export const countOfMaker = compile('count-shares', (p: Parameter<'createdBy'>) 
  */
 export const lockShared = compile('lock-shared-assets', (p: Parameter<'ids'>) => {
   const places = build
-    .selectDistinct({ place: sql<number>`hashtext(id::text) & ${LOCKS_OF_ASSETS - 1}`.as('place') })
+    .selectDistinct({ place: sql<number>`hashtext(id::text) & ${sql.raw(String(LOCKS_OF_ASSETS - 1))}`.as('place') })
     .from(sql`unnest(${p('ids')}::uuid[]) as shared (id)`)
     // In one order, so that no two wait for each other.
     .orderBy(sql`place`)
