@@ -227,11 +227,10 @@ export type ErasureRequest = {
      * Subject of the tokens of the owner
      */
     ownerId: string;
-    /**
-     * `leave`: what he has uploaded into projects with other members belongs to these, and stays there under the pseudonym. `delete`: it is deleted as well
-     */
-    projectAssets?: 'leave' | 'delete';
+    projectAssets?: ErasedProjectAssets;
 };
+
+export type ErasedProjectAssets = 'leave' | 'delete';
 
 export type ArchiveRequest = {
     /**
@@ -487,7 +486,7 @@ export type OwnerSort = 'usage' | 'id' | 'tier';
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'build-indexes' | 'purge-assets' | 'empty-trash' | 'erase-owner' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'build-indexes' | 'purge-assets' | 'empty-trash' | 'life-cycle' | 'look-through-assets' | 'erase-owner' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -1321,7 +1320,7 @@ export type Erasure = {
     subject: string;
     state: ErasureState;
     step: ErasureStep;
-    projectAssets: ErasedProjectAssets;
+    projectAssets: ErasedProjectAssetsOutput;
     /**
      * Rows, objects and bytes that were deleted or changed so far, by what they are of; later versions may add some
      */
@@ -1341,11 +1340,6 @@ export type ErasureState = string;
  * What is being done, or was done last. One of `credentials`, `uploads`, `assets`, `objects`, `records`, `audit`, `end`; more may be added.
  */
 export type ErasureStep = string;
-
-/**
- * What becomes of assets in projects that others have a part in. One of `leave`, `delete`; more may be added.
- */
-export type ErasedProjectAssets = string;
 
 export type ErasurePage = {
     data: Array<Erasure>;
@@ -2274,6 +2268,11 @@ export type AuditEvent = {
         [key: string]: unknown;
     };
 };
+
+/**
+ * What becomes of assets in projects that others have a part in. One of `leave`, `delete`; more may be added.
+ */
+export type ErasedProjectAssetsOutput = string;
 
 export type ListAssetsData = {
     body?: never;
