@@ -7,6 +7,7 @@ import type { Core } from './core.ts';
 import type { Feature } from './feature.ts';
 import { idempotency } from './idempotency/index.ts';
 import { keys } from './keys/index.ts';
+import { mirrors } from './mirrors/index.ts';
 import { owners } from './owners/index.ts';
 import { pages } from './pages/index.ts';
 import { policies } from './policies/index.ts';
@@ -49,6 +50,7 @@ export const features: readonly Feature<Core>[] = [
   owners,
   usage,
   administration,
+  mirrors,
   reconciliation,
   qr,
   pages,

@@ -12,7 +12,7 @@ import { runningEmbeddedPostgres, startEmbeddedPostgres } from './database/embed
 import { prepareDatabase } from './prepare-database.ts';
 import { secretIn } from './secrets.ts';
 import { readConfiguration } from './startup.ts';
-import { openObjectStore } from './storage/open.ts';
+import { openMirrors, openObjectStore } from './storage/open.ts';
 
 const CONNECTIONS = 4;
 const STATEMENT_TIME = 10 * 60_000;
@@ -31,7 +31,7 @@ export async function openCommandDatabase(config: Config): Promise<{ url: string
 
 /** Runs a command on what the service shares; its alarms go to standard error. @returns what `work` returns */
 export async function withCore<Result>(work: (core: Core) => Promise<Result>): Promise<Result> {
-  const { config, policies, tierLimits } = readConfiguration(features);
+  const { config, policies, tierLimits, mirrors: places } = readConfiguration(features);
   const closers: (() => Promise<void>)[] = [];
   try {
     const { url, close } = await openCommandDatabase(config);
@@ -44,11 +44,13 @@ export async function withCore<Result>(work: (core: Core) => Promise<Result>): P
       linkSecret: () => secretIn(config.DATA_DIR, 'link-secret'),
     });
     closers.push(() => store.close());
+    const mirrors = openMirrors(places, config, { onRetries: () => {} });
+    for (const mirror of mirrors) closers.push(() => mirror.store.close());
     const logger = pino({ level: 'warn' }, pino.destination({ fd: 2, sync: true }));
     // Jobs are left to the service.
     const here: Config = { ...config, ROLE: 'api' };
     const core = openCore(
-      { config: here, policies, tierLimits, database, background: database, store, logger },
+      { config: here, policies, tierLimits, database, background: database, store, mirrors, logger },
       features,
     );
     await core.startWork();

@@ -9,6 +9,7 @@ import {
   lt,
   lte,
   ne,
+  not,
   type SQL,
   sql,
   sum,
@@ -23,6 +24,7 @@ import { auditEvents } from '../database/tables/audit.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
 import { quotas } from '../database/tables/quotas.ts';
 import { assetVersions } from '../database/tables/versions.ts';
+import { hasCopies } from '../mirrors/copy-statements.ts';
 import { chargedAccount } from '../quotas/accounts.ts';
 import { nextVersion } from './conditions.ts';
 import { forgetDownloads } from './download-counts.ts';
@@ -254,12 +256,12 @@ export const findDeleting = compile('find-deleting-assets', (p: Parameter<'ids'>
     .where(and(isAnyOf(assets.id, p('ids')), inState('deleting'))),
 );
 
-/** The objects of its derivatives are gone too; what is in the making may be stored yet, and is discarded. */
+/** Those that have no copies any more. The objects of its derivatives are gone too; what is in the making may be stored yet, and is discarded. */
 export const forgetAssets = compile('forget-assets', (p: Parameter<'ids'>) => {
   const forgotten = build.$with('forgotten').as(
     build
       .delete(assets)
-      .where(and(isAnyOf(assets.id, p('ids')), inState('deleting')))
+      .where(and(isAnyOf(assets.id, p('ids')), inState('deleting'), not(hasCopies)))
       .returning({ id: assets.id }),
   );
   const isOfForgotten = inArray(derivatives.assetId, build.select({ id: forgotten.id }).from(forgotten));

@@ -41,6 +41,20 @@ export interface ObjectStore {
   ): Promise<WrittenObject>;
 
   /**
+   * Makes an object out of one of another store, where the same server holds both, so that the bytes do not come by here. It has
+   * the attributes of the other one, and becomes visible whole.
+   * @param size of the other object
+   * @returns `elsewhere` where another server holds the other one, `missing` where it is not there: then nothing was done
+   * @throws ObjectStoreUnavailable: something may be left, so repeat it or `erase` the key
+   */
+  copyFrom?(
+    source: ObjectStore,
+    sourceKey: string,
+    key: string,
+    options: CallOptions & { size: number },
+  ): Promise<'copied' | 'elsewhere' | 'missing'>;
+
+  /**
    * Begins an object in parts. All parts have `partSize` bytes, except the last, which may have fewer.
    * @returns the store's upload id
    */

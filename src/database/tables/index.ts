@@ -9,6 +9,7 @@ export { derivatives } from './derivatives.ts';
 export { downloadCounts, downloadMarks } from './downloads.ts';
 export { idempotencyKeys } from './idempotency.ts';
 export { callerCounts, uploadCounts } from './limits.ts';
+export { copies, mirrorMinutes, mirrors } from './mirrors.ts';
 export { projectMembers, projects } from './projects.ts';
 export { galleryEntries, stalePublicAddresses } from './publishing.ts';
 export { quotas } from './quotas.ts';

@@ -53,6 +53,7 @@ import { deleteObjects } from './delete-objects.ts';
 import { isMissing } from './faults.ts';
 import { LengthCheckedStream } from './length-checked-stream.ts';
 import { type S3Request, S3Requests, UNSIGNED_PAYLOAD } from './s3-requests.ts';
+import { copyOnServer, isSameServer } from './server-copy.ts';
 import { uploadStream } from './stream-upload.ts';
 
 export type { S3Options } from './client.ts';
@@ -111,6 +112,24 @@ export class S3ObjectStore implements ObjectStore {
     const input = { Bucket: this.#bucket, Key: key, ...creationInput(attributes, this.#options) };
     const target = { store: this, client: this.#client, calls: this.#calls };
     return uploadStream(target, input, source, options);
+  }
+
+  async copyFrom(
+    source: ObjectStore,
+    sourceKey: string,
+    key: string,
+    options: CallOptions & { size: number },
+  ): Promise<'copied' | 'elsewhere' | 'missing'> {
+    if (!(source instanceof S3ObjectStore) || !isSameServer(source.#options, this.#options)) return 'elsewhere';
+    const { storageClass, encryption } = this.#options;
+    const target = { client: this.#client, calls: this.#calls, bucket: this.#bucket, storageClass, encryption };
+    const attributes = () => source.head(sourceKey, options);
+    return copyOnServer(
+      { ...target, store: this },
+      { bucket: source.#bucket, key: sourceKey, attributes },
+      key,
+      options,
+    );
   }
 
   async createMultipartUpload(
