@@ -299,7 +299,7 @@ export type ApiKeyRequest = {
 /**
  * What a credential may be used for
  */
-export type Scope = 'assets:read' | 'assets:write' | 'assets:delete' | 'projects' | 'shares' | 'keys' | 'audit' | 'act-for' | 'admin';
+export type Scope = 'assets:read' | 'assets:write' | 'assets:delete' | 'projects' | 'shares' | 'holds' | 'keys' | 'audit' | 'act-for' | 'admin';
 
 export type UploadTicketRequest = {
     /**
@@ -800,6 +800,14 @@ export type Problem = {
      */
     tier?: string;
     /**
+     * Names of what holds the asset; only where the type is `held`
+     */
+    holds?: Array<string>;
+    /**
+     * Until when the asset is retained; only where the type is `held`
+     */
+    retainUntil?: string;
+    /**
      * Name this id when you ask for help
      */
     requestId: string;
@@ -1173,6 +1181,10 @@ export type TrashEmptying = {
      * Assets that were deleted
      */
     deleted: number;
+    /**
+     * Assets that stay in the trash because a hold or their retention stands; counted with `found`
+     */
+    held?: number;
     createdAt: string;
     finishedAt?: string;
 };
@@ -1283,7 +1295,7 @@ export type CreatedApiKey = {
 };
 
 /**
- * What the key may be used for. One of `assets:read`, `assets:write`, `assets:delete`, `projects`, `shares`, `keys`, `audit`, `act-for`, `admin`; more may be added.
+ * What the key may be used for. One of `assets:read`, `assets:write`, `assets:delete`, `projects`, `shares`, `holds`, `keys`, `audit`, `act-for`, `admin`; more may be added.
  */
 export type GrantedScope = string;
 
@@ -4068,7 +4080,7 @@ export type DeleteAssetErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: Something holds the asset
      */
     409: Problem;
     /**
@@ -4239,7 +4251,7 @@ export type UpdateAssetErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: Something holds the asset
      */
     409: Problem;
     /**
@@ -8186,7 +8198,7 @@ export type RestoreAssetVersionErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: Something holds the asset
      */
     409: Problem;
     /**
@@ -8284,7 +8296,7 @@ export type DeleteAssetVersionErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: Something holds the asset
      */
     409: Problem;
     /**
