@@ -7,6 +7,7 @@ import type { Core } from '../core.ts';
 import { buildIndexes, missingIndexes } from '../database/built-indexes.ts';
 import { type Feature, subscribe } from '../feature.ts';
 import { defineBatchJob, defineJob, HOUR, MINUTE, nothing } from '../jobs/job.ts';
+import { copiesOf } from '../mirrors/copies-of.ts';
 import { copiesGone } from '../mirrors/events.ts';
 import { placesOf } from '../projects/settings.ts';
 import { limitValues } from '../quotas/limit.ts';
@@ -55,6 +56,7 @@ export const assets: Feature<Core> = {
       database: database.database,
       policies: core.policies,
       publicityOf: publicityOf(core),
+      copiesOf: copiesOf(core),
     });
     bulkRoutes(app, { deletions: changes.deletions, changes: new BulkChanges(database), places, limits });
     derivativeRoutes(app, core, repository);

@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto';
 import { pipeline, type Readable, Transform } from 'node:stream';
 import { MIN_PART } from '../config.ts';
+import type { CopyReason } from '../database/tables/mirrors.ts';
 import {
   type ByteRange,
   ContentMismatch,
@@ -21,19 +22,6 @@ export const MAX_WHOLE = MIN_PART;
 /** Milliseconds to wait for memory: what is copied at once is bounded, so there is some soon. */
 const MEMORY_WAIT = 10 * 60_000;
 
-/** Why an object could not be copied, or a copy is none. */
-export const copyReasons = [
-  'mirror-unavailable',
-  'mirror-refused',
-  'mirror-full',
-  'source-unavailable',
-  'source-missing',
-  'source-damaged',
-  'copy-missing',
-  'copy-damaged',
-  'failed',
-] as const;
-export type CopyReason = (typeof copyReasons)[number];
 /** Those that are of the mirror, and not of the object. */
 export const faultsOfMirror: readonly CopyReason[] = ['mirror-unavailable', 'mirror-refused', 'mirror-full'];
 

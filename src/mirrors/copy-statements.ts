@@ -210,6 +210,14 @@ export const lockAssetsOfLeaving = compile('lock-assets-of-leaving-copies', (p: 
     .orderBy(assets.id)
     .for('update'),
 );
+export const lockDeleting = compile('lock-deleting-assets', (p: Parameter<'ids'>) =>
+  build
+    .select({ id: assets.id })
+    .from(assets)
+    .where(and(isAnyOf(assets.id, p('ids')), inState('deleting')))
+    .orderBy(assets.id)
+    .for('update'),
+);
 export const forgetLeaving = compile('forget-copies', (p: Parameter<'mirror' | 'keys'>) =>
   build.delete(copies).where(and(isAmong(p), isLeaving)),
 );
@@ -230,6 +238,14 @@ export const findWithoutCopies = compile('find-deleting-without-copies', (p: Par
 /** That an asset has copies, or is to have some. */
 export const hasCopies: SQL = exists(
   build.select({ id: copies.assetId }).from(copies).where(eq(copies.assetId, assets.id)),
+);
+
+/** That copies of an asset are being removed: the mirror that removes the last of them says so. */
+export const awaitsCopies: SQL = exists(
+  build
+    .select({ id: copies.assetId })
+    .from(copies)
+    .where(and(eq(copies.assetId, assets.id), isLeaving)),
 );
 
 /** Copies of one object of an asset, by the names of the mirrors. */
@@ -274,6 +290,12 @@ export const endVerification = compile(
       .where(and(ofMirror(p), eq(copies.objectKey, p('objectKey')), isStored))
       .returning({ objectKey: copies.objectKey });
   },
+);
+export const passOver = compile('pass-over-copy', (p: Parameter<'mirror' | 'objectKey'>) =>
+  build
+    .update(copies)
+    .set({ at: now })
+    .where(and(ofMirror(p), eq(copies.objectKey, p('objectKey')), isStored)),
 );
 export const countStored = compile(
   'count-stored-copies',

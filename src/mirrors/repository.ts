@@ -1,8 +1,8 @@
 /** Copies and mirrors in SQL. */
 import type { DatabaseHandle, Executor } from '../database/client.ts';
 import type { Outbox } from '../database/outbox.ts';
-import type { CopyState } from '../database/tables/mirrors.ts';
-import { type CopyReason, faultsOfMirror } from './copy-object.ts';
+import type { CopyReason, CopyState } from '../database/tables/mirrors.ts';
+import { faultsOfMirror } from './copy-object.ts';
 import * as statements from './copy-statements.ts';
 import { copiesGone } from './events.ts';
 
@@ -41,7 +41,7 @@ export interface CopyOfAsset {
   state: CopyState;
   at: Date;
   attempts: number;
-  reason: string | null;
+  reason: CopyReason | null;
 }
 
 export class CopiesRepository {
@@ -146,6 +146,11 @@ export class CopiesRepository {
   /** How many copies a mirror has. */
   async countStored(mirror: string): Promise<number> {
     return (await this.#handle.database.run(statements.countStored, { mirror })).rows[0]?.objects ?? 0;
+  }
+
+  /** It could not be read for a reason of its own, and waits its turn. */
+  async passOver(mirror: string, objectKey: string): Promise<void> {
+    await this.#handle.database.run(statements.passOver, { mirror, objectKey });
   }
 
   /** What was found when a copy was read; one that is missing or damaged is made again. */

@@ -9,6 +9,20 @@ import { bytea, moment } from './columns.ts';
 export const copyStates = ['pending', 'copied', 'failed', 'verified', 'deleting'] as const;
 export type CopyState = (typeof copyStates)[number];
 
+/** Why an object could not be copied, or a copy is none. */
+export const copyReasons = [
+  'mirror-unavailable',
+  'mirror-refused',
+  'mirror-full',
+  'source-unavailable',
+  'source-missing',
+  'source-damaged',
+  'copy-missing',
+  'copy-damaged',
+  'failed',
+] as const;
+export type CopyReason = (typeof copyReasons)[number];
+
 const isWaiting = sql`state in ('pending', 'failed')`;
 const isStored = sql`state in ('copied', 'verified')`;
 
@@ -41,8 +55,8 @@ export const copies = pgTable(
     sha256: bytea('sha256'),
     /** Tries to copy it, so far. */
     attempts: integer('attempts').notNull().default(0),
-    /** Why the last try failed; a word of ours. */
-    reason: text('reason'),
+    /** Why the last try failed. */
+    reason: text('reason', { enum: copyReasons }),
     /** Since when it is in this state; of `verified` and `failed`, the last time. */
     at: moment('at').notNull().default(sql`now()`),
     /** Since when the mirror is behind for it. */
