@@ -9,6 +9,7 @@ import { erasures } from './erasures/index.ts';
 import type { Feature } from './feature.ts';
 import { idempotency } from './idempotency/index.ts';
 import { keys } from './keys/index.ts';
+import { mirrors } from './mirrors/index.ts';
 import { owners } from './owners/index.ts';
 import { pages } from './pages/index.ts';
 import { policies } from './policies/index.ts';
@@ -54,6 +55,7 @@ export const features: readonly Feature<Core>[] = [
   owners,
   usage,
   administration,
+  mirrors,
   reconciliation,
   backups,
   qr,
