@@ -5,6 +5,7 @@ import { assets } from './assets/index.ts';
 import { audit } from './audit/index.ts';
 import type { Core } from './core.ts';
 import type { Feature } from './feature.ts';
+import { holds } from './holds/index.ts';
 import { idempotency } from './idempotency/index.ts';
 import { keys } from './keys/index.ts';
 import { owners } from './owners/index.ts';
@@ -35,6 +36,7 @@ export const features: readonly Feature<Core>[] = [
   policies,
   assets,
   trash,
+  holds,
   archives,
   projects,
   keys,

@@ -7,6 +7,7 @@ import type { HeldFor, RetentionMode } from '../database/tables/holds.ts';
 import type { Facts, Original, ProcessingRecord, Scan } from '../database/tables/processing-record.ts';
 import { binaryDigest, bytesCount, openEnum, timestamp } from '../http/schema-types.ts';
 import { derivativeDocument } from './derivative-document.ts';
+import { heldDocument, toHeldDocument } from './held.ts';
 import { linkDocument } from './link-document.ts';
 import { processingDocument, toProcessingDocument } from './processing-document.ts';
 
@@ -183,6 +184,7 @@ export const assetDocument = z
       .array(z.string())
       .optional()
       .meta({ description: 'In order; absent where there are none', example: ['beach', 'summer'] }),
+    ...heldDocument,
     createdAt: timestamp,
     updatedAt: timestamp,
     trashedAt: timestamp.optional().meta({ description: 'Present while the asset is in the trash' }),
@@ -225,6 +227,7 @@ export function toDocument(asset: Asset): AssetDocument {
     metadata,
     ...(path !== '' && { path }),
     ...(tags.length > 0 && { tags: [...tags] }),
+    ...toHeldDocument(asset),
     createdAt: asset.createdAt.toISOString(),
     updatedAt: asset.updatedAt.toISOString(),
     ...(asset.trashedAt && { trashedAt: asset.trashedAt.toISOString() }),

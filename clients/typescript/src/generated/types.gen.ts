@@ -214,6 +214,30 @@ export type LinkWishes = {
     expiresIn?: number;
 };
 
+export type AssetHoldRequest = {
+    /**
+     * Name of the hold; everybody who may read the record sees it
+     */
+    name: string;
+    /**
+     * Why; those who may set holds see it, and the audit trail has it
+     */
+    reason: string;
+};
+
+export type AssetRetentionRequest = {
+    /**
+     * Until when; an administrator ends a retention by a time that has passed
+     */
+    retainUntil: string;
+    /**
+     * `governance`: an administrator may shorten it. `compliance`: nobody may, whoever asks
+     */
+    mode: RetentionModeRequest;
+};
+
+export type RetentionModeRequest = 'governance' | 'compliance';
+
 export type ArchiveRequest = {
     /**
      * Of the assets, in the order that they have in the archive; one that is named twice is in it once
@@ -468,7 +492,7 @@ export type OwnerSort = 'usage' | 'id' | 'tier';
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'build-indexes' | 'purge-assets' | 'empty-trash' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'build-indexes' | 'purge-assets' | 'empty-trash' | 'lock-objects' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -551,6 +575,15 @@ export type Asset = {
      * In order; absent where there are none
      */
     tags?: Array<string>;
+    /**
+     * While there is one, nobody deletes or replaces the bytes; absent where there is none
+     */
+    holds?: Array<AssetHold>;
+    /**
+     * Until then nobody deletes or replaces the bytes
+     */
+    retainUntil?: string;
+    retentionMode?: RetentionMode;
     createdAt: string;
     updatedAt: string;
     /**
@@ -716,6 +749,24 @@ export type StepState = string;
  * Who may get the bytes: those for whom the asset is there, or everybody, at `publicUrl`. One of `private`, `public`; more may be added.
  */
 export type AssetVisibility = string;
+
+export type AssetHold = {
+    name: string;
+    setAt: string;
+    /**
+     * Subject of who has set it; told to those who may set holds, by `getAsset`
+     */
+    setBy?: string;
+    /**
+     * Why, in his words; told to those who may set holds, by `getAsset`
+     */
+    reason?: string;
+};
+
+/**
+ * `governance`: an administrator may shorten the retention. `compliance`: nobody may. One of `governance`, `compliance`; more may be added.
+ */
+export type RetentionMode = string;
 
 export type Link = {
     /**
@@ -2161,6 +2212,10 @@ export type ListAssetsData = {
          * `/`: what lies directly in the folder `path`, or at the top, and in `folders` the folders that lie there, which come first. Filters hold for assets, not for folders
          */
         delimiter?: string;
+        /**
+         * Only what a hold or its retention keeps from being deleted
+         */
+        held?: boolean;
         /**
          * Lists the trash instead of the other assets
          */
@@ -5093,6 +5148,272 @@ export type GetTrashEmptyingResponses = {
 };
 
 export type GetTrashEmptyingResponse = GetTrashEmptyingResponses[keyof GetTrashEmptyingResponses];
+
+export type HoldAssetData = {
+    body: AssetHoldRequest;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
+    url: '/v1/assets/{id}/hold';
+};
+
+export type HoldAssetErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The asset has too many holds
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type HoldAssetError = HoldAssetErrors[keyof HoldAssetErrors];
+
+export type HoldAssetResponses = {
+    /**
+     * The record, with all its holds
+     */
+    200: Asset;
+};
+
+export type HoldAssetResponse = HoldAssetResponses[keyof HoldAssetResponses];
+
+export type RemoveAssetHoldData = {
+    body?: never;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+        /**
+         * Name of the hold; everybody who may read the record sees it
+         */
+        name: string;
+    };
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
+    url: '/v1/assets/{id}/hold/{name}';
+};
+
+export type RemoveAssetHoldErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type RemoveAssetHoldError = RemoveAssetHoldErrors[keyof RemoveAssetHoldErrors];
+
+export type RemoveAssetHoldResponses = {
+    /**
+     * It is off
+     */
+    204: void;
+};
+
+export type RemoveAssetHoldResponse = RemoveAssetHoldResponses[keyof RemoveAssetHoldResponses];
+
+export type RetainAssetData = {
+    body: AssetRetentionRequest;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
+    url: '/v1/assets/{id}/retention';
+};
+
+export type RetainAssetErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: Something holds the asset
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type RetainAssetError = RetainAssetErrors[keyof RetainAssetErrors];
+
+export type RetainAssetResponses = {
+    /**
+     * The record, with its retention
+     */
+    200: Asset;
+};
+
+export type RetainAssetResponse = RetainAssetResponses[keyof RetainAssetResponses];
 
 export type CreateArchiveLinkData = {
     body: ArchiveRequest;
@@ -9291,6 +9612,10 @@ export type ListAssetsOfOwnerData = {
          * `/`: what lies directly in the folder `path`, or at the top, and in `folders` the folders that lie there, which come first. Filters hold for assets, not for folders
          */
         delimiter?: string;
+        /**
+         * Only what a hold or its retention keeps from being deleted
+         */
+        held?: boolean;
         /**
          * Lists the trash instead of the other assets
          */
