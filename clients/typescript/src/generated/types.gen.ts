@@ -29,6 +29,7 @@ export type UploadForm = {
      * Tags with commas between them
      */
     tags?: string;
+    retention?: Retention;
     /**
      * An asset whose bytes this file replaces. It keeps its id, project and metadata, has the name of this file, and its upload policy must allow the bytes. `If-Match` is honoured
      */
@@ -38,6 +39,11 @@ export type UploadForm = {
      */
     file: Blob | File;
 };
+
+/**
+ * How long it is kept: `temporary` assets are deleted after some days unless somebody keeps them. Absent: as the upload policy says, which is `permanent` where it says nothing
+ */
+export type Retention = 'temporary' | 'permanent';
 
 export type AssetStateFilter = 'processing' | 'ready' | 'rejected' | 'lost';
 
@@ -66,6 +72,7 @@ export type BatchForm = {
      * Tags with commas between them
      */
     tags?: string;
+    retention?: Retention;
     /**
      * The files
      */
@@ -114,6 +121,7 @@ export type UploadRequest = {
      * At most 50 tags of at most 64 characters, 2048 bytes together as JSON. They are kept in lower case, each once, in order
      */
     tags?: Array<string>;
+    retention?: Retention;
 };
 
 export type PartsRequest = {
@@ -492,7 +500,7 @@ export type OwnerSort = 'usage' | 'id' | 'tier';
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'build-indexes' | 'purge-assets' | 'empty-trash' | 'lock-objects' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'build-indexes' | 'purge-assets' | 'empty-trash' | 'lock-objects' | 'life-cycle' | 'look-through-assets' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -590,6 +598,24 @@ export type Asset = {
      * Present while the asset is in the trash
      */
     trashedAt?: string;
+    /**
+     * Present while the asset is temporary: when it is deleted for good, unless somebody keeps it
+     */
+    temporaryUntil?: string;
+    tier?: StorageTier;
+    /**
+     * Present while the bytes lie in the archive
+     */
+    archivedAt?: string;
+    restore?: ArchiveRestore;
+    /**
+     * The bytes were brought back from the archive, and no rule archives them again before then
+     */
+    restoredUntil?: string;
+    /**
+     * What the rules will do with the asset next, as they are now; told by `getAsset` only
+     */
+    next?: LifeCycleStep;
     /**
      * Download link; told by `listAssets` with `include=links`, where the asset can be downloaded
      */
@@ -767,6 +793,57 @@ export type AssetHold = {
  * `governance`: an administrator may shorten the retention. `compliance`: nobody may. One of `governance`, `compliance`; more may be added.
  */
 export type RetentionMode = string;
+
+/**
+ * Present while the bytes lie in the archive: they can be downloaded once they were brought back, until `restoredUntil`. One of `archive`; more may be added.
+ */
+export type StorageTier = string;
+
+/**
+ * Present while the bytes are brought back, or could not be
+ */
+export type ArchiveRestore = {
+    state: ArchiveRestoreState;
+    speed: ArchiveRestoreSpeed;
+    /**
+     * For which it will be there
+     */
+    days: number;
+    requestedAt: string;
+    /**
+     * Why it failed
+     */
+    reason?: string;
+};
+
+/**
+ * How far it is. One of `requested`, `failed`; more may be added.
+ */
+export type ArchiveRestoreState = string;
+
+/**
+ * As it was asked for. One of `expedited`, `standard`, `bulk`; more may be added.
+ */
+export type ArchiveRestoreSpeed = string;
+
+export type LifeCycleStep = {
+    action: LifeCycleAction;
+    /**
+     * Not before then; it is later where days are counted since the last download, and that is yet to come
+     */
+    at: string;
+    rule: LifeCycleRule;
+};
+
+/**
+ * What will happen. One of `archive`, `delete`; more may be added.
+ */
+export type LifeCycleAction = string;
+
+/**
+ * Who wants it so: it was uploaded as temporary, it is in the trash, or its upload policy or its project says so. One of `temporary`, `trash`, `policy`, `project`; more may be added.
+ */
+export type LifeCycleRule = string;
 
 export type Link = {
     /**
@@ -1112,9 +1189,21 @@ export type UploadPolicy = {
     public: boolean;
     metadata: MetadataPolicy;
     /**
-     * Days after which assets are deleted for good; absent: never
+     * The same as `deleteAfterDays`, as earlier versions have it
+     *
+     * @deprecated
      */
     expireAfterDays?: number;
+    /**
+     * Days after which assets are deleted for good; absent: never
+     */
+    deleteAfterDays?: number;
+    /**
+     * Days after which the bytes of assets go to the archive; absent: never
+     */
+    archiveAfterDays?: number;
+    daysSince?: DaysSince;
+    retention: UsualRetention;
     reencode?: ReencodePolicy;
     scan: ScanPolicy;
     /**
@@ -1135,6 +1224,16 @@ export type AcceptedType = {
  * Whether what a file tells beside what it shows (place, camera, author) is removed before it is served. One of `keep`, `strip`; more may be added.
  */
 export type MetadataPolicy = string;
+
+/**
+ * From when these days are counted: since an asset was given the bytes that it has, or since they were asked for last. One of `upload`, `last-download`; more may be added.
+ */
+export type DaysSince = string;
+
+/**
+ * What assets are where their upload does not say it. One of `temporary`, `permanent`; more may be added.
+ */
+export type UsualRetention = string;
 
 /**
  * Pictures are encoded again before they are served; absent: never. One that is not larger than the bounds is replaced only where that makes it a tenth smaller
@@ -2521,6 +2620,7 @@ export type UploadRawAssetData = {
          * Tags with commas between them
          */
         tags?: string;
+        retention?: Retention;
     };
     url: '/v1/assets/raw/{fileName}';
 };
