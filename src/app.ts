@@ -7,6 +7,7 @@ import { backups } from './backups/index.ts';
 import type { Core } from './core.ts';
 import { erasures } from './erasures/index.ts';
 import type { Feature } from './feature.ts';
+import { holds } from './holds/index.ts';
 import { idempotency } from './idempotency/index.ts';
 import { keys } from './keys/index.ts';
 import { mirrors } from './mirrors/index.ts';
@@ -39,6 +40,7 @@ export const features: readonly Feature<Core>[] = [
   policies,
   assets,
   trash,
+  holds,
   retention,
   erasures,
   archives,

@@ -8,6 +8,7 @@ import type { Facts, Original, ProcessingRecord, Scan } from '../database/tables
 import { binaryDigest, bytesCount, openEnum, timestamp } from '../http/schema-types.ts';
 import { copyDocument } from '../mirrors/copy-document.ts';
 import { derivativeDocument } from './derivative-document.ts';
+import { heldDocument, toHeldDocument } from './held.ts';
 import { lifeCycleDocument, toLifeCycleDocument } from './life-cycle-document.ts';
 import { linkDocument } from './link-document.ts';
 import { processingDocument, toProcessingDocument } from './processing-document.ts';
@@ -199,6 +200,7 @@ export const assetDocument = z
       .array(z.string())
       .optional()
       .meta({ description: 'In order; absent where there are none', example: ['beach', 'summer'] }),
+    ...heldDocument,
     createdAt: timestamp,
     updatedAt: timestamp,
     trashedAt: timestamp.optional().meta({ description: 'Present while the asset is in the trash' }),
@@ -246,6 +248,7 @@ export function toDocument(asset: Asset): AssetDocument {
     metadata,
     ...(path !== '' && { path }),
     ...(tags.length > 0 && { tags: [...tags] }),
+    ...toHeldDocument(asset),
     createdAt: asset.createdAt.toISOString(),
     updatedAt: asset.updatedAt.toISOString(),
     ...(asset.trashedAt && { trashedAt: asset.trashedAt.toISOString() }),

@@ -23,7 +23,7 @@ import { findNameFault } from '../validation/media-types.ts';
 import type { UploadPolicies } from '../validation/upload-policies.ts';
 import { type Asset, assetDocument, isOfVersion, recordTag, toDocument } from './asset.ts';
 import type { AssetDeletions } from './deletions.ts';
-import { requireFree } from './held.ts';
+import { requireFree, toHeldDocument } from './held.ts';
 import type { LinkIssuer } from './issued-links.ts';
 import { includeIn, includeQuery, MAX_INCLUDING } from './list-included.ts';
 import { assetPage, listPage, placeOf } from './list-page.ts';
@@ -160,6 +160,7 @@ export function assetRoutes(
       const { downloadCount, lastDownloadedAt } = asset;
       return {
         ...toDocument(asset),
+        ...toHeldDocument(asset, may(request.caller, 'asset.hold', asset) === 'yes'),
         ...publicityOf(request, asset),
         downloadCount,
         ...(lastDownloadedAt && { lastDownloadedAt: lastDownloadedAt.toISOString() }),
