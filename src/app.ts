@@ -18,6 +18,7 @@ import { qr } from './qr/index.ts';
 import { quotas } from './quotas/index.ts';
 import { reconciliation } from './reconciliation/index.ts';
 import { rescans } from './rescans/index.ts';
+import { retention } from './retention/index.ts';
 import { scanning } from './scanning/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
 import { shares } from './shares/index.ts';
@@ -36,6 +37,7 @@ export const features: readonly Feature<Core>[] = [
   policies,
   assets,
   trash,
+  retention,
   archives,
   projects,
   keys,

@@ -9,6 +9,7 @@ export { apiKeys, tickets } from './credentials.ts';
 export { derivatives } from './derivatives.ts';
 export { downloadCounts, downloadMarks } from './downloads.ts';
 export { idempotencyKeys } from './idempotency.ts';
+export { lifeCycleLooks, lifeCyclePolicies } from './life-cycle.ts';
 export { callerCounts, uploadCounts } from './limits.ts';
 export { projectMembers, projects } from './projects.ts';
 export { galleryEntries, stalePublicAddresses } from './publishing.ts';

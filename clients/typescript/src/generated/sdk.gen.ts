@@ -112,7 +112,7 @@ export const getResumableSupport = <ThrowOnError extends boolean = false>(option
 /**
  * Begin a resumable upload (tus)
  *
- * `Upload-Metadata` carries `filename`, and if you like `filetype`, `assetType`, `projectId`, `metadata` (JSON), `path` and `tags` (with commas between them), or `replaces`, the id of an asset whose bytes it replaces; `If-Match` is honoured. The body may hold the first bytes.
+ * `Upload-Metadata` carries `filename`, and if you like `filetype`, `assetType`, `projectId`, `metadata` (JSON), `path`, `tags` (with commas between them) and `retention`, or `replaces`, the id of an asset whose bytes it replaces; `If-Match` is honoured. The body may hold the first bytes.
  */
 export const createResumableUpload = <ThrowOnError extends boolean = false>(options?: Options<CreateResumableUploadData, ThrowOnError>): RequestResult<CreateResumableUploadResponses, CreateResumableUploadErrors, ThrowOnError> => (options?.client ?? client).post<CreateResumableUploadResponses, CreateResumableUploadErrors, ThrowOnError>({
     bodySerializer: null,

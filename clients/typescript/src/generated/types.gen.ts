@@ -29,6 +29,7 @@ export type UploadForm = {
      * Tags with commas between them
      */
     tags?: string;
+    retention?: Retention;
     /**
      * An asset whose bytes this file replaces. It keeps its id, project and metadata, has the name of this file, and its upload policy must allow the bytes. `If-Match` is honoured
      */
@@ -38,6 +39,11 @@ export type UploadForm = {
      */
     file: Blob | File;
 };
+
+/**
+ * How long it is kept: `temporary` assets are deleted after some days unless somebody keeps them. Absent: as the upload policy says, which is `permanent` where it says nothing
+ */
+export type Retention = 'temporary' | 'permanent';
 
 export type AssetStateFilter = 'processing' | 'ready' | 'rejected' | 'lost';
 
@@ -66,6 +72,7 @@ export type BatchForm = {
      * Tags with commas between them
      */
     tags?: string;
+    retention?: Retention;
     /**
      * The files
      */
@@ -114,6 +121,7 @@ export type UploadRequest = {
      * At most 50 tags of at most 64 characters, 2048 bytes together as JSON. They are kept in lower case, each once, in order
      */
     tags?: Array<string>;
+    retention?: Retention;
 };
 
 export type PartsRequest = {
@@ -299,7 +307,7 @@ export type ApiKeyRequest = {
 /**
  * What a credential may be used for
  */
-export type Scope = 'assets:read' | 'assets:write' | 'assets:delete' | 'projects' | 'shares' | 'keys' | 'audit' | 'act-for' | 'admin';
+export type Scope = 'assets:read' | 'assets:write' | 'assets:delete' | 'projects' | 'shares' | 'holds' | 'keys' | 'audit' | 'act-for' | 'admin';
 
 export type UploadTicketRequest = {
     /**
@@ -558,6 +566,24 @@ export type Asset = {
      */
     trashedAt?: string;
     /**
+     * Present while the asset is temporary: when it is deleted for good, unless somebody keeps it
+     */
+    temporaryUntil?: string;
+    tier?: StorageTier;
+    /**
+     * Present while the bytes lie in the archive
+     */
+    archivedAt?: string;
+    restore?: ArchiveRestore;
+    /**
+     * The bytes were brought back from the archive, and no rule archives them again before then
+     */
+    restoredUntil?: string;
+    /**
+     * What the rules will do with the asset next, as they are now; told by `getAsset` only
+     */
+    next?: LifeCycleStep;
+    /**
      * Download link; told by `listAssets` with `include=links`, where the asset can be downloaded
      */
     link?: Link;
@@ -717,6 +743,57 @@ export type StepState = string;
  */
 export type AssetVisibility = string;
 
+/**
+ * Present while the bytes lie in the archive: they can be downloaded once they were brought back, until `restoredUntil`. One of `archive`; more may be added.
+ */
+export type StorageTier = string;
+
+/**
+ * Present while the bytes are brought back, or could not be
+ */
+export type ArchiveRestore = {
+    state: ArchiveRestoreState;
+    speed: ArchiveRestoreSpeed;
+    /**
+     * For which it will be there
+     */
+    days: number;
+    requestedAt: string;
+    /**
+     * Why it failed
+     */
+    reason?: string;
+};
+
+/**
+ * How far it is. One of `requested`, `failed`; more may be added.
+ */
+export type ArchiveRestoreState = string;
+
+/**
+ * As it was asked for. One of `expedited`, `standard`, `bulk`; more may be added.
+ */
+export type ArchiveRestoreSpeed = string;
+
+export type LifeCycleStep = {
+    action: LifeCycleAction;
+    /**
+     * Not before then; it is later where days are counted since the last download, and that is yet to come
+     */
+    at: string;
+    rule: LifeCycleRule;
+};
+
+/**
+ * What will happen. One of `archive`, `delete`; more may be added.
+ */
+export type LifeCycleAction = string;
+
+/**
+ * Who wants it so: it was uploaded as temporary, it is in the trash, or its upload policy or its project says so. One of `temporary`, `trash`, `policy`, `project`; more may be added.
+ */
+export type LifeCycleRule = string;
+
 export type Link = {
     /**
      * Whoever has this link can download the bytes; keep it secret
@@ -799,6 +876,14 @@ export type Problem = {
      * The tier that sets the limit
      */
     tier?: string;
+    /**
+     * Names of what holds the asset; only where the type is `held`
+     */
+    holds?: Array<string>;
+    /**
+     * Until when the asset is retained; only where the type is `held`
+     */
+    retainUntil?: string;
     /**
      * Name this id when you ask for help
      */
@@ -1053,9 +1138,21 @@ export type UploadPolicy = {
     public: boolean;
     metadata: MetadataPolicy;
     /**
-     * Days after which assets are deleted for good; absent: never
+     * The same as `deleteAfterDays`, as earlier versions have it
+     *
+     * @deprecated
      */
     expireAfterDays?: number;
+    /**
+     * Days after which assets are deleted for good; absent: never
+     */
+    deleteAfterDays?: number;
+    /**
+     * Days after which the bytes of assets go to the archive; absent: never
+     */
+    archiveAfterDays?: number;
+    daysSince?: DaysSince;
+    retention: UsualRetention;
     reencode?: ReencodePolicy;
     scan: ScanPolicy;
     /**
@@ -1076,6 +1173,16 @@ export type AcceptedType = {
  * Whether what a file tells beside what it shows (place, camera, author) is removed before it is served. One of `keep`, `strip`; more may be added.
  */
 export type MetadataPolicy = string;
+
+/**
+ * From when these days are counted: since an asset was given the bytes that it has, or since they were asked for last. One of `upload`, `last-download`; more may be added.
+ */
+export type DaysSince = string;
+
+/**
+ * What assets are where their upload does not say it. One of `temporary`, `permanent`; more may be added.
+ */
+export type UsualRetention = string;
 
 /**
  * Pictures are encoded again before they are served; absent: never. One that is not larger than the bounds is replaced only where that makes it a tenth smaller
@@ -1173,6 +1280,10 @@ export type TrashEmptying = {
      * Assets that were deleted
      */
     deleted: number;
+    /**
+     * Assets that stay in the trash because a hold or their retention stands; counted with `found`
+     */
+    held?: number;
     createdAt: string;
     finishedAt?: string;
 };
@@ -1283,7 +1394,7 @@ export type CreatedApiKey = {
 };
 
 /**
- * What the key may be used for. One of `assets:read`, `assets:write`, `assets:delete`, `projects`, `shares`, `keys`, `audit`, `act-for`, `admin`; more may be added.
+ * What the key may be used for. One of `assets:read`, `assets:write`, `assets:delete`, `projects`, `shares`, `holds`, `keys`, `audit`, `act-for`, `admin`; more may be added.
  */
 export type GrantedScope = string;
 
@@ -2454,6 +2565,7 @@ export type UploadRawAssetData = {
          * Tags with commas between them
          */
         tags?: string;
+        retention?: Retention;
     };
     url: '/v1/assets/raw/{fileName}';
 };
@@ -4068,7 +4180,7 @@ export type DeleteAssetErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: Something holds the asset
      */
     409: Problem;
     /**
@@ -4239,7 +4351,7 @@ export type UpdateAssetErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: Something holds the asset
      */
     409: Problem;
     /**
@@ -8186,7 +8298,7 @@ export type RestoreAssetVersionErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: Something holds the asset
      */
     409: Problem;
     /**
@@ -8284,7 +8396,7 @@ export type DeleteAssetVersionErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: Something holds the asset
      */
     409: Problem;
     /**
