@@ -307,7 +307,7 @@ export type ApiKeyRequest = {
 /**
  * What a credential may be used for
  */
-export type Scope = 'assets:read' | 'assets:write' | 'assets:delete' | 'projects' | 'shares' | 'keys' | 'audit' | 'act-for' | 'admin';
+export type Scope = 'assets:read' | 'assets:write' | 'assets:delete' | 'projects' | 'shares' | 'holds' | 'keys' | 'audit' | 'act-for' | 'admin';
 
 export type UploadTicketRequest = {
     /**
@@ -476,7 +476,7 @@ export type OwnerSort = 'usage' | 'id' | 'tier';
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'build-indexes' | 'purge-assets' | 'empty-trash' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'build-indexes' | 'purge-assets' | 'empty-trash' | 'life-cycle' | 'look-through-assets' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -877,6 +877,14 @@ export type Problem = {
      */
     tier?: string;
     /**
+     * Names of what holds the asset; only where the type is `held`
+     */
+    holds?: Array<string>;
+    /**
+     * Until when the asset is retained; only where the type is `held`
+     */
+    retainUntil?: string;
+    /**
      * Name this id when you ask for help
      */
     requestId: string;
@@ -1272,6 +1280,10 @@ export type TrashEmptying = {
      * Assets that were deleted
      */
     deleted: number;
+    /**
+     * Assets that stay in the trash because a hold or their retention stands; counted with `found`
+     */
+    held?: number;
     createdAt: string;
     finishedAt?: string;
 };
@@ -1382,7 +1394,7 @@ export type CreatedApiKey = {
 };
 
 /**
- * What the key may be used for. One of `assets:read`, `assets:write`, `assets:delete`, `projects`, `shares`, `keys`, `audit`, `act-for`, `admin`; more may be added.
+ * What the key may be used for. One of `assets:read`, `assets:write`, `assets:delete`, `projects`, `shares`, `holds`, `keys`, `audit`, `act-for`, `admin`; more may be added.
  */
 export type GrantedScope = string;
 
@@ -4168,7 +4180,7 @@ export type DeleteAssetErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: Something holds the asset
      */
     409: Problem;
     /**
@@ -4339,7 +4351,7 @@ export type UpdateAssetErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: Something holds the asset
      */
     409: Problem;
     /**
@@ -8286,7 +8298,7 @@ export type RestoreAssetVersionErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: Something holds the asset
      */
     409: Problem;
     /**
@@ -8384,7 +8396,7 @@ export type DeleteAssetVersionErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: Something holds the asset
      */
     409: Problem;
     /**
