@@ -3,6 +3,7 @@ import { administration } from './administration/index.ts';
 import { archives } from './archives/index.ts';
 import { assets } from './assets/index.ts';
 import { audit } from './audit/index.ts';
+import { backups } from './backups/index.ts';
 import type { Core } from './core.ts';
 import { erasures } from './erasures/index.ts';
 import type { Feature } from './feature.ts';
@@ -52,6 +53,7 @@ export const features: readonly Feature<Core>[] = [
   usage,
   administration,
   reconciliation,
+  backups,
   qr,
   pages,
   idempotency,

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { getTableColumns } from 'drizzle-orm';
 import { z } from 'zod';
 import { type AssetState, assets } from '../database/tables/assets.ts';
+import type { HeldFor, RetentionMode } from '../database/tables/holds.ts';
 import type { Facts, Original, ProcessingRecord, Scan } from '../database/tables/processing-record.ts';
 import { binaryDigest, bytesCount, openEnum, timestamp } from '../http/schema-types.ts';
 import { derivativeDocument } from './derivative-document.ts';
@@ -54,6 +55,11 @@ export interface Asset {
   publishedAt?: Date;
   /** When it ceased to be. */
   unpublishedAt?: Date;
+  /** Why nobody may delete it, by the names of the holds. */
+  holds?: HeldFor;
+  /** Until then nobody may either, also where that has passed. */
+  retainUntil?: Date;
+  retentionMode?: RetentionMode;
 }
 
 const { reservedBytes, leaseExpiresAt, storedWhole, account, ticketId, crc32, ...columns } = getTableColumns(assets);
@@ -109,6 +115,9 @@ export function toAsset(row: AssetRow): Asset {
   if (row.processing !== null) asset.processing = row.processing;
   if (row.publishedAt !== null && row.publishedIn === (row.projectId ?? '')) asset.publishedAt = row.publishedAt;
   if (row.unpublishedAt !== null) asset.unpublishedAt = row.unpublishedAt;
+  if (row.holds !== null) asset.holds = row.holds;
+  if (row.retainUntil !== null) asset.retainUntil = row.retainUntil;
+  if (row.retentionMode !== null) asset.retentionMode = row.retentionMode;
   return asset;
 }
 

@@ -18,7 +18,7 @@ import type { PgColumn } from 'drizzle-orm/pg-core';
 import { type AccessParameter, isFor } from '../access/conditions.ts';
 import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
 import { build, compile, isAnyOf, jsonObject, now, nowhere, type Parameter, unnested } from '../database/statements.ts';
-import { assets, inState, isVisible } from '../database/tables/assets.ts';
+import { assets, inState, isFree, isVisible } from '../database/tables/assets.ts';
 import { auditEvents } from '../database/tables/audit.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
 import { quotas } from '../database/tables/quotas.ts';
@@ -38,14 +38,14 @@ export const actorColumns = (p: Parameter<keyof Actor>) => ({
   because: sql<string | null>`${p('because')}::text`.as('because'),
 });
 
-/** Marks those of them for deletion that are visible, frees their quota, and writes an audit row for each. */
+/** Marks those of them for deletion that are visible and free, frees their quota, and writes an audit row for each. */
 export function deletion(chosen: Chosen, action: AuditAction, ...before: WithSubquery[]) {
   const changed = build.$with('changed').as(
     build
       .update(assets)
       .set({ ...nextVersion, state: 'deleting' })
       .from(chosen)
-      .where(and(eq(assets.id, chosen.id), isVisible))
+      .where(and(eq(assets.id, chosen.id), isVisible, isFree))
       .returning({
         id: assets.id,
         ownerId: assets.ownerId,
@@ -144,7 +144,8 @@ export const purgeTrash = compile(
       build
         .select({ id: assets.id, ...actorColumns(p) })
         .from(assets)
-        .where(and(isVisible, lt(assets.trashedAt, p('cutoff'))))
+        // What is held would be found first, again and again, and keep the others from being found.
+        .where(and(isVisible, isFree, lt(assets.trashedAt, p('cutoff'))))
         .orderBy(assets.trashedAt)
         .limit(p('limit'))
         .for('update', { skipLocked: true }),

@@ -44,6 +44,9 @@ interface Wanted {
   actor: Actor;
 }
 
+/** What came of each of many; `held`: something keeps it, whoever wants it to be deleted. */
+export type Deleted = 'done' | 'forbidden' | 'held';
+
 /** Called first in a transaction of a job; see JobContext. */
 type Fence = (transaction: Executor) => Promise<void>;
 
@@ -85,24 +88,24 @@ export class AssetDeletions {
    * Deletes many in one transaction.
    * @param ids each once
    * @param inTransaction what belongs into the same transaction
-   * @returns which were deleted, and which there are that the caller may not delete
+   * @returns which were deleted, and which there are that the caller may not delete, or nobody
    */
   async deleteMany(
     caller: Caller,
     ids: readonly string[],
     actor: Actor,
-    inTransaction: (transaction: Executor, outcomes: ReadonlyMap<string, 'done' | 'forbidden'>) => Promise<void>,
-  ): Promise<ReadonlyMap<string, 'done' | 'forbidden'>> {
+    inTransaction: (transaction: Executor, outcomes: ReadonlyMap<string, Deleted>) => Promise<void>,
+  ): Promise<ReadonlyMap<string, Deleted>> {
     const access = accessOf(caller);
     const wanted = ids.map((id) => ({ access, id, version: null, actor }));
-    let outcomes: ReadonlyMap<string, 'done' | 'forbidden'> = new Map();
+    let outcomes: ReadonlyMap<string, Deleted> = new Map();
     await this.#delete(access, wanted, async (transaction, deleted) => {
       const others = ids.filter((id) => !deleted.has(id));
       const { rows } =
         others.length === 0 ? { rows: [] } : await transaction.run(findReadable, { ids: others, ...access });
       outcomes = new Map([
-        ...[...deleted].map((id): [string, 'done'] => [id, 'done']),
-        ...rows.map(({ id }): [string, 'forbidden'] => [id, 'forbidden']),
+        ...[...deleted].map((id): [string, Deleted] => [id, 'done']),
+        ...rows.map(({ id, isKept }): [string, Deleted] => [id, isKept ? 'held' : 'forbidden']),
       ]);
       await inTransaction(transaction, outcomes);
     });

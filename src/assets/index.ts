@@ -73,6 +73,7 @@ export const assets: Feature<Core> = {
   jobs: [
     defineJob({
       name: 'fold-downloads',
+      keepsObjects: true,
       data: nothing,
       retries: 3,
       firstPause: 10,
@@ -95,6 +96,7 @@ export const assets: Feature<Core> = {
     }),
     defineJob({
       name: 'build-indexes',
+      keepsObjects: true,
       data: nothing,
       retries: 0,
       firstPause: 60,

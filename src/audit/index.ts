@@ -26,6 +26,7 @@ export const audit: Feature<Core> = {
   jobs: [
     defineJob({
       name: 'seal-audit',
+      keepsObjects: true,
       data: nothing,
       retries: 12,
       firstPause: 60,

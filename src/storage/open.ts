@@ -32,6 +32,32 @@ export async function openObjectStore(
   return new S3ObjectStore({ ...s3Options(config), onRetries });
 }
 
+/** A bucket that is not the service's own, with its settings of the network. */
+export interface OtherBucket {
+  bucket: string;
+  endpoint: string | undefined;
+  region: string;
+  accessKeyId: string | undefined;
+  secretAccessKey: string | undefined;
+}
+
+/** Opens a bucket for commands, which hand out no links of it. */
+export function openBucket(config: Config, { bucket, endpoint, region, ...keys }: OtherBucket): ObjectStore {
+  return new S3ObjectStore(
+    s3Options({
+      ...config,
+      S3_BUCKET: bucket,
+      S3_ENDPOINT: endpoint,
+      S3_PUBLIC_ENDPOINT: undefined,
+      S3_REGION: region,
+      S3_ACCESS_KEY_ID: keys.accessKeyId,
+      S3_SECRET_ACCESS_KEY: keys.secretAccessKey,
+      // What it is stored as is the affair of whoever made the bucket.
+      S3_STORAGE_CLASS: undefined,
+    }),
+  );
+}
+
 /** @throws when no bucket is configured */
 export function s3Options(config: Config): S3Options {
   const {

@@ -85,6 +85,9 @@ export const beginUpload = compile(
         unpublishedAt: sql`null::timestamptz`.as('unpublished_at'),
         path: typed(p('path'), assets.path).as('path'),
         tags: typed(p('tags'), assets.tags).as('tags'),
+        holds: sql`null::jsonb`.as('holds'),
+        retainUntil: sql`null::timestamptz`.as('retain_until'),
+        retentionMode: sql`null`.as('retention_mode'),
       })
       .from(reserved);
     return build.with(reserved).insert(assets).select(record);

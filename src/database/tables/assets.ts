@@ -1,6 +1,7 @@
 import { type SQL, sql } from 'drizzle-orm';
 import { bigint, boolean, check, index, integer, jsonb, pgTable, text, uuid } from 'drizzle-orm/pg-core';
 import { bytea, moment } from './columns.ts';
+import { type HeldFor, retentionModes } from './holds.ts';
 import type { Facts, Original, ProcessingRecord, Scan } from './processing-record.ts';
 import { projects } from './projects.ts';
 
@@ -79,6 +80,12 @@ export const assets = pgTable(
     path: text('path').notNull().default(''),
     /** Each once, in order. */
     tags: text('tags').array().notNull().default([]),
+    /** Why nobody may delete it, by the names of the holds; null, never empty, where there is none. */
+    holds: jsonb('holds').$type<HeldFor>(),
+    /** Until then nobody may delete it either; what has passed is kept for the record. */
+    retainUntil: moment('retain_until'),
+    /** Who may shorten that: see `retentionModes`. */
+    retentionMode: text('retention_mode', { enum: retentionModes }),
   },
   () => [
     check('assets_state', sql`state in (${literals(assetStates)})`),
@@ -159,6 +166,15 @@ export const isPublished = sql<boolean>`(${assets.publishedIn} is not null and $
 export const isServedToAll = sql`(${isPublished} and ${inState('ready')} and ${assets.trashedAt} is null)`;
 
 export const isVisible = inState(...visibleStates);
+
+/**
+ * That a hold stands, or its retention. Every statement that deletes, purges, expires or replaces bytes has `isFree` of the
+ * asset in its own condition. Both read the row of the asset and nothing else: a statement that has waited for that row judges
+ * its condition again by the row as it is then, but sees other tables as they were before (PostgreSQL documentation, 13.2.1
+ * Read Committed Isolation Level). So of a hold and a deletion that come at once, the second one finds what the first has done.
+ */
+export const isHeld = sql<boolean>`(${assets.holds} is not null or coalesce(${assets.retainUntil} > now(), false))`;
+export const isFree = sql<boolean>`(not ${isHeld})`;
 
 /** That it goes through steps of processing: as an asset, or as an upload that is to take the place of the bytes of one. */
 export const isInProcessing = sql`(${inState('processing', 'ready')} or (${inState('uploading')} and ${assets.processing} is not null))`;

@@ -4,6 +4,7 @@
  */
 export { assets } from './assets.ts';
 export { auditEvents, auditSeals } from './audit.ts';
+export { backups, restoredJobs, restores } from './backups.ts';
 export { apiKeys, tickets } from './credentials.ts';
 export { derivatives } from './derivatives.ts';
 export { downloadCounts, downloadMarks } from './downloads.ts';

@@ -458,7 +458,7 @@ export const listErasures = <ThrowOnError extends boolean = false>(options?: Opt
 /**
  * Delete everything of an owner for good
  *
- * A job does it, and writes a signed receipt when all is gone. Nothing can be uploaded for the owner meanwhile. Asked again while it runs, the answer is the erasure that is running. Say why in the header field `Stowage-Reason`. The answers name the pseudonym and not the owner.
+ * A job does it, and writes a signed receipt when all is gone. Nothing can be uploaded for the owner meanwhile. Asked again while it runs, the answer is the erasure that is running. What he has uploaded into projects with other members belongs to these, and stays there under the pseudonym, or with `projectAssets: delete` is deleted as well. Say why in the header field `Stowage-Reason`. The answers name the pseudonym and not the owner.
  */
 export const eraseOwner = <ThrowOnError extends boolean = false>(options: Options<EraseOwnerData, ThrowOnError>): RequestResult<EraseOwnerResponses, EraseOwnerErrors, ThrowOnError> => (options.client ?? client).post<EraseOwnerResponses, EraseOwnerErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],

@@ -219,11 +219,10 @@ export type ErasureRequest = {
      * Subject of the tokens of the owner
      */
     ownerId: string;
-    /**
-     * `leave`: what he has uploaded into projects with other members belongs to these, and stays there under the pseudonym. `delete`: it is deleted as well
-     */
-    projectAssets?: 'leave' | 'delete';
+    projectAssets?: ErasedProjectAssets;
 };
+
+export type ErasedProjectAssets = 'leave' | 'delete';
 
 export type ArchiveRequest = {
     /**
@@ -310,7 +309,7 @@ export type ApiKeyRequest = {
 /**
  * What a credential may be used for
  */
-export type Scope = 'assets:read' | 'assets:write' | 'assets:delete' | 'projects' | 'shares' | 'keys' | 'audit' | 'act-for' | 'admin';
+export type Scope = 'assets:read' | 'assets:write' | 'assets:delete' | 'projects' | 'shares' | 'holds' | 'keys' | 'audit' | 'act-for' | 'admin';
 
 export type UploadTicketRequest = {
     /**
@@ -811,6 +810,14 @@ export type Problem = {
      */
     tier?: string;
     /**
+     * Names of what holds the asset; only where the type is `held`
+     */
+    holds?: Array<string>;
+    /**
+     * Until when the asset is retained; only where the type is `held`
+     */
+    retainUntil?: string;
+    /**
      * Name this id when you ask for help
      */
     requestId: string;
@@ -1184,6 +1191,10 @@ export type TrashEmptying = {
      * Assets that were deleted
      */
     deleted: number;
+    /**
+     * Assets that stay in the trash because a hold or their retention stands; counted with `found`
+     */
+    held?: number;
     createdAt: string;
     finishedAt?: string;
 };
@@ -1204,7 +1215,7 @@ export type Erasure = {
     subject: string;
     state: ErasureState;
     step: ErasureStep;
-    projectAssets: ErasedProjectAssets;
+    projectAssets: ErasedProjectAssetsOutput;
     /**
      * Rows, objects and bytes that were deleted or changed so far, by what they are of; later versions may add some
      */
@@ -1224,11 +1235,6 @@ export type ErasureState = string;
  * What is being done, or was done last. One of `credentials`, `uploads`, `assets`, `objects`, `records`, `audit`, `end`; more may be added.
  */
 export type ErasureStep = string;
-
-/**
- * What becomes of assets in projects that others have a part in. One of `leave`, `delete`; more may be added.
- */
-export type ErasedProjectAssets = string;
 
 export type ErasurePage = {
     data: Array<Erasure>;
@@ -1352,7 +1358,7 @@ export type CreatedApiKey = {
 };
 
 /**
- * What the key may be used for. One of `assets:read`, `assets:write`, `assets:delete`, `projects`, `shares`, `keys`, `audit`, `act-for`, `admin`; more may be added.
+ * What the key may be used for. One of `assets:read`, `assets:write`, `assets:delete`, `projects`, `shares`, `holds`, `keys`, `audit`, `act-for`, `admin`; more may be added.
  */
 export type GrantedScope = string;
 
@@ -2157,6 +2163,11 @@ export type AuditEvent = {
         [key: string]: unknown;
     };
 };
+
+/**
+ * What becomes of assets in projects that others have a part in. One of `leave`, `delete`; more may be added.
+ */
+export type ErasedProjectAssetsOutput = string;
 
 export type ListAssetsData = {
     body?: never;
@@ -4137,7 +4148,7 @@ export type DeleteAssetErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: Something holds the asset
      */
     409: Problem;
     /**
@@ -4308,7 +4319,7 @@ export type UpdateAssetErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: Something holds the asset
      */
     409: Problem;
     /**
@@ -8577,7 +8588,7 @@ export type RestoreAssetVersionErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: Something holds the asset
      */
     409: Problem;
     /**
@@ -8675,7 +8686,7 @@ export type DeleteAssetVersionErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: Something holds the asset
      */
     409: Problem;
     /**
