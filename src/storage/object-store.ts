@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import { S3_MAX_PARTS } from '../storage-providers.ts';
 import type { PartBuffers } from './part-buffers.ts';
 
 /**
@@ -15,6 +16,8 @@ import type { PartBuffers } from './part-buffers.ts';
 export interface ObjectStore {
   /** Whether links lead to the object store itself (S3) or back to this service (disk). */
   readonly kind: 's3' | 'disk';
+  /** Parts of one object at most. */
+  readonly maxParts: number;
 
   /** Writes a whole object. `sha256` is the digest of `body`; stores that can, have it verified on arrival. */
   put(
@@ -110,8 +113,8 @@ export interface ObjectStore {
   close(): Promise<void>;
 }
 
-/** Parts of one object; S3 API, "Amazon S3 multipart upload limits". */
-export const MAX_PARTS = 10_000;
+/** Parts of one object, where the store is not known to take fewer. */
+export const MAX_PARTS = S3_MAX_PARTS;
 
 /** What the store keeps beside the bytes and sends along with them. */
 export interface ObjectAttributes {

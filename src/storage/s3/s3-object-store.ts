@@ -28,6 +28,7 @@ import {
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import { MAX_LINK } from '../../config.ts';
+import { maxPartsOf } from '../../storage-providers.ts';
 import {
   type ByteRange,
   type CallOptions,
@@ -59,6 +60,7 @@ export type { S3Options } from './client.ts';
 
 export class S3ObjectStore implements ObjectStore {
   readonly kind = 's3';
+  readonly maxParts: number;
   readonly #client: S3Client;
   readonly #publicClient: S3Client;
   readonly #calls: S3Calls;
@@ -71,6 +73,7 @@ export class S3ObjectStore implements ObjectStore {
   constructor(options: S3Options) {
     this.#options = options;
     this.#bucket = options.bucket;
+    this.maxParts = maxPartsOf(options.endpoint);
     this.#client = makeClient(options, options.endpoint);
     this.#publicClient = options.publicEndpoint ? makeClient(options, options.publicEndpoint) : this.#client;
     const { bucket, onRetries } = options;
