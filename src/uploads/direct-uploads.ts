@@ -26,7 +26,7 @@ import {
   PartsChanged,
   type UploadedPart,
 } from '../storage/object-store.ts';
-import { completeObject, isWhole } from '../storage/part-writer.ts';
+import { completeObject, isWhole } from '../storage/whole-object.ts';
 import {
   emptyFile,
   FileValidation,

@@ -14,7 +14,7 @@ import { launch, type Running } from '../support/processes.ts';
 import { s3Skip } from '../support/s3.ts';
 import { lookoutFor, type Prepared, Rig, type Scenario, type ScenarioName, type Step } from './rig.ts';
 
-type Side = 'before' | 'after';
+export type Side = 'before' | 'after';
 export const sides: Side[] = ['before', 'after'];
 
 interface Left {

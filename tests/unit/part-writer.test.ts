@@ -5,7 +5,8 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { type ObjectStore, ObjectStoreUnavailable, type UploadedPart } from '../../src/storage/object-store.ts';
 import { PartBuffers } from '../../src/storage/part-buffers.ts';
-import { OutcomeUnknown, PartWriter } from '../../src/storage/part-writer.ts';
+import { PartWriter } from '../../src/storage/part-writer.ts';
+import { OutcomeUnknown } from '../../src/storage/whole-object.ts';
 
 const PART = 64 * 1024;
 const never = new AbortController().signal;
