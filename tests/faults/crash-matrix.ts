@@ -25,8 +25,9 @@ interface Left {
 /**
  * Defines the tests of one scenario.
  * @param from the call of S3 from which on it is killed, where the steps before are those of another scenario
+ * @param only steps before and after which it is killed, where all of them are those of another scenario
  */
-export function testKilledAtEachStep(name: ScenarioName, { from }: { from?: string } = {}): void {
+export function testKilledAtEachStep(name: ScenarioName, { from, only }: { from?: string; only?: RegExp } = {}): void {
   describe('killed at any moment', { skip: s3Skip() }, () => {
     let rig: Rig;
     before(async () => {
@@ -42,8 +43,8 @@ export function testKilledAtEachStep(name: ScenarioName, { from }: { from?: stri
       assert.ok(first >= 0, `${from} is no step of it`);
       const left: Left[] = [];
       for (const [index, step] of steps.entries()) {
-        if (index < first) continue;
-        for (const side of step.followsAtOnce ? (['after'] as const) : sides) {
+        if (index < first || only?.test(step.text) === false) continue;
+        for (const side of step.followsAtOnce && !only ? (['after'] as const) : sides) {
           await context.test(`${side} ${index + 1}. ${step.kind} ${step.text}`, async () => {
             const scenario = make();
             left.push({ scenario, prepared: await killAt(rig, scenario, step, side) });
