@@ -203,7 +203,7 @@ describe('mirrors of a bucket', { skip: s3Skip() }, () => {
     const told = (body['mirrors'] as Record<string, unknown>[]).find(({ name }) => name === 'far');
     assert.equal(told?.['failed'], 1);
     assert.deepEqual(
-      (told?.['failures'] as { assetId: string }[]).map(({ assetId }) => assetId),
+      (told?.['failures'] as { assetId: string }[] | undefined)?.map(({ assetId }) => assetId),
       [id],
     );
     await removeAll();
@@ -220,8 +220,9 @@ describe('mirrors of a bucket', { skip: s3Skip() }, () => {
     assert.deepEqual(await filling.lacking('far'), { objects: 0, bytes: 0 });
     await mirrored(service);
     assert.equal((await copyRows(service, 'far')).length, 2);
-    const pages = await Array.fromAsync(filling.stored('far'));
-    assert.equal(pages.flat().length, 2);
+    const listed: string[] = [];
+    for await (const page of filling.stored('far')) listed.push(...page.map(({ objectKey }) => objectKey));
+    assert.equal(listed.length, 2);
     // Of an object that nothing names any more.
     await service.query(
       `insert into copies (mirror, object_key, asset_id, size, state, at, attempts)
