@@ -3,8 +3,11 @@ import { administration } from './administration/index.ts';
 import { archives } from './archives/index.ts';
 import { assets } from './assets/index.ts';
 import { audit } from './audit/index.ts';
+import { backups } from './backups/index.ts';
 import type { Core } from './core.ts';
+import { erasures } from './erasures/index.ts';
 import type { Feature } from './feature.ts';
+import { holds } from './holds/index.ts';
 import { idempotency } from './idempotency/index.ts';
 import { keys } from './keys/index.ts';
 import { mirrors } from './mirrors/index.ts';
@@ -18,6 +21,7 @@ import { qr } from './qr/index.ts';
 import { quotas } from './quotas/index.ts';
 import { reconciliation } from './reconciliation/index.ts';
 import { rescans } from './rescans/index.ts';
+import { retention } from './retention/index.ts';
 import { scanning } from './scanning/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
 import { shares } from './shares/index.ts';
@@ -36,6 +40,9 @@ export const features: readonly Feature<Core>[] = [
   policies,
   assets,
   trash,
+  holds,
+  retention,
+  erasures,
   archives,
   projects,
   keys,
@@ -52,6 +59,7 @@ export const features: readonly Feature<Core>[] = [
   administration,
   mirrors,
   reconciliation,
+  backups,
   qr,
   pages,
   idempotency,

@@ -3,7 +3,6 @@ import {
   and,
   count,
   eq,
-  gt,
   inArray,
   isNotNull,
   lt,
@@ -22,18 +21,21 @@ import { build, compile, isAnyOf, jsonObject, now, nowhere, type Parameter, unne
 import { assets, inState, isFree, isVisible } from '../database/tables/assets.ts';
 import { auditEvents } from '../database/tables/audit.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
+import { lifeCycleLooks } from '../database/tables/life-cycle.ts';
+import { projects } from '../database/tables/projects.ts';
 import { quotas } from '../database/tables/quotas.ts';
 import { assetVersions } from '../database/tables/versions.ts';
 import { hasCopies } from '../mirrors/copy-statements.ts';
 import { chargedAccount } from '../quotas/accounts.ts';
 import { nextVersion } from './conditions.ts';
 import { forgetDownloads } from './download-counts.ts';
+import { isDue, nextStep, ofLook, ofProject, type StepParameter } from './life-cycle-step.ts';
 
 /** Assets that are to be deleted, each with who wants that: what `deletion` needs of a common table expression. */
 type Chosen = WithSubquery & Record<'id' | keyof Actor, PgColumn | SQL.Aliased>;
 
 /** Who acts, where that is the same for all of them. */
-const actorColumns = (p: Parameter<keyof Actor>) => ({
+export const actorColumns = (p: Parameter<keyof Actor>) => ({
   callerId: sql<string>`${p('callerId')}::text`.as('caller_id'),
   requestId: sql<string>`${p('requestId')}::text`.as('request_id'),
   via: sql<string | null>`${p('via')}::text`.as('via'),
@@ -41,7 +43,7 @@ const actorColumns = (p: Parameter<keyof Actor>) => ({
 });
 
 /** Marks those of them for deletion that are visible and free, frees their quota, and writes an audit row for each. */
-function deletion(chosen: Chosen, action: AuditAction, ...before: WithSubquery[]) {
+export function deletion(chosen: Chosen, action: AuditAction, ...before: WithSubquery[]) {
   const changed = build.$with('changed').as(
     build
       .update(assets)
@@ -206,30 +208,26 @@ export const emptyTrash = compile(
   { named: false },
 );
 
-export const findOld = compile(
-  'find-old-assets',
-  (p: Parameter<'assetType' | 'cutoff' | 'after' | 'before' | 'limit'>) =>
-    build
-      .select({
-        id: assets.id,
-        matches: sql<boolean>`(${and(isVisible, eq(assets.assetType, p('assetType')), lt(assets.createdAt, p('cutoff')))})`,
-      })
-      .from(assets)
-      .where(and(gt(assets.id, p('after')), lt(assets.id, p('before'))))
-      .orderBy(assets.id)
-      .limit(p('limit')),
-  { named: false },
-);
-
+/** Of those that were looked at: what a rule wants deleted by now. Each audit row tells the rule. */
 export const expireAssets = compile(
   'expire-assets',
-  (p: Parameter<'ids' | 'assetType' | keyof Actor>) => {
+  (p: Parameter<'ids' | 'now' | StepParameter | Exclude<keyof Actor, 'because'>>) => {
+    const step = nextStep(p);
     const expired = build.$with('expired').as(
       build
-        .select({ id: assets.id, ...actorColumns(p) })
+        .select({
+          id: assets.id,
+          callerId: sql<string>`${p('callerId')}::text`.as('caller_id'),
+          requestId: sql<string>`${p('requestId')}::text`.as('request_id'),
+          via: sql<string | null>`${p('via')}::text`.as('via'),
+          because: sql<string | null>`${step.rule}`.as('because'),
+        })
         .from(assets)
-        .where(and(isAnyOf(assets.id, p('ids')), eq(assets.assetType, p('assetType'))))
-        .for('update', { skipLocked: true }),
+        .leftJoin(projects, ofProject)
+        .leftJoin(lifeCycleLooks, ofLook)
+        .crossJoinLateral(step)
+        .where(and(isAnyOf(assets.id, p('ids')), isDue(step, 'delete', p)))
+        .for('update', { of: assets, skipLocked: true }),
     );
     return deletion(expired, 'asset.expired');
   },

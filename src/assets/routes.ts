@@ -19,11 +19,11 @@ import { tooManyProjects } from '../projects/problems.ts';
 import type { LimitValues } from '../quotas/limit.ts';
 import { checkFileName } from '../validation/file-name.ts';
 import { folderPath, tags as tagList } from '../validation/label-types.ts';
-import { extensionFits } from '../validation/media-types.ts';
+import { findNameFault } from '../validation/media-types.ts';
 import type { UploadPolicies } from '../validation/upload-policies.ts';
 import { type Asset, assetDocument, isOfVersion, recordTag, toDocument } from './asset.ts';
 import type { AssetDeletions } from './deletions.ts';
-import { requireFree } from './held.ts';
+import { requireFree, toHeldDocument } from './held.ts';
 import type { LinkIssuer } from './issued-links.ts';
 import { includeIn, includeQuery, MAX_INCLUDING } from './list-included.ts';
 import { assetPage, listPage, placeOf } from './list-page.ts';
@@ -160,6 +160,7 @@ export function assetRoutes(
       const { downloadCount, lastDownloadedAt } = asset;
       return {
         ...toDocument(asset),
+        ...toHeldDocument(asset, may(request.caller, 'asset.hold', asset) === 'yes'),
         ...publicityOf(request, asset),
         downloadCount,
         ...(lastDownloadedAt && { lastDownloadedAt: lastDownloadedAt.toISOString() }),
@@ -415,7 +416,7 @@ function changesOf(
   return {
     ...(name !== undefined &&
       current && {
-        name: acceptableName(name, (each) => extensionFits(each, current.mediaType), current.mediaType),
+        name: acceptableName(name, current.mediaType),
       }),
     ...(metadata !== undefined && { metadata: metadata ?? {} }),
     ...(visibility !== undefined && { visibility }),
@@ -424,13 +425,9 @@ function changesOf(
   };
 }
 
-function acceptableName(name: string, fits: (name: string) => boolean, mediaType: string): string {
+function acceptableName(name: string, mediaType: string): string {
   const checked = checkFileName(name);
-  const detail = checked.ok
-    ? fits(checked.name)
-      ? undefined
-      : `The extension does not belong to ${mediaType}. Keep one that does, or none.`
-    : checked.detail;
+  const detail = checked.ok ? findNameFault(checked.name, mediaType) : checked.detail;
   if (checked.ok && detail === undefined) return checked.name;
   throw new Problem('invalid-name', {
     ...(detail !== undefined && { detail, errors: [{ pointer: '/name', detail }] }),

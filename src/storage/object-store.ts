@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import type { Archive } from './archive/archive.ts';
 import type { PartBuffers } from './part-buffers.ts';
 
 /**
@@ -15,6 +16,9 @@ import type { PartBuffers } from './part-buffers.ts';
 export interface ObjectStore {
   /** Whether links lead to the object store itself (S3) or back to this service (disk). */
   readonly kind: 's3' | 'disk';
+
+  /** Keeps objects in the store itself, whoever wants to delete them there; absent where there is no such thing. */
+  readonly locks?: ObjectLocks;
 
   /** Writes a whole object. `sha256` is the digest of `body`; stores that can, have it verified on arrival. */
   put(
@@ -104,6 +108,18 @@ export interface ObjectStore {
   deleteAll(keys: string[], options: CallOptions): Promise<string[]>;
 
   /**
+   * Whether a deleted object leaves something behind: versions of buckets that keep them. `unknown` where the store does not
+   * let that be asked.
+   */
+  keepsVersions(options: CallOptions): Promise<'no' | 'yes' | 'unknown'>;
+
+  /**
+   * Removes for good all that the store keeps of objects whose key begins with `prefix`: the objects, older versions, and the
+   * marks of deletions. @returns what was removed beside the marks. @throws ObjectStoreUnavailable when something is left
+   */
+  purgeVersions(prefix: string, options: CallOptions): Promise<{ versions: number; bytes: number }>;
+
+  /**
    * A URL that hands the object out, without further credentials, until `expiresIn` seconds (at most 7 days) from `signedAt`.
    * For the same key and options it is the same URL.
    */
@@ -118,10 +134,33 @@ export interface ObjectStore {
   /** Seconds for which a link can be good that is made now: never longer than the credentials that sign it. */
   longestLink(): Promise<number>;
 
+  /** Where objects go that are seldom wanted; absent where there is none. */
+  readonly archive?: Archive | undefined;
+
   /** A cheap probe that never writes. Rejects with `ObjectStoreUnavailable` when the store cannot serve. */
   check(options: CallOptions): Promise<void>;
 
   close(): Promise<void>;
+}
+
+/** S3 Object Lock, or what else a store has of the kind. */
+export interface ObjectLocks {
+  /** Whether the bucket has it. */
+  areAvailable(options: CallOptions): Promise<boolean>;
+  /**
+   * Has all versions of an object kept as it says, and no longer. What is kept for compliance stays so until its time.
+   * An object that is not there is success.
+   */
+  apply(key: string, lock: ObjectLock, options: CallOptions): Promise<void>;
+}
+
+export interface ObjectLock {
+  /** Until somebody says otherwise. */
+  isHeld: boolean;
+  /** Retained until then, if that is to come. */
+  until?: Date;
+  /** `governance`: whoever has the right to it may shorten that; `compliance`: nobody may. */
+  mode?: 'governance' | 'compliance';
 }
 
 /** Parts of one object; S3 API, "Amazon S3 multipart upload limits". */
@@ -219,6 +258,33 @@ export interface LinkOptions {
   contentType: string;
   contentDisposition: string;
   cacheControl: string;
+}
+
+/** How fast an object of an offline class is brought back (S3 API, RestoreObject). */
+export type RestoreSpeed = 'expedited' | 'standard' | 'bulk';
+
+/**
+ * Whether an object can be read. `offline`: it must be asked for first; `coming`: it was; `until`: it can, until then.
+ * `etag` as the store has it, where it has one.
+ */
+export type Readiness =
+  | { state: 'readable'; size: number; etag?: string | undefined; until?: Date }
+  | { state: 'offline' | 'coming'; size: number; etag?: string | undefined };
+
+/** A store some of whose objects cannot be read at once. */
+export interface OfflineObjects {
+  /** Undefined when there is no such object. */
+  readiness(key: string, options: CallOptions): Promise<Readiness | undefined>;
+  /**
+   * Asks for an object that is `offline`, for some days. One that is asked for already stays so.
+   * @throws SpeedNotAvailable
+   */
+  request(key: string, wish: { days: number; speed: RestoreSpeed }, options: CallOptions): Promise<void>;
+}
+
+/** The store cannot bring an object of this class back so fast, or not now. */
+export class SpeedNotAvailable extends Error {
+  override name = 'SpeedNotAvailable';
 }
 
 /** The store did not answer, or not in time, or not usefully. What it did is unknown. */

@@ -29,6 +29,7 @@ export type UploadForm = {
      * Tags with commas between them
      */
     tags?: string;
+    retention?: Retention;
     /**
      * An asset whose bytes this file replaces. It keeps its id, project and metadata, has the name of this file, and its upload policy must allow the bytes. `If-Match` is honoured
      */
@@ -38,6 +39,11 @@ export type UploadForm = {
      */
     file: Blob | File;
 };
+
+/**
+ * How long it is kept: `temporary` assets are deleted after some days unless somebody keeps them. Absent: as the upload policy says, which is `permanent` where it says nothing
+ */
+export type Retention = 'temporary' | 'permanent';
 
 export type AssetStateFilter = 'processing' | 'ready' | 'rejected' | 'lost';
 
@@ -66,6 +72,7 @@ export type BatchForm = {
      * Tags with commas between them
      */
     tags?: string;
+    retention?: Retention;
     /**
      * The files
      */
@@ -114,6 +121,7 @@ export type UploadRequest = {
      * At most 50 tags of at most 64 characters, 2048 bytes together as JSON. They are kept in lower case, each once, in order
      */
     tags?: Array<string>;
+    retention?: Retention;
 };
 
 export type PartsRequest = {
@@ -213,6 +221,16 @@ export type LinkWishes = {
      */
     expiresIn?: number;
 };
+
+export type ErasureRequest = {
+    /**
+     * Subject of the tokens of the owner
+     */
+    ownerId: string;
+    projectAssets?: ErasedProjectAssets;
+};
+
+export type ErasedProjectAssets = 'leave' | 'delete';
 
 export type ArchiveRequest = {
     /**
@@ -468,7 +486,7 @@ export type OwnerSort = 'usage' | 'id' | 'tier';
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'build-indexes' | 'purge-assets' | 'empty-trash' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'forget-mirror' | 'verify-copies' | 'tend-copies' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'build-indexes' | 'purge-assets' | 'empty-trash' | 'life-cycle' | 'look-through-assets' | 'erase-owner' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -558,6 +576,24 @@ export type Asset = {
      */
     trashedAt?: string;
     /**
+     * Present while the asset is temporary: when it is deleted for good, unless somebody keeps it
+     */
+    temporaryUntil?: string;
+    tier?: StorageTier;
+    /**
+     * Present while the bytes lie in the archive
+     */
+    archivedAt?: string;
+    restore?: ArchiveRestore;
+    /**
+     * The bytes were brought back from the archive, and no rule archives them again before then
+     */
+    restoredUntil?: string;
+    /**
+     * What the rules will do with the asset next, as they are now; told by `getAsset` only
+     */
+    next?: LifeCycleStep;
+    /**
      * Download link; told by `listAssets` with `include=links`, where the asset can be downloaded
      */
     link?: Link;
@@ -573,10 +609,6 @@ export type Asset = {
      * When last; told by `getAsset` only
      */
     lastDownloadedAt?: string;
-    /**
-     * Copies of its bytes in mirrors, where there are any; told by `getAsset` only
-     */
-    copies?: Array<Copy>;
 };
 
 /**
@@ -598,7 +630,7 @@ export type Scan = {
 };
 
 /**
- * What the virus scanner said. `not-scanned` is not clean; `off`: nobody asked it. One of `clean`, `infected`, `not-scanned`, `off`; more may be added.
+ * What the virus scanner said. `not-scanned` is not clean; `off`: nobody asked it; `encrypted`: nobody can scan what only its readers can open. One of `clean`, `infected`, `not-scanned`, `off`, `encrypted`; more may be added.
  */
 export type ScanVerdict = string;
 
@@ -721,6 +753,57 @@ export type StepState = string;
  */
 export type AssetVisibility = string;
 
+/**
+ * Present while the bytes lie in the archive: they can be downloaded once they were brought back, until `restoredUntil`. One of `archive`; more may be added.
+ */
+export type StorageTier = string;
+
+/**
+ * Present while the bytes are brought back, or could not be
+ */
+export type ArchiveRestore = {
+    state: ArchiveRestoreState;
+    speed: ArchiveRestoreSpeed;
+    /**
+     * For which it will be there
+     */
+    days: number;
+    requestedAt: string;
+    /**
+     * Why it failed
+     */
+    reason?: string;
+};
+
+/**
+ * How far it is. One of `requested`, `failed`; more may be added.
+ */
+export type ArchiveRestoreState = string;
+
+/**
+ * As it was asked for. One of `expedited`, `standard`, `bulk`; more may be added.
+ */
+export type ArchiveRestoreSpeed = string;
+
+export type LifeCycleStep = {
+    action: LifeCycleAction;
+    /**
+     * Not before then; it is later where days are counted since the last download, and that is yet to come
+     */
+    at: string;
+    rule: LifeCycleRule;
+};
+
+/**
+ * What will happen. One of `archive`, `delete`; more may be added.
+ */
+export type LifeCycleAction = string;
+
+/**
+ * Who wants it so: it was uploaded as temporary, it is in the trash, or its upload policy or its project says so. One of `temporary`, `trash`, `policy`, `project`; more may be added.
+ */
+export type LifeCycleRule = string;
+
 export type Link = {
     /**
      * Whoever has this link can download the bytes; keep it secret
@@ -769,33 +852,6 @@ export type DerivativeState = string;
  * How it came about. One of `derivative`, `transcode`; more may be added.
  */
 export type DerivativeKind = string;
-
-export type Copy = {
-    /**
-     * Name of the mirror
-     */
-    mirror: string;
-    state: CopyState;
-    /**
-     * Since when; of a failed or verified copy, the last time
-     */
-    at: string;
-    /**
-     * Tries to copy it so far
-     */
-    attempts: number;
-    reason?: CopyReason;
-};
-
-/**
- * `verified` copies were read back and compared with the digest of the file. `failed` ones are tried again. One of `pending`, `copied`, `failed`, `verified`; more may be added.
- */
-export type CopyState = string;
-
-/**
- * Why an object could not be copied. One of `mirror-unavailable`, `mirror-refused`, `mirror-full`, `source-unavailable`, `source-missing`, `source-damaged`, `copy-missing`, `copy-damaged`, `failed`; more may be added.
- */
-export type CopyReason = string;
 
 export type Problem = {
     /**
@@ -1077,6 +1133,7 @@ export type UploadPolicy = {
      * Name of an upload policy
      */
     assetType: string;
+    kind: PolicyKind;
     types: Array<AcceptedType>;
     /**
      * Bytes that a file may have
@@ -1092,9 +1149,21 @@ export type UploadPolicy = {
     public: boolean;
     metadata: MetadataPolicy;
     /**
-     * Days after which assets are deleted for good; absent: never
+     * The same as `deleteAfterDays`, as earlier versions have it
+     *
+     * @deprecated
      */
     expireAfterDays?: number;
+    /**
+     * Days after which assets are deleted for good; absent: never
+     */
+    deleteAfterDays?: number;
+    /**
+     * Days after which the bytes of assets go to the archive; absent: never
+     */
+    archiveAfterDays?: number;
+    daysSince?: DaysSince;
+    retention: UsualRetention;
     reencode?: ReencodePolicy;
     scan: ScanPolicy;
     /**
@@ -1102,6 +1171,11 @@ export type UploadPolicy = {
      */
     versions?: number;
 };
+
+/**
+ * `encrypted`: takes what was encrypted before it was sent, and nothing else; nobody here can read it. One of `files`, `encrypted`; more may be added.
+ */
+export type PolicyKind = string;
 
 export type AcceptedType = {
     mediaType: string;
@@ -1115,6 +1189,16 @@ export type AcceptedType = {
  * Whether what a file tells beside what it shows (place, camera, author) is removed before it is served. One of `keep`, `strip`; more may be added.
  */
 export type MetadataPolicy = string;
+
+/**
+ * From when these days are counted: since an asset was given the bytes that it has, or since they were asked for last. One of `upload`, `last-download`; more may be added.
+ */
+export type DaysSince = string;
+
+/**
+ * What assets are where their upload does not say it. One of `temporary`, `permanent`; more may be added.
+ */
+export type UsualRetention = string;
 
 /**
  * Pictures are encoded again before they are served; absent: never. One that is not larger than the bounds is replaced only where that makes it a tenth smaller
@@ -1224,6 +1308,59 @@ export type TrashEmptying = {
  * How it is with it. One of `running`, `done`; more may be added.
  */
 export type TrashEmptyingState = string;
+
+export type Erasure = {
+    /**
+     * UUIDv7
+     */
+    id: string;
+    /**
+     * Pseudonym of the owner: what stands where he was named. The service makes it of his id
+     */
+    subject: string;
+    state: ErasureState;
+    step: ErasureStep;
+    projectAssets: ErasedProjectAssetsOutput;
+    /**
+     * Rows, objects and bytes that were deleted or changed so far, by what they are of; later versions may add some
+     */
+    counts: {
+        [key: string]: number;
+    };
+    createdAt: string;
+    finishedAt?: string;
+};
+
+/**
+ * How it is with the erasure. One of `running`, `done`; more may be added.
+ */
+export type ErasureState = string;
+
+/**
+ * What is being done, or was done last. One of `credentials`, `uploads`, `assets`, `objects`, `records`, `audit`, `end`; more may be added.
+ */
+export type ErasureStep = string;
+
+export type ErasurePage = {
+    data: Array<Erasure>;
+    page: PageInfo;
+};
+
+export type ReceiptKeys = {
+    data: Array<ReceiptKey>;
+};
+
+export type ReceiptKey = {
+    /**
+     * First 16 digits of the SHA-256 of the key
+     */
+    keyId: string;
+    algorithm: 'Ed25519';
+    /**
+     * PEM
+     */
+    publicKey: string;
+};
 
 export type ArchiveLink = {
     /**
@@ -2088,80 +2225,6 @@ export type RetriedJobs = {
     retried: number;
 };
 
-export type Mirrors = {
-    mirrors: Array<Mirror>;
-};
-
-export type Mirror = {
-    /**
-     * Name of a mirror
-     */
-    name: string;
-    state: MirrorState;
-    kind?: MirrorKind;
-    /**
-     * Since when everything that is stored is to be copied to it
-     */
-    createdAt: string;
-    behind: MirrorLag;
-    /**
-     * Of these: objects of which the last try has failed; they are tried again
-     */
-    failed: number;
-    /**
-     * Copies of deleted files that are still to be removed
-     */
-    leaving: number;
-    rate: MirrorRate;
-    /**
-     * Some of the objects that have failed
-     */
-    failures?: Array<CopyFailure>;
-};
-
-/**
- * `lagging`: something has waited for longer than MIRROR_LAG. `not-configured`: it was, and waits to be configured again or forgotten. One of `up-to-date`, `behind`, `lagging`, `not-configured`; more may be added.
- */
-export type MirrorState = string;
-
-/**
- * What it is; absent while it is not configured. One of `s3`, `disk`; more may be added.
- */
-export type MirrorKind = string;
-
-export type MirrorLag = {
-    /**
-     * Objects without a copy
-     */
-    objects: number;
-    /**
-     * Bytes
-     */
-    bytes: number;
-    /**
-     * Since when the oldest of them waits
-     */
-    oldestAt?: string;
-    /**
-     * Seconds since then
-     */
-    oldestSeconds?: number;
-};
-
-/**
- * What was copied in the last five minutes
- */
-export type MirrorRate = {
-    objectsPerSecond: number;
-    bytesPerSecond: number;
-};
-
-export type CopyFailure = {
-    assetId: string;
-    at: string;
-    reason?: CopyReason;
-};
-
 export type AuditPage = {
     data: Array<AuditEvent>;
     page: PageInfo;
@@ -2205,6 +2268,11 @@ export type AuditEvent = {
         [key: string]: unknown;
     };
 };
+
+/**
+ * What becomes of assets in projects that others have a part in. One of `leave`, `delete`; more may be added.
+ */
+export type ErasedProjectAssetsOutput = string;
 
 export type ListAssetsData = {
     body?: never;
@@ -2377,7 +2445,7 @@ export type UploadAssetErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -2472,7 +2540,7 @@ export type UploadAssetsErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -2571,6 +2639,7 @@ export type UploadRawAssetData = {
          * Tags with commas between them
          */
         tags?: string;
+        retention?: Retention;
     };
     url: '/v1/assets/raw/{fileName}';
 };
@@ -2597,7 +2666,7 @@ export type UploadRawAssetErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -2802,7 +2871,7 @@ export type ReplaceAssetContentErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -2938,7 +3007,7 @@ export type CreateResumableUploadErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The upload offset does not match
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The owner is being erased, or: The upload offset does not match
      */
     409: Problem;
     /**
@@ -3201,7 +3270,7 @@ export type ContinueResumableUploadErrors = {
      */
     408: Problem;
     /**
-     * The state of the asset does not allow this, or: The upload offset does not match
+     * The state of the asset does not allow this, or: The owner is being erased, or: The upload offset does not match
      */
     409: Problem;
     /**
@@ -3366,7 +3435,7 @@ export type CreateUploadErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -5198,6 +5267,328 @@ export type GetTrashEmptyingResponses = {
 };
 
 export type GetTrashEmptyingResponse = GetTrashEmptyingResponses[keyof GetTrashEmptyingResponses];
+
+export type ListErasuresData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Only those of this owner, whose pseudonym is made of his id
+         */
+        ownerId?: string;
+        /**
+         * Rows per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort, order and filters
+         */
+        cursor?: string;
+    };
+    url: '/v1/admin/erasures';
+};
+
+export type ListErasuresErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListErasuresError = ListErasuresErrors[keyof ListErasuresErrors];
+
+export type ListErasuresResponses = {
+    /**
+     * A page of erasures
+     */
+    200: ErasurePage;
+};
+
+export type ListErasuresResponse = ListErasuresResponses[keyof ListErasuresResponses];
+
+export type EraseOwnerData = {
+    body: ErasureRequest;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/admin/erasures';
+};
+
+export type EraseOwnerErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type EraseOwnerError = EraseOwnerErrors[keyof EraseOwnerErrors];
+
+export type EraseOwnerResponses = {
+    /**
+     * The owner is being erased
+     */
+    202: Erasure;
+};
+
+export type EraseOwnerResponse = EraseOwnerResponses[keyof EraseOwnerResponses];
+
+export type GetErasureData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/admin/erasures/{id}';
+};
+
+export type GetErasureErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetErasureError = GetErasureErrors[keyof GetErasureErrors];
+
+export type GetErasureResponses = {
+    /**
+     * The erasure
+     */
+    200: Erasure;
+};
+
+export type GetErasureResponse = GetErasureResponses[keyof GetErasureResponses];
+
+export type GetErasureReceiptData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/admin/erasures/{id}/receipt';
+};
+
+export type GetErasureReceiptErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetErasureReceiptError = GetErasureReceiptErrors[keyof GetErasureReceiptErrors];
+
+export type GetErasureReceiptResponses = {
+    /**
+     * The receipt
+     */
+    200: {
+        [key: string]: unknown;
+    };
+};
+
+export type GetErasureReceiptResponse = GetErasureReceiptResponses[keyof GetErasureReceiptResponses];
+
+export type ListReceiptKeysData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/v1/receipt-keys';
+};
+
+export type ListReceiptKeysErrors = {
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListReceiptKeysError = ListReceiptKeysErrors[keyof ListReceiptKeysErrors];
+
+export type ListReceiptKeysResponses = {
+    /**
+     * The keys
+     */
+    200: ReceiptKeys;
+};
+
+export type ListReceiptKeysResponse = ListReceiptKeysResponses[keyof ListReceiptKeysResponses];
 
 export type CreateArchiveLinkData = {
     body: ArchiveRequest;
@@ -9727,148 +10118,6 @@ export type RetryJobsResponses = {
 };
 
 export type RetryJobsResponse = RetryJobsResponses[keyof RetryJobsResponses];
-
-export type GetMirrorsData = {
-    body?: never;
-    path?: never;
-    query?: never;
-    url: '/v1/admin/mirrors';
-};
-
-export type GetMirrorsErrors = {
-    /**
-     * A parameter or field is not valid
-     */
-    400: Problem;
-    /**
-     * A valid bearer token is needed
-     */
-    401: Problem;
-    /**
-     * The token lacks a scope, or: You may not do this
-     */
-    403: Problem;
-    /**
-     * The URL is too long
-     */
-    414: Problem;
-    /**
-     * Too many requests
-     */
-    429: Problem;
-    /**
-     * The header fields are too large
-     */
-    431: Problem;
-    /**
-     * The service failed
-     */
-    500: Problem;
-    /**
-     * The object store refuses what the service asks of it
-     */
-    502: Problem;
-    /**
-     * The service cannot do this right now
-     */
-    503: Problem;
-};
-
-export type GetMirrorsError = GetMirrorsErrors[keyof GetMirrorsErrors];
-
-export type GetMirrorsResponses = {
-    /**
-     * The mirrors
-     */
-    200: Mirrors;
-};
-
-export type GetMirrorsResponse = GetMirrorsResponses[keyof GetMirrorsResponses];
-
-export type ForgetMirrorData = {
-    body?: never;
-    headers?: {
-        /**
-         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
-         */
-        'idempotency-key'?: string;
-    };
-    path: {
-        /**
-         * Name of a mirror
-         */
-        name: string;
-    };
-    query?: {
-        /**
-         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
-         */
-        reason?: string;
-    };
-    url: '/v1/admin/mirrors/{name}';
-};
-
-export type ForgetMirrorErrors = {
-    /**
-     * A parameter or field is not valid
-     */
-    400: Problem;
-    /**
-     * A valid bearer token is needed
-     */
-    401: Problem;
-    /**
-     * The token lacks a scope, or: You may not do this
-     */
-    403: Problem;
-    /**
-     * There is no such resource
-     */
-    404: Problem;
-    /**
-     * A request with this Idempotency-Key is still running, or: The mirror is configured
-     */
-    409: Problem;
-    /**
-     * The URL is too long
-     */
-    414: Problem;
-    /**
-     * The Idempotency-Key belongs to another request
-     */
-    422: Problem;
-    /**
-     * Too many requests
-     */
-    429: Problem;
-    /**
-     * The header fields are too large
-     */
-    431: Problem;
-    /**
-     * The service failed
-     */
-    500: Problem;
-    /**
-     * The object store refuses what the service asks of it
-     */
-    502: Problem;
-    /**
-     * The service cannot do this right now
-     */
-    503: Problem;
-};
-
-export type ForgetMirrorError = ForgetMirrorErrors[keyof ForgetMirrorErrors];
-
-export type ForgetMirrorResponses = {
-    /**
-     * The mirror is forgotten
-     */
-    204: void;
-};
-
-export type ForgetMirrorResponse = ForgetMirrorResponses[keyof ForgetMirrorResponses];
 
 export type GetAssetCodeData = {
     body?: never;
