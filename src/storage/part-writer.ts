@@ -44,7 +44,10 @@ export interface PartWriterOptions {
    * has at least.
    */
   beforeSending: (bytes: number) => Promise<void>;
-  /** Awaited when the store has begun the upload, before any part is sent. When it fails, that upload is aborted. */
+  /**
+   * Awaited when the store has begun the upload, before any part is sent. When it fails, the writer ends, and the upload is
+   * left to whoever was told of it.
+   */
   onBegun?: (uploadId: string) => Promise<void>;
   /**
    * Awaited when a multipart upload may be open in the store, or open later, that nobody knows the id of.
@@ -328,18 +331,13 @@ export class PartWriter {
   }
 
   async #begin(): Promise<string> {
-    const { store, key, onBegun, onDoubt } = this.#options;
+    const { onBegun, onDoubt } = this.#options;
     this.#touchedStore = true;
     this.#isInDoubt = true;
     const { uploadId, isOnly } = await this.#create();
     this.#isInDoubt = false;
     if (!isOnly) await onDoubt?.(uploadId);
-    try {
-      await onBegun?.(uploadId);
-    } catch (error) {
-      await store.abortMultipartUpload(key, uploadId, {}).catch(() => onDoubt?.(undefined));
-      throw error;
-    }
+    await onBegun?.(uploadId);
     this.#uploadId = uploadId;
     return uploadId;
   }

@@ -35,7 +35,7 @@ import {
   refuseBeyond,
   type ValidatedType,
 } from '../validation/file-validation.ts';
-import { claimedType, extensionFits, HEAD_SIZE, normaliseMediaType } from '../validation/media-types.ts';
+import { claimedType, findNameFault, HEAD_SIZE, normaliseMediaType } from '../validation/media-types.ts';
 import { needsWholeFile } from '../validation/structure.ts';
 import { UploadPolicies } from '../validation/upload-policies.ts';
 import { contextOf, leaseOf, lookAgainAt, throughProcess, type UploadContext } from './context.ts';
@@ -202,10 +202,8 @@ export class DirectUploads {
     if (size === 0) throw emptyFile();
     const limit = limitFor(policies, { fileName, assetType, declaredType: mediaType });
     refuseBeyond(store.kind === 'disk' ? throughProcess(this.#context, limit) : limit, size, policies.bound);
-    if (!extensionFits(fileName, mediaType))
-      throw new Problem('extension-mismatch', {
-        detail: `The extension of the name does not belong to ${mediaType}. Name the file by what it is.`,
-      });
+    const fault = findNameFault(fileName, mediaType);
+    if (fault !== undefined) throw new Problem('extension-mismatch', { detail: fault });
     const policy = assetType === undefined ? policies.allowing(mediaType) : policyNamed(policies, assetType);
     if (!policy) throw new Error('no policy, though one has told the limit');
     return { mediaType, policy };
@@ -228,6 +226,7 @@ export class DirectUploads {
       await verifyBytes(store, objectKey, { sha256, mediaType: validated.mediaType });
     } else {
       validation.update(head);
+      validation.fits(head, size);
       if (head.length === size) validation.end();
     }
     return { ...validated, ended: head.length === size ? await seeWhetherClean(head, validated) : {} };

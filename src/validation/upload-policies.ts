@@ -6,9 +6,12 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { contradictionIn, days, daysSince, type LifeCycleRules } from './life-cycle.ts';
 import { normaliseMediaType } from './media-types.ts';
+import { ENCRYPTED_TYPE } from './structure/encrypted.ts';
 
 export interface UploadPolicy {
   assetType: string;
+  /** Takes ciphertext alone, which only its readers can open: nothing is scanned, stripped or made of it. Absent: files. */
+  kind?: 'encrypted';
   /** Normalised media types. */
   mediaTypes: string[];
   /** Bytes. */
@@ -108,6 +111,16 @@ const defaults: Record<string, { mediaTypes: string[]; maxBytes: number }> = {
   text: { mediaTypes: ['text/plain', 'text/csv', 'text/markdown', 'application/json'], maxBytes: 50 * MiB },
   archive: { mediaTypes: ['application/zip'], maxBytes: 500 * MiB },
 };
+/** Where a scanner is, it has to be allowed by name: nobody can scan what it takes. */
+const encryptedDefault: Omit<UploadPolicy, 'cacheControl'> = {
+  assetType: 'encrypted',
+  kind: 'encrypted',
+  mediaTypes: [ENCRYPTED_TYPE],
+  maxBytes: 500 * MiB,
+  allowUndetected: false,
+  metadata: 'keep',
+  scan: 'off',
+};
 
 const mediaType = z.string().transform((text, context) => {
   const normalised = text === 'application/octet-stream' ? text : normaliseMediaType(text);
@@ -151,34 +164,67 @@ const derivativeName = z
 
 const policyFile = z.record(
   z.string().regex(/^[a-z][a-z0-9-]{0,63}$/, 'policy names are lower-case letters, digits and hyphens'),
-  z
-    .strictObject({
-      mediaTypes: z.array(mediaType).min(1),
-      maxBytes: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER),
-      cacheControl: z
-        .string()
-        .regex(/^[\x20-\x7e]{1,200}$/, 'must be a Cache-Control value')
-        .default(CACHE_CONTROL),
-      allowUndetected: z.boolean().default(false),
-      public: z.boolean().exactOptional(),
-      retention: z.enum(['temporary', 'permanent'], { error: 'must be temporary or permanent' }).exactOptional(),
-      archiveAfterDays: days.exactOptional(),
-      deleteAfterDays: days.exactOptional(),
-      /** As earlier versions have it. */
-      expireAfterDays: days.exactOptional(),
-      daysSince: z.enum(daysSince, { error: 'must be upload or last-download' }).exactOptional(),
-      metadata: z.enum(['keep', 'strip']).exactOptional(),
-      scan: z.enum(scanPolicies, { error: 'must be required, best-effort or off' }).exactOptional(),
-      reencode: reencodePolicy.exactOptional(),
-      derivatives: z
-        .record(derivativeName, derivativePolicy)
-        .refine((named) => Object.keys(named).length <= 8, 'must name at most 8 derivatives')
-        .exactOptional(),
-      transcodes: transcodePolicy.exactOptional(),
-      versions: z.number().int().min(0).max(MAX_VERSIONS, `must be at most ${MAX_VERSIONS}`).exactOptional(),
-    })
-    .nullable(),
+  z.preprocess(
+    withEncryptedType,
+    z
+      .strictObject({
+        kind: z.literal('encrypted', { error: 'must be encrypted, or absent' }).exactOptional(),
+        mediaTypes: z.array(mediaType).min(1),
+        maxBytes: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER),
+        cacheControl: z
+          .string()
+          .regex(/^[\x20-\x7e]{1,200}$/, 'must be a Cache-Control value')
+          .default(CACHE_CONTROL),
+        allowUndetected: z.boolean().default(false),
+        public: z.boolean().exactOptional(),
+        retention: z.enum(['temporary', 'permanent'], { error: 'must be temporary or permanent' }).exactOptional(),
+        archiveAfterDays: days.exactOptional(),
+        deleteAfterDays: days.exactOptional(),
+        /** As earlier versions have it. */
+        expireAfterDays: days.exactOptional(),
+        daysSince: z.enum(daysSince, { error: 'must be upload or last-download' }).exactOptional(),
+        metadata: z.enum(['keep', 'strip']).exactOptional(),
+        scan: z.enum(scanPolicies, { error: 'must be required, best-effort or off' }).exactOptional(),
+        reencode: reencodePolicy.exactOptional(),
+        derivatives: z
+          .record(derivativeName, derivativePolicy)
+          .refine((named) => Object.keys(named).length <= 8, 'must name at most 8 derivatives')
+          .exactOptional(),
+        transcodes: transcodePolicy.exactOptional(),
+        versions: z.number().int().min(0).max(MAX_VERSIONS, `must be at most ${MAX_VERSIONS}`).exactOptional(),
+      })
+      .superRefine(refuseReading)
+      .nullable(),
+  ),
 );
+
+/** Its media type need not be said. */
+function withEncryptedType(policy: unknown): unknown {
+  if (!(policy instanceof Object) || !('kind' in policy) || policy.kind !== 'encrypted') return policy;
+  return { mediaTypes: [ENCRYPTED_TYPE], ...policy };
+}
+
+/** What asks for more than can be done with bytes that nobody here can read. */
+function refuseReading(policy: ReadingPolicy, context: z.RefinementCtx): void {
+  const { kind, mediaTypes } = policy;
+  const refuse = (name: string, message: string) => context.addIssue({ code: 'custom', path: [name], message });
+  if (kind !== 'encrypted') {
+    if (mediaTypes.includes(ENCRYPTED_TYPE))
+      refuse('mediaTypes', `${ENCRYPTED_TYPE} belongs into a policy of its own, with "kind": "encrypted"`);
+    return;
+  }
+  if (mediaTypes.some((each) => each !== ENCRYPTED_TYPE))
+    refuse('mediaTypes', `must be absent, for a policy of kind encrypted takes ${ENCRYPTED_TYPE} alone`);
+  if (policy.scan !== undefined && policy.scan !== 'off') refuse('scan', 'must be off: nobody can scan ciphertext');
+  if (policy.metadata === 'strip') refuse('metadata', 'must be keep: nobody can strip ciphertext');
+  for (const name of ['reencode', 'derivatives', 'transcodes'] as const)
+    if (policy[name]) refuse(name, 'must be absent: nothing can be made of ciphertext');
+  if (policy.allowUndetected) refuse('allowUndetected', 'must be false: ciphertext is known by its beginning');
+}
+
+type ReadingPolicy = Pick<UploadPolicy, 'kind' | 'mediaTypes' | 'allowUndetected'> & {
+  [Name in 'scan' | 'metadata' | 'reencode' | 'derivatives' | 'transcodes']?: unknown;
+};
 
 /** A fault of the file UPLOAD_POLICIES names. */
 export class PolicyError extends Error {
@@ -209,6 +255,7 @@ export function loadUploadPolicies(
       scan: hasScanner ? 'required' : 'off',
     });
   }
+  if (!hasScanner) policies.set('encrypted', { ...encryptedDefault, cacheControl: CACHE_CONTROL });
   for (const [assetType, policy] of Object.entries(file === undefined ? {} : readPolicies(file))) {
     if (policy === null) policies.delete(assetType);
     else if (policy.maxBytes > maxFileSize) {
@@ -220,7 +267,7 @@ export function loadUploadPolicies(
         `UPLOAD_POLICIES: ${assetType}.scan is required, but there is no scanner: set CLAMD, or let the policy say best-effort or off`,
       );
     } else {
-      const scan = hasScanner ? (policy.scan ?? 'required') : 'off';
+      const scan = hasScanner && policy.kind !== 'encrypted' ? (policy.scan ?? 'required') : 'off';
       policies.set(assetType, {
         assetType,
         metadata: metadataOf(assetType),

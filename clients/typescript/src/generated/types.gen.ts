@@ -222,6 +222,16 @@ export type LinkWishes = {
     expiresIn?: number;
 };
 
+export type ErasureRequest = {
+    /**
+     * Subject of the tokens of the owner
+     */
+    ownerId: string;
+    projectAssets?: ErasedProjectAssets;
+};
+
+export type ErasedProjectAssets = 'leave' | 'delete';
+
 export type ArchiveRequest = {
     /**
      * Of the assets, in the order that they have in the archive; one that is named twice is in it once
@@ -476,7 +486,7 @@ export type OwnerSort = 'usage' | 'id' | 'tier';
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'build-indexes' | 'purge-assets' | 'empty-trash' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'build-indexes' | 'purge-assets' | 'empty-trash' | 'life-cycle' | 'look-through-assets' | 'erase-owner' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -620,7 +630,7 @@ export type Scan = {
 };
 
 /**
- * What the virus scanner said. `not-scanned` is not clean; `off`: nobody asked it. One of `clean`, `infected`, `not-scanned`, `off`; more may be added.
+ * What the virus scanner said. `not-scanned` is not clean; `off`: nobody asked it; `encrypted`: nobody can scan what only its readers can open. One of `clean`, `infected`, `not-scanned`, `off`, `encrypted`; more may be added.
  */
 export type ScanVerdict = string;
 
@@ -1123,6 +1133,7 @@ export type UploadPolicy = {
      * Name of an upload policy
      */
     assetType: string;
+    kind: PolicyKind;
     types: Array<AcceptedType>;
     /**
      * Bytes that a file may have
@@ -1160,6 +1171,11 @@ export type UploadPolicy = {
      */
     versions?: number;
 };
+
+/**
+ * `encrypted`: takes what was encrypted before it was sent, and nothing else; nobody here can read it. One of `files`, `encrypted`; more may be added.
+ */
+export type PolicyKind = string;
 
 export type AcceptedType = {
     mediaType: string;
@@ -1292,6 +1308,59 @@ export type TrashEmptying = {
  * How it is with it. One of `running`, `done`; more may be added.
  */
 export type TrashEmptyingState = string;
+
+export type Erasure = {
+    /**
+     * UUIDv7
+     */
+    id: string;
+    /**
+     * Pseudonym of the owner: what stands where he was named. The service makes it of his id
+     */
+    subject: string;
+    state: ErasureState;
+    step: ErasureStep;
+    projectAssets: ErasedProjectAssetsOutput;
+    /**
+     * Rows, objects and bytes that were deleted or changed so far, by what they are of; later versions may add some
+     */
+    counts: {
+        [key: string]: number;
+    };
+    createdAt: string;
+    finishedAt?: string;
+};
+
+/**
+ * How it is with the erasure. One of `running`, `done`; more may be added.
+ */
+export type ErasureState = string;
+
+/**
+ * What is being done, or was done last. One of `credentials`, `uploads`, `assets`, `objects`, `records`, `audit`, `end`; more may be added.
+ */
+export type ErasureStep = string;
+
+export type ErasurePage = {
+    data: Array<Erasure>;
+    page: PageInfo;
+};
+
+export type ReceiptKeys = {
+    data: Array<ReceiptKey>;
+};
+
+export type ReceiptKey = {
+    /**
+     * First 16 digits of the SHA-256 of the key
+     */
+    keyId: string;
+    algorithm: 'Ed25519';
+    /**
+     * PEM
+     */
+    publicKey: string;
+};
 
 export type ArchiveLink = {
     /**
@@ -2200,6 +2269,11 @@ export type AuditEvent = {
     };
 };
 
+/**
+ * What becomes of assets in projects that others have a part in. One of `leave`, `delete`; more may be added.
+ */
+export type ErasedProjectAssetsOutput = string;
+
 export type ListAssetsData = {
     body?: never;
     path?: never;
@@ -2371,7 +2445,7 @@ export type UploadAssetErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -2466,7 +2540,7 @@ export type UploadAssetsErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -2592,7 +2666,7 @@ export type UploadRawAssetErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -2797,7 +2871,7 @@ export type ReplaceAssetContentErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -2933,7 +3007,7 @@ export type CreateResumableUploadErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The upload offset does not match
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The owner is being erased, or: The upload offset does not match
      */
     409: Problem;
     /**
@@ -3196,7 +3270,7 @@ export type ContinueResumableUploadErrors = {
      */
     408: Problem;
     /**
-     * The state of the asset does not allow this, or: The upload offset does not match
+     * The state of the asset does not allow this, or: The owner is being erased, or: The upload offset does not match
      */
     409: Problem;
     /**
@@ -3361,7 +3435,7 @@ export type CreateUploadErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -5193,6 +5267,328 @@ export type GetTrashEmptyingResponses = {
 };
 
 export type GetTrashEmptyingResponse = GetTrashEmptyingResponses[keyof GetTrashEmptyingResponses];
+
+export type ListErasuresData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Only those of this owner, whose pseudonym is made of his id
+         */
+        ownerId?: string;
+        /**
+         * Rows per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort, order and filters
+         */
+        cursor?: string;
+    };
+    url: '/v1/admin/erasures';
+};
+
+export type ListErasuresErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListErasuresError = ListErasuresErrors[keyof ListErasuresErrors];
+
+export type ListErasuresResponses = {
+    /**
+     * A page of erasures
+     */
+    200: ErasurePage;
+};
+
+export type ListErasuresResponse = ListErasuresResponses[keyof ListErasuresResponses];
+
+export type EraseOwnerData = {
+    body: ErasureRequest;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/admin/erasures';
+};
+
+export type EraseOwnerErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type EraseOwnerError = EraseOwnerErrors[keyof EraseOwnerErrors];
+
+export type EraseOwnerResponses = {
+    /**
+     * The owner is being erased
+     */
+    202: Erasure;
+};
+
+export type EraseOwnerResponse = EraseOwnerResponses[keyof EraseOwnerResponses];
+
+export type GetErasureData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/admin/erasures/{id}';
+};
+
+export type GetErasureErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetErasureError = GetErasureErrors[keyof GetErasureErrors];
+
+export type GetErasureResponses = {
+    /**
+     * The erasure
+     */
+    200: Erasure;
+};
+
+export type GetErasureResponse = GetErasureResponses[keyof GetErasureResponses];
+
+export type GetErasureReceiptData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/admin/erasures/{id}/receipt';
+};
+
+export type GetErasureReceiptErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetErasureReceiptError = GetErasureReceiptErrors[keyof GetErasureReceiptErrors];
+
+export type GetErasureReceiptResponses = {
+    /**
+     * The receipt
+     */
+    200: {
+        [key: string]: unknown;
+    };
+};
+
+export type GetErasureReceiptResponse = GetErasureReceiptResponses[keyof GetErasureReceiptResponses];
+
+export type ListReceiptKeysData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/v1/receipt-keys';
+};
+
+export type ListReceiptKeysErrors = {
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListReceiptKeysError = ListReceiptKeysErrors[keyof ListReceiptKeysErrors];
+
+export type ListReceiptKeysResponses = {
+    /**
+     * The keys
+     */
+    200: ReceiptKeys;
+};
+
+export type ListReceiptKeysResponse = ListReceiptKeysResponses[keyof ListReceiptKeysResponses];
 
 export type CreateArchiveLinkData = {
     body: ArchiveRequest;
