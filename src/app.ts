@@ -3,7 +3,9 @@ import { administration } from './administration/index.ts';
 import { archives } from './archives/index.ts';
 import { assets } from './assets/index.ts';
 import { audit } from './audit/index.ts';
+import { backups } from './backups/index.ts';
 import type { Core } from './core.ts';
+import { erasures } from './erasures/index.ts';
 import type { Feature } from './feature.ts';
 import { idempotency } from './idempotency/index.ts';
 import { keys } from './keys/index.ts';
@@ -17,6 +19,7 @@ import { qr } from './qr/index.ts';
 import { quotas } from './quotas/index.ts';
 import { reconciliation } from './reconciliation/index.ts';
 import { rescans } from './rescans/index.ts';
+import { retention } from './retention/index.ts';
 import { scanning } from './scanning/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
 import { shares } from './shares/index.ts';
@@ -35,6 +38,8 @@ export const features: readonly Feature<Core>[] = [
   policies,
   assets,
   trash,
+  retention,
+  erasures,
   archives,
   projects,
   keys,
@@ -50,6 +55,7 @@ export const features: readonly Feature<Core>[] = [
   usage,
   administration,
   reconciliation,
+  backups,
   qr,
   pages,
   idempotency,

@@ -11,31 +11,54 @@ import { openDatabase } from './database/client.ts';
 import { runningEmbeddedPostgres, startEmbeddedPostgres } from './database/embedded/embedded-postgres.ts';
 import { prepareDatabase } from './prepare-database.ts';
 import { secretIn } from './secrets.ts';
-import { readConfiguration } from './startup.ts';
+import { readConfiguration, type Startup } from './startup.ts';
 import { openObjectStore } from './storage/open.ts';
 
 const CONNECTIONS = 4;
 const STATEMENT_TIME = 10 * 60_000;
 
-/** The database of the configuration. */
-export async function openCommandDatabase(config: Config): Promise<{ url: string; close: () => Promise<void> }> {
+export interface CommandDatabase {
+  url: string;
+  close(): Promise<void>;
+}
+
+/**
+ * The database of the configuration.
+ * @param isPrepared whether an embedded one that is started here gets the tables of the service
+ */
+export async function openCommandDatabase(
+  config: Config,
+  { isPrepared = true }: { isPrepared?: boolean } = {},
+): Promise<CommandDatabase> {
   if (config.DATABASE_URL !== undefined) return { url: config.DATABASE_URL, close: async () => {} };
   const directory = join(resolve(config.DATA_DIR), 'postgres');
   const password = secretIn(config.DATA_DIR, 'postgres-password').toString('hex');
   const running = runningEmbeddedPostgres(directory, password);
   if (running !== undefined) return { url: running, close: async () => {} };
   const server = await startEmbeddedPostgres({ directory, password });
-  await prepareDatabase(server.url);
+  if (isPrepared) await prepareDatabase(server.url);
   return { url: server.url, close: () => server.stop() };
 }
 
 /** Runs a command on what the service shares; its alarms go to standard error. @returns what `work` returns */
 export async function withCore<Result>(work: (core: Core) => Promise<Result>): Promise<Result> {
-  const { config, policies, tierLimits } = readConfiguration(features);
+  const startup = readConfiguration(features);
+  const { url, close } = await openCommandDatabase(startup.config);
+  try {
+    return await withCoreOn(url, startup, work);
+  } finally {
+    await close().catch(() => {});
+  }
+}
+
+/** The same on a database that is there. */
+export async function withCoreOn<Result>(
+  url: string,
+  { config, policies, tierLimits }: Startup,
+  work: (core: Core) => Promise<Result>,
+): Promise<Result> {
   const closers: (() => Promise<void>)[] = [];
   try {
-    const { url, close } = await openCommandDatabase(config);
-    closers.push(close);
     const database = openDatabase({ url, connections: CONNECTIONS, timeout: STATEMENT_TIME, onError: () => {} });
     closers.push(() => database.close());
     const store = await openObjectStore(config, {

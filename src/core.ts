@@ -9,6 +9,7 @@ import { type Config, type Settings, type SettingValues, settingsIn } from './co
 import type { DatabaseHandle } from './database/client.ts';
 import type { Outbox } from './database/outbox.ts';
 import { readSharedSecret } from './database/secrets.ts';
+import { isUnconfirmed } from './database/unconfirmed-restore.ts';
 import type { Feature } from './feature.ts';
 import { Admission } from './http/admission.ts';
 import { AnswerGuard } from './http/answer-guard.ts';
@@ -113,6 +114,7 @@ export function openCore(resources: Resources, features: readonly Feature<Core>[
     database: background,
     jobs: jobsOf(features),
     work: config.ROLE !== 'api',
+    isHeld: () => isUnconfirmed(background.database),
     onError,
   });
   const slowUploads = new SlowClients();

@@ -26,6 +26,8 @@ const catalogue = {
   'request-timeout': { status: 408, title: 'The request was too slow' },
   'request-in-progress': { status: 409, title: 'A request with this Idempotency-Key is still running' },
   'wrong-state': { status: 409, title: 'The state of the asset does not allow this' },
+  held: { status: 409, title: 'Something holds the asset' },
+  'owner-under-erasure': { status: 409, title: 'The owner is being erased' },
   'derivative-pending': { status: 409, title: 'The derivative is still being made' },
   'offset-mismatch': { status: 409, title: 'The upload offset does not match' },
   'upload-incomplete': { status: 409, title: 'Parts of the file are missing' },
@@ -113,6 +115,9 @@ export interface ProblemOptions {
   /** The limit that was met, by the name that files of tiers have for it, and the tier that sets it; members, too. */
   limit?: string;
   tier?: string;
+  /** Names of what holds an asset, and until when it is retained; members, too. */
+  holds?: readonly string[];
+  retainUntil?: string;
   cause?: unknown;
 }
 
@@ -140,7 +145,7 @@ export class Problem extends Error {
   }
 
   toDocument(requestId: string): ProblemDocument {
-    const { detail, errors, signature, limit, tier } = this.options;
+    const { detail, errors, signature, limit, tier, holds, retainUntil } = this.options;
     return {
       type: problemUri(this.type),
       title: problemTitle(this.type),
@@ -150,6 +155,8 @@ export class Problem extends Error {
       ...(signature !== undefined && { signature }),
       ...(limit !== undefined && { limit }),
       ...(tier !== undefined && { tier }),
+      ...(holds && { holds: [...holds] }),
+      ...(retainUntil !== undefined && { retainUntil }),
       requestId,
     };
   }
@@ -223,6 +230,17 @@ export const problemDocument = z
       .optional()
       .meta({ description: 'Which limit of the tier was met; only where a tier sets it', example: 'uploadsPerHour' }),
     tier: z.string().optional().meta({ description: 'The tier that sets the limit', example: 'free' }),
+    holds: z
+      .array(z.string())
+      .optional()
+      .meta({ description: 'Names of what holds the asset; only where the type is `held`', example: ['claim-1711'] }),
+    retainUntil: z
+      .string()
+      .optional()
+      .meta({
+        override: { type: 'string', format: 'date-time' },
+        description: 'Until when the asset is retained; only where the type is `held`',
+      }),
     requestId: z.string().meta({ description: 'Name this id when you ask for help' }),
   })
   .meta({ id: 'Problem' });

@@ -4,7 +4,7 @@ import { build, type Parameter, writtenOut } from '../database/statements.ts';
 import { assets } from '../database/tables/assets.ts';
 import { projectMembers, projects } from '../database/tables/projects.ts';
 import type { Caller } from './caller.ts';
-import { type Action, memberRoles, rankOf, rules } from './rules.ts';
+import { type Action, allows, memberRoles, rankOf, roles, rules } from './rules.ts';
 
 /** Parameters of a statement that selects by what the caller is. */
 export type AccessParameter = 'subject' | 'claims' | 'only' | 'ticket' | 'anywhere';
@@ -62,7 +62,10 @@ export function roleOn(p: AccessSource): SQL<number | null> {
 
 /** That the caller may do this to the asset, as far as roles decide; scopes are asked before any statement is run. */
 export function isFor(p: AccessSource, action: Action): SQL {
-  return gte(roleOn(p), writtenOut(rankOf(rules[action].least)));
+  const ranks = roles.filter((role) => allows(role, action)).map(rankOf);
+  const least = rankOf(rules[action].least);
+  if (ranks.length === roles.length - least + 1) return gte(roleOn(p), writtenOut(least));
+  return sql`${roleOn(p)} in (${sql.raw(ranks.join(', '))})`;
 }
 
 /** That the upload is the caller's: nobody else goes on with it, whatever he is to the project. */

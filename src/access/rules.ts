@@ -22,6 +22,7 @@ export const scopes = [
   'assets:delete',
   'projects',
   'shares',
+  'holds',
   'keys',
   'audit',
   'act-for',
@@ -40,12 +41,15 @@ export const userScopes: readonly Scope[] = [
   'assets:delete',
   'projects',
   'shares',
+  'holds',
   'keys',
 ];
 
 interface Rule {
   /** Of the asset, or of the project; `owner` where it is for everybody, of what is his own. */
   least: Role;
+  /** Who may not, although his role is greater. */
+  except?: readonly Role[];
   scope: Scope;
   /** For docs/access.md. */
   means: string;
@@ -75,6 +79,13 @@ export const rules = {
     means: 'Make it public, or private again',
   },
   'asset.delete': { least: 'manager', scope: 'assets:delete', means: 'Delete it for good' },
+  // Whoever owns it is the one that a hold is to keep from deleting it.
+  'asset.hold': {
+    least: 'manager',
+    except: ['owner'],
+    scope: 'holds',
+    means: 'Hold it, or retain it, so that nobody deletes it; take holds off; move it elsewhere while it is held',
+  },
   'asset.share': { least: 'editor', scope: 'shares', means: 'Share it: make an address by which strangers reach it' },
   'account.read': { least: 'owner', scope: 'assets:read', means: 'Read your own quota and statistics' },
   'project.create': { least: 'owner', scope: 'projects', means: 'Make a project' },
@@ -98,5 +109,6 @@ export function roleAt(rank: number | null): Role | undefined {
 }
 
 export function allows(role: Role, action: Action): boolean {
-  return rankOf(role) >= rankOf(rules[action].least);
+  const { least, except }: Rule = rules[action];
+  return rankOf(role) >= rankOf(least) && !except?.includes(role);
 }

@@ -2,10 +2,12 @@
 import { createHash } from 'node:crypto';
 import { getTableColumns } from 'drizzle-orm';
 import { z } from 'zod';
-import { type AssetState, assets } from '../database/tables/assets.ts';
+import { type ArchiveRestore, type AssetState, assets } from '../database/tables/assets.ts';
+import type { HeldFor, RetentionMode } from '../database/tables/holds.ts';
 import type { Facts, Original, ProcessingRecord, Scan } from '../database/tables/processing-record.ts';
 import { binaryDigest, bytesCount, openEnum, timestamp } from '../http/schema-types.ts';
 import { derivativeDocument } from './derivative-document.ts';
+import { lifeCycleDocument, toLifeCycleDocument } from './life-cycle-document.ts';
 import { linkDocument } from './link-document.ts';
 import { processingDocument, toProcessingDocument } from './processing-document.ts';
 
@@ -54,15 +56,29 @@ export interface Asset {
   publishedAt?: Date;
   /** When it ceased to be. */
   unpublishedAt?: Date;
+  /** Why nobody may delete it, by the names of the holds. */
+  holds?: HeldFor;
+  /** Until then nobody may either, also where that has passed. */
+  retainUntil?: Date;
+  retentionMode?: RetentionMode;
+  /** It is temporary until then. */
+  temporaryUntil?: Date;
+  /** Where its bytes lie; absent: where they can be read at once. */
+  tier?: 'archive';
+  archivedAt?: Date;
+  /** It is archived, and somebody wants it back. */
+  restore?: ArchiveRestore;
+  restoredUntil?: Date;
 }
 
-const { reservedBytes, leaseExpiresAt, storedWhole, account, ticketId, crc32, ...columns } = getTableColumns(assets);
+const { reservedBytes, leaseExpiresAt, storedWhole, account, ticketId, crc32, retention, ...columns } =
+  getTableColumns(assets);
 /** Columns of a whole asset, for `select` and `returning`; the others are of its upload and of its end. */
 export const assetColumns = columns;
 
 export type AssetRow = Omit<
   typeof assets.$inferSelect,
-  'reservedBytes' | 'leaseExpiresAt' | 'storedWhole' | 'account' | 'ticketId' | 'crc32'
+  'reservedBytes' | 'leaseExpiresAt' | 'storedWhole' | 'account' | 'ticketId' | 'crc32' | 'retention'
 >;
 
 /** Bytes of what was sent, which may be more than is served. */
@@ -109,6 +125,14 @@ export function toAsset(row: AssetRow): Asset {
   if (row.processing !== null) asset.processing = row.processing;
   if (row.publishedAt !== null && row.publishedIn === (row.projectId ?? '')) asset.publishedAt = row.publishedAt;
   if (row.unpublishedAt !== null) asset.unpublishedAt = row.unpublishedAt;
+  if (row.holds !== null) asset.holds = row.holds;
+  if (row.retainUntil !== null) asset.retainUntil = row.retainUntil;
+  if (row.retentionMode !== null) asset.retentionMode = row.retentionMode;
+  if (row.temporaryUntil !== null) asset.temporaryUntil = row.temporaryUntil;
+  if (row.tier !== null) asset.tier = row.tier;
+  if (row.archivedAt !== null) asset.archivedAt = row.archivedAt;
+  if (row.restore !== null) asset.restore = row.restore;
+  if (row.restoredUntil !== null) asset.restoredUntil = row.restoredUntil;
   return asset;
 }
 
@@ -177,6 +201,7 @@ export const assetDocument = z
     createdAt: timestamp,
     updatedAt: timestamp,
     trashedAt: timestamp.optional().meta({ description: 'Present while the asset is in the trash' }),
+    ...lifeCycleDocument,
     link: linkDocument.optional().meta({
       description: 'Download link; told by `listAssets` with `include=links`, where the asset can be downloaded',
     }),
@@ -219,6 +244,7 @@ export function toDocument(asset: Asset): AssetDocument {
     createdAt: asset.createdAt.toISOString(),
     updatedAt: asset.updatedAt.toISOString(),
     ...(asset.trashedAt && { trashedAt: asset.trashedAt.toISOString() }),
+    ...toLifeCycleDocument(asset),
   };
 }
 
@@ -227,8 +253,9 @@ export function toDocument(asset: Asset): AssetDocument {
  * changed is before the point, and what processing has found out since behind it: see `isOfVersion`.
  */
 export function recordTag(asset: Asset): string {
-  const { id, version, verifiedBytes, scan, processing } = asset;
-  const progress = [verifiedBytes, scan?.at, processing && JSON.stringify(processing)].filter(
+  const { id, version, verifiedBytes, scan, processing, tier, restore, restoredUntil } = asset;
+  const archive = (tier ?? restoredUntil) && JSON.stringify([tier, restore, restoredUntil]);
+  const progress = [verifiedBytes, scan?.at, processing && JSON.stringify(processing), archive].filter(
     (part) => part !== undefined,
   );
   const suffix = progress.length === 0 ? '' : `.${shortDigest(progress.join()).slice(0, 8)}`;

@@ -1,6 +1,7 @@
 /** Many assets changed in one transaction, each with an outcome and an audit row of its own. */
 import type { Caller } from '../access/caller.ts';
 import { type AccessValues, accessOf } from '../access/conditions.ts';
+import { hasScope } from '../access/may.ts';
 import type { Actor, AuditAction } from '../database/audit.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
 import { retryStatement } from '../database/retry.ts';
@@ -125,9 +126,10 @@ async function move(
   const outcomes: Outcomes = new Map();
   if (to) await makeProject(transaction, to, caller, actor);
   const { rows } = await transaction.run(lockMoved, { ids, ...access });
-  const moved = rows.flatMap(({ id, ownerId, account, size, projectId, isTrashed, mayMove }) => {
+  const moved = rows.flatMap((row) => {
+    const { id, ownerId, account, size, projectId } = row;
     const leaves = to !== undefined && (to.projectId ?? null) !== projectId;
-    const refusal: BulkResult | undefined = isTrashed ? 'in-trash' : leaves && !mayMove ? 'forbidden' : undefined;
+    const refusal = refusalToMove(row, leaves, hasScope(caller, 'asset.hold'));
     outcomes.set(id, refusal ?? 'done');
     if (refusal) return [];
     return [{ id, ownerId, size: size ?? 0, from: account, to: leaves ? payerOf(to, ownerId) : account }];
@@ -164,6 +166,17 @@ async function move(
     ...actor,
   });
   return outcomes;
+}
+
+/** @param hasHolds the scope for them; see `mayLeave` in moving.ts */
+function refusalToMove(
+  { isTrashed, mayMove, isHeld, mayHold }: { isTrashed: boolean; mayMove: boolean; isHeld: boolean; mayHold: boolean },
+  leaves: boolean,
+  hasHolds: boolean,
+): BulkResult | undefined {
+  if (isTrashed) return 'in-trash';
+  if (leaves && !mayMove) return 'forbidden';
+  return leaves && isHeld && !(mayHold && hasHolds) ? 'held' : undefined;
 }
 
 /** Outside projects its owner pays, whoever moves it there; see moving.ts. */

@@ -163,6 +163,10 @@ function resultOf(
 
 const problems: Record<Exclude<BulkResult, 'done'>, () => Problem> = {
   forbidden,
+  held: () =>
+    new Problem('held', {
+      detail: 'Something holds the asset; its record tells what. Nobody deletes it before that ends.',
+    }),
   'in-trash': inTrash,
   'not-in-trash': notInTrash,
   'too-many-tags': () => {

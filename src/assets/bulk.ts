@@ -13,11 +13,12 @@ import {
   unnested,
   writtenOut,
 } from '../database/statements.ts';
-import { assets, isVisible } from '../database/tables/assets.ts';
+import { assets, isFree, isHeld, isVisible } from '../database/tables/assets.ts';
 import { auditEvents } from '../database/tables/audit.ts';
 import { chargedAccount } from '../quotas/accounts.ts';
 import { MAX_TAGS, MAX_TAGS_BYTES } from '../validation/label-types.ts';
 import { labelChanges, nextVersion } from './conditions.ts';
+import { lookAfterMove } from './life-cycle-looks.ts';
 
 type BulkParameter = 'ids' | AccessParameter | keyof Actor;
 
@@ -28,7 +29,7 @@ export const MAX_CHANGES = 1000;
 export const CHANGE_PATIENCE = 2000;
 
 /** `forbidden`: the caller's role does not allow it; the others: how the asset is, or the quota where it was to go. */
-export type BulkResult = 'done' | 'forbidden' | 'in-trash' | 'not-in-trash' | 'too-many-tags' | 'no-room';
+export type BulkResult = 'done' | 'forbidden' | 'held' | 'in-trash' | 'not-in-trash' | 'too-many-tags' | 'no-room';
 
 /**
  * The visible assets, among those that are named, that the caller may change. Locked in one order, so that two requests for the same
@@ -36,7 +37,13 @@ export type BulkResult = 'done' | 'forbidden' | 'in-trash' | 'not-in-trash' | 't
  */
 const named = (p: Parameter<BulkParameter>) =>
   build
-    .select({ id: assets.id, trashedAt: assets.trashedAt, tags: assets.tags, path: assets.path })
+    .select({
+      id: assets.id,
+      trashedAt: assets.trashedAt,
+      tags: assets.tags,
+      path: assets.path,
+      isHeld: isHeld.as('is_held'),
+    })
     .from(assets)
     .where(and(isAnyOf(assets.id, p('ids')), isFor(p, 'asset.write'), isVisible))
     .orderBy(assets.id)
@@ -52,12 +59,15 @@ export const trashAssets = compile('trash-assets', (p: Parameter<BulkParameter>)
       .update(assets)
       .set({ ...nextVersion, trashedAt: now })
       .from(own)
-      .where(and(eq(assets.id, own.id), isNull(own.trashedAt)))
+      .where(and(eq(assets.id, own.id), isNull(own.trashedAt), isFree))
       .returning({ id: assets.id, ownerId: assets.ownerId, projectId: assets.projectId }),
   );
   return build
     .with(own, changed, auditFrom(p, changed, { action: 'asset.trashed' }))
-    .select({ id: own.id, outcome: outcome(sql`'done'`) })
+    .select({
+      id: own.id,
+      outcome: outcome(sql`case when ${isNull(own.trashedAt)} and ${own.isHeld} then 'held' else 'done' end`),
+    })
     .from(own);
 });
 
@@ -130,6 +140,8 @@ export const lockMoved = compile('lock-moved-assets', (p: Parameter<'ids' | Acce
       size: assets.size,
       isTrashed: sql<boolean>`${isNotNull(assets.trashedAt)}`.as('is_trashed'),
       mayMove: sql<boolean>`${isFor(p, 'asset.move')}`.as('may_move'),
+      isHeld: isHeld.as('is_held'),
+      mayHold: sql<boolean>`${isFor(p, 'asset.hold')}`.as('may_hold'),
     })
     .from(assets)
     .where(and(isAnyOf(assets.id, p('ids')), isFor(p, 'asset.write'), isVisible))
@@ -186,18 +198,22 @@ export const moveAssets = compile(
         previous,
         changed,
         auditFrom(p, changed, { action: 'asset.updated', detail: sql`jsonb_strip_nulls(${detail})` }),
+        lookAfterMove(changed),
       )
       .select({ id: changed.id })
       .from(changed);
   },
 );
 
-/** Which of them the caller may see, whatever else he may do to them. */
+/** Which of them the caller may see, whatever else he may do to them; and which he might delete, were they not held. */
 export const findReadable = compile(
   'find-readable-assets',
   (p: Parameter<'ids' | AccessParameter>) =>
     build
-      .select({ id: assets.id })
+      .select({
+        id: assets.id,
+        isKept: sql<boolean>`(${isHeld} and ${isFor(p, 'asset.delete')})`.as('is_kept'),
+      })
       .from(assets)
       .where(and(isAnyOf(assets.id, p('ids')), isFor(p, 'asset.read'), isVisible)),
   { named: false },

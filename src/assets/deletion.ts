@@ -1,51 +1,40 @@
 /** The statements by which assets are deleted for good: by their owner, out of the trash, and when they expire. */
-import {
-  and,
-  count,
-  eq,
-  gt,
-  inArray,
-  isNotNull,
-  lt,
-  lte,
-  ne,
-  type SQL,
-  sql,
-  sum,
-  type WithSubquery,
-} from 'drizzle-orm';
+import { and, count, eq, inArray, isNotNull, lt, lte, ne, type SQL, sql, sum, type WithSubquery } from 'drizzle-orm';
 import type { PgColumn } from 'drizzle-orm/pg-core';
 import { type AccessParameter, isFor } from '../access/conditions.ts';
 import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
 import { build, compile, isAnyOf, jsonObject, now, nowhere, type Parameter, unnested } from '../database/statements.ts';
-import { assets, inState, isVisible } from '../database/tables/assets.ts';
+import { assets, inState, isFree, isVisible } from '../database/tables/assets.ts';
 import { auditEvents } from '../database/tables/audit.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
+import { lifeCycleLooks } from '../database/tables/life-cycle.ts';
+import { projects } from '../database/tables/projects.ts';
 import { quotas } from '../database/tables/quotas.ts';
 import { assetVersions } from '../database/tables/versions.ts';
 import { chargedAccount } from '../quotas/accounts.ts';
 import { nextVersion } from './conditions.ts';
 import { forgetDownloads } from './download-counts.ts';
+import { isDue, nextStep, ofLook, ofProject, type StepParameter } from './life-cycle-step.ts';
 
 /** Assets that are to be deleted, each with who wants that: what `deletion` needs of a common table expression. */
 type Chosen = WithSubquery & Record<'id' | keyof Actor, PgColumn | SQL.Aliased>;
 
 /** Who acts, where that is the same for all of them. */
-const actorColumns = (p: Parameter<keyof Actor>) => ({
+export const actorColumns = (p: Parameter<keyof Actor>) => ({
   callerId: sql<string>`${p('callerId')}::text`.as('caller_id'),
   requestId: sql<string>`${p('requestId')}::text`.as('request_id'),
   via: sql<string | null>`${p('via')}::text`.as('via'),
   because: sql<string | null>`${p('because')}::text`.as('because'),
 });
 
-/** Marks those of them for deletion that are visible, frees their quota, and writes an audit row for each. */
-function deletion(chosen: Chosen, action: AuditAction, ...before: WithSubquery[]) {
+/** Marks those of them for deletion that are visible and free, frees their quota, and writes an audit row for each. */
+export function deletion(chosen: Chosen, action: AuditAction, ...before: WithSubquery[]) {
   const changed = build.$with('changed').as(
     build
       .update(assets)
       .set({ ...nextVersion, state: 'deleting' })
       .from(chosen)
-      .where(and(eq(assets.id, chosen.id), isVisible))
+      .where(and(eq(assets.id, chosen.id), isVisible, isFree))
       .returning({
         id: assets.id,
         ownerId: assets.ownerId,
@@ -144,7 +133,8 @@ export const purgeTrash = compile(
       build
         .select({ id: assets.id, ...actorColumns(p) })
         .from(assets)
-        .where(and(isVisible, lt(assets.trashedAt, p('cutoff'))))
+        // What is held would be found first, again and again, and keep the others from being found.
+        .where(and(isVisible, isFree, lt(assets.trashedAt, p('cutoff'))))
         .orderBy(assets.trashedAt)
         .limit(p('limit'))
         .for('update', { skipLocked: true }),
@@ -203,30 +193,26 @@ export const emptyTrash = compile(
   { named: false },
 );
 
-export const findOld = compile(
-  'find-old-assets',
-  (p: Parameter<'assetType' | 'cutoff' | 'after' | 'before' | 'limit'>) =>
-    build
-      .select({
-        id: assets.id,
-        matches: sql<boolean>`(${and(isVisible, eq(assets.assetType, p('assetType')), lt(assets.createdAt, p('cutoff')))})`,
-      })
-      .from(assets)
-      .where(and(gt(assets.id, p('after')), lt(assets.id, p('before'))))
-      .orderBy(assets.id)
-      .limit(p('limit')),
-  { named: false },
-);
-
+/** Of those that were looked at: what a rule wants deleted by now. Each audit row tells the rule. */
 export const expireAssets = compile(
   'expire-assets',
-  (p: Parameter<'ids' | 'assetType' | keyof Actor>) => {
+  (p: Parameter<'ids' | 'now' | StepParameter | Exclude<keyof Actor, 'because'>>) => {
+    const step = nextStep(p);
     const expired = build.$with('expired').as(
       build
-        .select({ id: assets.id, ...actorColumns(p) })
+        .select({
+          id: assets.id,
+          callerId: sql<string>`${p('callerId')}::text`.as('caller_id'),
+          requestId: sql<string>`${p('requestId')}::text`.as('request_id'),
+          via: sql<string | null>`${p('via')}::text`.as('via'),
+          because: sql<string | null>`${step.rule}`.as('because'),
+        })
         .from(assets)
-        .where(and(isAnyOf(assets.id, p('ids')), eq(assets.assetType, p('assetType'))))
-        .for('update', { skipLocked: true }),
+        .leftJoin(projects, ofProject)
+        .leftJoin(lifeCycleLooks, ofLook)
+        .crossJoinLateral(step)
+        .where(and(isAnyOf(assets.id, p('ids')), isDue(step, 'delete', p)))
+        .for('update', { of: assets, skipLocked: true }),
     );
     return deletion(expired, 'asset.expired');
   },

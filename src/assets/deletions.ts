@@ -22,13 +22,13 @@ import {
   emptyTrash,
   expireAssets,
   findDeleting,
-  findOld,
   findTrashOfOwner,
   findTrashOfProject,
   forgetAssets,
   purgeTrash,
 } from './deletion.ts';
 import { deleteObjectJob } from './jobs/delete-object.ts';
+import type { StepValues } from './life-cycle-step.ts';
 
 /** An asset of which only the bytes, and the record that names them, are left. */
 export interface DeletedAsset extends Remains {
@@ -43,6 +43,9 @@ interface Wanted {
   version: number | null;
   actor: Actor;
 }
+
+/** What came of each of many; `held`: something keeps it, whoever wants it to be deleted. */
+export type Deleted = 'done' | 'forbidden' | 'held';
 
 /** Called first in a transaction of a job; see JobContext. */
 type Fence = (transaction: Executor) => Promise<void>;
@@ -85,24 +88,24 @@ export class AssetDeletions {
    * Deletes many in one transaction.
    * @param ids each once
    * @param inTransaction what belongs into the same transaction
-   * @returns which were deleted, and which there are that the caller may not delete
+   * @returns which were deleted, and which there are that the caller may not delete, or nobody
    */
   async deleteMany(
     caller: Caller,
     ids: readonly string[],
     actor: Actor,
-    inTransaction: (transaction: Executor, outcomes: ReadonlyMap<string, 'done' | 'forbidden'>) => Promise<void>,
-  ): Promise<ReadonlyMap<string, 'done' | 'forbidden'>> {
+    inTransaction: (transaction: Executor, outcomes: ReadonlyMap<string, Deleted>) => Promise<void>,
+  ): Promise<ReadonlyMap<string, Deleted>> {
     const access = accessOf(caller);
     const wanted = ids.map((id) => ({ access, id, version: null, actor }));
-    let outcomes: ReadonlyMap<string, 'done' | 'forbidden'> = new Map();
+    let outcomes: ReadonlyMap<string, Deleted> = new Map();
     await this.#delete(access, wanted, async (transaction, deleted) => {
       const others = ids.filter((id) => !deleted.has(id));
       const { rows } =
         others.length === 0 ? { rows: [] } : await transaction.run(findReadable, { ids: others, ...access });
       outcomes = new Map([
-        ...[...deleted].map((id): [string, 'done'] => [id, 'done']),
-        ...rows.map(({ id }): [string, 'forbidden'] => [id, 'forbidden']),
+        ...[...deleted].map((id): [string, Deleted] => [id, 'done']),
+        ...rows.map(({ id, isKept }): [string, Deleted] => [id, isKept ? 'held' : 'forbidden']),
       ]);
       await inTransaction(transaction, outcomes);
     });
@@ -163,21 +166,18 @@ export class AssetDeletions {
   }
 
   /**
-   * Deletes for good assets of a type that were made before `cutoff`, at most `limit` of them. Ids are made of the time
-   * (UUIDv7), so the primary key finds the oldest.
-   * @param after where the last batch ended
-   * @returns how many were looked at and deleted, and where to go on
+   * Deletes for good those of these assets that a rule wants deleted by `now`, in a transaction of the caller's.
+   * @returns those
    */
   async expire(
-    { assetType, cutoff, after, limit }: { assetType: string; cutoff: Date; after: string; limit: number },
-    actor: Actor,
-    fence: Fence,
-  ): Promise<{ looked: number; deleted: number; last: string }> {
-    const before = firstIdAt(cutoff);
-    const { rows } = await this.#handle.database.run(findOld, { assetType, cutoff, after, before, limit });
-    const ids = rows.filter(({ matches }) => matches).map(({ id }) => id);
-    const deleted = ids.length === 0 ? 0 : await this.#deleteBatch(expireAssets, { ids, assetType, ...actor }, fence);
-    return { looked: rows.length, deleted, last: rows.at(-1)?.id ?? after };
+    transaction: Executor,
+    ids: readonly string[],
+    { now, ...rules }: StepValues & { now: Date },
+    { because: _rule, ...actor }: Actor,
+  ): Promise<string[]> {
+    const { rows } = await transaction.run(expireAssets, { ids, now: now.toISOString(), ...rules, ...actor });
+    await this.#enqueue(transaction, rows);
+    return rows.map(({ id }) => id);
   }
 
   /**
@@ -257,10 +257,4 @@ export class AssetDeletions {
     const jobs = deleted.map(({ id }) => ({ assetId: id }));
     return this.#outbox.sendAll(transaction, deleteObjectJob, jobs);
   }
-}
-
-/** The smallest UUIDv7 of a moment (RFC 9562 section 5.7). */
-function firstIdAt(moment: Date): string {
-  const time = Math.max(0, moment.getTime()).toString(16).padStart(12, '0');
-  return `${time.slice(0, 8)}-${time.slice(8)}-0000-0000-000000000000`;
 }

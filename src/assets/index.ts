@@ -73,6 +73,7 @@ export const assets: Feature<Core> = {
   jobs: [
     defineJob({
       name: 'fold-downloads',
+      keepsObjects: true,
       data: nothing,
       retries: 3,
       firstPause: 10,
@@ -95,6 +96,7 @@ export const assets: Feature<Core> = {
     }),
     defineJob({
       name: 'build-indexes',
+      keepsObjects: true,
       data: nothing,
       retries: 0,
       firstPause: 60,
@@ -116,12 +118,12 @@ export const assets: Feature<Core> = {
       longestPause: 600,
       limit: 6 * HOUR,
       schedule: '17 * * * *',
-      run: async (_data, context, { background, outbox, policies, config, log }: Core) => {
+      run: async (_data, context, { background, outbox, config, log }: Core) => {
         const purged = await purgeAssets(
-          { deletions: new AssetDeletions(background, outbox), policies, trashRetention: config.TRASH_RETENTION_DAYS },
+          { deletions: new AssetDeletions(background, outbox), trashRetention: config.TRASH_RETENTION_DAYS },
           context,
         );
-        if (purged.purged + purged.expired > 0) log.info(purged, 'expired assets deleted');
+        if (purged > 0) log.info({ purged }, 'assets deleted that were long in the trash');
       },
     }),
   ],

@@ -4,13 +4,16 @@ import type { Caller } from '../access/caller.ts';
 import { type AccessParameter, isFor } from '../access/conditions.ts';
 import type { Executor } from '../database/client.ts';
 import { build, compile, type Parameter, type Values } from '../database/statements.ts';
-import { assets, isVisible } from '../database/tables/assets.ts';
+import { assets, isFree, isVisible } from '../database/tables/assets.ts';
 import { Problem } from '../problems.ts';
 import type { Place } from '../projects/places.ts';
 import { chargedAccount, ownerAccount, projectAccount } from '../quotas/accounts.ts';
 import { type LimitValues, limitValuesFor } from '../quotas/limit.ts';
 import { moveCharge } from '../quotas/moving.ts';
 import { hasVersion, isOne } from './conditions.ts';
+
+/** Where it goes, others are managers, who may take off its holds: so what is held goes by who may do that himself. */
+const mayLeave = (p: Parameter<AccessParameter>) => and(isFor(p, 'asset.move'), or(isFree, isFor(p, 'asset.hold')));
 
 const lockMoved = compile('lock-moved-asset', (p: Parameter<'id' | 'version' | 'projectId' | AccessParameter>) =>
   build
@@ -24,7 +27,7 @@ const lockMoved = compile('lock-moved-asset', (p: Parameter<'id' | 'version' | '
     .where(
       and(
         isOne(p, 'asset.write'),
-        or(isFor(p, 'asset.move'), sql`${assets.projectId} is not distinct from ${p('projectId')}`),
+        or(mayLeave(p), sql`${assets.projectId} is not distinct from ${p('projectId')}`),
         isVisible,
         isNull(assets.trashedAt),
         hasVersion(p),

@@ -21,7 +21,7 @@ import {
   typed,
   type Values,
 } from '../database/statements.ts';
-import { assets, inState, isPublished, isVisible } from '../database/tables/assets.ts';
+import { assets, inState, isFree, isHeld, isPublished, isVisible } from '../database/tables/assets.ts';
 import { auditRows } from '../database/tables/audit.ts';
 import { makeProject, orProjectHasGone } from '../projects/places.ts';
 import { type Asset, type AssetRow, assetColumns, toAsset } from './asset.ts';
@@ -29,13 +29,14 @@ import { CHANGE_PATIENCE } from './bulk.ts';
 import { hasVersion, isOne, labelChanges, nextVersion } from './conditions.ts';
 import { downloadColumns, downloadsOfAsset, markDownload } from './download-counts.ts';
 import { type FoundDownload, findEach, type WantedDownload } from './download-statement.ts';
+import { lookAfterMove } from './life-cycle-looks.ts';
 import type { ListQuery } from './list.ts';
 import { chargeMove, type Move } from './moving.ts';
 import { AssetSearch, type Position } from './search.ts';
 
 const findAsset = compile('find-asset', (p: Parameter<'id' | AccessParameter>) =>
   build
-    .select({ ...assetColumns, ...downloadColumns, rank: roleOn(p).as('rank') })
+    .select({ ...assetColumns, ...downloadColumns, rank: roleOn(p).as('rank'), isHeld: isHeld.as('is_held') })
     .from(assets)
     .leftJoinLateral(downloadsOfAsset.folded, sql`true`)
     .leftJoinLateral(downloadsOfAsset.added, sql`true`)
@@ -169,6 +170,7 @@ const updateAsset = compile(
         left,
         auditFrom(p, changed, { action, detail: sql`jsonb_strip_nulls(${detail})` }),
         auditFrom(p, left, { action: 'project.asset-left', detail: gone, name: 'audit_of_project' }),
+        lookAfterMove(changed),
       )
       .select()
       .from(changed);
@@ -180,7 +182,8 @@ const trashAsset = compile('trash-asset', (p: Parameter<'id' | 'version' | Acces
     build
       .update(assets)
       .set({ ...nextVersion, trashedAt: now })
-      .where(and(isOne(p, 'asset.write'), isVisible, isNull(assets.trashedAt), hasVersion(p)))
+      // What lies in the trash is on its way to be deleted.
+      .where(and(isOne(p, 'asset.write'), isVisible, isNull(assets.trashedAt), isFree, hasVersion(p)))
       .returning({ id: assets.id, ownerId: assets.ownerId, projectId: assets.projectId }),
   );
   const isTrashed = sql`(${isNotNull(assets.trashedAt)} or ${exists(build.select().from(changed))})`;
@@ -212,8 +215,8 @@ function changedKeys(before: SQLWrapper, after: SQLWrapper): SQL {
     where ${before} -> name is distinct from ${after} -> name)`;
 }
 
-/** An asset, what the caller is to it, and how often it was downloaded. */
-export type FoundAsset = Asset & { role: Role; downloadCount: number; lastDownloadedAt?: Date };
+/** An asset, what the caller is to it, whether anything holds it, and how often it was downloaded. */
+export type FoundAsset = Asset & { role: Role; isHeld: boolean; downloadCount: number; lastDownloadedAt?: Date };
 
 export interface AssetChanges {
   name?: string;
@@ -255,8 +258,8 @@ export class AssetsRepository {
     const [row] = rows;
     const role = row && roleAt(row.rank);
     if (!role) return undefined;
-    const { downloadCount, lastDownloadedAt } = row;
-    return { ...toAsset(row), role, downloadCount, ...(lastDownloadedAt && { lastDownloadedAt }) };
+    const { isHeld: isKept, downloadCount, lastDownloadedAt } = row;
+    return { ...toAsset(row), role, isHeld: isKept, downloadCount, ...(lastDownloadedAt && { lastDownloadedAt }) };
   }
 
   /**

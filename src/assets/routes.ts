@@ -2,7 +2,7 @@
 import type { FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { actorOf } from '../access/caller.ts';
-import { requireMay, requireScope } from '../access/may.ts';
+import { may, requireMay, requireScope } from '../access/may.ts';
 import { reasonQuery } from '../access/reason.ts';
 import { type Actor, recordEvent } from '../database/audit.ts';
 import type { Database, Executor } from '../database/client.ts';
@@ -22,6 +22,7 @@ import { extensionFits } from '../validation/media-types.ts';
 import type { UploadPolicies } from '../validation/upload-policies.ts';
 import { type Asset, assetDocument, isOfVersion, recordTag, toDocument } from './asset.ts';
 import type { AssetDeletions } from './deletions.ts';
+import { requireFree } from './held.ts';
 import type { LinkIssuer } from './issued-links.ts';
 import { includeIn, includeQuery, MAX_INCLUDING } from './list-included.ts';
 import { assetPage, listPage, placeOf } from './list-page.ts';
@@ -187,6 +188,7 @@ export function assetRoutes(
           'forbidden',
           'not-found',
           'wrong-state',
+          'held',
           'precondition-failed',
           'too-large',
           'unsupported-media-type',
@@ -208,6 +210,8 @@ export function assetRoutes(
         check: (current) => {
           const isMoved = move && move.move.to.projectId !== current.projectId;
           requireMay(caller, isMoved ? 'asset.move' : 'asset.write', current);
+          // See `mayLeave`.
+          if (isMoved && may(caller, 'asset.hold', current) !== 'yes') requireFree(current);
           if (body.visibility !== undefined) requireMay(caller, 'asset.publish', current);
           if (current.trashedAt) throw inTrash();
           if (body.visibility !== 'public') return;
@@ -244,7 +248,7 @@ export function assetRoutes(
       config: {
         actions: ['asset.write', 'asset.delete'],
         success: { status: 204, description: 'Done' },
-        problems: ['forbidden', 'not-found', 'precondition-failed'],
+        problems: ['forbidden', 'not-found', 'held', 'precondition-failed'],
       },
     },
     async (request, reply) => {
@@ -257,7 +261,11 @@ export function assetRoutes(
       requireScope(caller, action);
       await changeUnder({
         conditions,
-        check: (current) => requireMay(caller, action, current),
+        check: (current) => {
+          requireMay(caller, action, current);
+          // What is in the trash already stays there, held or not.
+          if (query.permanent || !current.trashedAt) requireFree(current);
+        },
         read: () => required(assets.find(caller, params.id)),
         change: (version) =>
           query.permanent

@@ -5,6 +5,7 @@
  * becomes the partition of that month later.
  */
 import { sql } from 'drizzle-orm';
+import { escapeIdentifier } from 'pg';
 import type { Executor } from './client.ts';
 import { build, compile, nowhere, type Parameter } from './statements.ts';
 
@@ -26,4 +27,51 @@ const maintain = compile(
 export async function maintainAuditPartitions(executor: Executor, days: number): Promise<number> {
   const { rows } = await executor.run(maintain, { days });
   return rows[0]?.dropped ?? 0;
+}
+
+/** A partition with its bounds, as the database writes them; the default one has none. */
+export interface AuditPartition {
+  name: string;
+  since: string;
+  until: string;
+}
+
+const partitions = sql`audit_events_partitions()`;
+const listPartitions = compile(
+  'list-audit-partitions',
+  () =>
+    build
+      .select({
+        name: sql<string>`name::text`.as('name'),
+        since: sql<string>`since::text`.as('since'),
+        until: sql<string>`until::text`.as('until'),
+      })
+      .from(partitions),
+  { named: false },
+);
+const attachPartition = compile(
+  'attach-audit-partition',
+  (p: Parameter<'name' | 'since' | 'until'>) =>
+    build
+      .select({
+        attached: sql`audit_events_attach(${p('name')}::text, ${p('since')}::timestamptz, ${p('until')}::timestamptz)`,
+      })
+      .from(nowhere),
+  { named: false },
+);
+
+export async function listAuditPartitions(executor: Executor): Promise<AuditPartition[]> {
+  return (await executor.run(listPartitions, {})).rows;
+}
+
+/**
+ * Gives an audit trail without rows the partitions of another one, so that rows which are put into it go when they would
+ * have gone there. In a transaction.
+ */
+export async function replaceAuditPartitions(executor: Executor, wanted: readonly AuditPartition[]): Promise<void> {
+  for (const { name } of await listAuditPartitions(executor)) {
+    await executor.executeSql(`alter table audit_events detach partition ${escapeIdentifier(name)}`);
+    await executor.executeSql(`drop table ${escapeIdentifier(name)}`);
+  }
+  for (const partition of wanted) await executor.run(attachPartition, { ...partition });
 }

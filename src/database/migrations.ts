@@ -41,6 +41,30 @@ const countApplied = compile(
   { named: false },
 );
 
+const holdLock = compile(
+  'hold-migration-lock',
+  (p: Parameter<'lock'>) => build.select({ taken: sql`pg_advisory_xact_lock(${p('lock')}::bigint)` }).from(nowhere),
+  { named: false },
+);
+const migrationsTable = sql`${sql.identifier(migrationsSchema.schemaName)}.${sql.identifier(getTableName(appliedMigrations))}`;
+const makeSchema = compile(
+  'make-migrations-schema',
+  () => sql`create schema if not exists ${sql.identifier(migrationsSchema.schemaName)}`,
+  { named: false },
+);
+const makeTable = compile(
+  'make-migrations-table',
+  () =>
+    sql`create table if not exists ${migrationsTable} (id serial primary key, hash text not null, created_at bigint)`,
+  { named: false },
+);
+const noteApplied = compile(
+  'note-applied-migration',
+  (p: Parameter<'hash' | 'createdAt'>) =>
+    sql`insert into ${migrationsTable} (hash, created_at) values (${p('hash')}, ${p('createdAt')})`,
+  { named: false },
+);
+
 /**
  * @param url of the database, whose user may create tables
  * @param alsoApply further preparations of the database, under the same lock: the tables of the job queue
@@ -86,18 +110,49 @@ async function migrate(client: Client): Promise<void> {
   await migrator.migrate(drizzle(client), { migrationsFolder });
 }
 
+/**
+ * Applies those migrations that were generated after `after`, `upTo` the last at most, in the transaction of whoever calls,
+ * and writes them down as drizzle-orm does. For a restore, which is whole or not at all.
+ */
+export async function applyMigrationsWithin(
+  executor: Executor,
+  { after, upTo }: { after: number; upTo: number },
+): Promise<void> {
+  const { readMigrationFiles } = await import('drizzle-orm/migrator');
+  await executor.run(makeSchema, {});
+  await executor.run(makeTable, {});
+  for (const { sql: statements, folderMillis, hash } of readMigrationFiles({ migrationsFolder })) {
+    if (folderMillis <= after || folderMillis > upTo) continue;
+    for (const statement of statements) await executor.executeSql(statement);
+    await executor.run(noteApplied, { hash, createdAt: folderMillis });
+  }
+}
+
+/** Until the transaction ends, nobody else applies migrations: a service that starts meanwhile waits. */
+export async function holdMigrations(executor: Executor): Promise<void> {
+  await executor.run(holdLock, { lock: MIGRATION_LOCK });
+}
+
 /** How many migrations there are, and when the newest was generated; by that drizzle-orm tells which are applied. */
 export interface Migrations {
   count: number;
   newest: number;
 }
 
+/** Whether this version of the service brings the migration that was generated then. */
+export function knowsMigration(when: number): boolean {
+  return readJournal().some((entry) => entry.when === when);
+}
+
 /** The migrations that this version of the service brings. */
 export function journal(): Migrations {
-  const { entries } = JSON.parse(readFileSync(migrationsJournal, 'utf8')) as {
-    entries: { when: number }[];
-  };
+  const entries = readJournal();
   return { count: entries.length, newest: Math.max(...entries.map(({ when }) => when)) };
+}
+
+function readJournal(): { when: number }[] {
+  const { entries } = JSON.parse(readFileSync(migrationsJournal, 'utf8')) as { entries: { when: number }[] };
+  return entries;
 }
 
 /** The migrations that the database has. */

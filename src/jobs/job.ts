@@ -60,6 +60,11 @@ export interface JobSettings {
   readonly concurrency: number;
   /** Polling interval, seconds. */
   readonly poll: number;
+  /**
+   * Whatever it does, it removes nothing from the object store. Only such jobs run while a restore waits to be confirmed;
+   * see database/unconfirmed-restore.ts.
+   */
+  readonly keepsObjects: boolean;
 }
 
 /** `Core` is whatever the job uses of what features share. */
@@ -123,6 +128,7 @@ export function defineBatchJob<Core, Data extends object>({
     longestPause: 15 * MINUTE,
     limit: HOUR,
     concurrency: 1,
+    keepsObjects: false,
     // Nobody waits for what the clock enqueues.
     poll: rest.schedule === undefined ? 0.5 : 5,
     ...rest,

@@ -10,6 +10,7 @@
  * Workers poll: every connection comes from a pool of ours with time limits, and none is pinned to listen.
  */
 
+import { setTimeout as delay } from 'node:timers/promises';
 import { type JobResult, PgBoss, type Job as StoredJob } from 'pg-boss';
 import { type DatabaseHandle, type Executor, isDatabaseUnavailable } from '../database/client.ts';
 import type { EventReference, JobReference, Outbox, SendOptions } from '../database/outbox.ts';
@@ -25,6 +26,8 @@ const SUPERVISION = 5;
 const KEEP_COMPLETED = HOUR;
 const MAINTENANCE = 10 * MINUTE;
 const KEEP_UNTAKEN = 90 * 24 * HOUR;
+/** Milliseconds between looks whether held jobs may begin. */
+const HOLD_POLL = 2000;
 const deadLettersOf = (queue: string) => `${queue}.dead`;
 
 export interface QueueCounts {
@@ -53,6 +56,8 @@ export interface JobQueueOptions {
   jobs?: readonly Job[];
   /** false: jobs are only enqueued here. */
   work: boolean;
+  /** While it says so, jobs that may remove objects wait. */
+  isHeld?: () => Promise<boolean>;
   onError: (message: string, error: unknown) => void;
 }
 
@@ -67,6 +72,9 @@ export class JobQueue implements Outbox {
   readonly #jobs: readonly Job[];
   readonly #workers = new Map<string, string>();
   readonly #listeners = new Map<string, Listener[]>();
+  readonly #stop = new AbortController();
+  /** Ends when all jobs are worked on here that are to be. */
+  #released: Promise<void> = Promise.resolve();
   #stopping: Promise<void> | undefined;
 
   constructor(options: JobQueueOptions) {
@@ -97,9 +105,32 @@ export class JobQueue implements Outbox {
     await this.#boss.start();
   }
 
+  /** The queues of jobs that something causes, and of their dead letters; the clock enqueues the others. */
+  get caused(): string[] {
+    const names = this.#jobs.flatMap(({ name, schedule }) => (schedule === undefined ? [name] : []));
+    return [...names, ...names.map(deadLettersOf)];
+  }
+
   /** Runs the jobs here, on what features share. */
   async work(core: unknown): Promise<void> {
-    for (const job of this.#jobs) await this.#work(job, core);
+    const isHeld = (await this.#options.isHeld?.()) ?? false;
+    for (const job of this.#jobs) if (job.keepsObjects || !isHeld) await this.#work(job, core);
+    if (isHeld) this.#released = this.#whenReleased(core);
+  }
+
+  async #whenReleased(core: unknown): Promise<void> {
+    const { isHeld, onError } = this.#options;
+    const pause = () => delay(HOLD_POLL, true, { signal: this.#stop.signal, ref: false }).catch(() => false);
+    while (await pause()) {
+      try {
+        if (await isHeld?.()) continue;
+        for (const job of this.#jobs)
+          if (!job.keepsObjects && !this.#workers.has(job.name)) await this.#work(job, core);
+        return;
+      } catch (error) {
+        onError('jobs that wait for the confirmation of a restore could not be started', error);
+      }
+    }
   }
 
   /** Calls `listener` in each transaction that publishes the event. */
@@ -254,7 +285,10 @@ export class JobQueue implements Outbox {
 
   /** Running jobs may finish for `patience` milliseconds; then they are handed back. */
   stop(patience: number): Promise<void> {
-    this.#stopping ??= this.#boss.stop({ graceful: true, timeout: Math.max(1000, patience), close: false });
+    this.#stop.abort();
+    this.#stopping ??= this.#released.then(() =>
+      this.#boss.stop({ graceful: true, timeout: Math.max(1000, patience), close: false }),
+    );
     return this.#stopping;
   }
 }

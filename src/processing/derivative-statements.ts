@@ -1,8 +1,9 @@
 /** The statements by which derivatives are claimed, finished and discarded; derivatives.ts says when each is run. */
-import { and, eq, inArray, lt, ne, or, type Placeholder, type SQL, type SQLWrapper, sql } from 'drizzle-orm';
+import { and, eq, inArray, lt, ne, notExists, or, type Placeholder, type SQL, type SQLWrapper, sql } from 'drizzle-orm';
 import { build, compile, inSeconds, isAnyOf, now, type Parameter, typed } from '../database/statements.ts';
-import { assets, inState, isInProcessing } from '../database/tables/assets.ts';
+import { assets, inState, isHeld, isInProcessing } from '../database/tables/assets.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
+import { assetVersions } from '../database/tables/versions.ts';
 
 const isCurrent = ne(derivatives.state, 'discarded');
 /**
@@ -215,11 +216,25 @@ export const insertDiscarded = compile('insert-discarded-object', (p: Parameter<
     updatedAt: now,
   }),
 );
+/** Bytes that a held asset has, or had: whoever has asked for their removal was mistaken, and it waits. */
+const isNotHeld = notExists(
+  build
+    .select({ id: assets.id })
+    .from(assets)
+    .leftJoin(assetVersions, eq(assetVersions.assetId, assets.id))
+    .where(
+      and(
+        eq(assets.id, derivatives.assetId),
+        isHeld,
+        or(eq(assets.objectKey, derivatives.objectKey), eq(assetVersions.objectKey, derivatives.objectKey)),
+      ),
+    ),
+);
 export const findDiscarded = compile('find-discarded-derivatives', (p: Parameter<'ids'>) =>
   build
     .select({ id: derivatives.id, objectKey: derivatives.objectKey, size: derivatives.size })
     .from(derivatives)
-    .where(and(isAnyOf(derivatives.id, p('ids')), eq(derivatives.state, 'discarded'))),
+    .where(and(isAnyOf(derivatives.id, p('ids')), eq(derivatives.state, 'discarded'), isNotHeld)),
 );
 export const forgetRows = compile('forget-derivatives', (p: Parameter<'ids'>) =>
   build.delete(derivatives).where(and(isAnyOf(derivatives.id, p('ids')), eq(derivatives.state, 'discarded'))),

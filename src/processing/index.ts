@@ -40,6 +40,8 @@ export const processing: Feature<Core> = {
         firstPause: 2,
         limit: 6 * HOUR,
         concurrency: 2,
+        // The others put bytes in the place of the original.
+        keepsObjects: [scanStep, factsStep, deriveStep].includes(step),
         ...step.settings,
         run: ({ assetId }, context, core: Core) => runStep(step, assetId, context, core),
       }),

@@ -3,12 +3,12 @@
  * state where nothing more holds it back, and the job of the next step is enqueued; all of it only while the asset still
  * has the bytes that the step has worked on, and still waits for this step.
  */
-import { and, eq, sql } from 'drizzle-orm';
+import { and, eq, or, sql } from 'drizzle-orm';
 import { type Actor, auditFrom } from '../database/audit.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
 import type { Outbox } from '../database/outbox.ts';
 import { build, compile, jsonObject, type Parameter, typed } from '../database/statements.ts';
-import { assets, isInProcessing } from '../database/tables/assets.ts';
+import { assets, isFree, isHeld, isInProcessing } from '../database/tables/assets.ts';
 import type { Original, ProcessingRecord, Scan, StepName } from '../database/tables/processing-record.ts';
 import { quotas } from '../database/tables/quotas.ts';
 import { chargedAccount } from '../quotas/accounts.ts';
@@ -39,9 +39,10 @@ const processed = {
   createdAt: assets.createdAt,
   reservedBytes: assets.reservedBytes,
 };
-const processedWithAccount = { ...processed, account: chargedAccount.as('account') };
+const processedWithAccount = { ...processed, account: chargedAccount.as('account'), isHeld: isHeld.as('is_held') };
 type Row = { [Name in keyof typeof processed]: (typeof processed)[Name]['_']['data'] | null } & {
   account: string | null;
+  isHeld: boolean;
 };
 
 const findForStep = compile('find-asset-for-step', (p: Parameter<'id'>) =>
@@ -57,6 +58,9 @@ const lockForStep = compile('lock-asset-for-step', (p: Parameter<'id'>) =>
     .where(and(eq(assets.id, p('id')), isInProcessing))
     .for('update'),
 );
+/** Of a held file too, a step may write down what it has found out. */
+const keepsBytes = (p: Parameter<'objectKey' | 'size'>) =>
+  and(eq(assets.objectKey, typed(p('objectKey'), assets.objectKey)), eq(assets.size, typed(p('size'), assets.size)));
 const writeStep = compile(
   'write-step',
   (
@@ -100,7 +104,7 @@ const writeStep = compile(
           version: sql`${assets.version} + case when ${isChange} then 1 else 0 end`,
           updatedAt: sql`case when ${isChange} then now() else ${assets.updatedAt} end`,
         })
-        .where(eq(assets.id, p('id')))
+        .where(and(eq(assets.id, p('id')), or(isFree, keepsBytes(p))))
         .returning({
           id: assets.id,
           ownerId: assets.ownerId,
@@ -158,6 +162,8 @@ export interface FoundForStep {
   processing: ProcessingRecord;
   /** It is an upload that is to take the place of other bytes, and this is reserved for it. */
   reserved?: number;
+  /** Nobody takes its bytes away, nor puts others in their place. */
+  isHeld: boolean;
 }
 
 /** A step that has ended, and the bytes that it has worked on. */
@@ -179,8 +185,11 @@ export interface ReplacedOutcome {
   original?: Original;
 }
 
-/** `recorded`; `void`: the asset has gone, has other bytes, or does not wait for this step; `no-room`: the larger file does not fit the quota. */
-export type Recorded = 'recorded' | 'void' | 'no-room';
+/**
+ * `recorded`; `void`: the asset has gone, has other bytes, or does not wait for this step; `no-room`: the larger file does not
+ * fit the quota; `held`: it may not have other bytes.
+ */
+export type Recorded = 'recorded' | 'void' | 'no-room' | 'held';
 
 export class ProcessingRepository {
   readonly #handle: DatabaseHandle;
@@ -218,6 +227,7 @@ export class ProcessingRepository {
       const current = rows[0] && found(rows[0]);
       if (!current || current.asset.objectKey !== objectKey) return 'void';
       if (isAgain ? current.asset.state !== 'ready' : nextStep(current.processing) !== name) return 'void';
+      if (current.isHeld && outcome.kind === 'replaced') return 'held';
       const change = changeOf(current, name, outcome);
       if (!(await this.#hasRoom(transaction, current, change.size))) return 'no-room';
       const stays = current.reserved !== undefined && ({ state: 'uploading', isChange: false, action: null } as const);
@@ -293,7 +303,7 @@ export class ProcessingRepository {
 
   async #follow(
     transaction: Executor,
-    { asset }: FoundForStep,
+    { asset, isHeld }: FoundForStep,
     outcome: EndedStep['outcome'],
     { state, processing }: Change,
   ): Promise<void> {
@@ -301,7 +311,7 @@ export class ProcessingRepository {
     if (outcome.kind === 'replaced') await this.derivatives.exchange(outcome.derivativeId, objectKey, transaction);
     if (state === 'rejected') {
       await this.derivatives.discardOf(id, transaction);
-      if (outcome.kind === 'rejected' && outcome.removesBytes)
+      if (outcome.kind === 'rejected' && outcome.removesBytes && !isHeld)
         await this.derivatives.discardObject(id, objectKey, transaction);
       return;
     }
@@ -313,7 +323,7 @@ export class ProcessingRepository {
 }
 
 function found(row: Row): FoundForStep {
-  const { id, ownerId, account, name, state, assetType, mediaType, size, objectKey, createdAt } = row;
+  const { id, ownerId, account, name, state, assetType, mediaType, size, objectKey, createdAt, isHeld } = row;
   if (!id || ownerId === null || account === null || name === null || !objectKey || !createdAt)
     throw new Error('a row without its columns');
   if (assetType === null || mediaType === null || size === null) throw new Error(`asset ${id} is incomplete`);
@@ -321,6 +331,7 @@ function found(row: Row): FoundForStep {
   if (!isReplacing && state !== 'processing' && state !== 'ready') throw new Error(`asset ${id} is ${state}`);
   return {
     account,
+    isHeld,
     ...(isReplacing && { reserved: row.reservedBytes ?? 0 }),
     asset: {
       ...{

@@ -14,6 +14,12 @@ import { type Toolbox, toolboxOf } from './toolbox.ts';
 import { ScratchFull } from './tools/scratch.ts';
 import { ToolError } from './tools/tool-error.ts';
 
+/**
+ * A held file keeps its bytes, and is not served as it is where its policy wants others: the step waits until nothing holds it.
+ * Whoever takes a hold off has it done at once; that a retention has ended is seen after so many seconds.
+ */
+const whileHeld = { reason: 'held', seconds: 3600 };
+
 /** Milliseconds to wait for memory for what goes to the store. */
 const BUFFER_WAIT = 60_000;
 
@@ -26,6 +32,10 @@ export async function runStep(step: Step, assetId: string, context: JobContext, 
   const found = await repository.find(assetId);
   if (!found || nextStep(found.processing) !== step.name) return;
   const { asset } = found;
+  if (found.isHeld && step.replaces) {
+    await repository.putOff(assetId, step.name, whileHeld, context.fence);
+    return;
+  }
   const tools = toolboxOf(core);
   // What a step makes lies beside its working copy, and is stored when the step has ended.
   await using copies = new AsyncDisposableStack();
@@ -63,6 +73,10 @@ export async function runStep(step: Step, assetId: string, context: JobContext, 
   // Where the asset has gone, the row may have gone with it, and nobody else knows the object.
   await core.store.delete(replaced.objectKey, {});
   if (recorded === 'void') return;
+  if (recorded === 'held') {
+    await repository.putOff(assetId, step.name, whileHeld, context.fence);
+    return;
+  }
   const refused = { kind: 'failed' as const, reason: 'quota-exceeded' };
   await repository.end(assetId, { ...ended, outcome: refused }, actor, context.fence);
 }

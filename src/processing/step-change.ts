@@ -22,7 +22,7 @@ export interface Change {
 
 /** What the record becomes. */
 export function changeOf(
-  { asset, scan, processing }: FoundForStep,
+  { asset, scan, processing, isHeld }: FoundForStep,
   step: StepName,
   outcome: EndedStep['outcome'],
 ): Change {
@@ -52,7 +52,8 @@ export function changeOf(
     if (outcome.thumbHash !== undefined) change.thumbHash = outcome.thumbHash;
     if (outcome.sha256) change.sha256 = outcome.sha256;
   }
-  if (outcome.kind === 'rejected') return rejected(change, asset, outcome);
+  if (outcome.kind === 'rejected')
+    return rejected(change, asset, { ...outcome, removesBytes: outcome.removesBytes && !isHeld });
   if (outcome.kind === 'replaced') return replaced(change, asset, outcome);
   return change;
 }

@@ -76,6 +76,8 @@ export type StepOutcome =
 
 export interface Step {
   readonly name: Exclude<StepName, 'verify'>;
+  /** What it makes takes the place of what was sent. */
+  readonly replaces?: true;
   /** How its jobs are kept and tried. */
   readonly settings?: Partial<JobSettings>;
   /**

@@ -27,6 +27,7 @@ export const publishing: Feature<Core> = {
   jobs: [
     defineJob({
       name: 'purge-caches',
+      keepsObjects: true,
       data: nothing,
       retries: 3,
       firstPause: 5,

@@ -38,6 +38,7 @@ export const shares: Feature<Core> = {
   jobs: [
     defineJob({
       name: 'fold-share-marks',
+      keepsObjects: true,
       data: nothing,
       schedule: '* * * * *',
       run: (_data, { signal }, core: Core) => foldShareMarks(core.background, signal),

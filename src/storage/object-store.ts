@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import type { Archive } from './archive/archive.ts';
 import type { PartBuffers } from './part-buffers.ts';
 
 /**
@@ -39,6 +40,20 @@ export interface ObjectStore {
     attributes: ObjectAttributes,
     options: StreamOptions,
   ): Promise<WrittenObject>;
+
+  /**
+   * Makes an object out of one of another store, where the same server holds both, so that the bytes do not come by here. It has
+   * the attributes of the other one, and becomes visible whole.
+   * @param size of the other object
+   * @returns `elsewhere` where another server holds the other one, `missing` where it is not there: then nothing was done
+   * @throws ObjectStoreUnavailable: something may be left, so repeat it or `erase` the key
+   */
+  copyFrom?(
+    source: ObjectStore,
+    sourceKey: string,
+    key: string,
+    options: CallOptions & { size: number },
+  ): Promise<'copied' | 'elsewhere' | 'missing'>;
 
   /**
    * Begins an object in parts. All parts have `partSize` bytes, except the last, which may have fewer.
@@ -90,6 +105,18 @@ export interface ObjectStore {
   deleteAll(keys: string[], options: CallOptions): Promise<string[]>;
 
   /**
+   * Whether a deleted object leaves something behind: versions of buckets that keep them. `unknown` where the store does not
+   * let that be asked.
+   */
+  keepsVersions(options: CallOptions): Promise<'no' | 'yes' | 'unknown'>;
+
+  /**
+   * Removes for good all that the store keeps of objects whose key begins with `prefix`: the objects, older versions, and the
+   * marks of deletions. @returns what was removed beside the marks. @throws ObjectStoreUnavailable when something is left
+   */
+  purgeVersions(prefix: string, options: CallOptions): Promise<{ versions: number; bytes: number }>;
+
+  /**
    * A URL that hands the object out, without further credentials, until `expiresIn` seconds (at most 7 days) from `signedAt`.
    * For the same key and options it is the same URL.
    */
@@ -103,6 +130,9 @@ export interface ObjectStore {
 
   /** Seconds for which a link can be good that is made now: never longer than the credentials that sign it. */
   longestLink(): Promise<number>;
+
+  /** Where objects go that are seldom wanted; absent where there is none. */
+  readonly archive?: Archive | undefined;
 
   /** A cheap probe that never writes. Rejects with `ObjectStoreUnavailable` when the store cannot serve. */
   check(options: CallOptions): Promise<void>;
@@ -205,6 +235,33 @@ export interface LinkOptions {
   contentType: string;
   contentDisposition: string;
   cacheControl: string;
+}
+
+/** How fast an object of an offline class is brought back (S3 API, RestoreObject). */
+export type RestoreSpeed = 'expedited' | 'standard' | 'bulk';
+
+/**
+ * Whether an object can be read. `offline`: it must be asked for first; `coming`: it was; `until`: it can, until then.
+ * `etag` as the store has it, where it has one.
+ */
+export type Readiness =
+  | { state: 'readable'; size: number; etag?: string | undefined; until?: Date }
+  | { state: 'offline' | 'coming'; size: number; etag?: string | undefined };
+
+/** A store some of whose objects cannot be read at once. */
+export interface OfflineObjects {
+  /** Undefined when there is no such object. */
+  readiness(key: string, options: CallOptions): Promise<Readiness | undefined>;
+  /**
+   * Asks for an object that is `offline`, for some days. One that is asked for already stays so.
+   * @throws SpeedNotAvailable
+   */
+  request(key: string, wish: { days: number; speed: RestoreSpeed }, options: CallOptions): Promise<void>;
+}
+
+/** The store cannot bring an object of this class back so fast, or not now. */
+export class SpeedNotAvailable extends Error {
+  override name = 'SpeedNotAvailable';
 }
 
 /** The store did not answer, or not in time, or not usefully. What it did is unknown. */

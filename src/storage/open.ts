@@ -1,6 +1,9 @@
 /** Chooses the object store by configuration: S3 when a bucket is named, else the disk. */
+import { randomBytes } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import type { Config } from '../config.ts';
+import { ArchivingStore } from './archive/archiving-store.ts';
+import { type ArchiveValues, readArchive } from './archive/settings.ts';
 import { DiskObjectStore } from './disk/disk-object-store.ts';
 import type { ObjectStore } from './object-store.ts';
 import { S3ObjectStore, type S3Options } from './s3/s3-object-store.ts';
@@ -15,10 +18,49 @@ export interface OpenOptions {
   linkSecret: () => Buffer;
 }
 
-export async function openObjectStore(
-  config: Config,
-  { publicUrl, onRetries, linkSecret }: OpenOptions,
-): Promise<ObjectStore> {
+/** @throws ConfigError when the settings of the archive contradict themselves */
+export async function openObjectStore(config: Config, options: OpenOptions): Promise<ObjectStore> {
+  const archive = readArchive(config);
+  const first = await openFirst(config, options);
+  if (!archive) return first;
+  const { ARCHIVE_DIRECTORY: directory, ARCHIVE_S3_BUCKET: bucket, ARCHIVE_STORAGE_CLASS: storageClass } = archive;
+  const isRequested = storageClass === 'GLACIER' || storageClass === 'DEEP_ARCHIVE';
+  const isOffline = archive.ARCHIVE_RESTORE === 'auto' ? isRequested : archive.ARCHIVE_RESTORE === 'request';
+  const store =
+    directory === undefined
+      ? new S3ObjectStore({ ...archiveOptions(archive, config), onRetries: options.onRetries })
+      : new DiskObjectStore({ directory: resolve(directory), linkSecret: randomBytes(32), publicUrl: noLinks });
+  return new ArchivingStore({ first, store, isApart: (bucket ?? directory) !== undefined, isOffline });
+}
+
+/** Jobs alone use it, few at a time. */
+const ARCHIVE_CONNECTIONS = 16;
+
+function archiveOptions(archive: ArchiveValues, config: Config): S3Options {
+  const { ARCHIVE_S3_BUCKET: bucket, ARCHIVE_S3_ENDPOINT: endpoint, ARCHIVE_STORAGE_CLASS: storageClass } = archive;
+  const { ARCHIVE_S3_ACCESS_KEY_ID: accessKeyId, ARCHIVE_S3_SECRET_ACCESS_KEY: secretAccessKey } = archive;
+  const connections = ARCHIVE_CONNECTIONS;
+  const { S3_CHECKSUM: checksum, S3_CONNECT_TIMEOUT, S3_REQUEST_TIMEOUT, S3_DEADLINE } = config;
+  const place: S3Options =
+    bucket === undefined
+      ? s3Options(config)
+      : {
+          ...{ bucket, checksum, region: archive.ARCHIVE_S3_REGION, encryption: { mode: 'none' } },
+          ...(endpoint !== undefined && { endpoint }),
+          ...(accessKeyId !== undefined &&
+            secretAccessKey !== undefined && { credentials: { accessKeyId, secretAccessKey } }),
+          forcePathStyle: archive.ARCHIVE_S3_FORCE_PATH_STYLE,
+          ...{ connectTimeout: S3_CONNECT_TIMEOUT, requestTimeout: S3_REQUEST_TIMEOUT, deadline: S3_DEADLINE },
+          sockets: { uploads: connections, downloads: connections, calls: connections, probes: 2 },
+        };
+  return { ...place, ...(storageClass !== undefined && { storageClass }) };
+}
+
+function noLinks(): never {
+  throw new Error('nobody is led to an archive on a disk');
+}
+
+async function openFirst(config: Config, { publicUrl, onRetries, linkSecret }: OpenOptions): Promise<ObjectStore> {
   if (config.S3_BUCKET === undefined) {
     const secret = config.LINK_SECRET === undefined ? linkSecret() : Buffer.from(config.LINK_SECRET);
     const { DATA_DIR, USERCONTENT_URL: content } = config;
@@ -30,6 +72,32 @@ export async function openObjectStore(
     });
   }
   return new S3ObjectStore({ ...s3Options(config), onRetries });
+}
+
+/** A bucket that is not the service's own, with its settings of the network. */
+export interface OtherBucket {
+  bucket: string;
+  endpoint: string | undefined;
+  region: string;
+  accessKeyId: string | undefined;
+  secretAccessKey: string | undefined;
+}
+
+/** Opens a bucket for commands, which hand out no links of it. */
+export function openBucket(config: Config, { bucket, endpoint, region, ...keys }: OtherBucket): ObjectStore {
+  return new S3ObjectStore(
+    s3Options({
+      ...config,
+      S3_BUCKET: bucket,
+      S3_ENDPOINT: endpoint,
+      S3_PUBLIC_ENDPOINT: undefined,
+      S3_REGION: region,
+      S3_ACCESS_KEY_ID: keys.accessKeyId,
+      S3_SECRET_ACCESS_KEY: keys.secretAccessKey,
+      // What it is stored as is the affair of whoever made the bucket.
+      S3_STORAGE_CLASS: undefined,
+    }),
+  );
 }
 
 /** @throws when no bucket is configured */

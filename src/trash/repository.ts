@@ -5,7 +5,7 @@ import { type Actor, auditFrom } from '../database/audit.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
 import type { JobReference, Outbox } from '../database/outbox.ts';
 import { build, compile, excluded, jsonObject, now, type Parameter } from '../database/statements.ts';
-import { assets, isVisible } from '../database/tables/assets.ts';
+import { assets, isFree, isHeld, isVisible } from '../database/tables/assets.ts';
 import { trashEmptyings } from '../database/tables/trash.ts';
 import { ownerAccount, projectAccount } from '../quotas/accounts.ts';
 
@@ -41,7 +41,7 @@ const joinEmptying = compile(
   (p: Parameter<'account'>) =>
     build
       .update(trashEmptyings)
-      .set({ cutoff: now, found: null })
+      .set({ cutoff: now, found: null, held: null })
       .where(and(eq(trashEmptyings.account, p('account')), isRunning))
       .returning(),
   seldom,
@@ -78,6 +78,7 @@ const insertEmptying = compile(
                   'via',
                   'reason',
                   'found',
+                  'held',
                   'deleted',
                   'createdAt',
                   'finishedAt',
@@ -103,13 +104,14 @@ const countTrash = compile(
       and(eq(assets.ownerId, trashEmptyings.ownerId), isNull(assets.projectId)),
       eq(assets.projectId, trashEmptyings.projectId),
     );
-    const count = build
-      .select({ count: sql`count(*)` })
-      .from(assets)
-      .where(and(isVisible, lte(assets.trashedAt, trashEmptyings.cutoff), ofPlace));
+    const counted = (which: SQL) =>
+      build
+        .select({ count: sql`count(*)` })
+        .from(assets)
+        .where(and(isVisible, which, lte(assets.trashedAt, trashEmptyings.cutoff), ofPlace));
     return build
       .update(trashEmptyings)
-      .set({ found: sql`${trashEmptyings.deleted} + (${count})` })
+      .set({ found: sql`${trashEmptyings.deleted} + (${counted(isFree)})`, held: sql`(${counted(isHeld)})` })
       .where(and(isThis(p), isNull(trashEmptyings.found)));
   },
   seldom,

@@ -23,18 +23,22 @@ const emptyingDocument = z
     state: openEnum('TrashEmptyingState', ['running', 'done'], 'How it is with it.'),
     found: count.optional().meta({ description: 'Assets that are to be deleted; absent until they were counted' }),
     deleted: count.meta({ description: 'Assets that were deleted' }),
+    held: count.optional().meta({
+      description: 'Assets that stay in the trash because a hold or their retention stands; counted with `found`',
+    }),
     createdAt: timestamp,
     finishedAt: timestamp.optional(),
   })
   .meta({ id: 'TrashEmptying' });
 
 function toDocument(emptying: Emptying): z.input<typeof emptyingDocument> {
-  const { state, found, deleted, createdAt, finishedAt } = emptying;
+  const { state, found, deleted, held, createdAt, finishedAt } = emptying;
   return {
     ...(emptying.projectId !== null && { projectId: emptying.projectId }),
     state,
     ...(found !== null && { found }),
     deleted,
+    ...(held !== null && { held }),
     createdAt: createdAt.toISOString(),
     ...(finishedAt && { finishedAt: finishedAt.toISOString() }),
   };

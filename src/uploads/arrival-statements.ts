@@ -2,8 +2,10 @@
  * The two statements of every upload: by the first it begins, by the second it becomes an asset. Each takes one upload or
  * many, as those of one account come together; see arrivals.ts.
  */
-import { and, eq, sql } from 'drizzle-orm';
+import { and, eq, not, sql } from 'drizzle-orm';
+import { isBeingErased } from '../access/erasing.ts';
 import { assetColumns } from '../assets/asset.ts';
+import { lookAfterUpload, temporaryUntil } from '../assets/life-cycle-looks.ts';
 import { auditFrom } from '../database/audit.ts';
 import { build, compile, inSeconds, jsonObject, jsonRows, now, type Parameter } from '../database/statements.ts';
 import { assets, inState } from '../database/tables/assets.ts';
@@ -34,17 +36,18 @@ const beginning = jsonRows('beginning', {
   ticketId: assets.ticketId,
   path: assets.path,
   tags: assets.tags,
+  retention: assets.retention,
 });
 export type BeginningRow = Record<Parameters<typeof beginning.column>[0], unknown>;
 
 /**
- * Quota, record and lease by one statement, so that there is never a reservation without an upload. Of all these uploads,
- * which are of one account, or of none: where there is no room for all of them, nothing is written.
+ * Quota, record and lease by one statement, so that there is never a reservation without an upload. All of them are of one
+ * owner and one account: nothing is written where there is no room for all, and for an owner who is being erased.
  */
 export const beginUploads = compile(
   'begin-uploads',
-  (p: Parameter<'uploads' | 'account' | 'size' | 'lease' | LimitParameter>) => {
-    const reserved = build.$with('reserved').as(reserve(p));
+  (p: Parameter<'uploads' | 'ownerId' | 'account' | 'size' | 'lease' | LimitParameter>) => {
+    const reserved = build.$with('reserved').as(reserve(p, not(isBeingErased(p('ownerId')))));
     const of = beginning.column;
     // Every column in the order of the table: drizzle-orm names them all.
     const record = build
@@ -87,6 +90,15 @@ export const beginUploads = compile(
         unpublishedAt: sql`null::timestamptz`.as('unpublished_at'),
         path: sql`${of('path')}`.as('path'),
         tags: sql`${of('tags')}`.as('tags'),
+        holds: sql`null::jsonb`.as('holds'),
+        retainUntil: sql`null::timestamptz`.as('retain_until'),
+        retentionMode: sql`null`.as('retention_mode'),
+        retention: sql`${of('retention')}`.as('retention'),
+        temporaryUntil: sql`null::timestamptz`.as('temporary_until'),
+        tier: sql`null`.as('tier'),
+        archivedAt: sql`null::timestamptz`.as('archived_at'),
+        restore: sql`null::jsonb`.as('restore'),
+        restoredUntil: sql`null::timestamptz`.as('restored_until'),
       })
       .from(reserved)
       .innerJoin(beginning.from(p('uploads')), sql`true`);
@@ -109,6 +121,9 @@ const settling = jsonRows('settling', {
   original: assets.original,
   thumbHash: assets.thumbHash,
   processing: assets.processing,
+  usualRetention: 'text',
+  temporaryDays: 'integer',
+  isRuled: 'boolean',
   callerId: 'text',
   requestId: 'text',
   via: 'text',
@@ -154,6 +169,7 @@ export const settleUploads = compile('settle-uploads', (p: Parameter<'uploads' |
         original: sql`coalesce(${of('original')}, ${assets.original})`,
         thumbHash: of('thumbHash'),
         processing: of('processing'),
+        temporaryUntil: temporaryUntil(of),
         reservedBytes: 0,
         leaseExpiresAt: null,
         updatedAt: now,
@@ -168,6 +184,7 @@ export const settleUploads = compile('settle-uploads', (p: Parameter<'uploads' |
         requestId: sql`${of('requestId')}`.as('request_id'),
         via: sql`${of('via')}`.as('via'),
         because: sql`${of('because')}`.as('because'),
+        isRuled: sql`${of('isRuled')}`.as('is_ruled'),
       }),
   );
   const sums = build
@@ -220,5 +237,5 @@ export const settleUploads = compile('settle-uploads', (p: Parameter<'uploads' |
   );
   const detail = jsonObject({ name: settled.name, size: settled.size, mediaType: settled.mediaType });
   const audit = auditFrom((name) => settled[name], settled, { action: 'asset.uploaded', detail });
-  return build.with(upload, settled, counted, finished, audit).select().from(settled);
+  return build.with(upload, settled, counted, finished, audit, lookAfterUpload(settled)).select().from(settled);
 });

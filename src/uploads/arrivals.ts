@@ -5,6 +5,7 @@
  * of them, nothing was written, and each is asked for by itself.
  */
 import { type Asset, toAsset } from '../assets/asset.ts';
+import type { LifeCycleValues } from '../assets/life-cycle-looks.ts';
 import type { Actor } from '../database/audit.ts';
 import { Batcher } from '../database/batcher.ts';
 import { type Executor, isConflict, isDatabaseUnavailable } from '../database/client.ts';
@@ -12,6 +13,7 @@ import { inHexadecimal } from '../database/statements.ts';
 import type { ProcessingRecord } from '../database/tables/processing-record.ts';
 import type { StoredDerivative } from '../processing/keep-on-arrival.ts';
 import type { LimitValues } from '../quotas/limit.ts';
+import type { ArrivedContent } from '../versions/contents.ts';
 import { type BeginningRow, beginUploads, type SettlingRow, settleUploads } from './arrival-statements.ts';
 import type { LearnedOnTheWay, NewUpload, SettledBytes, StoredBytes } from './upload.ts';
 
@@ -36,19 +38,20 @@ export interface Settling {
   state: 'ready' | 'processing';
   stored: SettledBytes;
   processing: ProcessingRecord | undefined;
+  lifeCycle: LifeCycleValues;
   learned: Pick<LearnedOnTheWay, 'scan' | 'facts' | 'thumbHash'>;
   derivatives: readonly StoredDerivative[];
   actor: Actor;
 }
 
 export class Arrivals {
-  readonly #begun: Batcher<Beginning, boolean | undefined>;
+  readonly #begun: Batcher<Beginning, boolean>;
   readonly #settled: Batcher<Settling, { asset: Asset | undefined } | undefined>;
 
   constructor(database: Executor) {
     this.#begun = new Batcher(async (_key, uploads) => {
       const begun = await together(uploads, () => begin(database, uploads));
-      return uploads.map(() => (begun === true || uploads.length === 1 ? begun : undefined));
+      return uploads.map(() => begun === true);
     }, MAX_TOGETHER);
     this.#settled = new Batcher(async (_account, uploads) => {
       const assets = await together(uploads, () => settle(database, uploads));
@@ -56,10 +59,11 @@ export class Arrivals {
     }, MAX_TOGETHER);
   }
 
-  /** @returns false when the quota has no room; undefined when that has to be asked for this upload alone. Nothing was written then */
-  begin(beginning: Beginning): Promise<boolean | undefined> {
+  /** @returns false when nothing was written: why that is has to be asked for this upload alone */
+  begin(beginning: Beginning): Promise<boolean> {
     const { upload, lease, limits } = beginning;
-    return this.#begun.submit(JSON.stringify([upload.place.account, lease, limits]), beginning);
+    const { place, ownerId } = upload;
+    return this.#begun.submit(JSON.stringify([place.account, ownerId, lease, limits]), beginning);
   }
 
   /** @returns no asset when the upload was ended; undefined when it has to be settled alone, as nothing was written */
@@ -78,7 +82,10 @@ async function together<Result>(uploads: readonly unknown[], work: () => Promise
   }
 }
 
-/** Begins uploads of one account and lease. @returns false when the quota has no room for all of them; then nothing was written */
+/**
+ * Begins uploads of one owner to one account, with one lease.
+ * @returns false when the quota has no room for all of them, or the owner is being erased; then nothing was written
+ */
 export async function begin(executor: Executor, uploads: readonly Beginning[]): Promise<boolean> {
   const [first] = uploads;
   if (!first) return true;
@@ -87,6 +94,7 @@ export async function begin(executor: Executor, uploads: readonly Beginning[]): 
   const values = {
     uploads: JSON.stringify(uploads.map(beginningRow)),
     account: upload.place.account,
+    ownerId: upload.ownerId,
     size,
     lease,
     ...limits,
@@ -108,16 +116,16 @@ export async function settle(executor: Executor, uploads: readonly Settling[]): 
 }
 
 function beginningRow({ upload, size, seal }: Beginning): BeginningRow {
-  const { id, ownerId, projectId, name, metadata, objectKey, createdAt, path, tags, caller } = upload;
+  const { id, ownerId, projectId, name, metadata, objectKey, createdAt, path, tags, retention, caller } = upload;
   const { size: storedSize, sha256, mediaType, assetType, cacheControl, original } = seal ?? {};
   return {
-    ...{ id, ownerId, projectId, name, metadata, objectKey, createdAt, path, tags },
+    ...{ id, ownerId, projectId, name, metadata, objectKey, createdAt, path, tags, retention },
     ...{ reservedBytes: size, ticketId: caller.ticket },
     ...{ storedSize, sha256: sha256 && inHexadecimal(sha256), mediaType, assetType, cacheControl, original },
   };
 }
 
-function settlingRow({ id, state, stored, processing, learned, actor }: Settling): SettlingRow {
+function settlingRow({ id, state, stored, processing, lifeCycle, learned, actor }: Settling): SettlingRow {
   const { size, sha256, crc32, mediaType, assetType, cacheControl, original } = stored;
   const { scan, facts, thumbHash } = learned;
   return {
@@ -132,6 +140,21 @@ function settlingRow({ id, state, stored, processing, learned, actor }: Settling
       cacheControl,
       original,
     },
-    ...{ scan, facts, thumbHash, processing, ...actor },
+    ...{ scan, facts, thumbHash, processing, ...lifeCycle, ...actor },
+  };
+}
+
+/** What an upload that replaces brings, as the record has it. */
+export function contentOf(
+  { sha256, crc32, original, ...stored }: SettledBytes,
+  { scan, facts, thumbHash }: LearnedOnTheWay,
+  processing: ProcessingRecord | undefined,
+  actor: Actor,
+): ArrivedContent {
+  return {
+    ...stored,
+    ...actor,
+    ...{ sha256: sha256 ?? null, crc32: crc32 ?? null, original: original ?? null, processing: processing ?? null },
+    ...{ scan: scan ?? null, facts: facts ?? null, thumbHash: thumbHash ?? null },
   };
 }

@@ -1,6 +1,7 @@
 /** What all uploads share, whatever route they came through. */
 import type { Caller } from '../access/caller.ts';
 import { sizeBoundOf } from '../access/tiers.ts';
+import { lifeCycleOf } from '../assets/life-cycle-looks.ts';
 import { LEASE_RENEWALS } from '../config.ts';
 import type { Core } from '../core.ts';
 import type { DatabaseHandle } from '../database/client.ts';
@@ -83,7 +84,7 @@ export function uploadsRepository(
   core: Pick<Core, 'config' | 'outbox' | 'policies' | 'settings' | 'tiers'>,
   database: DatabaseHandle,
 ): UploadsRepository {
-  const { config, outbox } = core;
+  const { config, outbox, policies } = core;
   return new UploadsRepository({
     database,
     outbox,
@@ -91,6 +92,7 @@ export function uploadsRepository(
     lease: leaseOf({ config }),
     lookAgain: config.UPLOAD_LOOK_AGAIN / 1000,
     rules: stepRules(core),
+    lifeCycleOf: (assetType) => lifeCycleOf(core, policies.named(assetType)),
     contents: contentsOf(core, database),
   });
 }

@@ -71,6 +71,8 @@ export async function recordRefusal(
   problem: Problem,
   name?: string,
 ): Promise<void> {
+  // Nothing more is written about who is being erased.
+  if (problem.type === 'owner-under-erasure') return;
   try {
     await recordRefusalEvent(database.database, {
       action: 'upload.refused',

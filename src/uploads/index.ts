@@ -9,7 +9,7 @@ import type { App } from '../http/openapi.ts';
 import { defineJob, HOUR, MINUTE, nothing } from '../jobs/job.ts';
 import { replacementProcessed } from '../processing/events.ts';
 import { processingRepository } from '../processing/run-step.ts';
-import { DiskObjectStore } from '../storage/disk/disk-object-store.ts';
+import { diskIn } from '../storage/archive/archiving-store.ts';
 import { uploadActions } from './audit.ts';
 import { uploadContext, uploadsRepository } from './context.ts';
 import { DirectUploads } from './direct-uploads.ts';
@@ -126,5 +126,6 @@ async function routes(app: App, core: Core): Promise<void> {
     }),
   );
   directUploadRoutes(app, { ...options, toPublicUrl, direct });
-  if (store instanceof DiskObjectStore) await register((scope) => diskPartRoute(scope, { context, store, stopping }));
+  const disk = diskIn(store);
+  if (disk) await register((scope) => diskPartRoute(scope, { context, store: disk, stopping }));
 }

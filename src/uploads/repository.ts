@@ -8,13 +8,14 @@
  */
 
 import type { Caller } from '../access/caller.ts';
+import { requireNotErased } from '../access/erasing.ts';
 import { type Asset, toAsset } from '../assets/asset.ts';
 import { deleteObjectJob } from '../assets/jobs/delete-object.ts';
+import type { LifeCycleValues } from '../assets/life-cycle-looks.ts';
 import type { Actor } from '../database/audit.ts';
 import { type DatabaseHandle, type Executor, sqlState } from '../database/client.ts';
 import type { Outbox } from '../database/outbox.ts';
 import { retryStatement } from '../database/retry.ts';
-import type { ProcessingRecord } from '../database/tables/processing-record.ts';
 import { assetReady } from '../processing/events.ts';
 import type { StoredDerivative } from '../processing/keep-on-arrival.ts';
 import { isServable, nextStep, plan, type StepRules } from '../processing/pipeline.ts';
@@ -24,7 +25,7 @@ import { type LimitValues, limitValuesFor } from '../quotas/limit.ts';
 import { moveCharge } from '../quotas/moving.ts';
 import { countBytes, countFile } from '../tickets/counting.ts';
 import type { ArrivedContent, Contents } from '../versions/contents.ts';
-import { Arrivals, begin, type Settling, settle } from './arrivals.ts';
+import { Arrivals, begin, contentOf, type Settling, settle } from './arrivals.ts';
 import { delayBefore, type Look, lookAgainJob } from './jobs/look-again.ts';
 import * as statements from './statements.ts';
 import type {
@@ -45,7 +46,10 @@ const PATIENCE_AFTER = 15_000;
 /** A request to the object store that was given up may still arrive; the job that removes bytes waits for it. Seconds. */
 const LATE_REQUESTS = 5;
 
-type DescribedUpload = Pick<NewUpload, 'id' | 'metadata' | 'path' | 'tags' | 'place' | 'caller' | 'actor' | 'ownerId'>;
+type DescribedUpload = Pick<
+  NewUpload,
+  'id' | 'metadata' | 'path' | 'tags' | 'retention' | 'place' | 'caller' | 'actor' | 'ownerId'
+>;
 
 /** So that a transaction in which a project was made is not committed. */
 class NoRoom extends Error {}
@@ -60,6 +64,8 @@ export interface UploadsRepositoryOptions {
   lookAgain: number;
   /** Which steps of processing apply to which files. */
   rules: StepRules;
+  /** What becomes of files of an asset type with time. */
+  lifeCycleOf: (assetType: string) => LifeCycleValues;
   contents: Contents;
 }
 
@@ -77,7 +83,7 @@ export class UploadsRepository {
    * @param seal what the object will be, when that is known already
    * @param lease seconds, when it is another one than that of uploads that are heard of all the time
    * @returns false when the quota has no room; then nothing was written
-   * @throws Problem ticket-used-up; not-found or forbidden of a project; then nothing was written, either
+   * @throws Problem ticket-used-up; owner-under-erasure; not-found or forbidden of a project; then nothing was written, either
    */
   async begin(
     upload: NewUpload,
@@ -93,11 +99,11 @@ export class UploadsRepository {
     const isMore = inTransaction !== undefined || place.isNew || ticket !== undefined || replacement !== undefined;
     return retryStatement(PATIENCE_BEFORE, async (attempt) => {
       try {
-        const outcome = isMore || attempt > 1 ? undefined : await this.#arrivals.begin(beginning);
-        if (outcome !== undefined) return outcome;
+        if (!isMore && attempt === 1 && (await this.#arrivals.begin(beginning))) return true;
         return await this.#run(isMore, async (executor) => {
           await makeProject(executor, place, caller, actor);
           const begun = await begin(executor, [beginning]);
+          if (!begun) await requireNotErased(executor, upload.ownerId);
           if (!begun && place.isNew) throw new NoRoom();
           const { id: uploadId, ownerId: uploaderId } = upload;
           if (begun && replacement)
@@ -149,10 +155,10 @@ export class UploadsRepository {
    * @returns 'ended' when the upload was ended by somebody else
    */
   async describe(upload: DescribedUpload): Promise<'described' | 'no-room' | 'ended'> {
-    const { id, metadata, path, tags, place, caller, actor, ownerId } = upload;
+    const { id, metadata, path, tags, retention = null, place, caller, actor, ownerId } = upload;
     const { account, projectId = null } = place;
     const limits = limitValuesFor(this.#options.limits, account, caller);
-    const values = { id, metadata, path, tags, projectId, account: account === ownerId ? null : account };
+    const values = { id, metadata, path, tags, retention, projectId, account: account === ownerId ? null : account };
     const describe = async (transaction: Executor) => {
       await makeProject(transaction, place, caller, actor);
       const { rows } = await transaction.run(statements.lockUpload, { id });
@@ -201,7 +207,7 @@ export class UploadsRepository {
     inTransaction?: InTransaction<Asset>,
     learned: LearnedOnTheWay = {},
   ): Promise<Asset | undefined> {
-    const { outbox, rules } = this.#options;
+    const { outbox, rules, lifeCycleOf } = this.#options;
     const { ended = {}, needsVerification = false, derivatives = [] } = learned;
     const processing = plan(rules, stored, ended, needsVerification);
     if (isReplacing) {
@@ -211,7 +217,8 @@ export class UploadsRepository {
     const next = nextStep(processing);
     const state = isServable(processing) ? 'ready' : 'processing';
     const tellsReady = state === 'ready' && outbox.hasSubscribers(assetReady);
-    const settling: Settling = { id, state, stored, processing, learned, derivatives, actor };
+    const lifeCycle = lifeCycleOf(stored.assetType);
+    const settling: Settling = { id, state, stored, processing, learned, derivatives, lifeCycle, actor };
     const isMore = next !== undefined || tellsReady || inTransaction !== undefined || held !== undefined;
     return retryStatement(PATIENCE_AFTER, async (attempt) => {
       const isAlone = isMore || account === undefined || attempt > 1;
@@ -367,21 +374,6 @@ export class UploadsRepository {
 
 function asJson(derivatives: readonly StoredDerivative[]): string {
   return JSON.stringify(derivatives.map((each) => ({ ...each, sha256: each.sha256.toString('hex') })));
-}
-
-/** What an upload that replaces brings, as the record has it. */
-function contentOf(
-  { sha256, crc32, original, ...stored }: SettledBytes,
-  { scan, facts, thumbHash }: LearnedOnTheWay,
-  processing: ProcessingRecord | undefined,
-  actor: Actor,
-): ArrivedContent {
-  return {
-    ...stored,
-    ...actor,
-    ...{ sha256: sha256 ?? null, crc32: crc32 ?? null, original: original ?? null, processing: processing ?? null },
-    ...{ scan: scan ?? null, facts: facts ?? null, thumbHash: thumbHash ?? null },
-  };
 }
 
 /** What the record says of the object once the upload is sealed. */

@@ -88,7 +88,7 @@ export const renewUpload = compile('renew-upload', (p: Parameter<'id' | 'lease'>
 
 export const describeUpload = compile(
   'describe-upload',
-  (p: Parameter<'id' | 'projectId' | 'account' | 'metadata' | 'path' | 'tags'>) =>
+  (p: Parameter<'id' | 'projectId' | 'account' | 'metadata' | 'path' | 'tags' | 'retention'>) =>
     build
       .update(assets)
       .set({
@@ -97,6 +97,7 @@ export const describeUpload = compile(
         metadata: typed(p('metadata'), assets.metadata),
         path: typed(p('path'), assets.path),
         tags: typed(p('tags'), assets.tags),
+        retention: typed(p('retention'), assets.retention),
       })
       .where(and(eq(assets.id, p('id')), isUploading))
       .returning({ id: assets.id }),

@@ -1,11 +1,12 @@
 /** The statements by which an asset is given other bytes; contents.ts says in which order they are run. */
-import { and, count, desc, eq, ne, or, type SQLWrapper, sql, sum } from 'drizzle-orm';
+import { and, count, desc, eq, inArray, ne, or, type SQLWrapper, sql, sum } from 'drizzle-orm';
 import { type AccessParameter, isFor } from '../access/conditions.ts';
 import { assetColumns } from '../assets/asset.ts';
 import { nextVersion } from '../assets/conditions.ts';
+import { lookSoon } from '../assets/life-cycle-looks.ts';
 import { type Actor, auditFrom } from '../database/audit.ts';
 import { build, compile, jsonObject, now, type Parameter, typed } from '../database/statements.ts';
-import { assets, inState, isVisible } from '../database/tables/assets.ts';
+import { assets, inState, isFree, isHeld, isVisible } from '../database/tables/assets.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
 import { quotas } from '../database/tables/quotas.ts';
 import { assetVersions, replacements } from '../database/tables/versions.ts';
@@ -35,7 +36,7 @@ export const lockReplacing = compile('lock-replacing-upload', (p: Parameter<'id'
 /** The asset that is given other bytes, held until the transaction ends: whoever comes meanwhile waits, and sees it then. */
 export const lockContent = compile('lock-content', (p: Parameter<'id'>) =>
   build
-    .select({ ...assetColumns, account: chargedAccount.as('account') })
+    .select({ ...assetColumns, account: chargedAccount.as('account'), isHeld: isHeld.as('is_held') })
     .from(assets)
     .where(and(eq(assets.id, p('id')), isVisible))
     .for('update'),
@@ -44,7 +45,7 @@ export const lockContent = compile('lock-content', (p: Parameter<'id'>) =>
 /** The same where the caller may do this to it. */
 export const lockContentFor = compile('lock-content-for', (p: Parameter<'id' | AccessParameter>) =>
   build
-    .select({ ...assetColumns, account: chargedAccount.as('account') })
+    .select({ ...assetColumns, account: chargedAccount.as('account'), isHeld: isHeld.as('is_held') })
     .from(assets)
     .where(and(eq(assets.id, p('id')), isFor(p, 'asset.write'), isVisible))
     .for('update'),
@@ -92,6 +93,9 @@ export const keepVersion = compile('keep-version', (p: Parameter<'id'>) =>
   ),
 );
 
+/** The versions of an asset are held with it. */
+const isOfFree = inArray(assetVersions.assetId, build.select({ id: assets.id }).from(assets).where(isFree));
+
 /** All but the latest. */
 export const dropSurplus = compile('drop-surplus-versions', (p: Parameter<'assetId' | 'keep'>) => {
   const surplus = build
@@ -102,14 +106,14 @@ export const dropSurplus = compile('drop-surplus-versions', (p: Parameter<'asset
     .offset(p('keep'));
   return build
     .delete(assetVersions)
-    .where(and(eq(assetVersions.assetId, p('assetId')), sql`${assetVersions.number} in ${surplus}`))
+    .where(and(eq(assetVersions.assetId, p('assetId')), sql`${assetVersions.number} in ${surplus}`, isOfFree))
     .returning({ objectKey: assetVersions.objectKey });
 });
 
 export const dropVersion = compile('drop-version', (p: Parameter<'assetId' | 'number'>) =>
   build
     .delete(assetVersions)
-    .where(and(eq(assetVersions.assetId, p('assetId')), eq(assetVersions.number, p('number'))))
+    .where(and(eq(assetVersions.assetId, p('assetId')), eq(assetVersions.number, p('number')), isOfFree))
     .returning(),
 );
 
@@ -169,7 +173,13 @@ export const giveContent = compile(
   (p: Parameter<Content | 'id' | 'uploadId' | 'action' | 'former' | 'by' | keyof Actor>) => {
     const before = build.$with('before').as(
       build
-        .select({ id: assets.id, name: assets.name, size: assets.size, mediaType: assets.mediaType })
+        .select({
+          id: assets.id,
+          name: assets.name,
+          size: assets.size,
+          mediaType: assets.mediaType,
+          tier: assets.tier,
+        })
         .from(assets)
         .where(eq(assets.id, p('id'))),
     );
@@ -197,15 +207,20 @@ export const giveContent = compile(
           processing: typed(p('processing'), assets.processing),
           contentVersion: sql`${assets.contentVersion} + 1`,
           contentAt: now,
+          tier: null,
+          archivedAt: null,
+          restore: null,
+          restoredUntil: null,
           versionBytes: typed(p('versionBytes'), assets.versionBytes),
         })
         .from(before)
-        .where(eq(assets.id, before.id))
+        .where(and(eq(assets.id, before.id), isFree))
         .returning({
           ...assetColumns,
           previousName: sql`${before.name}`.as('previous_name'),
           previousSize: sql`${before.size}`.as('previous_size'),
           previousMediaType: sql`${before.mediaType}`.as('previous_media_type'),
+          wasArchived: sql`${before.tier} is not null`.as('was_archived'),
         }),
     );
     const uploadGone = build.$with('upload_gone', {}).as(
@@ -239,7 +254,9 @@ export const giveContent = compile(
       uploadedBy: sql`${p('by')}::text`,
     });
     const audit = auditFrom(p, changed, { action: p('action'), detail: sql`jsonb_strip_nulls(${detail})` });
-    return build.with(before, changed, uploadGone, settled, audit).select().from(changed);
+    // Rules for its new bytes were of no use for the archived ones.
+    const looked = lookSoon(changed, sql`${changed.wasArchived}`);
+    return build.with(before, changed, uploadGone, settled, audit, looked).select().from(changed);
   },
 );
 

@@ -17,6 +17,7 @@
  * its reservation, until it is served or refused. Of two that are accepted the later one stays.
  */
 import { type Asset, type AssetRow, recordTag, toAsset } from '../assets/asset.ts';
+import { held } from '../assets/held.ts';
 import type { Actor, AuditAction } from '../database/audit.ts';
 import type { Executor } from '../database/client.ts';
 import type { Outbox } from '../database/outbox.ts';
@@ -53,7 +54,7 @@ export interface Content {
 /** What is known of the bytes of an upload when they are all there. */
 export type ArrivedContent = Omit<Content, 'name' | 'objectKey'> & { assetType: string; cacheControl: string };
 
-export type LockedAsset = AssetRow & { account: string };
+export type LockedAsset = AssetRow & { account: string; isHeld: boolean };
 
 /** Why it is given other bytes, and by whom. */
 interface Reason {
@@ -146,6 +147,7 @@ export class Contents {
     if (!upload?.acceptedAt) return undefined;
     const asset = await this.#lock(transaction, upload.assetId);
     if (!asset) return 'not-found';
+    if (asset.isHeld) return 'held';
     const { id: assetId, contentVersion } = asset;
     if (contentVersion !== upload.seenVersion) {
       const values = { assetId, contentVersion, acceptedAt: upload.acceptedAt };
@@ -227,7 +229,7 @@ export class Contents {
       ...{ scan, facts, original, thumbHash, processing, action, former: former ?? null, ...actor },
       ...{ uploadId: upload?.id ?? null, by: upload?.uploaderId ?? null },
     });
-    if (!rows[0]) throw new Error(`the asset ${id} was not locked`);
+    if (!rows[0]) throw new Error(`the asset ${id} was not locked, or is held`);
     return toAsset(rows[0]);
   }
 
@@ -246,6 +248,10 @@ export class Contents {
 
 /** @throws ReplacementRefused when the record does not allow it, as it is now */
 function judge(asset: LockedAsset, expectedVersion: number | null, assetType: string): void {
+  if (asset.isHeld) {
+    const { type, options } = held(toAsset(asset));
+    throw new ReplacementRefused(type, options);
+  }
   if (asset.trashedAt)
     throw new ReplacementRefused('wrong-state', { detail: 'The asset is in the trash. Restore it first.' });
   if (expectedVersion !== null && asset.version !== expectedVersion)

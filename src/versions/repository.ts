@@ -108,8 +108,8 @@ const forgetReplacements = compile(
   { named: false },
 );
 
-/** `gone`: there is no such version (any more); `changed`: the record has another version; `trashed`. */
-export type Refused = 'gone' | 'changed' | 'trashed';
+/** `gone`: there is no such version (any more); `changed`: the record has another version; `trashed`; `held`. */
+export type Refused = 'gone' | 'changed' | 'trashed' | 'held';
 
 type WithAsset = (transaction: Executor, asset: Asset) => Promise<void>;
 
@@ -211,6 +211,7 @@ export class VersionsRepository {
         const [asset] = rows;
         if (!asset) return 'gone';
         if (version !== undefined && asset.version !== version) return 'changed';
+        if (asset.isHeld) return 'held';
         return work(transaction, asset);
       }),
     );

@@ -9,6 +9,7 @@ import type { Action } from '../access/rules.ts';
 import { type Asset, assetDocument, recordTag, toDocument } from '../assets/asset.ts';
 import { contentDisposition } from '../assets/content-disposition.ts';
 import { conditionalHeaders, deliver } from '../assets/delivery.ts';
+import { requireFree } from '../assets/held.ts';
 import { AssetsRepository, type FoundAsset } from '../assets/repository.ts';
 import { entityTagHeader, inTrash, requireConditions, required } from '../assets/routes.ts';
 import { dispositionOf } from '../assets/serving.ts';
@@ -202,7 +203,7 @@ export function versionRoutes(app: App, core: Core, versions: VersionsRepository
       config: {
         action: 'asset.write',
         success: { status: 200, description: 'The asset with these bytes', headers: entityTagHeader },
-        problems: ['forbidden', 'not-found', 'wrong-state', 'precondition-failed', 'quota-exceeded'],
+        problems: ['forbidden', 'not-found', 'wrong-state', 'held', 'precondition-failed', 'quota-exceeded'],
       },
     },
     async (request, reply) => {
@@ -231,7 +232,7 @@ export function versionRoutes(app: App, core: Core, versions: VersionsRepository
       config: {
         action: 'asset.delete',
         success: { status: 204, description: 'Its bytes are deleted, and their quota is free' },
-        problems: ['forbidden', 'not-found', 'precondition-failed'],
+        problems: ['forbidden', 'not-found', 'held', 'precondition-failed'],
       },
     },
     async (request, reply) => {
@@ -258,11 +259,12 @@ export function versionRoutes(app: App, core: Core, versions: VersionsRepository
       const current: FoundAsset = await required(assets.find(request.caller, request.params.id));
       requireMay(request.caller, action, current);
       requireConditions(conditions, current);
+      requireFree(current);
       const changed = await change(isConditional ? current.version : undefined);
       if (changed === 'gone') throw versionNotFound();
       if (changed === 'trashed') throw inTrash();
       // Somebody else was faster: it is read and judged again.
-      if (changed !== 'changed') return changed as Changed;
+      if (changed !== 'changed' && changed !== 'held') return changed as Changed;
     }
   }
 }

@@ -3,6 +3,7 @@ import { eq } from 'drizzle-orm';
 import type { Caller } from '../access/caller.ts';
 import { requireMay, requireScope } from '../access/may.ts';
 import type { Asset } from '../assets/asset.ts';
+import { requireFree } from '../assets/held.ts';
 import { AssetsRepository } from '../assets/repository.ts';
 import { inTrash, requireConditions } from '../assets/routes.ts';
 import type { DatabaseHandle } from '../database/client.ts';
@@ -31,7 +32,7 @@ const findAccount = compile('find-charged-account', (p: Parameter<'id'>) =>
 
 /**
  * The asset that the caller wants to give other bytes. All of it is judged again when they are there.
- * @throws Problem missing-scope, not-found, forbidden, wrong-state, precondition-failed
+ * @throws Problem missing-scope, not-found, forbidden, wrong-state, held, precondition-failed
  */
 export async function findReplaced(
   database: DatabaseHandle,
@@ -45,6 +46,7 @@ export async function findReplaced(
   if (!asset) throw assetNotFound();
   requireMay(caller, 'asset.write', asset);
   if (asset.trashedAt) throw inTrash();
+  requireFree(asset);
   requireConditions(conditions, asset);
   const { rows } = await database.database.run(findAccount, { id: asset.id });
   if (!rows[0]) throw assetNotFound();

@@ -62,7 +62,10 @@ describe('GET /v1/policies', () => {
       allowUndetected: true,
       public: false,
       metadata: 'keep',
+      deleteAfterDays: 9,
       expireAfterDays: 9,
+      daysSince: 'upload',
+      retention: 'permanent',
       scan: 'off',
     });
   });

@@ -4,10 +4,13 @@
  */
 export { assets } from './assets.ts';
 export { auditEvents, auditSeals } from './audit.ts';
+export { backups, restoredJobs, restores } from './backups.ts';
 export { apiKeys, tickets } from './credentials.ts';
 export { derivatives } from './derivatives.ts';
 export { downloadCounts, downloadMarks } from './downloads.ts';
+export { auditFormerSeals, erasedFolders, erasures } from './erasures.ts';
 export { idempotencyKeys } from './idempotency.ts';
+export { lifeCycleLooks, lifeCyclePolicies } from './life-cycle.ts';
 export { callerCounts, uploadCounts } from './limits.ts';
 export { projectMembers, projects } from './projects.ts';
 export { galleryEntries, stalePublicAddresses } from './publishing.ts';

@@ -1,4 +1,4 @@
-import { jsonb, pgSchema, text, timestamp, uuid } from 'drizzle-orm/pg-core';
+import { integer, jsonb, pgSchema, text, timestamp, uuid } from 'drizzle-orm/pg-core';
 
 const states = ['created', 'retry', 'active', 'completed', 'cancelled', 'failed'] as const;
 
@@ -10,6 +10,8 @@ export const jobs = pgSchema('pgboss').table('job', {
   state: text('state', { enum: states }).notNull(),
   data: jsonb('data').$type<Record<string, unknown>>(),
   createdOn: timestamp('created_on', { withTimezone: true }).notNull(),
+  priority: integer('priority').notNull(),
+  startAfter: timestamp('start_after', { withTimezone: true }).notNull(),
   /** Of a dead letter: what the job it was said last. */
   sourceOutput: jsonb('source_output'),
 });

@@ -26,6 +26,8 @@ export const trashEmptyings = pgTable(
     /** How many are to be deleted; absent until they were counted. */
     found: bigint('found', { mode: 'number' }),
     deleted: bigint('deleted', { mode: 'number' }).notNull().default(0),
+    /** How many of them stay because something holds them; counted with `found`. */
+    held: bigint('held', { mode: 'number' }),
     createdAt: moment('created_at').notNull().default(sql`now()`),
     finishedAt: moment('finished_at'),
   },

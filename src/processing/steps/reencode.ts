@@ -13,6 +13,7 @@ const WORTH_IT = 0.9;
 
 export const reencodeStep: Step = {
   name: 'reencode',
+  replaces: true,
   run: async ({ asset, policy, tools: { pictures }, context: { signal }, workingCopy }) => {
     const reencoding = policy?.reencode;
     if (!reencoding) return { kind: 'skipped', reason: 'not-wanted' };

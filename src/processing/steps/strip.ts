@@ -12,6 +12,7 @@ import { stripFile, Unstrippable } from '../strip/strip.ts';
 
 export const stripStep: Step = {
   name: 'strip',
+  replaces: true,
   run: async ({ asset, context: { signal }, workingCopy }) => {
     const file = await workingCopy();
     const sent = asset.sha256 ?? (await digestOf(file.path, signal));

@@ -230,6 +230,24 @@ export class DiskObjectStore implements ObjectStore {
     return left;
   }
 
+  async keepsVersions(): Promise<'no'> {
+    return 'no';
+  }
+
+  async purgeVersions(prefix: string, options: CallOptions): Promise<{ versions: number; bytes: number }> {
+    const purged = { versions: 0, bytes: 0 };
+    for await (const page of this.list(prefix, options)) {
+      const left = await this.deleteAll(
+        page.map(({ key }) => key),
+        options,
+      );
+      if (left.length > 0) throw new ObjectStoreUnavailable('an object was not deleted');
+      purged.versions += page.length;
+      purged.bytes += page.reduce((sum, { size }) => sum + size, 0);
+    }
+    return purged;
+  }
+
   async presignGet(key: string, link: LinkOptions): Promise<string> {
     this.#disk.pathOf(key);
     return `${this.#contentUrl()}/v1/links/${this.#links.forObject(key, link)}`;

@@ -40,8 +40,11 @@ import {
   type ObjectHead,
   type ObjectStore,
   ObjectStoreUnavailable,
+  type OfflineObjects,
   type OpenUpload,
   type PartAddress,
+  type Readiness,
+  type RestoreSpeed,
   type StreamOptions,
   type UploadedPart,
   type WrittenObject,
@@ -52,12 +55,15 @@ import { makeClient, type S3Options, TRIES } from './client.ts';
 import { deleteObjects } from './delete-objects.ts';
 import { isMissing } from './faults.ts';
 import { LengthCheckedStream } from './length-checked-stream.ts';
+import { readinessOf, requestObject } from './offline.ts';
 import { type S3Request, S3Requests, UNSIGNED_PAYLOAD } from './s3-requests.ts';
+import { copyOnServer, isSameServer } from './server-copy.ts';
 import { uploadStream } from './stream-upload.ts';
+import { keepsVersions, purgeVersions } from './versions.ts';
 
 export type { S3Options } from './client.ts';
 
-export class S3ObjectStore implements ObjectStore {
+export class S3ObjectStore implements ObjectStore, OfflineObjects {
   readonly kind = 's3';
   readonly #client: S3Client;
   readonly #publicClient: S3Client;
@@ -111,6 +117,24 @@ export class S3ObjectStore implements ObjectStore {
     const input = { Bucket: this.#bucket, Key: key, ...creationInput(attributes, this.#options) };
     const target = { store: this, client: this.#client, calls: this.#calls };
     return uploadStream(target, input, source, options);
+  }
+
+  async copyFrom(
+    source: ObjectStore,
+    sourceKey: string,
+    key: string,
+    options: CallOptions & { size: number },
+  ): Promise<'copied' | 'elsewhere' | 'missing'> {
+    if (!(source instanceof S3ObjectStore) || !isSameServer(source.#options, this.#options)) return 'elsewhere';
+    const { storageClass, encryption } = this.#options;
+    const target = { client: this.#client, calls: this.#calls, bucket: this.#bucket, storageClass, encryption };
+    const attributes = () => source.head(sourceKey, options);
+    return copyOnServer(
+      { ...target, store: this },
+      { bucket: source.#bucket, key: sourceKey, attributes },
+      key,
+      options,
+    );
   }
 
   async createMultipartUpload(
@@ -287,6 +311,21 @@ export class S3ObjectStore implements ObjectStore {
     }
   }
 
+  async readiness(key: string, options: CallOptions): Promise<Readiness | undefined> {
+    try {
+      const { headers, body } = await this.#calls.request('HeadObject', { method: 'HEAD', key }, options);
+      body.resume();
+      return readinessOf(headers);
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  }
+
+  request(key: string, wish: { days: number; speed: RestoreSpeed }, options: CallOptions): Promise<void> {
+    return requestObject({ client: this.#client, calls: this.#calls, bucket: this.#bucket }, key, wish, options);
+  }
+
   async get(key: string, options: CallOptions & { range?: ByteRange }): Promise<ObjectBody | undefined> {
     const { range, signal: callerSignal } = options;
     const headers: Record<string, string> = range ? { range: `bytes=${range.first}-${range.last}` } : {};
@@ -320,7 +359,19 @@ export class S3ObjectStore implements ObjectStore {
   }
 
   deleteAll(keys: string[], options: CallOptions): Promise<string[]> {
-    return deleteObjects({ client: this.#client, bucket: this.#bucket, calls: this.#calls }, keys, options);
+    return deleteObjects(this.#target, keys, options);
+  }
+
+  get #target() {
+    return { client: this.#client, bucket: this.#bucket, calls: this.#calls };
+  }
+
+  keepsVersions(options: CallOptions): Promise<'no' | 'yes' | 'unknown'> {
+    return keepsVersions(this.#target, options);
+  }
+
+  purgeVersions(prefix: string, options: CallOptions): Promise<{ versions: number; bytes: number }> {
+    return purgeVersions(this.#target, prefix, options);
   }
 
   presignGet(key: string, link: LinkOptions): Promise<string> {

@@ -9,6 +9,7 @@ import type { Asset } from '../../assets/asset.ts';
 import type { Core } from '../../core.ts';
 import { systemActor } from '../../database/audit.ts';
 import type { Executor } from '../../database/client.ts';
+import { requireConfirmed } from '../../database/unconfirmed-restore.ts';
 import type { JobContext } from '../../jobs/job.ts';
 import type { ObjectStore } from '../../storage/object-store.ts';
 import { objectMatches } from '../../storage/verify.ts';
@@ -50,8 +51,12 @@ export function reap(core: Core, context: JobContext): Promise<Reaped> {
   );
 }
 
-/** The same for a command, whose work belongs to no worker, so nobody can take it away. */
-export function reapOutsideOfJobs(core: Core): Promise<Reaped> {
+/**
+ * The same for a command, whose work belongs to no worker, so nobody can take it away.
+ * @throws Error while a restore is not confirmed
+ */
+export async function reapOutsideOfJobs(core: Core): Promise<Reaped> {
+  await requireConfirmed(core.background.database);
   return reap(core, { id: 'command', signal: new AbortController().signal, fence: async () => {} });
 }
 

@@ -129,7 +129,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
         tags,
         summary: 'Begin a resumable upload (tus)',
         description:
-          '`Upload-Metadata` carries `filename`, and if you like `filetype`, `assetType`, `projectId`, `metadata` (JSON), `path` and `tags` (with commas between them), or `replaces`, the id of an asset whose bytes it replaces; `If-Match` is honoured. The body may hold the first bytes.',
+          '`Upload-Metadata` carries `filename`, and if you like `filetype`, `assetType`, `projectId`, `metadata` (JSON), `path`, `tags` (with commas between them) and `retention`, or `replaces`, the id of an asset whose bytes it replaces; `If-Match` is honoured. The body may hold the first bytes.',
       },
       config: {
         action: 'asset.upload',

@@ -29,6 +29,7 @@ export type UploadForm = {
      * Tags with commas between them
      */
     tags?: string;
+    retention?: Retention;
     /**
      * An asset whose bytes this file replaces. It keeps its id, project and metadata, has the name of this file, and its upload policy must allow the bytes. `If-Match` is honoured
      */
@@ -38,6 +39,11 @@ export type UploadForm = {
      */
     file: Blob | File;
 };
+
+/**
+ * How long it is kept: `temporary` assets are deleted after some days unless somebody keeps them. Absent: as the upload policy says, which is `permanent` where it says nothing
+ */
+export type Retention = 'temporary' | 'permanent';
 
 export type AssetStateFilter = 'processing' | 'ready' | 'rejected' | 'lost';
 
@@ -66,6 +72,7 @@ export type BatchForm = {
      * Tags with commas between them
      */
     tags?: string;
+    retention?: Retention;
     /**
      * The files
      */
@@ -114,6 +121,7 @@ export type UploadRequest = {
      * At most 50 tags of at most 64 characters, 2048 bytes together as JSON. They are kept in lower case, each once, in order
      */
     tags?: Array<string>;
+    retention?: Retention;
 };
 
 export type PartsRequest = {
@@ -214,6 +222,17 @@ export type LinkWishes = {
     expiresIn?: number;
 };
 
+export type ErasureRequest = {
+    /**
+     * Subject of the tokens of the owner
+     */
+    ownerId: string;
+    /**
+     * `leave`: what he has uploaded into projects with other members belongs to these, and stays there under the pseudonym. `delete`: it is deleted as well
+     */
+    projectAssets?: 'leave' | 'delete';
+};
+
 export type ArchiveRequest = {
     /**
      * Of the assets, in the order that they have in the archive; one that is named twice is in it once
@@ -299,7 +318,7 @@ export type ApiKeyRequest = {
 /**
  * What a credential may be used for
  */
-export type Scope = 'assets:read' | 'assets:write' | 'assets:delete' | 'projects' | 'shares' | 'keys' | 'audit' | 'act-for' | 'admin';
+export type Scope = 'assets:read' | 'assets:write' | 'assets:delete' | 'projects' | 'shares' | 'holds' | 'keys' | 'audit' | 'act-for' | 'admin';
 
 export type UploadTicketRequest = {
     /**
@@ -468,7 +487,7 @@ export type OwnerSort = 'usage' | 'id' | 'tier';
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'build-indexes' | 'purge-assets' | 'empty-trash' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'build-indexes' | 'purge-assets' | 'empty-trash' | 'erase-owner' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -557,6 +576,24 @@ export type Asset = {
      * Present while the asset is in the trash
      */
     trashedAt?: string;
+    /**
+     * Present while the asset is temporary: when it is deleted for good, unless somebody keeps it
+     */
+    temporaryUntil?: string;
+    tier?: StorageTier;
+    /**
+     * Present while the bytes lie in the archive
+     */
+    archivedAt?: string;
+    restore?: ArchiveRestore;
+    /**
+     * The bytes were brought back from the archive, and no rule archives them again before then
+     */
+    restoredUntil?: string;
+    /**
+     * What the rules will do with the asset next, as they are now; told by `getAsset` only
+     */
+    next?: LifeCycleStep;
     /**
      * Download link; told by `listAssets` with `include=links`, where the asset can be downloaded
      */
@@ -717,6 +754,57 @@ export type StepState = string;
  */
 export type AssetVisibility = string;
 
+/**
+ * Present while the bytes lie in the archive: they can be downloaded once they were brought back, until `restoredUntil`. One of `archive`; more may be added.
+ */
+export type StorageTier = string;
+
+/**
+ * Present while the bytes are brought back, or could not be
+ */
+export type ArchiveRestore = {
+    state: ArchiveRestoreState;
+    speed: ArchiveRestoreSpeed;
+    /**
+     * For which it will be there
+     */
+    days: number;
+    requestedAt: string;
+    /**
+     * Why it failed
+     */
+    reason?: string;
+};
+
+/**
+ * How far it is. One of `requested`, `failed`; more may be added.
+ */
+export type ArchiveRestoreState = string;
+
+/**
+ * As it was asked for. One of `expedited`, `standard`, `bulk`; more may be added.
+ */
+export type ArchiveRestoreSpeed = string;
+
+export type LifeCycleStep = {
+    action: LifeCycleAction;
+    /**
+     * Not before then; it is later where days are counted since the last download, and that is yet to come
+     */
+    at: string;
+    rule: LifeCycleRule;
+};
+
+/**
+ * What will happen. One of `archive`, `delete`; more may be added.
+ */
+export type LifeCycleAction = string;
+
+/**
+ * Who wants it so: it was uploaded as temporary, it is in the trash, or its upload policy or its project says so. One of `temporary`, `trash`, `policy`, `project`; more may be added.
+ */
+export type LifeCycleRule = string;
+
 export type Link = {
     /**
      * Whoever has this link can download the bytes; keep it secret
@@ -799,6 +887,14 @@ export type Problem = {
      * The tier that sets the limit
      */
     tier?: string;
+    /**
+     * Names of what holds the asset; only where the type is `held`
+     */
+    holds?: Array<string>;
+    /**
+     * Until when the asset is retained; only where the type is `held`
+     */
+    retainUntil?: string;
     /**
      * Name this id when you ask for help
      */
@@ -1053,9 +1149,21 @@ export type UploadPolicy = {
     public: boolean;
     metadata: MetadataPolicy;
     /**
-     * Days after which assets are deleted for good; absent: never
+     * The same as `deleteAfterDays`, as earlier versions have it
+     *
+     * @deprecated
      */
     expireAfterDays?: number;
+    /**
+     * Days after which assets are deleted for good; absent: never
+     */
+    deleteAfterDays?: number;
+    /**
+     * Days after which the bytes of assets go to the archive; absent: never
+     */
+    archiveAfterDays?: number;
+    daysSince?: DaysSince;
+    retention: UsualRetention;
     reencode?: ReencodePolicy;
     scan: ScanPolicy;
     /**
@@ -1076,6 +1184,16 @@ export type AcceptedType = {
  * Whether what a file tells beside what it shows (place, camera, author) is removed before it is served. One of `keep`, `strip`; more may be added.
  */
 export type MetadataPolicy = string;
+
+/**
+ * From when these days are counted: since an asset was given the bytes that it has, or since they were asked for last. One of `upload`, `last-download`; more may be added.
+ */
+export type DaysSince = string;
+
+/**
+ * What assets are where their upload does not say it. One of `temporary`, `permanent`; more may be added.
+ */
+export type UsualRetention = string;
 
 /**
  * Pictures are encoded again before they are served; absent: never. One that is not larger than the bounds is replaced only where that makes it a tenth smaller
@@ -1173,6 +1291,10 @@ export type TrashEmptying = {
      * Assets that were deleted
      */
     deleted: number;
+    /**
+     * Assets that stay in the trash because a hold or their retention stands; counted with `found`
+     */
+    held?: number;
     createdAt: string;
     finishedAt?: string;
 };
@@ -1181,6 +1303,64 @@ export type TrashEmptying = {
  * How it is with it. One of `running`, `done`; more may be added.
  */
 export type TrashEmptyingState = string;
+
+export type Erasure = {
+    /**
+     * UUIDv7
+     */
+    id: string;
+    /**
+     * Pseudonym of the owner: what stands where he was named. The service makes it of his id
+     */
+    subject: string;
+    state: ErasureState;
+    step: ErasureStep;
+    projectAssets: ErasedProjectAssets;
+    /**
+     * Rows, objects and bytes that were deleted or changed so far, by what they are of; later versions may add some
+     */
+    counts: {
+        [key: string]: number;
+    };
+    createdAt: string;
+    finishedAt?: string;
+};
+
+/**
+ * How it is with the erasure. One of `running`, `done`; more may be added.
+ */
+export type ErasureState = string;
+
+/**
+ * What is being done, or was done last. One of `credentials`, `uploads`, `assets`, `objects`, `records`, `audit`, `end`; more may be added.
+ */
+export type ErasureStep = string;
+
+/**
+ * What becomes of assets in projects that others have a part in. One of `leave`, `delete`; more may be added.
+ */
+export type ErasedProjectAssets = string;
+
+export type ErasurePage = {
+    data: Array<Erasure>;
+    page: PageInfo;
+};
+
+export type ReceiptKeys = {
+    data: Array<ReceiptKey>;
+};
+
+export type ReceiptKey = {
+    /**
+     * First 16 digits of the SHA-256 of the key
+     */
+    keyId: string;
+    algorithm: 'Ed25519';
+    /**
+     * PEM
+     */
+    publicKey: string;
+};
 
 export type ArchiveLink = {
     /**
@@ -1283,7 +1463,7 @@ export type CreatedApiKey = {
 };
 
 /**
- * What the key may be used for. One of `assets:read`, `assets:write`, `assets:delete`, `projects`, `shares`, `keys`, `audit`, `act-for`, `admin`; more may be added.
+ * What the key may be used for. One of `assets:read`, `assets:write`, `assets:delete`, `projects`, `shares`, `holds`, `keys`, `audit`, `act-for`, `admin`; more may be added.
  */
 export type GrantedScope = string;
 
@@ -2260,7 +2440,7 @@ export type UploadAssetErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -2355,7 +2535,7 @@ export type UploadAssetsErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -2454,6 +2634,7 @@ export type UploadRawAssetData = {
          * Tags with commas between them
          */
         tags?: string;
+        retention?: Retention;
     };
     url: '/v1/assets/raw/{fileName}';
 };
@@ -2480,7 +2661,7 @@ export type UploadRawAssetErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -2685,7 +2866,7 @@ export type ReplaceAssetContentErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -2821,7 +3002,7 @@ export type CreateResumableUploadErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The upload offset does not match
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The owner is being erased, or: The upload offset does not match
      */
     409: Problem;
     /**
@@ -3084,7 +3265,7 @@ export type ContinueResumableUploadErrors = {
      */
     408: Problem;
     /**
-     * The state of the asset does not allow this, or: The upload offset does not match
+     * The state of the asset does not allow this, or: The owner is being erased, or: The upload offset does not match
      */
     409: Problem;
     /**
@@ -3249,7 +3430,7 @@ export type CreateUploadErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -4068,7 +4249,7 @@ export type DeleteAssetErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: Something holds the asset
      */
     409: Problem;
     /**
@@ -4239,7 +4420,7 @@ export type UpdateAssetErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: Something holds the asset
      */
     409: Problem;
     /**
@@ -5081,6 +5262,328 @@ export type GetTrashEmptyingResponses = {
 };
 
 export type GetTrashEmptyingResponse = GetTrashEmptyingResponses[keyof GetTrashEmptyingResponses];
+
+export type ListErasuresData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Only those of this owner, whose pseudonym is made of his id
+         */
+        ownerId?: string;
+        /**
+         * Rows per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort, order and filters
+         */
+        cursor?: string;
+    };
+    url: '/v1/admin/erasures';
+};
+
+export type ListErasuresErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListErasuresError = ListErasuresErrors[keyof ListErasuresErrors];
+
+export type ListErasuresResponses = {
+    /**
+     * A page of erasures
+     */
+    200: ErasurePage;
+};
+
+export type ListErasuresResponse = ListErasuresResponses[keyof ListErasuresResponses];
+
+export type EraseOwnerData = {
+    body: ErasureRequest;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/admin/erasures';
+};
+
+export type EraseOwnerErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type EraseOwnerError = EraseOwnerErrors[keyof EraseOwnerErrors];
+
+export type EraseOwnerResponses = {
+    /**
+     * The owner is being erased
+     */
+    202: Erasure;
+};
+
+export type EraseOwnerResponse = EraseOwnerResponses[keyof EraseOwnerResponses];
+
+export type GetErasureData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/admin/erasures/{id}';
+};
+
+export type GetErasureErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetErasureError = GetErasureErrors[keyof GetErasureErrors];
+
+export type GetErasureResponses = {
+    /**
+     * The erasure
+     */
+    200: Erasure;
+};
+
+export type GetErasureResponse = GetErasureResponses[keyof GetErasureResponses];
+
+export type GetErasureReceiptData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/admin/erasures/{id}/receipt';
+};
+
+export type GetErasureReceiptErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetErasureReceiptError = GetErasureReceiptErrors[keyof GetErasureReceiptErrors];
+
+export type GetErasureReceiptResponses = {
+    /**
+     * The receipt
+     */
+    200: {
+        [key: string]: unknown;
+    };
+};
+
+export type GetErasureReceiptResponse = GetErasureReceiptResponses[keyof GetErasureReceiptResponses];
+
+export type ListReceiptKeysData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/v1/receipt-keys';
+};
+
+export type ListReceiptKeysErrors = {
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListReceiptKeysError = ListReceiptKeysErrors[keyof ListReceiptKeysErrors];
+
+export type ListReceiptKeysResponses = {
+    /**
+     * The keys
+     */
+    200: ReceiptKeys;
+};
+
+export type ListReceiptKeysResponse = ListReceiptKeysResponses[keyof ListReceiptKeysResponses];
 
 export type CreateArchiveLinkData = {
     body: ArchiveRequest;
@@ -8186,7 +8689,7 @@ export type RestoreAssetVersionErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: Something holds the asset
      */
     409: Problem;
     /**
@@ -8284,7 +8787,7 @@ export type DeleteAssetVersionErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: Something holds the asset
      */
     409: Problem;
     /**
