@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import { S3_MAX_PARTS } from '../storage-providers.ts';
 import type { Archive } from './archive/archive.ts';
 import type { PartBuffers } from './part-buffers.ts';
 
@@ -16,6 +17,8 @@ import type { PartBuffers } from './part-buffers.ts';
 export interface ObjectStore {
   /** Whether links lead to the object store itself (S3) or back to this service (disk). */
   readonly kind: 's3' | 'disk';
+  /** Parts of one object at most. */
+  readonly maxParts: number;
 
   /** Keeps objects in the store itself, whoever wants to delete them there; absent where there is no such thing. */
   readonly locks?: ObjectLocks;
@@ -108,6 +111,18 @@ export interface ObjectStore {
   deleteAll(keys: string[], options: CallOptions): Promise<string[]>;
 
   /**
+   * Whether a deleted object leaves something behind: versions of buckets that keep them. `unknown` where the store does not
+   * let that be asked.
+   */
+  keepsVersions(options: CallOptions): Promise<'no' | 'yes' | 'unknown'>;
+
+  /**
+   * Removes for good all that the store keeps of objects whose key begins with `prefix`: the objects, older versions, and the
+   * marks of deletions. @returns what was removed beside the marks. @throws ObjectStoreUnavailable when something is left
+   */
+  purgeVersions(prefix: string, options: CallOptions): Promise<{ versions: number; bytes: number }>;
+
+  /**
    * A URL that hands the object out, without further credentials, until `expiresIn` seconds (at most 7 days) from `signedAt`.
    * For the same key and options it is the same URL.
    */
@@ -151,8 +166,8 @@ export interface ObjectLock {
   mode?: 'governance' | 'compliance';
 }
 
-/** Parts of one object; S3 API, "Amazon S3 multipart upload limits". */
-export const MAX_PARTS = 10_000;
+/** Parts of one object, where the store is not known to take fewer. */
+export const MAX_PARTS = S3_MAX_PARTS;
 
 /** What the store keeps beside the bytes and sends along with them. */
 export interface ObjectAttributes {

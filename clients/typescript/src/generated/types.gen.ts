@@ -246,6 +246,16 @@ export type AssetRetentionRequest = {
 
 export type RetentionModeRequest = 'governance' | 'compliance';
 
+export type ErasureRequest = {
+    /**
+     * Subject of the tokens of the owner
+     */
+    ownerId: string;
+    projectAssets?: ErasedProjectAssets;
+};
+
+export type ErasedProjectAssets = 'leave' | 'delete';
+
 export type ArchiveRequest = {
     /**
      * Of the assets, in the order that they have in the archive; one that is named twice is in it once
@@ -500,7 +510,7 @@ export type OwnerSort = 'usage' | 'id' | 'tier';
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'build-indexes' | 'purge-assets' | 'empty-trash' | 'lock-objects' | 'life-cycle' | 'look-through-assets' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'build-indexes' | 'purge-assets' | 'empty-trash' | 'lock-objects' | 'life-cycle' | 'look-through-assets' | 'erase-owner' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'forget-mirror' | 'verify-copies' | 'tend-copies' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -632,6 +642,10 @@ export type Asset = {
      * When last; told by `getAsset` only
      */
     lastDownloadedAt?: string;
+    /**
+     * Copies of its bytes in mirrors, where there are any; told by `getAsset` only
+     */
+    copies?: Array<Copy>;
 };
 
 /**
@@ -653,7 +667,7 @@ export type Scan = {
 };
 
 /**
- * What the virus scanner said. `not-scanned` is not clean; `off`: nobody asked it. One of `clean`, `infected`, `not-scanned`, `off`; more may be added.
+ * What the virus scanner said. `not-scanned` is not clean; `off`: nobody asked it; `encrypted`: nobody can scan what only its readers can open. One of `clean`, `infected`, `not-scanned`, `off`, `encrypted`; more may be added.
  */
 export type ScanVerdict = string;
 
@@ -893,6 +907,33 @@ export type DerivativeState = string;
  * How it came about. One of `derivative`, `transcode`; more may be added.
  */
 export type DerivativeKind = string;
+
+export type Copy = {
+    /**
+     * Name of the mirror
+     */
+    mirror: string;
+    state: CopyState;
+    /**
+     * Since when; of a failed or verified copy, the last time
+     */
+    at: string;
+    /**
+     * Tries to copy it so far
+     */
+    attempts: number;
+    reason?: CopyReason;
+};
+
+/**
+ * `verified` copies were read back and compared with the digest of the file. `failed` ones are tried again. One of `pending`, `copied`, `failed`, `verified`; more may be added.
+ */
+export type CopyState = string;
+
+/**
+ * Why an object could not be copied. One of `mirror-unavailable`, `mirror-refused`, `mirror-full`, `source-unavailable`, `source-missing`, `source-damaged`, `copy-missing`, `copy-damaged`, `failed`; more may be added.
+ */
+export type CopyReason = string;
 
 export type Problem = {
     /**
@@ -1174,6 +1215,7 @@ export type UploadPolicy = {
      * Name of an upload policy
      */
     assetType: string;
+    kind: PolicyKind;
     types: Array<AcceptedType>;
     /**
      * Bytes that a file may have
@@ -1211,6 +1253,11 @@ export type UploadPolicy = {
      */
     versions?: number;
 };
+
+/**
+ * `encrypted`: takes what was encrypted before it was sent, and nothing else; nobody here can read it. One of `files`, `encrypted`; more may be added.
+ */
+export type PolicyKind = string;
 
 export type AcceptedType = {
     mediaType: string;
@@ -1343,6 +1390,59 @@ export type TrashEmptying = {
  * How it is with it. One of `running`, `done`; more may be added.
  */
 export type TrashEmptyingState = string;
+
+export type Erasure = {
+    /**
+     * UUIDv7
+     */
+    id: string;
+    /**
+     * Pseudonym of the owner: what stands where he was named. The service makes it of his id
+     */
+    subject: string;
+    state: ErasureState;
+    step: ErasureStep;
+    projectAssets: ErasedProjectAssetsOutput;
+    /**
+     * Rows, objects and bytes that were deleted or changed so far, by what they are of; later versions may add some
+     */
+    counts: {
+        [key: string]: number;
+    };
+    createdAt: string;
+    finishedAt?: string;
+};
+
+/**
+ * How it is with the erasure. One of `running`, `done`; more may be added.
+ */
+export type ErasureState = string;
+
+/**
+ * What is being done, or was done last. One of `credentials`, `uploads`, `assets`, `objects`, `records`, `audit`, `end`; more may be added.
+ */
+export type ErasureStep = string;
+
+export type ErasurePage = {
+    data: Array<Erasure>;
+    page: PageInfo;
+};
+
+export type ReceiptKeys = {
+    data: Array<ReceiptKey>;
+};
+
+export type ReceiptKey = {
+    /**
+     * First 16 digits of the SHA-256 of the key
+     */
+    keyId: string;
+    algorithm: 'Ed25519';
+    /**
+     * PEM
+     */
+    publicKey: string;
+};
 
 export type ArchiveLink = {
     /**
@@ -2207,6 +2307,80 @@ export type RetriedJobs = {
     retried: number;
 };
 
+export type Mirrors = {
+    mirrors: Array<Mirror>;
+};
+
+export type Mirror = {
+    /**
+     * Name of a mirror
+     */
+    name: string;
+    state: MirrorState;
+    kind?: MirrorKind;
+    /**
+     * Since when everything that is stored is to be copied to it
+     */
+    createdAt: string;
+    behind: MirrorLag;
+    /**
+     * Of these: objects of which the last try has failed; they are tried again
+     */
+    failed: number;
+    /**
+     * Copies of deleted files that are still to be removed
+     */
+    leaving: number;
+    rate: MirrorRate;
+    /**
+     * Some of the objects that have failed
+     */
+    failures?: Array<CopyFailure>;
+};
+
+/**
+ * `lagging`: something has waited for longer than MIRROR_LAG. `not-configured`: it was, and waits to be configured again or forgotten. One of `up-to-date`, `behind`, `lagging`, `not-configured`; more may be added.
+ */
+export type MirrorState = string;
+
+/**
+ * What it is; absent while it is not configured. One of `s3`, `disk`; more may be added.
+ */
+export type MirrorKind = string;
+
+export type MirrorLag = {
+    /**
+     * Objects without a copy
+     */
+    objects: number;
+    /**
+     * Bytes
+     */
+    bytes: number;
+    /**
+     * Since when the oldest of them waits
+     */
+    oldestAt?: string;
+    /**
+     * Seconds since then
+     */
+    oldestSeconds?: number;
+};
+
+/**
+ * What was copied in the last five minutes
+ */
+export type MirrorRate = {
+    objectsPerSecond: number;
+    bytesPerSecond: number;
+};
+
+export type CopyFailure = {
+    assetId: string;
+    at: string;
+    reason?: CopyReason;
+};
+
 export type AuditPage = {
     data: Array<AuditEvent>;
     page: PageInfo;
@@ -2250,6 +2424,11 @@ export type AuditEvent = {
         [key: string]: unknown;
     };
 };
+
+/**
+ * What becomes of assets in projects that others have a part in. One of `leave`, `delete`; more may be added.
+ */
+export type ErasedProjectAssetsOutput = string;
 
 export type ListAssetsData = {
     body?: never;
@@ -2426,7 +2605,7 @@ export type UploadAssetErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -2521,7 +2700,7 @@ export type UploadAssetsErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -2647,7 +2826,7 @@ export type UploadRawAssetErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -2852,7 +3031,7 @@ export type ReplaceAssetContentErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -2988,7 +3167,7 @@ export type CreateResumableUploadErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The upload offset does not match
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The owner is being erased, or: The upload offset does not match
      */
     409: Problem;
     /**
@@ -3251,7 +3430,7 @@ export type ContinueResumableUploadErrors = {
      */
     408: Problem;
     /**
-     * The state of the asset does not allow this, or: The upload offset does not match
+     * The state of the asset does not allow this, or: The owner is being erased, or: The upload offset does not match
      */
     409: Problem;
     /**
@@ -3416,7 +3595,7 @@ export type CreateUploadErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -5514,6 +5693,328 @@ export type RetainAssetResponses = {
 };
 
 export type RetainAssetResponse = RetainAssetResponses[keyof RetainAssetResponses];
+
+export type ListErasuresData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Only those of this owner, whose pseudonym is made of his id
+         */
+        ownerId?: string;
+        /**
+         * Rows per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort, order and filters
+         */
+        cursor?: string;
+    };
+    url: '/v1/admin/erasures';
+};
+
+export type ListErasuresErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListErasuresError = ListErasuresErrors[keyof ListErasuresErrors];
+
+export type ListErasuresResponses = {
+    /**
+     * A page of erasures
+     */
+    200: ErasurePage;
+};
+
+export type ListErasuresResponse = ListErasuresResponses[keyof ListErasuresResponses];
+
+export type EraseOwnerData = {
+    body: ErasureRequest;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/admin/erasures';
+};
+
+export type EraseOwnerErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type EraseOwnerError = EraseOwnerErrors[keyof EraseOwnerErrors];
+
+export type EraseOwnerResponses = {
+    /**
+     * The owner is being erased
+     */
+    202: Erasure;
+};
+
+export type EraseOwnerResponse = EraseOwnerResponses[keyof EraseOwnerResponses];
+
+export type GetErasureData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/admin/erasures/{id}';
+};
+
+export type GetErasureErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetErasureError = GetErasureErrors[keyof GetErasureErrors];
+
+export type GetErasureResponses = {
+    /**
+     * The erasure
+     */
+    200: Erasure;
+};
+
+export type GetErasureResponse = GetErasureResponses[keyof GetErasureResponses];
+
+export type GetErasureReceiptData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/admin/erasures/{id}/receipt';
+};
+
+export type GetErasureReceiptErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetErasureReceiptError = GetErasureReceiptErrors[keyof GetErasureReceiptErrors];
+
+export type GetErasureReceiptResponses = {
+    /**
+     * The receipt
+     */
+    200: {
+        [key: string]: unknown;
+    };
+};
+
+export type GetErasureReceiptResponse = GetErasureReceiptResponses[keyof GetErasureReceiptResponses];
+
+export type ListReceiptKeysData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/v1/receipt-keys';
+};
+
+export type ListReceiptKeysErrors = {
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListReceiptKeysError = ListReceiptKeysErrors[keyof ListReceiptKeysErrors];
+
+export type ListReceiptKeysResponses = {
+    /**
+     * The keys
+     */
+    200: ReceiptKeys;
+};
+
+export type ListReceiptKeysResponse = ListReceiptKeysResponses[keyof ListReceiptKeysResponses];
 
 export type CreateArchiveLinkData = {
     body: ArchiveRequest;
@@ -10047,6 +10548,148 @@ export type RetryJobsResponses = {
 };
 
 export type RetryJobsResponse = RetryJobsResponses[keyof RetryJobsResponses];
+
+export type GetMirrorsData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/v1/admin/mirrors';
+};
+
+export type GetMirrorsErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetMirrorsError = GetMirrorsErrors[keyof GetMirrorsErrors];
+
+export type GetMirrorsResponses = {
+    /**
+     * The mirrors
+     */
+    200: Mirrors;
+};
+
+export type GetMirrorsResponse = GetMirrorsResponses[keyof GetMirrorsResponses];
+
+export type ForgetMirrorData = {
+    body?: never;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        /**
+         * Name of a mirror
+         */
+        name: string;
+    };
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
+    url: '/v1/admin/mirrors/{name}';
+};
+
+export type ForgetMirrorErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The mirror is configured
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ForgetMirrorError = ForgetMirrorErrors[keyof ForgetMirrorErrors];
+
+export type ForgetMirrorResponses = {
+    /**
+     * The mirror is forgotten
+     */
+    204: void;
+};
+
+export type ForgetMirrorResponse = ForgetMirrorResponses[keyof ForgetMirrorResponses];
 
 export type GetAssetCodeData = {
     body?: never;
