@@ -141,10 +141,8 @@ describe('Object Lock', { skip: s3Skip() }, () => {
   test('is looked for by the doctor', async () => {
     const { core } = service.service;
     const checks = features.find(({ name }) => name === 'holds')?.checks?.(core) ?? [];
-    const verdicts = await Array.fromAsync(examine(checks));
-    assert.deepEqual(
-      verdicts.map(({ name, verdict }) => [name, verdict]),
-      [['Object Lock', 'ok']],
-    );
+    const verdicts: string[][] = [];
+    for await (const { name, verdict } of examine(checks)) verdicts.push([name, verdict]);
+    assert.deepEqual(verdicts, [['Object Lock', 'ok']]);
   });
 });
