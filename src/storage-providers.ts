@@ -1,7 +1,7 @@
 /**
  * What is known of S3 servers of which there is documentation: how their endpoints look, and where they are not like AWS. A
  * server that nobody can tell by its name (Ceph, SeaweedFS, Garage, MinIO) is taken to be like AWS; what it does can be tried
- * out by `npm run doctor`.
+ * out: by `npm run doctor`, or by storage tests.
  *
  * Every entry names where it was read. What is not known stands here as nothing, and is not checked.
  */

@@ -12,7 +12,8 @@
  *   - quotas that are not the sum of their records: recomputed under the lock of their row, while uploads run
  *   - statistics that are not: what is missing is added, while uploads run
  *
- * Only keys made like ours are looked at; whatever else is in the bucket is counted and left alone. One run at a time.
+ * Only keys made like ours are looked at; whatever else is in the bucket is counted and left alone, but for what trials of the
+ * store have left behind. One run at a time.
  */
 import { NIL, v7 as uuidv7 } from 'uuid';
 import { systemActor } from '../database/audit.ts';
@@ -20,7 +21,8 @@ import type { DatabaseHandle } from '../database/client.ts';
 import { exclusively } from '../database/exclusively.ts';
 import type { DerivativesRepository } from '../processing/derivatives.ts';
 import { assetIdOf } from '../storage/object-key.ts';
-import type { ListedObject, ObjectStore } from '../storage/object-store.ts';
+import type { ListedObject, ObjectStore, OpenUpload } from '../storage/object-store.ts';
+import { isProbeKey } from '../storage/probe-keys.ts';
 import { objectMatches } from '../storage/verify.ts';
 import type { ReconciliationRepository, StoredRecord } from './repository.ts';
 
@@ -162,9 +164,18 @@ class Run {
       this.report.objects += ours.length;
       this.report.foreignObjects += page.length - ours.length;
       for (const { size } of ours) this.report.bytes += size;
+      await this.#removeProbes(page);
       await records.note(this.#id, ours);
     }
     await records.analyze();
+  }
+
+  /** What `npm run doctor` and storage tests could not remove themselves. */
+  async #removeProbes(page: readonly ListedObject[]): Promise<void> {
+    const { store, keyPrefix } = this.#options;
+    if (this.#dry) return;
+    for (const { key, lastModified } of page)
+      if (isProbeKey(keyPrefix, key) && lastModified < this.#cutoff) await store.delete(key, { signal: this.#signal });
   }
 
   async #deleteUnaccounted(): Promise<void> {
@@ -258,6 +269,7 @@ class Run {
   async #abortUploads(): Promise<void> {
     const { store, records, keyPrefix } = this.#options;
     for await (const page of store.allMultipartUploads(keyPrefix, { signal: this.#signal })) {
+      await this.#abortProbes(page);
       const old = page.flatMap((upload) => {
         const assetId = assetIdOf(keyPrefix, upload.key);
         return assetId !== undefined && upload.initiated < this.#cutoff ? [{ ...upload, assetId }] : [];
@@ -270,6 +282,14 @@ class Run {
         if (!this.#dry) await store.abortMultipartUpload(key, uploadId, { signal: this.#signal });
       }
     }
+  }
+
+  async #abortProbes(page: readonly OpenUpload[]): Promise<void> {
+    const { store, keyPrefix } = this.#options;
+    if (this.#dry) return;
+    for (const { key, uploadId, initiated } of page)
+      if (isProbeKey(keyPrefix, key) && initiated < this.#cutoff)
+        await store.abortMultipartUpload(key, uploadId, { signal: this.#signal });
   }
 
   /** What stands still, or belongs to nobody, is discarded; what has lost its object is made again. */
