@@ -7,8 +7,10 @@ import { backups } from './backups/index.ts';
 import type { Core } from './core.ts';
 import { erasures } from './erasures/index.ts';
 import type { Feature } from './feature.ts';
+import { holds } from './holds/index.ts';
 import { idempotency } from './idempotency/index.ts';
 import { keys } from './keys/index.ts';
+import { mirrors } from './mirrors/index.ts';
 import { owners } from './owners/index.ts';
 import { pages } from './pages/index.ts';
 import { policies } from './policies/index.ts';
@@ -39,6 +41,7 @@ export const features: readonly Feature<Core>[] = [
   policies,
   assets,
   trash,
+  holds,
   retention,
   erasures,
   archives,
@@ -56,6 +59,7 @@ export const features: readonly Feature<Core>[] = [
   usage,
   administration,
   storageTests,
+  mirrors,
   reconciliation,
   backups,
   qr,

@@ -21,9 +21,9 @@ import type { DatabaseHandle } from '../database/client.ts';
 import { exclusively } from '../database/exclusively.ts';
 import type { DerivativesRepository } from '../processing/derivatives.ts';
 import { assetIdOf } from '../storage/object-key.ts';
-import type { ListedObject, ObjectStore, OpenUpload } from '../storage/object-store.ts';
-import { isProbeKey } from '../storage/probe-keys.ts';
+import { type ListedObject, type ObjectStore, ObjectStoreUnavailable } from '../storage/object-store.ts';
 import { objectMatches } from '../storage/verify.ts';
+import { type ProbedStore, removeProbes } from './probes.ts';
 import type { ReconciliationRepository, StoredRecord } from './repository.ts';
 
 const LOCK = 7_083_201_991;
@@ -41,6 +41,8 @@ export interface ReconcilerOptions {
   remake: (assetId: string) => Promise<unknown>;
   store: ObjectStore;
   keyPrefix: string;
+  /** Other stores, in which nothing but trials is looked for. */
+  others: readonly ProbedStore[];
   /** Milliseconds within which what looks wrong may be on its way to be right. */
   grace: number;
   /** Told of everything that somebody should look at. */
@@ -134,6 +136,7 @@ class Run {
       await this.#markLost();
       await this.#markFound();
       await this.#abortUploads();
+      await this.#removeProbes();
       this.report.resumedDeletions = await records.resumeDeletions(this.#cutoff, this.#dry);
       await this.#tendDerivatives();
       await this.#correctQuotas();
@@ -164,18 +167,9 @@ class Run {
       this.report.objects += ours.length;
       this.report.foreignObjects += page.length - ours.length;
       for (const { size } of ours) this.report.bytes += size;
-      await this.#removeProbes(page);
       await records.note(this.#id, ours);
     }
     await records.analyze();
-  }
-
-  /** What `npm run doctor` and storage tests could not remove themselves. */
-  async #removeProbes(page: readonly ListedObject[]): Promise<void> {
-    const { store, keyPrefix } = this.#options;
-    if (this.#dry) return;
-    for (const { key, lastModified } of page)
-      if (isProbeKey(keyPrefix, key) && lastModified < this.#cutoff) await store.delete(key, { signal: this.#signal });
   }
 
   async #deleteUnaccounted(): Promise<void> {
@@ -269,7 +263,6 @@ class Run {
   async #abortUploads(): Promise<void> {
     const { store, records, keyPrefix } = this.#options;
     for await (const page of store.allMultipartUploads(keyPrefix, { signal: this.#signal })) {
-      await this.#abortProbes(page);
       const old = page.flatMap((upload) => {
         const assetId = assetIdOf(keyPrefix, upload.key);
         return assetId !== undefined && upload.initiated < this.#cutoff ? [{ ...upload, assetId }] : [];
@@ -284,12 +277,15 @@ class Run {
     }
   }
 
-  async #abortProbes(page: readonly OpenUpload[]): Promise<void> {
-    const { store, keyPrefix } = this.#options;
+  /** In mirrors and the archive, too: one that does not answer is not what this run is about. */
+  async #removeProbes(): Promise<void> {
+    const { store, keyPrefix, others } = this.#options;
     if (this.#dry) return;
-    for (const { key, uploadId, initiated } of page)
-      if (isProbeKey(keyPrefix, key) && initiated < this.#cutoff)
-        await store.abortMultipartUpload(key, uploadId, { signal: this.#signal });
+    await removeProbes({ store, prefix: keyPrefix }, this.#cutoff, { signal: this.#signal });
+    for (const other of others)
+      await removeProbes(other, this.#cutoff, { signal: this.#signal }).catch((error) => {
+        if (!(error instanceof ObjectStoreUnavailable)) throw error;
+      });
   }
 
   /** What stands still, or belongs to nobody, is discarded; what has lost its object is made again. */

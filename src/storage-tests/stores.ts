@@ -4,8 +4,9 @@ import { ArchivingStore } from '../storage/archive/archiving-store.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { providerOf } from '../storage-providers.ts';
 
-/** The first store. */
+/** The first store, and the archive, where that is a store of its own; a mirror of the same name is not reached. */
 export const PRIMARY = 'primary';
+const ARCHIVE = 'archive';
 
 export interface TestedStore {
   name: string;
@@ -16,8 +17,13 @@ export interface TestedStore {
   provider?: string;
 }
 
-export function testedStores({ config, store }: Pick<Core, 'config' | 'store'>): TestedStore[] {
+export function testedStores({ config, store, mirrors }: Pick<Core, 'config' | 'store' | 'mirrors'>): TestedStore[] {
   const first = store instanceof ArchivingStore ? store.first : store;
   const provider = first.kind === 's3' ? providerOf(config.S3_ENDPOINT)?.provider.name : undefined;
-  return [{ name: PRIMARY, store: first, prefix: config.S3_KEY_PREFIX, ...(provider !== undefined && { provider }) }];
+  const prefix = config.S3_KEY_PREFIX;
+  return [
+    { name: PRIMARY, store: first, prefix, ...(provider !== undefined && { provider }) },
+    ...(store instanceof ArchivingStore && store.apart ? [{ name: ARCHIVE, store: store.apart, prefix }] : []),
+    ...mirrors.map(({ name, store: mirror, prefix: own }) => ({ name, store: mirror, prefix: own })),
+  ];
 }

@@ -20,6 +20,9 @@ export interface ObjectStore {
   /** Parts of one object at most. */
   readonly maxParts: number;
 
+  /** Keeps objects in the store itself, whoever wants to delete them there; absent where there is no such thing. */
+  readonly locks?: ObjectLocks;
+
   /** Writes a whole object. `sha256` is the digest of `body`; stores that can, have it verified on arrival. */
   put(
     key: string,
@@ -148,6 +151,26 @@ export interface ObjectStore {
   check(options: CallOptions): Promise<void>;
 
   close(): Promise<void>;
+}
+
+/** S3 Object Lock, or what else a store has of the kind. */
+export interface ObjectLocks {
+  /** Whether the bucket has it. */
+  areAvailable(options: CallOptions): Promise<boolean>;
+  /**
+   * Has all versions of an object kept as it says, and no longer. What is kept for compliance stays so until its time.
+   * An object that is not there is success.
+   */
+  apply(key: string, lock: ObjectLock, options: CallOptions): Promise<void>;
+}
+
+export interface ObjectLock {
+  /** Until somebody says otherwise. */
+  isHeld: boolean;
+  /** Retained until then, if that is to come. */
+  until?: Date;
+  /** `governance`: whoever has the right to it may shorten that; `compliance`: nobody may. */
+  mode?: 'governance' | 'compliance';
 }
 
 /** Parts of one object, where the store is not known to take fewer. */

@@ -99,7 +99,7 @@ export function uploadsRepository(
 /**
  * Has the key of an upload looked at again: a call that makes something there had no answer. Never throws; while the
  * database is away it is tried on. Behind it stand the end of the upload's lease, and the reconciler.
- * @param keep the upload id that the upload goes on with, where it is known
+ * @param keep the upload id that the upload goes on with, where it is known and no session names it
  */
 export async function lookAgainAt(
   { uploads, tasks, onError }: Pick<UploadContext, 'uploads' | 'tasks' | 'onError'>,

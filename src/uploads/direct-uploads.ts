@@ -19,8 +19,10 @@ import type { Actor } from '../database/audit.ts';
 import type { Executor } from '../database/client.ts';
 import type { ProcessingRecord } from '../database/tables/processing-record.ts';
 import { Problem, unavailable } from '../problems.ts';
+
 import { NoSuchUpload, ObjectStoreUnavailable, PartsChanged, type UploadedPart } from '../storage/object-store.ts';
-import { completeObject, isWhole } from '../storage/part-writer.ts';
+import { completeObject, isWhole } from '../storage/whole-object.ts';
+
 import {
   emptyFile,
   FileValidation,

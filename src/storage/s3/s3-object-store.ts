@@ -57,6 +57,7 @@ import { deleteObjects } from './delete-objects.ts';
 import { isMissing } from './faults.ts';
 import { LengthCheckedStream } from './length-checked-stream.ts';
 import { isListed } from './listed-bucket.ts';
+import { S3ObjectLocks } from './object-locks.ts';
 import { readinessOf, requestObject } from './offline.ts';
 import { type S3Request, S3Requests, UNSIGNED_PAYLOAD } from './s3-requests.ts';
 import { copyOnServer, isSameServer } from './server-copy.ts';
@@ -67,6 +68,7 @@ export type { S3Options } from './client.ts';
 
 export class S3ObjectStore implements ObjectStore, OfflineObjects {
   readonly kind = 's3';
+  readonly locks: S3ObjectLocks;
   readonly maxParts: number;
   readonly #client: S3Client;
   readonly #publicClient: S3Client;
@@ -86,6 +88,7 @@ export class S3ObjectStore implements ObjectStore, OfflineObjects {
     const { bucket, onRetries } = options;
     const requests = new S3Requests({ client: this.#client, bucket, tries: TRIES, onRetries });
     this.#calls = new S3Calls(requests, options);
+    this.locks = new S3ObjectLocks({ client: this.#client, bucket, calls: this.#calls });
     this.#forbidCopySource = options.forbidCopySource ?? false;
     this.#publicRequests = options.publicEndpoint
       ? new S3Requests({ client: this.#publicClient, bucket, tries: TRIES })

@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.ts';
 import { type Client, type ClientMeta, formDataBodySerializer, type Options as Options2, type RequestResult, type TDataShape } from './client/index.ts';
-import type { BulkChangeAssetsData, BulkChangeAssetsErrors, BulkChangeAssetsResponses, CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelStoredFileScanData, CancelStoredFileScanErrors, CancelStoredFileScanResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateApiKeyData, CreateApiKeyErrors, CreateApiKeyResponses, CreateArchiveLinkData, CreateArchiveLinkErrors, CreateArchiveLinkResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateDownloadLinksData, CreateDownloadLinksErrors, CreateDownloadLinksResponses, CreateProjectData, CreateProjectErrors, CreateProjectResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateShareData, CreateShareErrors, CreateShareResponses, CreateTranscodeData, CreateTranscodeErrors, CreateTranscodeResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, CreateUploadTicketData, CreateUploadTicketErrors, CreateUploadTicketResponses, CreateVariantLinkData, CreateVariantLinkErrors, CreateVariantLinkResponses, DeleteApiKeyData, DeleteApiKeyErrors, DeleteApiKeyResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DeleteAssetVersionData, DeleteAssetVersionErrors, DeleteAssetVersionResponses, DeleteProjectData, DeleteProjectErrors, DeleteProjectResponses, DeleteShareData, DeleteShareErrors, DeleteShareResponses, DeleteTranscodeData, DeleteTranscodeErrors, DeleteTranscodeResponses, DeleteUploadTicketData, DeleteUploadTicketErrors, DeleteUploadTicketResponses, DownloadArchiveData, DownloadArchiveErrors, DownloadArchiveResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, DownloadAssetVersionData, DownloadAssetVersionErrors, DownloadAssetVersionResponses, DownloadDerivativeData, DownloadDerivativeErrors, DownloadDerivativeResponses, DownloadSharedArchiveData, DownloadSharedArchiveErrors, DownloadSharedArchiveResponses, DownloadSharedAssetData, DownloadSharedAssetErrors, DownloadSharedAssetResponses, DownloadShareData, DownloadSharedDerivativeData, DownloadSharedDerivativeErrors, DownloadSharedDerivativeResponses, DownloadShareErrors, DownloadShareResponses, EmptyTrashData, EmptyTrashErrors, EmptyTrashResponses, EraseOwnerData, EraseOwnerErrors, EraseOwnerResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, FollowVariantLinkData, FollowVariantLinkErrors, FollowVariantLinkResponses, GetApiKeyData, GetApiKeyErrors, GetApiKeyResponses, GetAssetCodeData, GetAssetCodeErrors, GetAssetCodeResponses, GetAssetData, GetAssetErrors, GetAssetHistoryData, GetAssetHistoryErrors, GetAssetHistoryResponses, GetAssetResponses, GetErasureData, GetErasureErrors, GetErasureReceiptData, GetErasureReceiptErrors, GetErasureReceiptResponses, GetErasureResponses, GetGalleryData, GetGalleryErrors, GetGalleryItemData, GetGalleryItemErrors, GetGalleryItemResponses, GetGalleryResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetProjectCodeData, GetProjectCodeErrors, GetProjectCodeResponses, GetProjectData, GetProjectErrors, GetProjectQuotaData, GetProjectQuotaErrors, GetProjectQuotaResponses, GetProjectResponses, GetPublicAssetData, GetPublicAssetErrors, GetPublicAssetResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetShareCodeData, GetShareCodeErrors, GetShareCodeResponses, GetShareData, GetSharedVariantData, GetSharedVariantErrors, GetSharedVariantResponses, GetShareErrors, GetShareResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetStoredFileScanData, GetStoredFileScanErrors, GetStoredFileScanResponses, GetTranscodeData, GetTranscodeErrors, GetTranscodeResponses, GetTrashEmptyingData, GetTrashEmptyingErrors, GetTrashEmptyingResponses, GetUploadData, GetUploadErrors, GetUploadResponses, GetUploadTicketData, GetUploadTicketErrors, GetUploadTicketResponses, GetVariantData, GetVariantErrors, GetVariantResponses, ListApiKeysData, ListApiKeysErrors, ListApiKeysResponses, ListAssetsData, ListAssetsErrors, ListAssetsOfOwnerData, ListAssetsOfOwnerErrors, ListAssetsOfOwnerResponses, ListAssetsResponses, ListAssetVersionsData, ListAssetVersionsErrors, ListAssetVersionsResponses, ListAuditEventsData, ListAuditEventsErrors, ListAuditEventsResponses, ListDerivativesData, ListDerivativesErrors, ListDerivativesResponses, ListErasuresData, ListErasuresErrors, ListErasuresResponses, ListOwnersData, ListOwnersErrors, ListOwnersResponses, ListProjectMembersData, ListProjectMembersErrors, ListProjectMembersResponses, ListProjectsData, ListProjectsErrors, ListProjectsResponses, ListReceiptKeysData, ListReceiptKeysErrors, ListReceiptKeysResponses, ListSharesData, ListSharesErrors, ListSharesResponses, ListStoredFileScansData, ListStoredFileScansErrors, ListStoredFileScansResponses, ListTranscodesData, ListTranscodesErrors, ListTranscodesResponses, ListUploadPoliciesData, ListUploadPoliciesErrors, ListUploadPoliciesResponses, ListUploadsData, ListUploadsErrors, ListUploadsResponses, ListUploadTicketsData, ListUploadTicketsErrors, ListUploadTicketsResponses, OpenSharedAssetData, OpenSharedAssetErrors, OpenSharedAssetResponses, OpenShareData, OpenShareErrors, OpenShareResponses, RedirectToDownloadData, RedirectToDownloadErrors, RemoveProjectMemberData, RemoveProjectMemberErrors, RemoveProjectMemberResponses, ReplaceAssetContentData, ReplaceAssetContentErrors, ReplaceAssetContentResponses, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RestoreAssetVersionData, RestoreAssetVersionErrors, RestoreAssetVersionResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, ScanStoredFilesData, ScanStoredFilesErrors, ScanStoredFilesResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SetOwnerTierData, SetOwnerTierErrors, SetOwnerTierResponses, SetProjectMemberData, SetProjectMemberErrors, SetProjectMemberResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UnlockShareData, UnlockShareErrors, UnlockShareResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UpdateProjectData, UpdateProjectErrors, UpdateProjectResponses, UpdateShareData, UpdateShareErrors, UpdateShareResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
+import type { BulkChangeAssetsData, BulkChangeAssetsErrors, BulkChangeAssetsResponses, CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelStoredFileScanData, CancelStoredFileScanErrors, CancelStoredFileScanResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateApiKeyData, CreateApiKeyErrors, CreateApiKeyResponses, CreateArchiveLinkData, CreateArchiveLinkErrors, CreateArchiveLinkResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateDownloadLinksData, CreateDownloadLinksErrors, CreateDownloadLinksResponses, CreateProjectData, CreateProjectErrors, CreateProjectResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateShareData, CreateShareErrors, CreateShareResponses, CreateTranscodeData, CreateTranscodeErrors, CreateTranscodeResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, CreateUploadTicketData, CreateUploadTicketErrors, CreateUploadTicketResponses, CreateVariantLinkData, CreateVariantLinkErrors, CreateVariantLinkResponses, DeleteApiKeyData, DeleteApiKeyErrors, DeleteApiKeyResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DeleteAssetVersionData, DeleteAssetVersionErrors, DeleteAssetVersionResponses, DeleteProjectData, DeleteProjectErrors, DeleteProjectResponses, DeleteShareData, DeleteShareErrors, DeleteShareResponses, DeleteTranscodeData, DeleteTranscodeErrors, DeleteTranscodeResponses, DeleteUploadTicketData, DeleteUploadTicketErrors, DeleteUploadTicketResponses, DownloadArchiveData, DownloadArchiveErrors, DownloadArchiveResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, DownloadAssetVersionData, DownloadAssetVersionErrors, DownloadAssetVersionResponses, DownloadDerivativeData, DownloadDerivativeErrors, DownloadDerivativeResponses, DownloadSharedArchiveData, DownloadSharedArchiveErrors, DownloadSharedArchiveResponses, DownloadSharedAssetData, DownloadSharedAssetErrors, DownloadSharedAssetResponses, DownloadShareData, DownloadSharedDerivativeData, DownloadSharedDerivativeErrors, DownloadSharedDerivativeResponses, DownloadShareErrors, DownloadShareResponses, EmptyTrashData, EmptyTrashErrors, EmptyTrashResponses, EraseOwnerData, EraseOwnerErrors, EraseOwnerResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, FollowVariantLinkData, FollowVariantLinkErrors, FollowVariantLinkResponses, ForgetMirrorData, ForgetMirrorErrors, ForgetMirrorResponses, GetApiKeyData, GetApiKeyErrors, GetApiKeyResponses, GetAssetCodeData, GetAssetCodeErrors, GetAssetCodeResponses, GetAssetData, GetAssetErrors, GetAssetHistoryData, GetAssetHistoryErrors, GetAssetHistoryResponses, GetAssetResponses, GetErasureData, GetErasureErrors, GetErasureReceiptData, GetErasureReceiptErrors, GetErasureReceiptResponses, GetErasureResponses, GetGalleryData, GetGalleryErrors, GetGalleryItemData, GetGalleryItemErrors, GetGalleryItemResponses, GetGalleryResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetMirrorsData, GetMirrorsErrors, GetMirrorsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetProjectCodeData, GetProjectCodeErrors, GetProjectCodeResponses, GetProjectData, GetProjectErrors, GetProjectQuotaData, GetProjectQuotaErrors, GetProjectQuotaResponses, GetProjectResponses, GetPublicAssetData, GetPublicAssetErrors, GetPublicAssetResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetShareCodeData, GetShareCodeErrors, GetShareCodeResponses, GetShareData, GetSharedVariantData, GetSharedVariantErrors, GetSharedVariantResponses, GetShareErrors, GetShareResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetStoredFileScanData, GetStoredFileScanErrors, GetStoredFileScanResponses, GetTranscodeData, GetTranscodeErrors, GetTranscodeResponses, GetTrashEmptyingData, GetTrashEmptyingErrors, GetTrashEmptyingResponses, GetUploadData, GetUploadErrors, GetUploadResponses, GetUploadTicketData, GetUploadTicketErrors, GetUploadTicketResponses, GetVariantData, GetVariantErrors, GetVariantResponses, HoldAssetData, HoldAssetErrors, HoldAssetResponses, ListApiKeysData, ListApiKeysErrors, ListApiKeysResponses, ListAssetsData, ListAssetsErrors, ListAssetsOfOwnerData, ListAssetsOfOwnerErrors, ListAssetsOfOwnerResponses, ListAssetsResponses, ListAssetVersionsData, ListAssetVersionsErrors, ListAssetVersionsResponses, ListAuditEventsData, ListAuditEventsErrors, ListAuditEventsResponses, ListDerivativesData, ListDerivativesErrors, ListDerivativesResponses, ListErasuresData, ListErasuresErrors, ListErasuresResponses, ListOwnersData, ListOwnersErrors, ListOwnersResponses, ListProjectMembersData, ListProjectMembersErrors, ListProjectMembersResponses, ListProjectsData, ListProjectsErrors, ListProjectsResponses, ListReceiptKeysData, ListReceiptKeysErrors, ListReceiptKeysResponses, ListSharesData, ListSharesErrors, ListSharesResponses, ListStoredFileScansData, ListStoredFileScansErrors, ListStoredFileScansResponses, ListTranscodesData, ListTranscodesErrors, ListTranscodesResponses, ListUploadPoliciesData, ListUploadPoliciesErrors, ListUploadPoliciesResponses, ListUploadsData, ListUploadsErrors, ListUploadsResponses, ListUploadTicketsData, ListUploadTicketsErrors, ListUploadTicketsResponses, OpenSharedAssetData, OpenSharedAssetErrors, OpenSharedAssetResponses, OpenShareData, OpenShareErrors, OpenShareResponses, RedirectToDownloadData, RedirectToDownloadErrors, RemoveAssetHoldData, RemoveAssetHoldErrors, RemoveAssetHoldResponses, RemoveProjectMemberData, RemoveProjectMemberErrors, RemoveProjectMemberResponses, ReplaceAssetContentData, ReplaceAssetContentErrors, ReplaceAssetContentResponses, RestoreAssetData, RestoreAssetErrors, RestoreAssetResponses, RestoreAssetVersionData, RestoreAssetVersionErrors, RestoreAssetVersionResponses, RetainAssetData, RetainAssetErrors, RetainAssetResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, ScanStoredFilesData, ScanStoredFilesErrors, ScanStoredFilesResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SetOwnerTierData, SetOwnerTierErrors, SetOwnerTierResponses, SetProjectMemberData, SetProjectMemberErrors, SetProjectMemberResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, TestStorageData, TestStorageErrors, TestStorageResponses, UnlockShareData, UnlockShareErrors, UnlockShareResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UpdateProjectData, UpdateProjectErrors, UpdateProjectResponses, UpdateShareData, UpdateShareErrors, UpdateShareResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -444,6 +444,47 @@ export const getTrashEmptying = <ThrowOnError extends boolean = false>(options?:
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/v1/trash',
     ...options
+});
+
+/**
+ * Hold an asset, so that nobody deletes it
+ *
+ * While a hold stands nobody deletes or replaces the bytes of the asset or of its versions, whatever the way: the answer is 409 `held`. Managers of the project and administrators set holds, at most 10 by name. The same name with the same reason changes nothing; with another reason it has that one. An administrator who names no other reason for the audit trail acts by that of the hold.
+ */
+export const holdAsset = <ThrowOnError extends boolean = false>(options: Options<HoldAssetData, ThrowOnError>): RequestResult<HoldAssetResponses, HoldAssetErrors, ThrowOnError> => (options.client ?? client).put<HoldAssetResponses, HoldAssetErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/assets/{id}/hold',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Take a hold off an asset
+ *
+ * It needs a reason, as `?reason=` or in `Stowage-Reason`. The hold that an administrator has set is taken off by an administrator. Nothing is deleted by it; what was put off while the asset was held goes on.
+ */
+export const removeAssetHold = <ThrowOnError extends boolean = false>(options: Options<RemoveAssetHoldData, ThrowOnError>): RequestResult<RemoveAssetHoldResponses, RemoveAssetHoldErrors, ThrowOnError> => (options.client ?? client).delete<RemoveAssetHoldResponses, RemoveAssetHoldErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/assets/{id}/hold/{name}',
+    ...options
+});
+
+/**
+ * Retain an asset until a time
+ *
+ * Until then it is held as by a hold. Managers of the project and administrators retain assets and make their retention longer. `governance` is shortened by administrators who name a reason, and may become `compliance`; `compliance` is shortened by nobody, and ends by time alone. How far ahead it may go is bounded by `MAX_RETENTION_DAYS`.
+ */
+export const retainAsset = <ThrowOnError extends boolean = false>(options: Options<RetainAssetData, ThrowOnError>): RequestResult<RetainAssetResponses, RetainAssetErrors, ThrowOnError> => (options.client ?? client).put<RetainAssetResponses, RetainAssetErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/assets/{id}/retention',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
 });
 
 /**
@@ -1082,6 +1123,41 @@ export const retryJobs = <ThrowOnError extends boolean = false>(options: Options
         'Content-Type': 'application/json',
         ...options.headers
     }
+});
+
+/**
+ * Test a store: write, read, range, parts, list and delete
+ *
+ * Does once what the service does with a store, on objects of its own that are removed again, and names each permission that is missing. It takes up to 45 seconds; one test runs at a time.
+ */
+export const testStorage = <ThrowOnError extends boolean = false>(options: Options<TestStorageData, ThrowOnError>): RequestResult<TestStorageResponses, TestStorageErrors, ThrowOnError> => (options.client ?? client).post<TestStorageResponses, TestStorageErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/admin/storage-tests',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Get the mirrors: how far each is behind, since when, and how fast it is
+ */
+export const getMirrors = <ThrowOnError extends boolean = false>(options?: Options<GetMirrorsData, ThrowOnError>): RequestResult<GetMirrorsResponses, GetMirrorsErrors, ThrowOnError> => (options?.client ?? client).get<GetMirrorsResponses, GetMirrorsErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/admin/mirrors',
+    ...options
+});
+
+/**
+ * Have a mirror forgotten that is not configured any more
+ *
+ * Nothing is to be copied to it any more, and deletions do not wait for its copies any more. What lies there stays: remove it yourself.
+ */
+export const forgetMirror = <ThrowOnError extends boolean = false>(options: Options<ForgetMirrorData, ThrowOnError>): RequestResult<ForgetMirrorResponses, ForgetMirrorErrors, ThrowOnError> => (options.client ?? client).delete<ForgetMirrorResponses, ForgetMirrorErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/admin/mirrors/{name}',
+    ...options
 });
 
 /**
