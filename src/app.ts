@@ -7,8 +7,10 @@ import { backups } from './backups/index.ts';
 import type { Core } from './core.ts';
 import { erasures } from './erasures/index.ts';
 import type { Feature } from './feature.ts';
+import { holds } from './holds/index.ts';
 import { idempotency } from './idempotency/index.ts';
 import { keys } from './keys/index.ts';
+import { mirrors } from './mirrors/index.ts';
 import { owners } from './owners/index.ts';
 import { pages } from './pages/index.ts';
 import { policies } from './policies/index.ts';
@@ -38,6 +40,7 @@ export const features: readonly Feature<Core>[] = [
   policies,
   assets,
   trash,
+  holds,
   retention,
   erasures,
   archives,
@@ -54,6 +57,7 @@ export const features: readonly Feature<Core>[] = [
   owners,
   usage,
   administration,
+  mirrors,
   reconciliation,
   backups,
   qr,

@@ -113,6 +113,10 @@ const filters = z.strictObject({
         '`/`: what lies directly in the folder `path`, or at the top, and in `folders` the folders that lie there, which come first. Filters hold for assets, not for folders',
       example: '/',
     }),
+  held: flag.meta({
+    override: { type: 'boolean', default: false },
+    description: 'Only what a hold or its retention keeps from being deleted',
+  }),
   trashed: flag.meta({
     override: { type: 'boolean', default: false },
     description: 'Lists the trash instead of the other assets',

@@ -12,7 +12,7 @@ import { type Actor, auditFrom } from '../database/audit.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
 import type { Outbox } from '../database/outbox.ts';
 import { build, compile, isAnyOf, type Parameter, writtenOut } from '../database/statements.ts';
-import { assets, inState, isVisible, listed } from '../database/tables/assets.ts';
+import { assets, inState, isHeld, isVisible, listed } from '../database/tables/assets.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
 import { type ErasureCounts, erasedFolders } from '../database/tables/erasures.ts';
 import { projectMembers } from '../database/tables/projects.ts';
@@ -46,7 +46,7 @@ const findOwned = (name: string, isThere: SQL) =>
         .select({
           id: assets.id,
           createdAt: assets.createdAt,
-          fate: sql<Fate>`case when ${stays(p)} then 'leave' else 'erase' end`.as('fate'),
+          fate: sql<Fate>`case when ${stays(p)} then 'leave' when ${isHeld} then 'held' else 'erase' end`.as('fate'),
         })
         .from(assets)
         .where(

@@ -23,8 +23,8 @@ export interface Remainder {
   /** When it will be gone; absent where the service does not know. */
   until?: string;
   count?: number;
-  /** Of assets. */
-  ids?: string[];
+  /** Assets that are held, each with why: the names of the holds with their reasons. */
+  assets?: { id: string; holds: Record<string, string>; retainUntil?: string }[];
 }
 
 export interface StoreReport {

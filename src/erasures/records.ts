@@ -191,6 +191,23 @@ const sweeps: Record<string, Swept> = {
         .set({ requestedBy: pseudonym(p) })
         .where(and(isOfPage, eq(derivatives.requestedBy, p('ownerId')))),
   }),
+  madeHolds: sweeping('sweep-holds', {
+    key: assets.id,
+    type: 'uuid',
+    change: (p, isOfPage) =>
+      build
+        .update(assets)
+        .set({
+          holds: sql`(select jsonb_object_agg(key, case value ->> 'by' when ${p('ownerId')}
+            then value || jsonb_build_object('by', ${p('pseudonym')}::text) else value end) from jsonb_each(${assets.holds}))`,
+        })
+        .where(
+          and(
+            isOfPage,
+            sql`exists (select from jsonb_each(coalesce(${assets.holds}, '{}')) as hold where hold.value ->> 'by' = ${p('ownerId')})`,
+          ),
+        ),
+  }),
   replacements: sweeping('sweep-replacements', {
     key: replacements.uploadId,
     type: 'uuid',

@@ -1,8 +1,8 @@
 /** What a receipt says, put together when all is done, and written in the transaction in which the name goes. */
-import { and, asc, count, eq } from 'drizzle-orm';
+import { and, asc, count, eq, sql } from 'drizzle-orm';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
 import { build, compile, type Parameter, writtenOut } from '../database/statements.ts';
-import { assets, isVisible } from '../database/tables/assets.ts';
+import { assets, isHeld, isVisible } from '../database/tables/assets.ts';
 import type { ErasureCounts } from '../database/tables/erasures.ts';
 import { erasures } from '../database/tables/erasures.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
@@ -14,13 +14,13 @@ const MAX_NAMED = 10_000;
 const DAY = 86_400_000;
 
 const seldom = { named: false };
-const findRemaining = compile(
-  'find-remaining-assets-of-owner',
+const findHeld = compile(
+  'find-held-assets-of-owner',
   (p: Parameter<'ownerId'>) =>
     build
-      .select({ id: assets.id })
+      .select({ id: assets.id, holds: assets.holds, retainUntil: assets.retainUntil })
       .from(assets)
-      .where(and(eq(assets.ownerId, p('ownerId')), isVisible))
+      .where(and(eq(assets.ownerId, p('ownerId')), isVisible, isHeld))
       .orderBy(asc(assets.id))
       .limit(writtenOut(MAX_NAMED)),
   seldom,
@@ -29,7 +29,10 @@ const countRemaining = compile(
   'count-remaining-assets-of-owner',
   (p: Parameter<'ownerId'>) =>
     build
-      .select({ assets: count() })
+      .select({
+        assets: count(),
+        held: sql<number>`count(*) filter (where ${isHeld})`.mapWith(Number).as('held'),
+      })
       .from(assets)
       .where(and(eq(assets.ownerId, p('ownerId')), isVisible)),
   seldom,
@@ -46,7 +49,7 @@ const findCounts = compile(
 
 /** Assets that stay in the name of the owner. */
 export interface Remaining {
-  held: { ids: string[]; count: number };
+  held: { assets: NonNullable<Remainder['assets']>; count: number };
 }
 
 export interface ReceiptWriterOptions {
@@ -69,14 +72,20 @@ export class ReceiptWriter {
   }
 
   /** What is left of his assets. @returns `more` when something is there that could be deleted */
-  async remaining({ ownerId }: RunningErasure): Promise<Remaining | 'more'> {
+  async remaining({ ownerId, pseudonym }: RunningErasure): Promise<Remaining | 'more'> {
     const { database } = this.#options.handle;
     const [all] = (await database.run(countRemaining, { ownerId })).rows;
-    if ((all?.assets ?? 0) > 0) {
-      const { rows } = await database.run(findRemaining, { ownerId });
-      if (rows.length > 0) return 'more';
-    }
-    return { held: { ids: [], count: 0 } };
+    if (!all || all.assets === 0) return { held: { assets: [], count: 0 } };
+    if (all.assets > all.held) return 'more';
+    const { rows } = await database.run(findHeld, { ownerId });
+    const held = rows.map(({ id, holds, retainUntil }) => ({
+      id,
+      holds: Object.fromEntries(
+        Object.entries(holds ?? {}).map(([name, { reason }]) => [name, reason.replaceAll(ownerId, pseudonym)]),
+      ),
+      ...(retainUntil && { retainUntil: retainUntil.toISOString() }),
+    }));
+    return { held: { assets: held, count: all.held } };
   }
 
   /** @param transaction in which everything else of him is gone */
@@ -149,7 +158,7 @@ export class ReceiptWriter {
         where: 'database and object store',
         why: 'nobody may delete them while they are held; erase the owner again when they are not',
         count: held.count,
-        ids: held.ids,
+        assets: held.assets,
       });
     return remains;
   }

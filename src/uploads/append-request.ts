@@ -4,9 +4,11 @@ import { sentSize } from '../assets/asset.ts';
 import type { ProcessingRecord } from '../database/tables/processing-record.ts';
 import { Problem } from '../problems.ts';
 import { quotaExceeded } from '../quotas/quota-exceeded.ts';
-import { MAX_PARTS, ObjectStoreUnavailable, type UploadedPart } from '../storage/object-store.ts';
+
+import { ObjectStoreUnavailable, type UploadedPart } from '../storage/object-store.ts';
 import { PartWriter } from '../storage/part-writer.ts';
 import { isWhole } from '../storage/whole-object.ts';
+
 import {
   FileValidation,
   limitFor,
@@ -357,7 +359,10 @@ export class AppendRequest {
       throw new Problem('too-large', { detail: `The file has ${size} bytes, and this is more.` });
     const policies = policiesOf(this.#context, this.#session);
     const policy = this.#validation.validated?.policy ?? (validated && policyNamed(policies, validated.policy));
-    const limit = Math.min(policy?.maxBytes ?? limitFor(policies, this.#session), partSize * MAX_PARTS);
+    const limit = Math.min(
+      policy?.maxBytes ?? limitFor(policies, this.#session),
+      partSize * this.#context.store.maxParts,
+    );
     refuseBeyond(limit, bytes, policies.bound);
   }
 

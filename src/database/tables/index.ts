@@ -12,6 +12,7 @@ export { auditFormerSeals, erasedFolders, erasures } from './erasures.ts';
 export { idempotencyKeys } from './idempotency.ts';
 export { lifeCycleLooks, lifeCyclePolicies } from './life-cycle.ts';
 export { callerCounts, uploadCounts } from './limits.ts';
+export { copies, mirrorMinutes, mirrors } from './mirrors.ts';
 export { projectMembers, projects } from './projects.ts';
 export { galleryEntries, stalePublicAddresses } from './publishing.ts';
 export { quotas } from './quotas.ts';
