@@ -40,6 +40,10 @@ export class ArchivingStore implements ObjectStore {
     return this.first.kind;
   }
 
+  get maxParts(): number {
+    return this.first.maxParts;
+  }
+
   get #places(): ObjectStore[] {
     return this.#apart ? [this.first, this.#apart] : [this.first];
   }

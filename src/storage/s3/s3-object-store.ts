@@ -28,6 +28,7 @@ import {
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import { MAX_LINK } from '../../config.ts';
+import { maxPartsOf } from '../../storage-providers.ts';
 import {
   type ByteRange,
   type CallOptions,
@@ -67,6 +68,7 @@ export type { S3Options } from './client.ts';
 export class S3ObjectStore implements ObjectStore, OfflineObjects {
   readonly kind = 's3';
   readonly locks: S3ObjectLocks;
+  readonly maxParts: number;
   readonly #client: S3Client;
   readonly #publicClient: S3Client;
   readonly #calls: S3Calls;
@@ -79,6 +81,7 @@ export class S3ObjectStore implements ObjectStore, OfflineObjects {
   constructor(options: S3Options) {
     this.#options = options;
     this.#bucket = options.bucket;
+    this.maxParts = maxPartsOf(options.endpoint);
     this.#client = makeClient(options, options.endpoint);
     this.#publicClient = options.publicEndpoint ? makeClient(options, options.publicEndpoint) : this.#client;
     const { bucket, onRetries } = options;
