@@ -11,7 +11,7 @@ import { requireConfirmed } from '../src/database/unconfirmed-restore.ts';
 import { compareMirror } from '../src/mirrors/comparing.ts';
 import { Filling } from '../src/mirrors/filling.ts';
 import { KnownMirrors } from '../src/mirrors/known-mirrors.ts';
-import { bringBack } from '../src/mirrors/returning.ts';
+import { bringBack } from '../src/reconciliation/returning.ts';
 import type { Mirror } from '../src/storage/mirror.ts';
 
 /** Findings that are printed. */

@@ -9,8 +9,6 @@ import { CopiesRepository } from './repository.ts';
 import { verifyCopy } from './verification.ts';
 
 const AT_ONCE = 8;
-/** Milliseconds for which an object without a row may be on its way. */
-const GRACE = 3_600_000;
 
 export interface CompareRequest {
   /** Reads all copies, and compares their digests; else their sizes are compared. */
@@ -81,7 +79,8 @@ async function look(
 async function findOrphans(core: Core, mirror: Mirror, request: CompareRequest, found: Compared): Promise<void> {
   const { store, prefix, name } = mirror;
   const copies = new CopiesRepository(core.background, core.outbox);
-  const cutoff = Date.now() - GRACE;
+  // What is younger may be on its way.
+  const cutoff = Date.now() - core.config.RECONCILE_GRACE;
   for await (const page of store.list(`${prefix}${core.config.S3_KEY_PREFIX}`, {})) {
     const ours = page.filter(
       ({ key, lastModified }) =>

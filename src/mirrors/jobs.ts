@@ -6,7 +6,6 @@ import { verificationOf } from './copiers.ts';
 import { Filling } from './filling.ts';
 import { forgetMirrorJob, KnownMirrors } from './known-mirrors.ts';
 import { CopiesRepository } from './repository.ts';
-import { bringBack } from './returning.ts';
 import { mirrorSettings } from './settings.ts';
 import { hourly, verifyCopies } from './verification.ts';
 
@@ -24,24 +23,6 @@ export const mirrorJobs = [
     limit: 6 * HOUR,
     run: ({ mirror, before }, { fence, signal }, { background, outbox }: Core) =>
       new KnownMirrors(background, outbox).dropForgotten(mirror, new Date(before), fence, signal),
-  }),
-  defineJob({
-    name: 'bring-back',
-    keepsObjects: true,
-    data: nothing,
-    retries: 1,
-    firstPause: MINUTE,
-    limit: 6 * HOUR,
-    schedule: '*/5 * * * *',
-    run: async (_data, { id, signal }, core: Core) => {
-      if (core.mirrors.length === 0) return;
-      const { looked, returned, bytes, ready, failed } = await bringBack(core, { of: 'lost', jobId: id, signal });
-      if (looked > 0)
-        core.log.warn(
-          { looked, returned, bytes, ready, failed: failed.length },
-          'lost assets were looked for in mirrors',
-        );
-    },
   }),
   defineJob({
     name: 'verify-copies',

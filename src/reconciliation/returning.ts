@@ -6,11 +6,11 @@
 import { MIN_PART } from '../config.ts';
 import type { Core } from '../core.ts';
 import { systemActor } from '../database/audit.ts';
-import { ReconciliationRepository } from '../reconciliation/repository.ts';
+import { copyObject, readCopy } from '../mirrors/copy-object.ts';
 import { inParallel } from '../storage/in-parallel.ts';
 import { keyIn } from '../storage/mirror.ts';
 import { PartBuffers } from '../storage/part-buffers.ts';
-import { copyObject, readCopy } from './copy-object.ts';
+import { ReconciliationRepository } from './repository.ts';
 import * as statements from './returning-statements.ts';
 
 const PAGE = 500;
