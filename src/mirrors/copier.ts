@@ -30,8 +30,8 @@ const STREAMED_AT_ONCE = 1;
 const CLAIMED = 64;
 /** Removed by one request, as large as requests for deletions are; see storage/s3/delete-objects.ts. */
 const REMOVED = 250;
-/** Memory of the copies of a mirror: a stream takes four parts, and the rest is for small objects beside it. */
-const MEMORY = 6 * MIN_PART;
+/** Memory of the copies of a mirror: a stream takes two parts, and the rest is for small objects beside it. */
+const MEMORY = 4 * MIN_PART;
 /** Seconds, of a claim; and milliseconds between renewals. */
 const LEASE = 60;
 const RENEWAL = 15_000;

@@ -12,7 +12,7 @@ import { glb, png } from '../support/files.ts';
 import { bucketAsMirror, digestsIn, mirrored } from '../support/mirrors.ts';
 import { patience } from '../support/patience.ts';
 import { createPreparedDatabase } from '../support/postgres.ts';
-import { launch } from '../support/processes.ts';
+import { launch, spawnService } from '../support/processes.ts';
 import { contentsOf, createTestBucket, requireS3Settings, s3Skip, type TestBucket } from '../support/s3.ts';
 import { startService, type TestService } from '../support/service.ts';
 import { waitUntil } from '../support/wait-until.ts';
@@ -25,15 +25,12 @@ const MiB = 1024 * 1024;
 const steps: { name: string; side: 'before' | 'after'; matches: (event: string) => boolean }[] = [
   { name: 'the claim', side: 'after', matches: (event) => /update "copies" set "attempts"/.test(event) },
   { name: 'PutObject', side: 'after', matches: (event) => event === 'S3 PutObject' },
-  { name: 'CreateMultipartUpload', side: 'after', matches: (event) => event === 'S3 CreateMultipartUpload' },
   { name: 'UploadPart', side: 'after', matches: (event) => event === 'S3 UploadPart' },
-  { name: 'CompleteMultipartUpload', side: 'before', matches: (event) => event === 'S3 CompleteMultipartUpload' },
   { name: 'CompleteMultipartUpload', side: 'after', matches: (event) => event === 'S3 CompleteMultipartUpload' },
   { name: 'the outcome', side: 'after', matches: (event) => /jsonb_to_recordset[\s\S]*as tried/.test(event) },
 ];
 /** The same of copies that are removed. */
 const removal: typeof steps = [
-  { name: 'DeleteObjects', side: 'before', matches: (event) => event === 'S3 DeleteObjects' },
   { name: 'DeleteObjects', side: 'after', matches: (event) => event === 'S3 DeleteObjects' },
   { name: 'the end of the rows', side: 'after', matches: (event) => /delete from "copies"/.test(event) },
 ];
@@ -82,22 +79,19 @@ describe('killed at any moment', { skip: s3Skip() }, () => {
   async function struckAt({ side, matches }: (typeof steps)[number]): Promise<void> {
     server.heal();
     postgres.heal();
-    const struck = Promise.withResolvers<void>();
-    let kill = () => {};
+    const { child, exit, output } = spawnService({ PORT: '0', ...environment });
+    let struck = false;
     const strike = async (event: string) => {
       if (!matches(event)) return;
-      kill();
-      struck.resolve();
+      struck = true;
+      child.kill('SIGKILL');
+      await exit;
       throw new Error('killed');
     };
     server[side] = ({ operation }) => strike(`S3 ${operation}`);
-    const started = launch(environment);
-    const { child, exit } = await started;
-    kill = () => child.kill('SIGKILL');
     postgres[side] = (statement) => strike(statement);
-    await struck.promise;
-    kill();
     await exit;
+    assert.ok(struck, `the process ended by itself: ${output()}`);
     server.heal();
     postgres.heal();
   }
