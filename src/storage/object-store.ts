@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import { S3_MAX_PARTS } from '../storage-providers.ts';
 import type { Archive } from './archive/archive.ts';
 import type { PartBuffers } from './part-buffers.ts';
 
@@ -16,6 +17,8 @@ import type { PartBuffers } from './part-buffers.ts';
 export interface ObjectStore {
   /** Whether links lead to the object store itself (S3) or back to this service (disk). */
   readonly kind: 's3' | 'disk';
+  /** Parts of one object at most. */
+  readonly maxParts: number;
 
   /** Keeps objects in the store itself, whoever wants to delete them there; absent where there is no such thing. */
   readonly locks?: ObjectLocks;
@@ -137,6 +140,13 @@ export interface ObjectStore {
   /** Where objects go that are seldom wanted; absent where there is none. */
   readonly archive?: Archive | undefined;
 
+  /**
+   * Whether its bucket is among those that the credentials may list; undefined where they may list none. Absent where there
+   * are no buckets.
+   * @throws ObjectStoreUnavailable
+   */
+  isListed?(options: CallOptions): Promise<boolean | undefined>;
+
   /** A cheap probe that never writes. Rejects with `ObjectStoreUnavailable` when the store cannot serve. */
   check(options: CallOptions): Promise<void>;
 
@@ -163,8 +173,8 @@ export interface ObjectLock {
   mode?: 'governance' | 'compliance';
 }
 
-/** Parts of one object; S3 API, "Amazon S3 multipart upload limits". */
-export const MAX_PARTS = 10_000;
+/** Parts of one object, where the store is not known to take fewer. */
+export const MAX_PARTS = S3_MAX_PARTS;
 
 /** What the store keeps beside the bytes and sends along with them. */
 export interface ObjectAttributes {
@@ -300,10 +310,17 @@ export class ObjectStoreRefused extends ObjectStoreUnavailable {
   override name = 'ObjectStoreRefused';
   /** What the operator should look at, with the names of the settings. Not for clients. */
   readonly advice: string;
+  /** The credentials are good, and do not allow it. */
+  readonly isDenied: boolean;
 
-  constructor(message: string, advice: string, options: ErrorOptions) {
+  constructor(
+    message: string,
+    advice: string,
+    { isDenied = false, ...options }: ErrorOptions & { isDenied?: boolean },
+  ) {
     super(message, options);
     this.advice = advice;
+    this.isDenied = isDenied;
   }
 }
 

@@ -1,12 +1,14 @@
 /** One request of a resumable upload, from taking the upload over to what it has brought into safety. */
 import { createHash, type Hash, randomUUID } from 'node:crypto';
-import { setImmediate } from 'node:timers/promises';
 import { sentSize } from '../assets/asset.ts';
 import type { ProcessingRecord } from '../database/tables/processing-record.ts';
 import { Problem } from '../problems.ts';
 import { quotaExceeded } from '../quotas/quota-exceeded.ts';
-import { MAX_PARTS, ObjectStoreUnavailable, type UploadedPart } from '../storage/object-store.ts';
-import { isWhole, PartWriter } from '../storage/part-writer.ts';
+
+import { ObjectStoreUnavailable, type UploadedPart } from '../storage/object-store.ts';
+import { PartWriter } from '../storage/part-writer.ts';
+import { isWhole } from '../storage/whole-object.ts';
+
 import {
   FileValidation,
   limitFor,
@@ -17,6 +19,7 @@ import {
 import { HEAD_SIZE } from '../validation/media-types.ts';
 import type { Append, UploadProgress } from './append.ts';
 import { leaseOf, leaseRenewalOf, lookAgainAt, meteredBody, partsInFlightOf, type UploadContext } from './context.ts';
+import { inSlices } from './in-slices.ts';
 import { endIfLost, mayBeLost, partsLost } from './lost-parts.ts';
 import { objectAttributes } from './new-upload.ts';
 import type { LastRow, Progress, UploadSession } from './session-repository.ts';
@@ -29,8 +32,6 @@ import { Interrupted, offsetMismatch, Superseded } from './takeover.ts';
 const MAX_ROW = 1024 * 1024;
 /** Bytes up to which few bytes join the row before: less than what Postgres would keep out of line (TOAST). */
 const SMALL_ROW = 1500;
-/** Bytes that are looked at in one go. */
-const SLICE = 256 * 1024;
 
 export class AppendRequest {
   readonly #context: UploadContext;
@@ -358,7 +359,10 @@ export class AppendRequest {
       throw new Problem('too-large', { detail: `The file has ${size} bytes, and this is more.` });
     const policies = policiesOf(this.#context, this.#session);
     const policy = this.#validation.validated?.policy ?? (validated && policyNamed(policies, validated.policy));
-    const limit = Math.min(policy?.maxBytes ?? limitFor(policies, this.#session), partSize * MAX_PARTS);
+    const limit = Math.min(
+      policy?.maxBytes ?? limitFor(policies, this.#session),
+      partSize * this.#context.store.maxParts,
+    );
     refuseBeyond(limit, bytes, policies.bound);
   }
 
@@ -397,13 +401,5 @@ export class AppendRequest {
       },
       (error) => this.#context.onError('it could not be seen who holds an upload', error),
     );
-  }
-}
-
-/** Lets others have their turn in between: a tail has as many bytes as a part. */
-async function inSlices(bytes: Buffer, see: (slice: Buffer) => void): Promise<void> {
-  for (let at = 0; at < bytes.length; at += SLICE) {
-    if (at > 0) await setImmediate();
-    see(bytes.subarray(at, at + SLICE));
   }
 }

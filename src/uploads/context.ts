@@ -14,7 +14,6 @@ import { placesOf } from '../projects/settings.ts';
 import { limitValues } from '../quotas/limit.ts';
 import { QuotasRepository } from '../quotas/repository.ts';
 import { type Scanner, scannerOf } from '../scanning/scanner.ts';
-import { MAX_PARTS } from '../storage/object-store.ts';
 import { policiesUnder } from '../tickets/terms.ts';
 import { contentsOf } from '../versions/contents-of.ts';
 import { metered } from './metered-source.ts';
@@ -132,8 +131,8 @@ export function partsInFlightOf({ config, store }: Pick<UploadContext, 'config' 
 }
 
 /** Bytes that a file may have which comes through this process: its parts are no larger than the buffers. */
-export function throughProcess({ buffers }: Pick<UploadContext, 'buffers'>, limit: number): number {
-  return Math.min(limit, buffers.partSize * MAX_PARTS);
+export function throughProcess({ buffers, store }: Pick<UploadContext, 'buffers' | 'store'>, limit: number): number {
+  return Math.min(limit, buffers.partSize * store.maxParts);
 }
 
 /**

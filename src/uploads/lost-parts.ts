@@ -15,7 +15,7 @@ import {
   PartsChanged,
   type UploadedPart,
 } from '../storage/object-store.ts';
-import { isWhole, OutcomeUnknown } from '../storage/part-writer.ts';
+import { isWhole, OutcomeUnknown } from '../storage/whole-object.ts';
 import type { UploadContext } from './context.ts';
 import type { UploadSession } from './session-repository.ts';
 import { Superseded } from './takeover.ts';

@@ -4,9 +4,9 @@
  */
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { encryptedPolicy, refuseReading, withEncryptedType } from './encrypted-policy.ts';
 import { contradictionIn, days, daysSince, type LifeCycleRules } from './life-cycle.ts';
 import { normaliseMediaType } from './media-types.ts';
-import { ENCRYPTED_TYPE } from './structure/encrypted.ts';
 
 export interface UploadPolicy {
   assetType: string;
@@ -111,16 +111,6 @@ const defaults: Record<string, { mediaTypes: string[]; maxBytes: number }> = {
   text: { mediaTypes: ['text/plain', 'text/csv', 'text/markdown', 'application/json'], maxBytes: 50 * MiB },
   archive: { mediaTypes: ['application/zip'], maxBytes: 500 * MiB },
 };
-/** Where a scanner is, it has to be allowed by name: nobody can scan what it takes. */
-const encryptedDefault: Omit<UploadPolicy, 'cacheControl'> = {
-  assetType: 'encrypted',
-  kind: 'encrypted',
-  mediaTypes: [ENCRYPTED_TYPE],
-  maxBytes: 500 * MiB,
-  allowUndetected: false,
-  metadata: 'keep',
-  scan: 'off',
-};
 
 const mediaType = z.string().transform((text, context) => {
   const normalised = text === 'application/octet-stream' ? text : normaliseMediaType(text);
@@ -198,34 +188,6 @@ const policyFile = z.record(
   ),
 );
 
-/** Its media type need not be said. */
-function withEncryptedType(policy: unknown): unknown {
-  if (!(policy instanceof Object) || !('kind' in policy) || policy.kind !== 'encrypted') return policy;
-  return { mediaTypes: [ENCRYPTED_TYPE], ...policy };
-}
-
-/** What asks for more than can be done with bytes that nobody here can read. */
-function refuseReading(policy: ReadingPolicy, context: z.RefinementCtx): void {
-  const { kind, mediaTypes } = policy;
-  const refuse = (name: string, message: string) => context.addIssue({ code: 'custom', path: [name], message });
-  if (kind !== 'encrypted') {
-    if (mediaTypes.includes(ENCRYPTED_TYPE))
-      refuse('mediaTypes', `${ENCRYPTED_TYPE} belongs into a policy of its own, with "kind": "encrypted"`);
-    return;
-  }
-  if (mediaTypes.some((each) => each !== ENCRYPTED_TYPE))
-    refuse('mediaTypes', `must be absent, for a policy of kind encrypted takes ${ENCRYPTED_TYPE} alone`);
-  if (policy.scan !== undefined && policy.scan !== 'off') refuse('scan', 'must be off: nobody can scan ciphertext');
-  if (policy.metadata === 'strip') refuse('metadata', 'must be keep: nobody can strip ciphertext');
-  for (const name of ['reencode', 'derivatives', 'transcodes'] as const)
-    if (policy[name]) refuse(name, 'must be absent: nothing can be made of ciphertext');
-  if (policy.allowUndetected) refuse('allowUndetected', 'must be false: ciphertext is known by its beginning');
-}
-
-type ReadingPolicy = Pick<UploadPolicy, 'kind' | 'mediaTypes' | 'allowUndetected'> & {
-  [Name in 'scan' | 'metadata' | 'reencode' | 'derivatives' | 'transcodes']?: unknown;
-};
-
 /** A fault of the file UPLOAD_POLICIES names. */
 export class PolicyError extends Error {
   override name = 'PolicyError';
@@ -255,7 +217,7 @@ export function loadUploadPolicies(
       scan: hasScanner ? 'required' : 'off',
     });
   }
-  if (!hasScanner) policies.set('encrypted', { ...encryptedDefault, cacheControl: CACHE_CONTROL });
+  if (!hasScanner) policies.set('encrypted', { ...encryptedPolicy, cacheControl: CACHE_CONTROL });
   for (const [assetType, policy] of Object.entries(file === undefined ? {} : readPolicies(file))) {
     if (policy === null) policies.delete(assetType);
     else if (policy.maxBytes > maxFileSize) {

@@ -174,6 +174,39 @@ describe('a resumable upload that has begun in the store', { skip: s3Skip() }, (
     await waitUntil(() => rig.assertPromises().then(() => true));
   });
 
+  test('ends there when somebody asks how far it is before that is written down', async () => {
+    const tus = { 'tus-resumable': '1.0.0' };
+    const client = new Client(service.url, 'asking');
+    const file = glb(11 * 1024 * 1024, 6);
+    const created = await client.request('POST', '/v1/resumable', {
+      headers: { ...tus, 'upload-length': String(file.length), 'upload-metadata': 'filename bS5nbGI=' },
+    });
+    const path = created.headers.get('location') ?? '';
+    const append = (where: Client) =>
+      where.request('PATCH', path, {
+        headers: { ...tus, 'content-type': 'application/offset+octet-stream', 'upload-offset': '0' },
+        body: file,
+      });
+    const { promise: asked, resolve: asks } = Promise.withResolvers<void>();
+    const { promise: beginning, resolve: begins } = Promise.withResolvers<void>();
+    rig.s3.after = ({ operation }) => {
+      if (operation !== 'CreateMultipartUpload') return;
+      begins();
+      return asked;
+    };
+    const first = append(client);
+    await beginning;
+    const elsewhere = new Client(other.url, 'asking');
+    const seen = await elsewhere.request('HEAD', path, { headers: tus });
+    assert.deepEqual([seen.status, seen.headers.get('upload-offset')], [200, '0']);
+    asks();
+    assert.equal((await first).status, 409);
+    rig.heal();
+    assert.equal((await contentsOf(rig.bucket)).openUploads.length, 0);
+    assert.equal((await append(elsewhere)).status, 204);
+    await waitUntil(() => rig.assertPromises().then(() => true));
+  });
+
   test('is not begun a second time by a request that did not see it', async () => {
     const headers = { 'tus-resumable': '1.0.0' };
     const client = new Client(service.url, 'in-a-hurry');

@@ -75,11 +75,12 @@ describe('shares on two instances', () => {
     });
 
   test('an asset is in no more shares than it may be, however many make one at once', async () => {
-    await alice.send('POST', '/v1/projects', { id: 'shared' });
+    await alice.send('POST', '/v1/projects', { id: 'shared', name: 'Shared' });
     const makers = ['alice', 'bob', 'carol', 'dave'].map((name) => new Client(service.url, `maker-${name}`));
     for (const maker of makers) {
       const path = `/v1/projects/shared/members/${maker.headers['x-user-id']}`;
-      assert.ok((await alice.send('PUT', path, { role: 'editor' })).status < 300);
+      const { status, body } = await alice.send('PUT', path, { role: 'editor' });
+      assert.ok(status < 300, JSON.stringify(body));
     }
     const ids = await times(3, async () => (await alice.raw(png(), { fields: { projectId: 'shared' } })).body.id);
     const [first = '', second = '', third = ''] = ids;

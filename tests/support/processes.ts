@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { waitUntil } from './wait-until.ts';
 
 /** Absolute path of what is started: a bundle starts faster than the source. */
@@ -36,10 +37,12 @@ export function spawnService(
       ? /^(PATH|HOME|TMPDIR|NODE_COMPILE_CACHE)$/
       : /^(PATH|HOME|TMPDIR|NODE_V8_COVERAGE|NODE_COMPILE_CACHE)$/;
   const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => passed.test(name)));
+  // A script is compiled from the source each time it is run.
+  const cache = script === main ? {} : { NODE_COMPILE_CACHE: join(tmpdir(), 'node-compile-cache') };
   const [program = '', ...all] = [...under, process.execPath, script, ...args];
   const child = spawn(program, all, {
     // Where a test is not about it, nothing is made of the files.
-    env: { DERIVATIVES: 'false', ...inherited, ...env } as NodeJS.ProcessEnv,
+    env: { DERIVATIVES: 'false', ...cache, ...inherited, ...env } as NodeJS.ProcessEnv,
     cwd: tmpdir(),
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -28,6 +28,7 @@ import {
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import { MAX_LINK } from '../../config.ts';
+import { maxPartsOf } from '../../storage-providers.ts';
 import {
   type ByteRange,
   type CallOptions,
@@ -55,6 +56,7 @@ import { makeClient, type S3Options, TRIES } from './client.ts';
 import { deleteObjects } from './delete-objects.ts';
 import { isMissing } from './faults.ts';
 import { LengthCheckedStream } from './length-checked-stream.ts';
+import { isListed } from './listed-bucket.ts';
 import { S3ObjectLocks } from './object-locks.ts';
 import { readinessOf, requestObject } from './offline.ts';
 import { type S3Request, S3Requests, UNSIGNED_PAYLOAD } from './s3-requests.ts';
@@ -67,6 +69,7 @@ export type { S3Options } from './client.ts';
 export class S3ObjectStore implements ObjectStore, OfflineObjects {
   readonly kind = 's3';
   readonly locks: S3ObjectLocks;
+  readonly maxParts: number;
   readonly #client: S3Client;
   readonly #publicClient: S3Client;
   readonly #calls: S3Calls;
@@ -79,6 +82,7 @@ export class S3ObjectStore implements ObjectStore, OfflineObjects {
   constructor(options: S3Options) {
     this.#options = options;
     this.#bucket = options.bucket;
+    this.maxParts = maxPartsOf(options.endpoint);
     this.#client = makeClient(options, options.endpoint);
     this.#publicClient = options.publicEndpoint ? makeClient(options, options.publicEndpoint) : this.#client;
     const { bucket, onRetries } = options;
@@ -404,6 +408,10 @@ export class S3ObjectStore implements ObjectStore, OfflineObjects {
     const { expiration } = await this.#client.config.credentials();
     if (!expiration) return MAX_LINK;
     return Math.max(1, Math.min(MAX_LINK, Math.floor((expiration.getTime() - Date.now()) / 1000)));
+  }
+
+  isListed(options: CallOptions): Promise<boolean | undefined> {
+    return isListed({ client: this.#client, calls: this.#calls, bucket: this.#bucket }, options);
   }
 
   async check(options: CallOptions): Promise<void> {
