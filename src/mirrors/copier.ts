@@ -38,7 +38,7 @@ const RENEWAL = 15_000;
 /** Outcomes are written together, so many milliseconds after the first. */
 const WRITING = 200;
 /** Milliseconds between looks while there is nothing to do. */
-const POLL = 1000;
+const POLL = 500;
 /** Of an object, in milliseconds: from seconds to an hour. */
 const objectBackoff: Backoff = { first: 2000, max: 3_600_000 };
 /** Milliseconds that may pass when the service stops. */
