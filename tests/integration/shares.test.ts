@@ -540,6 +540,18 @@ describe('whoever shares', () => {
     );
   });
 
+  test('counts no download whose bytes could not be had', async () => {
+    const asset = await stored();
+    const { id, url } = await share(alice, { assetId: asset.id, maxDownloads: 1 });
+    const [row] = await service.query<{ key: string }>('select object_key as key from assets where id = $1', [
+      asset.id,
+    ]);
+    await service.store.delete(row?.key ?? '', {});
+    assert.ok((await ask(`${url}/content`)).status >= 500);
+    const { downloads, state } = await shareOf(alice, id);
+    assert.deepEqual([downloads, state], [0, 'active']);
+  });
+
   test('has no more counted by a flood of one address than an address may ask for, whatever it calls itself', async () => {
     const env = { PUBLIC_REQUESTS_PER_MINUTE: '5' };
     const flooded = await startService({ beside: service, env });
