@@ -7,6 +7,7 @@ import { type Feature, settingsOf } from './feature.ts';
 import { requireStrippable } from './processing/strip/policies.ts';
 import { projectSettings } from './projects/settings.ts';
 import { scanSettings } from './scanning/settings.ts';
+import { readArchive } from './storage/archive/settings.ts';
 import { transcodeSettings } from './transcodes/limits.ts';
 import { misspelled } from './unknown-variables.ts';
 import { loadUploadPolicies, PolicyError, type UploadPolicies } from './validation/upload-policies.ts';
@@ -32,7 +33,8 @@ export function readConfiguration(features: readonly Feature<never>[]): Startup 
     for (const [given, meant] of misspelled(Object.keys(process.env), Object.keys({ ...settings, ...more })))
       process.stderr.write(`Warning: ${given} is no setting of Stowage and has no effect. Did you mean ${meant}?\n`);
     const hasScanner = settingsIn(config, scanSettings).CLAMD !== undefined;
-    const policies = loadUploadPolicies(config.UPLOAD_POLICIES, config.MAX_FILE_SIZE, hasScanner);
+    const hasArchive = readArchive(config) !== undefined;
+    const policies = loadUploadPolicies(config.UPLOAD_POLICIES, config.MAX_FILE_SIZE, hasScanner, hasArchive);
     return { config, policies: requireStrippable(policies), tierLimits: loadTiers(config) };
   } catch (error) {
     if (!(error instanceof ConfigError || error instanceof PolicyError || error instanceof TierError)) throw error;

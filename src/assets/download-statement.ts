@@ -9,7 +9,7 @@ import { type AccessParameter, type AccessValues, isFor } from '../access/condit
 import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
 import type { Database } from '../database/client.ts';
 import { build, compile, isAnyOf, jsonObject, type Parameter, type Statement } from '../database/statements.ts';
-import { assets, inState, isVisible } from '../database/tables/assets.ts';
+import { assets, inState, isAtHand, isVisible } from '../database/tables/assets.ts';
 import { auditRows } from '../database/tables/audit.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
 import { type Asset, assetColumns, toAsset } from './asset.ts';
@@ -131,7 +131,7 @@ export const findForDownload = compile('find-for-download', (p: Parameter<'wante
   const isServed = and(
     inState('ready'),
     isNull(assets.trashedAt),
-    or(isNull(wanted('derivative')), eq(derivatives.state, 'ready')),
+    or(and(isNull(wanted('derivative')), isAtHand), eq(derivatives.state, 'ready')),
   );
   const found = build.$with('found').as(
     build

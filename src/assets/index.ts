@@ -19,6 +19,7 @@ import { downloadRoutes } from './downloads.ts';
 import { LinkIssuer } from './issued-links.ts';
 import { deleteObjectJob, deleteObjects } from './jobs/delete-object.ts';
 import { purgeAssets } from './jobs/purge-assets.ts';
+import { stepValues } from './life-cycle-step.ts';
 import { linkRoutes } from './link-routes.ts';
 import { manyLinksRoute } from './many-links.ts';
 import { publicityOf } from './publicity.ts';
@@ -54,6 +55,7 @@ export const assets: Feature<Core> = {
       database: database.database,
       policies: core.policies,
       publicityOf: publicityOf(core),
+      rules: stepValues(core),
     });
     bulkRoutes(app, { deletions: changes.deletions, changes: new BulkChanges(database), places, limits });
     derivativeRoutes(app, core, repository);

@@ -24,6 +24,7 @@ import { type Asset, assetDocument, isOfVersion, recordTag, toDocument } from '.
 import type { AssetDeletions } from './deletions.ts';
 import { requireFree } from './held.ts';
 import type { LinkIssuer } from './issued-links.ts';
+import { findStep, type StepValues } from './life-cycle-step.ts';
 import { includeIn, includeQuery, MAX_INCLUDING } from './list-included.ts';
 import { assetPage, listPage, placeOf } from './list-page.ts';
 import { listQuery } from './list-query.ts';
@@ -42,6 +43,8 @@ interface RecordRoutesOptions extends AssetRoutesOptions {
   database: Database;
   policies: UploadPolicies;
   publicityOf: PublicityOf;
+  /** What becomes of assets with time. */
+  rules: StepValues;
 }
 
 const byId = z.object({ id: assetId });
@@ -88,7 +91,7 @@ const assetPatch = z
 
 export function assetRoutes(
   app: App,
-  { assets, deletions, issuer, places, limits, database, policies, publicityOf }: RecordRoutesOptions,
+  { assets, deletions, issuer, places, limits, database, policies, publicityOf, rules }: RecordRoutesOptions,
 ): void {
   app.get(
     '/v1/assets',
@@ -153,12 +156,15 @@ export function assetRoutes(
       if (outcome === 'precondition-failed') throw preconditionFailed(asset);
       reply.header('etag', recordTag(asset)).header('cache-control', 'private, no-cache');
       if (outcome === 'not-modified') return sendAnswer(reply, { status: 304, headers: {} });
-      const { downloadCount, lastDownloadedAt } = asset;
+      const { downloadCount, lastDownloadedAt, isRuled, isHeld } = asset;
+      // While something holds it, rules wait.
+      const next = isRuled && !isHeld ? await findStep(database, asset.id, rules) : undefined;
       return {
         ...toDocument(asset),
         ...publicityOf(request, asset),
         downloadCount,
         ...(lastDownloadedAt && { lastDownloadedAt: lastDownloadedAt.toISOString() }),
+        ...(next && { next: { ...next, at: next.at.toISOString() } }),
       };
     },
   );

@@ -45,6 +45,8 @@ export interface Texts {
   tooManyTries: string;
   triesLeft: (count: number) => string;
   error: string;
+  archivedTitle: string;
+  archivedHint: string;
   goneTitle: string;
   goneHint: string;
   busyTitle: string;
@@ -95,6 +97,8 @@ const en: Texts = {
   tooManyTries: 'There were too many wrong passwords.',
   triesLeft: (count) => (count === 1 ? 'You have 1 try left.' : `You have ${count} tries left.`),
   error: 'Error',
+  archivedTitle: 'This file is in the archive',
+  archivedHint: 'Ask whoever gave you the link to bring it back, and try again later.',
   goneTitle: 'This link leads nowhere',
   goneHint: 'It may be mistyped, have expired, or have been taken back. Ask whoever gave it to you for a new one.',
   busyTitle: 'The service is busy',
@@ -162,6 +166,8 @@ const de: Texts = {
   tooManyTries: 'Es gab zu viele falsche Passwörter.',
   triesLeft: (count) => (count === 1 ? 'Sie haben noch 1 Versuch.' : `Sie haben noch ${count} Versuche.`),
   error: 'Fehler',
+  archivedTitle: 'Diese Datei liegt im Archiv',
+  archivedHint: 'Bitte wer Ihnen den Link gegeben hat, sie zurückzuholen, und versuchen Sie es später noch einmal.',
   goneTitle: 'Dieser Link führt nirgendwohin',
   goneHint:
     'Vielleicht ist er falsch geschrieben, abgelaufen oder wurde zurückgenommen. Bitten Sie um einen neuen, wo Sie ihn bekommen haben.',
