@@ -5,9 +5,12 @@ import { assets } from './assets/index.ts';
 import { audit } from './audit/index.ts';
 import { backups } from './backups/index.ts';
 import type { Core } from './core.ts';
+import { erasures } from './erasures/index.ts';
 import type { Feature } from './feature.ts';
+import { holds } from './holds/index.ts';
 import { idempotency } from './idempotency/index.ts';
 import { keys } from './keys/index.ts';
+import { mirrors } from './mirrors/index.ts';
 import { owners } from './owners/index.ts';
 import { pages } from './pages/index.ts';
 import { policies } from './policies/index.ts';
@@ -37,7 +40,9 @@ export const features: readonly Feature<Core>[] = [
   policies,
   assets,
   trash,
+  holds,
   retention,
+  erasures,
   archives,
   projects,
   keys,
@@ -52,6 +57,7 @@ export const features: readonly Feature<Core>[] = [
   owners,
   usage,
   administration,
+  mirrors,
   reconciliation,
   backups,
   qr,

@@ -27,6 +27,7 @@ const catalogue = {
   'request-in-progress': { status: 409, title: 'A request with this Idempotency-Key is still running' },
   'wrong-state': { status: 409, title: 'The state of the asset does not allow this' },
   held: { status: 409, title: 'Something holds the asset' },
+  'owner-under-erasure': { status: 409, title: 'The owner is being erased' },
   'derivative-pending': { status: 409, title: 'The derivative is still being made' },
   'offset-mismatch': { status: 409, title: 'The upload offset does not match' },
   'upload-incomplete': { status: 409, title: 'Parts of the file are missing' },

@@ -6,7 +6,9 @@ import { type ArchiveRestore, type AssetState, assets } from '../database/tables
 import type { HeldFor, RetentionMode } from '../database/tables/holds.ts';
 import type { Facts, Original, ProcessingRecord, Scan } from '../database/tables/processing-record.ts';
 import { binaryDigest, bytesCount, openEnum, timestamp } from '../http/schema-types.ts';
+import { copyDocument } from '../mirrors/copy-document.ts';
 import { derivativeDocument } from './derivative-document.ts';
+import { heldDocument, toHeldDocument } from './held.ts';
 import { lifeCycleDocument, toLifeCycleDocument } from './life-cycle-document.ts';
 import { linkDocument } from './link-document.ts';
 import { processingDocument, toProcessingDocument } from './processing-document.ts';
@@ -198,6 +200,7 @@ export const assetDocument = z
       .array(z.string())
       .optional()
       .meta({ description: 'In order; absent where there are none', example: ['beach', 'summer'] }),
+    ...heldDocument,
     createdAt: timestamp,
     updatedAt: timestamp,
     trashedAt: timestamp.optional().meta({ description: 'Present while the asset is in the trash' }),
@@ -215,6 +218,10 @@ export const assetDocument = z
         'How often its bytes were downloaded through the service; told by `getAsset` only. A download in several ranges counts once, for the one that begins with the first byte',
     }),
     lastDownloadedAt: timestamp.optional().meta({ description: 'When last; told by `getAsset` only' }),
+    copies: z
+      .array(copyDocument)
+      .optional()
+      .meta({ description: 'Copies of its bytes in mirrors, where there are any; told by `getAsset` only' }),
   })
   .meta({ id: 'Asset' });
 export type AssetDocument = z.input<typeof assetDocument>;
@@ -241,6 +248,7 @@ export function toDocument(asset: Asset): AssetDocument {
     metadata,
     ...(path !== '' && { path }),
     ...(tags.length > 0 && { tags: [...tags] }),
+    ...toHeldDocument(asset),
     createdAt: asset.createdAt.toISOString(),
     updatedAt: asset.updatedAt.toISOString(),
     ...(asset.trashedAt && { trashedAt: asset.trashedAt.toISOString() }),
@@ -251,11 +259,12 @@ export function toDocument(asset: Asset): AssetDocument {
 /**
  * Entity tag of the record (RFC 9110 section 8.8.3); changes with every change of the record. What somebody may have
  * changed is before the point, and what processing has found out since behind it: see `isOfVersion`.
+ * @param more that is told with the record and changes by itself
  */
-export function recordTag(asset: Asset): string {
+export function recordTag(asset: Asset, more?: string): string {
   const { id, version, verifiedBytes, scan, processing, tier, restore, restoredUntil } = asset;
   const archive = (tier ?? restoredUntil) && JSON.stringify([tier, restore, restoredUntil]);
-  const progress = [verifiedBytes, scan?.at, processing && JSON.stringify(processing), archive].filter(
+  const progress = [verifiedBytes, scan?.at, processing && JSON.stringify(processing), archive, more].filter(
     (part) => part !== undefined,
   );
   const suffix = progress.length === 0 ? '' : `.${shortDigest(progress.join()).slice(0, 8)}`;

@@ -1,5 +1,19 @@
 /** The statements by which assets are deleted for good: by their owner, out of the trash, and when they expire. */
-import { and, count, eq, inArray, isNotNull, lt, lte, ne, type SQL, sql, sum, type WithSubquery } from 'drizzle-orm';
+import {
+  and,
+  count,
+  eq,
+  inArray,
+  isNotNull,
+  lt,
+  lte,
+  ne,
+  not,
+  type SQL,
+  sql,
+  sum,
+  type WithSubquery,
+} from 'drizzle-orm';
 import type { PgColumn } from 'drizzle-orm/pg-core';
 import { type AccessParameter, isFor } from '../access/conditions.ts';
 import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
@@ -11,6 +25,7 @@ import { lifeCycleLooks } from '../database/tables/life-cycle.ts';
 import { projects } from '../database/tables/projects.ts';
 import { quotas } from '../database/tables/quotas.ts';
 import { assetVersions } from '../database/tables/versions.ts';
+import { hasCopies } from '../mirrors/copy-statements.ts';
 import { chargedAccount } from '../quotas/accounts.ts';
 import { nextVersion } from './conditions.ts';
 import { forgetDownloads } from './download-counts.ts';
@@ -20,7 +35,7 @@ import { isDue, nextStep, ofLook, ofProject, type StepParameter } from './life-c
 type Chosen = WithSubquery & Record<'id' | keyof Actor, PgColumn | SQL.Aliased>;
 
 /** Who acts, where that is the same for all of them. */
-const actorColumns = (p: Parameter<keyof Actor>) => ({
+export const actorColumns = (p: Parameter<keyof Actor>) => ({
   callerId: sql<string>`${p('callerId')}::text`.as('caller_id'),
   requestId: sql<string>`${p('requestId')}::text`.as('request_id'),
   via: sql<string | null>`${p('via')}::text`.as('via'),
@@ -28,7 +43,7 @@ const actorColumns = (p: Parameter<keyof Actor>) => ({
 });
 
 /** Marks those of them for deletion that are visible and free, frees their quota, and writes an audit row for each. */
-function deletion(chosen: Chosen, action: AuditAction, ...before: WithSubquery[]) {
+export function deletion(chosen: Chosen, action: AuditAction, ...before: WithSubquery[]) {
   const changed = build.$with('changed').as(
     build
       .update(assets)
@@ -240,12 +255,12 @@ export const findDeleting = compile('find-deleting-assets', (p: Parameter<'ids'>
     .where(and(isAnyOf(assets.id, p('ids')), inState('deleting'))),
 );
 
-/** The objects of its derivatives are gone too; what is in the making may be stored yet, and is discarded. */
+/** Those that have no copies any more. The objects of its derivatives are gone too; what is in the making may be stored yet, and is discarded. */
 export const forgetAssets = compile('forget-assets', (p: Parameter<'ids'>) => {
   const forgotten = build.$with('forgotten').as(
     build
       .delete(assets)
-      .where(and(isAnyOf(assets.id, p('ids')), inState('deleting')))
+      .where(and(isAnyOf(assets.id, p('ids')), inState('deleting'), not(hasCopies)))
       .returning({ id: assets.id }),
   );
   const isOfForgotten = inArray(derivatives.assetId, build.select({ id: forgotten.id }).from(forgotten));

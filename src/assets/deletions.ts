@@ -14,6 +14,7 @@ import type { DatabaseHandle, Executor } from '../database/client.ts';
 import type { Outbox } from '../database/outbox.ts';
 import { retryStatement } from '../database/retry.ts';
 import type { Statement, Values } from '../database/statements.ts';
+import { leaveCopiesOfAssets } from '../mirrors/leaving.ts';
 import { discardDerivativeJob, MAKING_LEASE } from '../processing/derivatives.ts';
 import type { Remains } from '../storage/erase.ts';
 import { CHANGE_PATIENCE, findChangedBy, findReadable, MAX_CHANGES } from './bulk.ts';
@@ -238,14 +239,16 @@ export class AssetDeletions {
   }
 
   /**
-   * Removes the records of deleted assets, once their bytes are gone.
+   * Removes the records of deleted assets, once their bytes are gone. Those that have copies stay until these are gone too; see
+   * `copiesGone`.
    * @param held called first in the transaction, with all ids; tells whose records may be removed
-   * @returns those
+   * @returns those, of which there is nothing more to do now
    */
   async forget(ids: string[], held: (transaction: Executor, ids: string[]) => Promise<string[]>): Promise<string[]> {
     return this.#handle.transact(async (transaction) => {
       const removed = await held(transaction, ids);
       if (removed.length === 0) return removed;
+      await leaveCopiesOfAssets(transaction, removed);
       const { rows } = await transaction.run(forgetAssets, { ids: removed });
       const jobs = rows.map(({ id: derivativeId }) => ({ derivativeId }));
       await this.#outbox.sendAll(transaction, discardDerivativeJob, jobs, { startAfter: MAKING_LEASE });

@@ -5,8 +5,10 @@
 import { z } from 'zod';
 import type { Core } from '../core.ts';
 import { buildIndexes, missingIndexes } from '../database/built-indexes.ts';
-import type { Feature } from '../feature.ts';
+import { type Feature, subscribe } from '../feature.ts';
 import { defineBatchJob, defineJob, HOUR, MINUTE, nothing } from '../jobs/job.ts';
+import { copiesOf } from '../mirrors/copies-of.ts';
+import { copiesGone } from '../mirrors/events.ts';
 import { placesOf } from '../projects/settings.ts';
 import { limitValues } from '../quotas/limit.ts';
 import { assetActions } from './audit.ts';
@@ -55,6 +57,7 @@ export const assets: Feature<Core> = {
       database: database.database,
       policies: core.policies,
       publicityOf: publicityOf(core),
+      copiesOf: copiesOf(core),
       rules: stepValues(core),
     });
     bulkRoutes(app, { deletions: changes.deletions, changes: new BulkChanges(database), places, limits });
@@ -69,6 +72,15 @@ export const assets: Feature<Core> = {
     manyLinksRoute(app, issuer);
     linkRoutes(app, core, repository);
   },
+  on: [
+    subscribe(copiesGone, (transaction, { assetIds }, { outbox }: Core) =>
+      outbox.sendAll(
+        transaction,
+        deleteObjectJob,
+        assetIds.map((assetId) => ({ assetId })),
+      ),
+    ),
+  ],
   gauges: ({ downloads }) => [
     { name: 'stowage_active_downloads', help: 'Downloads that have a place', read: () => downloads.active },
   ],

@@ -35,7 +35,7 @@ export const audit: Feature<Core> = {
       schedule: '41 * * * *',
       run: async (_data, { signal }, core: Core) => {
         // The log lies elsewhere than the database: what it tells can be compared with.
-        for (const { day, rows, digest } of await sealPastDays(core.background.database, signal))
+        for (const { day, rows, digest } of await sealPastDays(core.background, signal))
           core.log.info({ day, rows, digest: digest.toString('hex') }, 'a day of the audit trail was sealed');
       },
     }),

@@ -20,7 +20,7 @@ const findSecret = compile(
 );
 
 /** @throws Error when the secret is missing or damaged: going on with another one would be worse than not to start */
-export async function readSharedSecret(executor: Executor, name: 'object-keys'): Promise<Buffer> {
+export async function readSharedSecret(executor: Executor, name: 'object-keys' | 'pseudonyms'): Promise<Buffer> {
   const { rows } = await executor.run(findSecret, { name });
   const [row] = rows;
   if (row?.value.length === SECRET_BYTES) return row.value;

@@ -20,6 +20,11 @@ const acceptedType = z
 const policyDocument = z
   .object({
     assetType,
+    kind: openEnum(
+      'PolicyKind',
+      ['files', 'encrypted'],
+      '`encrypted`: takes what was encrypted before it was sent, and nothing else; nobody here can read it.',
+    ),
     types: z.array(acceptedType).min(1),
     maxBytes: bytesCount.meta({ description: 'Bytes that a file may have', example: 10485760 }),
     allowUndetected: z.boolean().meta({
@@ -96,6 +101,7 @@ function toDocument(policy: UploadPolicy): z.input<typeof policyDocument> {
   const { scan = 'off', versions = 0 } = policy;
   return {
     assetType: policy.assetType,
+    kind: policy.kind ?? 'files',
     types: mediaTypes.map((mediaType) => ({ mediaType, extensions: [...extensionsOf(mediaType)] })),
     maxBytes,
     allowUndetected,

@@ -5,7 +5,7 @@
  * upload; see `reserve`.
  */
 
-import { eq, exists, getTableColumns, sql } from 'drizzle-orm';
+import { and, eq, exists, getTableColumns, type SQL, sql } from 'drizzle-orm';
 import type { Caller } from '../access/caller.ts';
 import { type Actor, auditFrom } from '../database/audit.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
@@ -28,9 +28,9 @@ export interface Quota {
 
 /**
  * Reserves `size` bytes and returns the account, or returns no row when there is no room. An account that is new gets a
- * row; see `limitOf` for what it may store. For `build.$with('reserved').as(...)`.
+ * row; see `limitOf` for what it may store. Nothing is reserved unless it is allowed. For `build.$with('reserved').as(...)`.
  */
-export function reserve(p: Parameter<'account' | 'size' | LimitParameter>) {
+export function reserve(p: Parameter<'account' | 'size' | LimitParameter>, isAllowed: SQL) {
   const defaultLimit = sql`${p('defaultLimit')}::bigint`;
   const isKnown = exists(
     build
@@ -48,7 +48,7 @@ export function reserve(p: Parameter<'account' | 'size' | LimitParameter>) {
       tier: sql<null>`null::text`.as('tier'),
     })
     .from(nowhere)
-    .where(sql`${p('size')}::bigint <= ${defaultLimit} or ${isKnown}`);
+    .where(and(isAllowed, sql`(${p('size')}::bigint <= ${defaultLimit} or ${isKnown})`));
   return build
     .insert(quotas)
     .select(first)

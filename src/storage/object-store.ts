@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import { S3_MAX_PARTS } from '../storage-providers.ts';
 import type { Archive } from './archive/archive.ts';
 import type { PartBuffers } from './part-buffers.ts';
 
@@ -16,6 +17,11 @@ import type { PartBuffers } from './part-buffers.ts';
 export interface ObjectStore {
   /** Whether links lead to the object store itself (S3) or back to this service (disk). */
   readonly kind: 's3' | 'disk';
+  /** Parts of one object at most. */
+  readonly maxParts: number;
+
+  /** Keeps objects in the store itself, whoever wants to delete them there; absent where there is no such thing. */
+  readonly locks?: ObjectLocks;
 
   /** Writes a whole object. `sha256` is the digest of `body`; stores that can, have it verified on arrival. */
   put(
@@ -105,6 +111,18 @@ export interface ObjectStore {
   deleteAll(keys: string[], options: CallOptions): Promise<string[]>;
 
   /**
+   * Whether a deleted object leaves something behind: versions of buckets that keep them. `unknown` where the store does not
+   * let that be asked.
+   */
+  keepsVersions(options: CallOptions): Promise<'no' | 'yes' | 'unknown'>;
+
+  /**
+   * Removes for good all that the store keeps of objects whose key begins with `prefix`: the objects, older versions, and the
+   * marks of deletions. @returns what was removed beside the marks. @throws ObjectStoreUnavailable when something is left
+   */
+  purgeVersions(prefix: string, options: CallOptions): Promise<{ versions: number; bytes: number }>;
+
+  /**
    * A URL that hands the object out, without further credentials, until `expiresIn` seconds (at most 7 days) from `signedAt`.
    * For the same key and options it is the same URL.
    */
@@ -128,8 +146,28 @@ export interface ObjectStore {
   close(): Promise<void>;
 }
 
-/** Parts of one object; S3 API, "Amazon S3 multipart upload limits". */
-export const MAX_PARTS = 10_000;
+/** S3 Object Lock, or what else a store has of the kind. */
+export interface ObjectLocks {
+  /** Whether the bucket has it. */
+  areAvailable(options: CallOptions): Promise<boolean>;
+  /**
+   * Has all versions of an object kept as it says, and no longer. What is kept for compliance stays so until its time.
+   * An object that is not there is success.
+   */
+  apply(key: string, lock: ObjectLock, options: CallOptions): Promise<void>;
+}
+
+export interface ObjectLock {
+  /** Until somebody says otherwise. */
+  isHeld: boolean;
+  /** Retained until then, if that is to come. */
+  until?: Date;
+  /** `governance`: whoever has the right to it may shorten that; `compliance`: nobody may. */
+  mode?: 'governance' | 'compliance';
+}
+
+/** Parts of one object, where the store is not known to take fewer. */
+export const MAX_PARTS = S3_MAX_PARTS;
 
 /** What the store keeps beside the bytes and sends along with them. */
 export interface ObjectAttributes {

@@ -1,15 +1,18 @@
-/** Chooses the object store by configuration: S3 when a bucket is named, else the disk. */
+/** Opens the object stores of the configuration: S3 when a bucket is named, else the disk; and its mirrors. */
 import { randomBytes } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import type { Config } from '../config.ts';
 import { ArchivingStore } from './archive/archiving-store.ts';
 import { type ArchiveValues, readArchive } from './archive/settings.ts';
 import { DiskObjectStore } from './disk/disk-object-store.ts';
+import { describePlace, type Mirror, type MirrorPlace, type S3MirrorPlace } from './mirror.ts';
 import type { ObjectStore } from './object-store.ts';
 import { S3ObjectStore, type S3Options } from './s3/s3-object-store.ts';
 
-/** Connections for jobs that read objects back, beside those of downloads. */
-const READING_JOBS = 8;
+/** Connections for jobs that read objects back, and for those that copy them, beside those of downloads. */
+const READING_JOBS = 16;
+/** Connections of a mirror, of each kind: jobs alone use it, and what is copied at once is bounded; see mirrors/copier.ts. */
+const MIRROR_CONNECTIONS = 16;
 
 export interface OpenOptions {
   publicUrl: () => string;
@@ -57,7 +60,7 @@ function archiveOptions(archive: ArchiveValues, config: Config): S3Options {
 }
 
 function noLinks(): never {
-  throw new Error('nobody is led to an archive on a disk');
+  throw new Error('nobody is led to the disk of an archive or a mirror');
 }
 
 async function openFirst(config: Config, { publicUrl, onRetries, linkSecret }: OpenOptions): Promise<ObjectStore> {
@@ -98,6 +101,46 @@ export function openBucket(config: Config, { bucket, endpoint, region, ...keys }
       S3_STORAGE_CLASS: undefined,
     }),
   );
+}
+
+/**
+ * Opens mirrors; nothing is connected to by it.
+ * @param onRetries as that of the first store
+ */
+export function openMirrors(
+  places: readonly MirrorPlace[],
+  config: Config,
+  { onRetries }: Pick<OpenOptions, 'onRetries'>,
+): Mirror[] {
+  return places.map((place) => {
+    const { name } = place;
+    if ('directory' in place) {
+      const options = { directory: resolve(place.directory), linkSecret: randomBytes(32), publicUrl: noLinks };
+      return { name, place: describePlace(place), prefix: '', store: new DiskObjectStore(options) };
+    }
+    const store = new S3ObjectStore({ ...mirrorOptions(place, config), onRetries });
+    return { name, place: describePlace(place), prefix: place.prefix, store };
+  });
+}
+
+/** A mirror on S3, as its store takes it. */
+export function mirrorOptions(place: S3MirrorPlace, config: Config): S3Options {
+  const { bucket, region, endpoint, credentials, forcePathStyle, storageClass, encryption, checksum } = place;
+  return {
+    ...{ bucket, region, forcePathStyle, encryption, checksum },
+    ...(endpoint !== undefined && { endpoint }),
+    ...(credentials && { credentials }),
+    ...(storageClass !== undefined && { storageClass }),
+    connectTimeout: config.S3_CONNECT_TIMEOUT,
+    requestTimeout: config.S3_REQUEST_TIMEOUT,
+    deadline: config.S3_DEADLINE,
+    sockets: {
+      uploads: MIRROR_CONNECTIONS,
+      downloads: MIRROR_CONNECTIONS,
+      calls: MIRROR_CONNECTIONS,
+      probes: 2,
+    },
+  };
 }
 
 /** @throws when no bucket is configured */

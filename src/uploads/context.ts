@@ -14,7 +14,6 @@ import { placesOf } from '../projects/settings.ts';
 import { limitValues } from '../quotas/limit.ts';
 import { QuotasRepository } from '../quotas/repository.ts';
 import { type Scanner, scannerOf } from '../scanning/scanner.ts';
-import { MAX_PARTS } from '../storage/object-store.ts';
 import { policiesUnder } from '../tickets/terms.ts';
 import { contentsOf } from '../versions/contents-of.ts';
 import { metered } from './metered-source.ts';
@@ -100,7 +99,7 @@ export function uploadsRepository(
 /**
  * Has the key of an upload looked at again: a call that makes something there had no answer. Never throws; while the
  * database is away it is tried on. Behind it stand the end of the upload's lease, and the reconciler.
- * @param keep the upload id that the upload goes on with, where it is known
+ * @param keep the upload id that the upload goes on with, where it is known and no session names it
  */
 export async function lookAgainAt(
   { uploads, tasks, onError }: Pick<UploadContext, 'uploads' | 'tasks' | 'onError'>,
@@ -132,8 +131,8 @@ export function partsInFlightOf({ config, store }: Pick<UploadContext, 'config' 
 }
 
 /** Bytes that a file may have which comes through this process: its parts are no larger than the buffers. */
-export function throughProcess({ buffers }: Pick<UploadContext, 'buffers'>, limit: number): number {
-  return Math.min(limit, buffers.partSize * MAX_PARTS);
+export function throughProcess({ buffers, store }: Pick<UploadContext, 'buffers' | 'store'>, limit: number): number {
+  return Math.min(limit, buffers.partSize * store.maxParts);
 }
 
 /**

@@ -6,7 +6,7 @@
 import { type Actor, recordRefusalEvent } from '../database/audit.ts';
 import type { Problem } from '../problems.ts';
 import { erase } from '../storage/erase.ts';
-import type { Abandoned } from '../storage/part-writer.ts';
+import type { Abandoned } from '../storage/part-writer-options.ts';
 import type { UploadContext } from './context.ts';
 import type { EndedUpload } from './upload.ts';
 
@@ -71,6 +71,8 @@ export async function recordRefusal(
   problem: Problem,
   name?: string,
 ): Promise<void> {
+  // Nothing more is written about who is being erased.
+  if (problem.type === 'owner-under-erasure') return;
   try {
     await recordRefusalEvent(database.database, {
       action: 'upload.refused',

@@ -28,6 +28,7 @@ import { rawUploadRoute } from './routes/raw.ts';
 import { replaceRoute } from './routes/replace.ts';
 import { RESUMABLE_PATH, resumableUploadRoutes } from './routes/resumable.ts';
 import { refuseContentRange } from './routes/upload-request.ts';
+import { UploadSessionsRepository } from './session-repository.ts';
 import { ShortRequests } from './short-requests.ts';
 
 export const uploads: Feature<Core> = {
@@ -70,7 +71,8 @@ export const uploads: Feature<Core> = {
       concurrency: 8,
       run: async (data, context, core: Core) => {
         const repository = uploadsRepository(core, core.background);
-        const next = await lookAgain({ uploads: repository, store: core.store }, data, context);
+        const sessions = new UploadSessionsRepository(core.background);
+        const next = await lookAgain({ uploads: repository, sessions, store: core.store }, data, context);
         if (next) await repository.lookAgain(next, context.fence);
       },
     }),

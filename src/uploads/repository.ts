@@ -8,6 +8,7 @@
  */
 
 import type { Caller } from '../access/caller.ts';
+import { requireNotErased } from '../access/erasing.ts';
 import { type Asset, toAsset } from '../assets/asset.ts';
 import { deleteObjectJob } from '../assets/jobs/delete-object.ts';
 import type { LifeCycleValues } from '../assets/life-cycle-looks.ts';
@@ -79,7 +80,7 @@ export class UploadsRepository {
    * @param seal what the object will be, when that is known already
    * @param lease seconds, when it is another one than that of uploads that are heard of all the time
    * @returns false when the quota has no room; then nothing was written
-   * @throws Problem ticket-used-up; not-found or forbidden of a project; then nothing was written, either
+   * @throws Problem ticket-used-up; owner-under-erasure; not-found or forbidden of a project; then nothing was written, either
    */
   async begin(
     upload: NewUpload,
@@ -108,6 +109,7 @@ export class UploadsRepository {
         return await this.#run(isMore, async (executor) => {
           await makeProject(executor, place, caller, actor);
           const begun = (await executor.run(statements.beginUpload, values)).rowCount === 1;
+          if (!begun) await requireNotErased(executor, upload.ownerId);
           if (!begun && place.isNew) throw new NoRoom();
           const { id: uploadId, ownerId: uploaderId } = upload;
           if (begun && replacement)

@@ -1,5 +1,6 @@
 /** The statements by which an upload lives and ends; repository.ts says when each is run. */
-import { and, eq, exists, ne, or, sql } from 'drizzle-orm';
+import { and, eq, exists, ne, not, or, sql } from 'drizzle-orm';
+import { isBeingErased } from '../access/erasing.ts';
 import { assetColumns } from '../assets/asset.ts';
 import { type LifeCycleParameter, lookAfterUpload, temporaryUntil } from '../assets/life-cycle-looks.ts';
 import { type Actor as AuditActor, auditFrom } from '../database/audit.ts';
@@ -18,7 +19,10 @@ type Seal = 'storedSize' | 'sha256' | 'mediaType' | 'assetType' | 'cacheControl'
 
 const isUploading = inState('uploading');
 
-/** Quota, record and lease by one statement, so that there is never a reservation without an upload. */
+/**
+ * Quota, record and lease by one statement, so that there is never a reservation without an upload; nothing for an owner who
+ * is being erased.
+ */
 export const beginUpload = compile(
   'begin-upload',
   (
@@ -41,7 +45,7 @@ export const beginUpload = compile(
       | LimitParameter
     >,
   ) => {
-    const reserved = build.$with('reserved').as(reserve(p));
+    const reserved = build.$with('reserved').as(reserve(p, not(isBeingErased(p('ownerId')))));
     // Every column in the order of the table: drizzle-orm names them all.
     const record = build
       .select({

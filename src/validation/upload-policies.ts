@@ -4,11 +4,14 @@
  */
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { encryptedPolicy, refuseReading, withEncryptedType } from './encrypted-policy.ts';
 import { contradictionIn, days, daysSince, type LifeCycleRules } from './life-cycle.ts';
 import { normaliseMediaType } from './media-types.ts';
 
 export interface UploadPolicy {
   assetType: string;
+  /** Takes ciphertext alone, which only its readers can open: nothing is scanned, stripped or made of it. Absent: files. */
+  kind?: 'encrypted';
   /** Normalised media types. */
   mediaTypes: string[];
   /** Bytes. */
@@ -151,33 +154,38 @@ const derivativeName = z
 
 const policyFile = z.record(
   z.string().regex(/^[a-z][a-z0-9-]{0,63}$/, 'policy names are lower-case letters, digits and hyphens'),
-  z
-    .strictObject({
-      mediaTypes: z.array(mediaType).min(1),
-      maxBytes: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER),
-      cacheControl: z
-        .string()
-        .regex(/^[\x20-\x7e]{1,200}$/, 'must be a Cache-Control value')
-        .default(CACHE_CONTROL),
-      allowUndetected: z.boolean().default(false),
-      public: z.boolean().exactOptional(),
-      retention: z.enum(['temporary', 'permanent'], { error: 'must be temporary or permanent' }).exactOptional(),
-      archiveAfterDays: days.exactOptional(),
-      deleteAfterDays: days.exactOptional(),
-      /** As earlier versions have it. */
-      expireAfterDays: days.exactOptional(),
-      daysSince: z.enum(daysSince, { error: 'must be upload or last-download' }).exactOptional(),
-      metadata: z.enum(['keep', 'strip']).exactOptional(),
-      scan: z.enum(scanPolicies, { error: 'must be required, best-effort or off' }).exactOptional(),
-      reencode: reencodePolicy.exactOptional(),
-      derivatives: z
-        .record(derivativeName, derivativePolicy)
-        .refine((named) => Object.keys(named).length <= 8, 'must name at most 8 derivatives')
-        .exactOptional(),
-      transcodes: transcodePolicy.exactOptional(),
-      versions: z.number().int().min(0).max(MAX_VERSIONS, `must be at most ${MAX_VERSIONS}`).exactOptional(),
-    })
-    .nullable(),
+  z.preprocess(
+    withEncryptedType,
+    z
+      .strictObject({
+        kind: z.literal('encrypted', { error: 'must be encrypted, or absent' }).exactOptional(),
+        mediaTypes: z.array(mediaType).min(1),
+        maxBytes: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER),
+        cacheControl: z
+          .string()
+          .regex(/^[\x20-\x7e]{1,200}$/, 'must be a Cache-Control value')
+          .default(CACHE_CONTROL),
+        allowUndetected: z.boolean().default(false),
+        public: z.boolean().exactOptional(),
+        retention: z.enum(['temporary', 'permanent'], { error: 'must be temporary or permanent' }).exactOptional(),
+        archiveAfterDays: days.exactOptional(),
+        deleteAfterDays: days.exactOptional(),
+        /** As earlier versions have it. */
+        expireAfterDays: days.exactOptional(),
+        daysSince: z.enum(daysSince, { error: 'must be upload or last-download' }).exactOptional(),
+        metadata: z.enum(['keep', 'strip']).exactOptional(),
+        scan: z.enum(scanPolicies, { error: 'must be required, best-effort or off' }).exactOptional(),
+        reencode: reencodePolicy.exactOptional(),
+        derivatives: z
+          .record(derivativeName, derivativePolicy)
+          .refine((named) => Object.keys(named).length <= 8, 'must name at most 8 derivatives')
+          .exactOptional(),
+        transcodes: transcodePolicy.exactOptional(),
+        versions: z.number().int().min(0).max(MAX_VERSIONS, `must be at most ${MAX_VERSIONS}`).exactOptional(),
+      })
+      .superRefine(refuseReading)
+      .nullable(),
+  ),
 );
 
 /** A fault of the file UPLOAD_POLICIES names. */
@@ -209,6 +217,7 @@ export function loadUploadPolicies(
       scan: hasScanner ? 'required' : 'off',
     });
   }
+  if (!hasScanner) policies.set('encrypted', { ...encryptedPolicy, cacheControl: CACHE_CONTROL });
   for (const [assetType, policy] of Object.entries(file === undefined ? {} : readPolicies(file))) {
     if (policy === null) policies.delete(assetType);
     else if (policy.maxBytes > maxFileSize) {
@@ -220,7 +229,7 @@ export function loadUploadPolicies(
         `UPLOAD_POLICIES: ${assetType}.scan is required, but there is no scanner: set CLAMD, or let the policy say best-effort or off`,
       );
     } else {
-      const scan = hasScanner ? (policy.scan ?? 'required') : 'off';
+      const scan = hasScanner && policy.kind !== 'encrypted' ? (policy.scan ?? 'required') : 'off';
       policies.set(assetType, {
         assetType,
         metadata: metadataOf(assetType),

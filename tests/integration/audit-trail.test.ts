@@ -412,14 +412,14 @@ describe('the audit trail for people', () => {
          values ('asset.updated', 'a', $1, date_trunc('day', now() - make_interval(days => $2 + 1)) + interval '5 hours', '{"n": 1}')`,
         [owner, ago],
       );
-    const sealed = await sealPastDays(database);
+    const sealed = await sealPastDays(service.database);
     assert.ok(sealed.length >= 3);
-    assert.deepEqual(await sealPastDays(database), []);
+    assert.deepEqual(await sealPastDays(service.database), []);
     const sound = await verifyAudit(database, 0);
     assert.deepEqual(sound.faults, []);
     assert.ok(sound.intact === sealed.length && sound.last);
-    assert.ok(await hasSeal(database, sound.last.digest));
-    assert.equal(await hasSeal(database, Buffer.alloc(32, 1)), false);
+    assert.equal(await hasSeal(database, sound.last.digest), 'has');
+    assert.equal(await hasSeal(database, Buffer.alloc(32, 1)), undefined);
 
     const rows = 'from audit_events where owner_id = $1';
     const tampered = async (statement: string): Promise<string[]> => {

@@ -206,6 +206,8 @@ export const isVisible = inState(...visibleStates);
  */
 export const isHeld = sql<boolean>`(${assets.holds} is not null or coalesce(${assets.retainUntil} > now(), false))`;
 export const isFree = sql<boolean>`(not ${isHeld})`;
+/** That it is, or its retention has ended: as the index of held assets has it, which knows no time. */
+export const mayBeHeld = sql`(${assets.holds} is not null or ${assets.retainUntil} is not null)`;
 
 /** That it goes through steps of processing: as an asset, or as an upload that is to take the place of the bytes of one. */
 export const isInProcessing = sql`(${inState('processing', 'ready')} or (${inState('uploading')} and ${assets.processing} is not null))`;

@@ -1,5 +1,5 @@
 /** What Postgres tells of itself (PostgreSQL documentation, System Catalogs and System Views). */
-import { bigint, boolean, char, integer, pgSchema, text } from 'drizzle-orm/pg-core';
+import { bigint, boolean, char, integer, pgSchema, text, timestamp } from 'drizzle-orm/pg-core';
 
 const catalog = pgSchema('pg_catalog');
 
@@ -43,3 +43,10 @@ export const availableExtensions = catalog.table('pg_available_extensions', {
 });
 
 export const pgDatabases = catalog.table('pg_database', { name: text('datname') });
+
+export const pgActivity = catalog.table('pg_stat_activity', {
+  pid: integer('pid'),
+  database: text('datname'),
+  application: text('application_name'),
+  transactionStart: timestamp('xact_start', { withTimezone: true }),
+});

@@ -40,6 +40,14 @@ export class ArchivingStore implements ObjectStore {
     return this.first.kind;
   }
 
+  get maxParts(): number {
+    return this.first.maxParts;
+  }
+
+  get #places(): ObjectStore[] {
+    return this.#apart ? [this.first, this.#apart] : [this.first];
+  }
+
   #of(key: string): ObjectStore {
     return this.#apart && isKeptApart(key) ? this.#apart : this.first;
   }
@@ -117,6 +125,20 @@ export class ArchivingStore implements ObjectStore {
       this.#apart.deleteAll(apart, options),
     ]);
     return left.flat();
+  }
+
+  /** `yes` where one of them does; `unknown` where one of them may. */
+  async keepsVersions(options: CallOptions): Promise<'no' | 'yes' | 'unknown'> {
+    const answers = await Promise.all(this.#places.map((store) => store.keepsVersions(options)));
+    return answers.includes('yes') ? 'yes' : answers.includes('unknown') ? 'unknown' : 'no';
+  }
+
+  async purgeVersions(prefix: string, options: CallOptions): Promise<{ versions: number; bytes: number }> {
+    const removed = await Promise.all(this.#places.map((store) => store.purgeVersions(prefix, options)));
+    return {
+      versions: removed.reduce((sum, { versions }) => sum + versions, 0),
+      bytes: removed.reduce((sum, { bytes }) => sum + bytes, 0),
+    };
   }
 
   presignGet(key: string, link: LinkOptions): Promise<string> {

@@ -27,6 +27,7 @@ import {
   type CallOptions,
   type LinkOptions,
   type ListedObject,
+  MAX_PARTS,
   type ObjectAttributes,
   type ObjectBody,
   type ObjectHead,
@@ -60,6 +61,7 @@ export interface DiskOptions {
 
 export class DiskObjectStore implements ObjectStore {
   readonly kind = 'disk';
+  readonly maxParts = MAX_PARTS;
   readonly #disk: Disk;
   readonly #multipart: DiskMultipart;
   readonly #links: LinkTokens;
@@ -228,6 +230,24 @@ export class DiskObjectStore implements ObjectStore {
       }
     });
     return left;
+  }
+
+  async keepsVersions(): Promise<'no'> {
+    return 'no';
+  }
+
+  async purgeVersions(prefix: string, options: CallOptions): Promise<{ versions: number; bytes: number }> {
+    const purged = { versions: 0, bytes: 0 };
+    for await (const page of this.list(prefix, options)) {
+      const left = await this.deleteAll(
+        page.map(({ key }) => key),
+        options,
+      );
+      if (left.length > 0) throw new ObjectStoreUnavailable('an object was not deleted');
+      purged.versions += page.length;
+      purged.bytes += page.reduce((sum, { size }) => sum + size, 0);
+    }
+    return purged;
   }
 
   async presignGet(key: string, link: LinkOptions): Promise<string> {

@@ -28,6 +28,7 @@ import {
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import { MAX_LINK } from '../../config.ts';
+import { maxPartsOf } from '../../storage-providers.ts';
 import {
   type ByteRange,
   type CallOptions,
@@ -55,15 +56,19 @@ import { makeClient, type S3Options, TRIES } from './client.ts';
 import { deleteObjects } from './delete-objects.ts';
 import { isMissing } from './faults.ts';
 import { LengthCheckedStream } from './length-checked-stream.ts';
+import { S3ObjectLocks } from './object-locks.ts';
 import { readinessOf, requestObject } from './offline.ts';
 import { type S3Request, S3Requests, UNSIGNED_PAYLOAD } from './s3-requests.ts';
 import { copyOnServer, isSameServer } from './server-copy.ts';
 import { uploadStream } from './stream-upload.ts';
+import { keepsVersions, purgeVersions } from './versions.ts';
 
 export type { S3Options } from './client.ts';
 
 export class S3ObjectStore implements ObjectStore, OfflineObjects {
   readonly kind = 's3';
+  readonly locks: S3ObjectLocks;
+  readonly maxParts: number;
   readonly #client: S3Client;
   readonly #publicClient: S3Client;
   readonly #calls: S3Calls;
@@ -76,11 +81,13 @@ export class S3ObjectStore implements ObjectStore, OfflineObjects {
   constructor(options: S3Options) {
     this.#options = options;
     this.#bucket = options.bucket;
+    this.maxParts = maxPartsOf(options.endpoint);
     this.#client = makeClient(options, options.endpoint);
     this.#publicClient = options.publicEndpoint ? makeClient(options, options.publicEndpoint) : this.#client;
     const { bucket, onRetries } = options;
     const requests = new S3Requests({ client: this.#client, bucket, tries: TRIES, onRetries });
     this.#calls = new S3Calls(requests, options);
+    this.locks = new S3ObjectLocks({ client: this.#client, bucket, calls: this.#calls });
     this.#forbidCopySource = options.forbidCopySource ?? false;
     this.#publicRequests = options.publicEndpoint
       ? new S3Requests({ client: this.#publicClient, bucket, tries: TRIES })
@@ -358,7 +365,19 @@ export class S3ObjectStore implements ObjectStore, OfflineObjects {
   }
 
   deleteAll(keys: string[], options: CallOptions): Promise<string[]> {
-    return deleteObjects({ client: this.#client, bucket: this.#bucket, calls: this.#calls }, keys, options);
+    return deleteObjects(this.#target, keys, options);
+  }
+
+  get #target() {
+    return { client: this.#client, bucket: this.#bucket, calls: this.#calls };
+  }
+
+  keepsVersions(options: CallOptions): Promise<'no' | 'yes' | 'unknown'> {
+    return keepsVersions(this.#target, options);
+  }
+
+  purgeVersions(prefix: string, options: CallOptions): Promise<{ versions: number; bytes: number }> {
+    return purgeVersions(this.#target, prefix, options);
   }
 
   presignGet(key: string, link: LinkOptions): Promise<string> {

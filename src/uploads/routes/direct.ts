@@ -158,6 +158,7 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
           'malformed-request',
           'unsupported-media-type',
           'quota-exceeded',
+          'owner-under-erasure',
           'forbidden',
           'not-found',
           ticketUsedUp,

@@ -12,7 +12,7 @@ import type { App } from '../../http/openapi.ts';
 import { assetId, binary } from '../../http/schema-types.ts';
 import { Problem } from '../../problems.ts';
 import { underTicket } from '../../tickets/terms.ts';
-import type { BodyChecksum, UploadProgress } from '../append-request.ts';
+import type { BodyChecksum, UploadProgress } from '../append.ts';
 import type { ResumableUploads } from '../resumable-uploads.ts';
 import { ENOUGH, type ShortRequests } from '../short-requests.ts';
 import { bodyOf } from './raw.ts';

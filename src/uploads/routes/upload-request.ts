@@ -52,6 +52,7 @@ export const uploadProblems: ProblemType[] = [
   'invalid-name',
   'incomplete-body',
   'quota-exceeded',
+  'owner-under-erasure',
   ticketUsedUp,
   'forbidden',
   'not-found',

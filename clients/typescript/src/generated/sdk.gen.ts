@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.ts';
 import { type Client, type ClientMeta, formDataBodySerializer, type Options as Options2, type RequestResult, type TDataShape } from './client/index.ts';
-import type { BulkChangeAssetsData, BulkChangeAssetsErrors, BulkChangeAssetsResponses, CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelStoredFileScanData, CancelStoredFileScanErrors, CancelStoredFileScanResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateApiKeyData, CreateApiKeyErrors, CreateApiKeyResponses, CreateArchiveLinkData, CreateArchiveLinkErrors, CreateArchiveLinkResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateDownloadLinksData, CreateDownloadLinksErrors, CreateDownloadLinksResponses, CreateProjectData, CreateProjectErrors, CreateProjectResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateShareData, CreateShareErrors, CreateShareResponses, CreateTranscodeData, CreateTranscodeErrors, CreateTranscodeResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, CreateUploadTicketData, CreateUploadTicketErrors, CreateUploadTicketResponses, CreateVariantLinkData, CreateVariantLinkErrors, CreateVariantLinkResponses, DeleteApiKeyData, DeleteApiKeyErrors, DeleteApiKeyResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DeleteAssetVersionData, DeleteAssetVersionErrors, DeleteAssetVersionResponses, DeleteProjectData, DeleteProjectErrors, DeleteProjectResponses, DeleteShareData, DeleteShareErrors, DeleteShareResponses, DeleteTranscodeData, DeleteTranscodeErrors, DeleteTranscodeResponses, DeleteUploadTicketData, DeleteUploadTicketErrors, DeleteUploadTicketResponses, DownloadArchiveData, DownloadArchiveErrors, DownloadArchiveResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, DownloadAssetVersionData, DownloadAssetVersionErrors, DownloadAssetVersionResponses, DownloadDerivativeData, DownloadDerivativeErrors, DownloadDerivativeResponses, DownloadSharedArchiveData, DownloadSharedArchiveErrors, DownloadSharedArchiveResponses, DownloadSharedAssetData, DownloadSharedAssetErrors, DownloadSharedAssetResponses, DownloadShareData, DownloadSharedDerivativeData, DownloadSharedDerivativeErrors, DownloadSharedDerivativeResponses, DownloadShareErrors, DownloadShareResponses, EmptyTrashData, EmptyTrashErrors, EmptyTrashResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, FollowVariantLinkData, FollowVariantLinkErrors, FollowVariantLinkResponses, GetApiKeyData, GetApiKeyErrors, GetApiKeyResponses, GetAssetCodeData, GetAssetCodeErrors, GetAssetCodeResponses, GetAssetData, GetAssetErrors, GetAssetHistoryData, GetAssetHistoryErrors, GetAssetHistoryResponses, GetAssetResponses, GetGalleryData, GetGalleryErrors, GetGalleryItemData, GetGalleryItemErrors, GetGalleryItemResponses, GetGalleryResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetProjectCodeData, GetProjectCodeErrors, GetProjectCodeResponses, GetProjectData, GetProjectErrors, GetProjectQuotaData, GetProjectQuotaErrors, GetProjectQuotaResponses, GetProjectResponses, GetPublicAssetData, GetPublicAssetErrors, GetPublicAssetResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetShareCodeData, GetShareCodeErrors, GetShareCodeResponses, GetShareData, GetSharedVariantData, GetSharedVariantErrors, GetSharedVariantResponses, GetShareErrors, GetShareResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetStoredFileScanData, GetStoredFileScanErrors, GetStoredFileScanResponses, GetTranscodeData, GetTranscodeErrors, GetTranscodeResponses, GetTrashEmptyingData, GetTrashEmptyingErrors, GetTrashEmptyingResponses, GetUploadData, GetUploadErrors, GetUploadResponses, GetUploadTicketData, GetUploadTicketErrors, GetUploadTicketResponses, GetVariantData, GetVariantErrors, GetVariantResponses, KeepAssetData, KeepAssetErrors, KeepAssetResponses, ListApiKeysData, ListApiKeysErrors, ListApiKeysResponses, ListAssetsData, ListAssetsErrors, ListAssetsOfOwnerData, ListAssetsOfOwnerErrors, ListAssetsOfOwnerResponses, ListAssetsResponses, ListAssetVersionsData, ListAssetVersionsErrors, ListAssetVersionsResponses, ListAuditEventsData, ListAuditEventsErrors, ListAuditEventsResponses, ListDerivativesData, ListDerivativesErrors, ListDerivativesResponses, ListDueAssetsData, ListDueAssetsErrors, ListDueAssetsOfProjectData, ListDueAssetsOfProjectErrors, ListDueAssetsOfProjectResponses, ListDueAssetsResponses, ListOwnersData, ListOwnersErrors, ListOwnersResponses, ListProjectMembersData, ListProjectMembersErrors, ListProjectMembersResponses, ListProjectsData, ListProjectsErrors, ListProjectsResponses, ListSharesData, ListSharesErrors, ListSharesResponses, ListStoredFileScansData, ListStoredFileScansErrors, ListStoredFileScansResponses, ListTranscodesData, ListTranscodesErrors, ListTranscodesResponses, ListUploadPoliciesData, ListUploadPoliciesErrors, ListUploadPoliciesResponses, ListUploadsData, ListUploadsErrors, ListUploadsResponses, ListUploadTicketsData, ListUploadTicketsErrors, ListUploadTicketsResponses, OpenSharedAssetData, OpenSharedAssetErrors, OpenSharedAssetResponses, OpenShareData, OpenShareErrors, OpenShareResponses, RedirectToDownloadData, RedirectToDownloadErrors, RemoveProjectMemberData, RemoveProjectMemberErrors, RemoveProjectMemberResponses, ReplaceAssetContentData, ReplaceAssetContentErrors, ReplaceAssetContentResponses, RestoreAssetData, RestoreAssetErrors, RestoreAssetFromArchiveData, RestoreAssetFromArchiveErrors, RestoreAssetFromArchiveResponses, RestoreAssetResponses, RestoreAssetVersionData, RestoreAssetVersionErrors, RestoreAssetVersionResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, ScanStoredFilesData, ScanStoredFilesErrors, ScanStoredFilesResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SetOwnerTierData, SetOwnerTierErrors, SetOwnerTierResponses, SetProjectMemberData, SetProjectMemberErrors, SetProjectMemberResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UnlockShareData, UnlockShareErrors, UnlockShareResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UpdateProjectData, UpdateProjectErrors, UpdateProjectResponses, UpdateShareData, UpdateShareErrors, UpdateShareResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
+import type { BulkChangeAssetsData, BulkChangeAssetsErrors, BulkChangeAssetsResponses, CancelResumableUploadData, CancelResumableUploadErrors, CancelResumableUploadResponses, CancelStoredFileScanData, CancelStoredFileScanErrors, CancelStoredFileScanResponses, CancelUploadData, CancelUploadErrors, CancelUploadResponses, CompleteUploadData, CompleteUploadErrors, CompleteUploadResponses, ContinueResumableUploadData, ContinueResumableUploadErrors, ContinueResumableUploadResponses, CreateApiKeyData, CreateApiKeyErrors, CreateApiKeyResponses, CreateArchiveLinkData, CreateArchiveLinkErrors, CreateArchiveLinkResponses, CreateDownloadLinkData, CreateDownloadLinkErrors, CreateDownloadLinkResponses, CreateDownloadLinksData, CreateDownloadLinksErrors, CreateDownloadLinksResponses, CreateProjectData, CreateProjectErrors, CreateProjectResponses, CreateResumableUploadData, CreateResumableUploadErrors, CreateResumableUploadResponses, CreateShareData, CreateShareErrors, CreateShareResponses, CreateTranscodeData, CreateTranscodeErrors, CreateTranscodeResponses, CreateUploadData, CreateUploadErrors, CreateUploadResponses, CreateUploadTicketData, CreateUploadTicketErrors, CreateUploadTicketResponses, CreateVariantLinkData, CreateVariantLinkErrors, CreateVariantLinkResponses, DeleteApiKeyData, DeleteApiKeyErrors, DeleteApiKeyResponses, DeleteAssetData, DeleteAssetErrors, DeleteAssetResponses, DeleteAssetVersionData, DeleteAssetVersionErrors, DeleteAssetVersionResponses, DeleteProjectData, DeleteProjectErrors, DeleteProjectResponses, DeleteShareData, DeleteShareErrors, DeleteShareResponses, DeleteTranscodeData, DeleteTranscodeErrors, DeleteTranscodeResponses, DeleteUploadTicketData, DeleteUploadTicketErrors, DeleteUploadTicketResponses, DownloadArchiveData, DownloadArchiveErrors, DownloadArchiveResponses, DownloadAssetData, DownloadAssetErrors, DownloadAssetResponses, DownloadAssetVersionData, DownloadAssetVersionErrors, DownloadAssetVersionResponses, DownloadDerivativeData, DownloadDerivativeErrors, DownloadDerivativeResponses, DownloadSharedArchiveData, DownloadSharedArchiveErrors, DownloadSharedArchiveResponses, DownloadSharedAssetData, DownloadSharedAssetErrors, DownloadSharedAssetResponses, DownloadShareData, DownloadSharedDerivativeData, DownloadSharedDerivativeErrors, DownloadSharedDerivativeResponses, DownloadShareErrors, DownloadShareResponses, EmptyTrashData, EmptyTrashErrors, EmptyTrashResponses, EraseOwnerData, EraseOwnerErrors, EraseOwnerResponses, FollowLinkData, FollowLinkErrors, FollowLinkResponses, FollowVariantLinkData, FollowVariantLinkErrors, FollowVariantLinkResponses, ForgetMirrorData, ForgetMirrorErrors, ForgetMirrorResponses, GetApiKeyData, GetApiKeyErrors, GetApiKeyResponses, GetAssetCodeData, GetAssetCodeErrors, GetAssetCodeResponses, GetAssetData, GetAssetErrors, GetAssetHistoryData, GetAssetHistoryErrors, GetAssetHistoryResponses, GetAssetResponses, GetErasureData, GetErasureErrors, GetErasureReceiptData, GetErasureReceiptErrors, GetErasureReceiptResponses, GetErasureResponses, GetGalleryData, GetGalleryErrors, GetGalleryItemData, GetGalleryItemErrors, GetGalleryItemResponses, GetGalleryResponses, GetJobsData, GetJobsErrors, GetJobsResponses, GetMirrorsData, GetMirrorsErrors, GetMirrorsResponses, GetOwnerQuotaData, GetOwnerQuotaErrors, GetOwnerQuotaResponses, GetProjectCodeData, GetProjectCodeErrors, GetProjectCodeResponses, GetProjectData, GetProjectErrors, GetProjectQuotaData, GetProjectQuotaErrors, GetProjectQuotaResponses, GetProjectResponses, GetPublicAssetData, GetPublicAssetErrors, GetPublicAssetResponses, GetQuotaData, GetQuotaErrors, GetQuotaResponses, GetResumableSupportData, GetResumableSupportErrors, GetResumableSupportResponses, GetResumableUploadData, GetResumableUploadErrors, GetResumableUploadResponses, GetShareCodeData, GetShareCodeErrors, GetShareCodeResponses, GetShareData, GetSharedVariantData, GetSharedVariantErrors, GetSharedVariantResponses, GetShareErrors, GetShareResponses, GetStatisticsData, GetStatisticsErrors, GetStatisticsResponses, GetStoredFileScanData, GetStoredFileScanErrors, GetStoredFileScanResponses, GetTranscodeData, GetTranscodeErrors, GetTranscodeResponses, GetTrashEmptyingData, GetTrashEmptyingErrors, GetTrashEmptyingResponses, GetUploadData, GetUploadErrors, GetUploadResponses, GetUploadTicketData, GetUploadTicketErrors, GetUploadTicketResponses, GetVariantData, GetVariantErrors, GetVariantResponses, HoldAssetData, HoldAssetErrors, HoldAssetResponses, KeepAssetData, KeepAssetErrors, KeepAssetResponses, ListApiKeysData, ListApiKeysErrors, ListApiKeysResponses, ListAssetsData, ListAssetsErrors, ListAssetsOfOwnerData, ListAssetsOfOwnerErrors, ListAssetsOfOwnerResponses, ListAssetsResponses, ListAssetVersionsData, ListAssetVersionsErrors, ListAssetVersionsResponses, ListAuditEventsData, ListAuditEventsErrors, ListAuditEventsResponses, ListDerivativesData, ListDerivativesErrors, ListDerivativesResponses, ListDueAssetsData, ListDueAssetsErrors, ListDueAssetsOfProjectData, ListDueAssetsOfProjectErrors, ListDueAssetsOfProjectResponses, ListDueAssetsResponses, ListErasuresData, ListErasuresErrors, ListErasuresResponses, ListOwnersData, ListOwnersErrors, ListOwnersResponses, ListProjectMembersData, ListProjectMembersErrors, ListProjectMembersResponses, ListProjectsData, ListProjectsErrors, ListProjectsResponses, ListReceiptKeysData, ListReceiptKeysErrors, ListReceiptKeysResponses, ListSharesData, ListSharesErrors, ListSharesResponses, ListStoredFileScansData, ListStoredFileScansErrors, ListStoredFileScansResponses, ListTranscodesData, ListTranscodesErrors, ListTranscodesResponses, ListUploadPoliciesData, ListUploadPoliciesErrors, ListUploadPoliciesResponses, ListUploadsData, ListUploadsErrors, ListUploadsResponses, ListUploadTicketsData, ListUploadTicketsErrors, ListUploadTicketsResponses, OpenSharedAssetData, OpenSharedAssetErrors, OpenSharedAssetResponses, OpenShareData, OpenShareErrors, OpenShareResponses, RedirectToDownloadData, RedirectToDownloadErrors, RemoveAssetHoldData, RemoveAssetHoldErrors, RemoveAssetHoldResponses, RemoveProjectMemberData, RemoveProjectMemberErrors, RemoveProjectMemberResponses, ReplaceAssetContentData, ReplaceAssetContentErrors, ReplaceAssetContentResponses, RestoreAssetData, RestoreAssetErrors, RestoreAssetFromArchiveData, RestoreAssetFromArchiveErrors, RestoreAssetFromArchiveResponses, RestoreAssetResponses, RestoreAssetVersionData, RestoreAssetVersionErrors, RestoreAssetVersionResponses, RetainAssetData, RetainAssetErrors, RetainAssetResponses, RetryJobsData, RetryJobsErrors, RetryJobsResponses, ScanStoredFilesData, ScanStoredFilesErrors, ScanStoredFilesResponses, SetOwnerQuotaData, SetOwnerQuotaErrors, SetOwnerQuotaResponses, SetOwnerTierData, SetOwnerTierErrors, SetOwnerTierResponses, SetProjectMemberData, SetProjectMemberErrors, SetProjectMemberResponses, SignUploadPartsData, SignUploadPartsErrors, SignUploadPartsResponses, UnlockShareData, UnlockShareErrors, UnlockShareResponses, UpdateAssetData, UpdateAssetErrors, UpdateAssetResponses, UpdateProjectData, UpdateProjectErrors, UpdateProjectResponses, UpdateShareData, UpdateShareErrors, UpdateShareResponses, UploadAssetData, UploadAssetErrors, UploadAssetResponses, UploadAssetsData, UploadAssetsErrors, UploadAssetsResponses, UploadPartData, UploadPartErrors, UploadPartResponses, UploadRawAssetData, UploadRawAssetErrors, UploadRawAssetResponses } from './types.gen.ts';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -447,6 +447,47 @@ export const getTrashEmptying = <ThrowOnError extends boolean = false>(options?:
 });
 
 /**
+ * Hold an asset, so that nobody deletes it
+ *
+ * While a hold stands nobody deletes or replaces the bytes of the asset or of its versions, whatever the way: the answer is 409 `held`. Managers of the project and administrators set holds, at most 10 by name. The same name with the same reason changes nothing; with another reason it has that one. An administrator who names no other reason for the audit trail acts by that of the hold.
+ */
+export const holdAsset = <ThrowOnError extends boolean = false>(options: Options<HoldAssetData, ThrowOnError>): RequestResult<HoldAssetResponses, HoldAssetErrors, ThrowOnError> => (options.client ?? client).put<HoldAssetResponses, HoldAssetErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/assets/{id}/hold',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Take a hold off an asset
+ *
+ * It needs a reason, as `?reason=` or in `Stowage-Reason`. The hold that an administrator has set is taken off by an administrator. Nothing is deleted by it; what was put off while the asset was held goes on.
+ */
+export const removeAssetHold = <ThrowOnError extends boolean = false>(options: Options<RemoveAssetHoldData, ThrowOnError>): RequestResult<RemoveAssetHoldResponses, RemoveAssetHoldErrors, ThrowOnError> => (options.client ?? client).delete<RemoveAssetHoldResponses, RemoveAssetHoldErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/assets/{id}/hold/{name}',
+    ...options
+});
+
+/**
+ * Retain an asset until a time
+ *
+ * Until then it is held as by a hold. Managers of the project and administrators retain assets and make their retention longer. `governance` is shortened by administrators who name a reason, and may become `compliance`; `compliance` is shortened by nobody, and ends by time alone. How far ahead it may go is bounded by `MAX_RETENTION_DAYS`.
+ */
+export const retainAsset = <ThrowOnError extends boolean = false>(options: Options<RetainAssetData, ThrowOnError>): RequestResult<RetainAssetResponses, RetainAssetErrors, ThrowOnError> => (options.client ?? client).put<RetainAssetResponses, RetainAssetErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/assets/{id}/retention',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
  * Keep a temporary asset
  *
  * It is not temporary any more. One that is not stays as it is.
@@ -493,6 +534,55 @@ export const listDueAssetsOfProject = <ThrowOnError extends boolean = false>(opt
     url: '/v1/projects/{projectId}/lifecycle',
     ...options
 });
+
+/**
+ * List erasures, the latest first
+ */
+export const listErasures = <ThrowOnError extends boolean = false>(options?: Options<ListErasuresData, ThrowOnError>): RequestResult<ListErasuresResponses, ListErasuresErrors, ThrowOnError> => (options?.client ?? client).get<ListErasuresResponses, ListErasuresErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/admin/erasures',
+    ...options
+});
+
+/**
+ * Delete everything of an owner for good
+ *
+ * A job does it, and writes a signed receipt when all is gone. Nothing can be uploaded for the owner meanwhile. Asked again while it runs, the answer is the erasure that is running. What he has uploaded into projects with other members belongs to these, and stays there under the pseudonym, or with `projectAssets: delete` is deleted as well. Say why in the header field `Stowage-Reason`. The answers name the pseudonym and not the owner.
+ */
+export const eraseOwner = <ThrowOnError extends boolean = false>(options: Options<EraseOwnerData, ThrowOnError>): RequestResult<EraseOwnerResponses, EraseOwnerErrors, ThrowOnError> => (options.client ?? client).post<EraseOwnerResponses, EraseOwnerErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/admin/erasures',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Get the progress of an erasure
+ */
+export const getErasure = <ThrowOnError extends boolean = false>(options: Options<GetErasureData, ThrowOnError>): RequestResult<GetErasureResponses, GetErasureErrors, ThrowOnError> => (options.client ?? client).get<GetErasureResponses, GetErasureErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/admin/erasures/{id}',
+    ...options
+});
+
+/**
+ * Get the signed receipt of an erasure that is done
+ *
+ * What was deleted, when, from which stores, and what remains where and until when. It is the same to the byte each time. `signature.value` is an Ed25519 signature of the member `receipt`, written without spaces, by a key of `listReceiptKeys`.
+ */
+export const getErasureReceipt = <ThrowOnError extends boolean = false>(options: Options<GetErasureReceiptData, ThrowOnError>): RequestResult<GetErasureReceiptResponses, GetErasureReceiptErrors, ThrowOnError> => (options.client ?? client).get<GetErasureReceiptResponses, GetErasureReceiptErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/admin/erasures/{id}/receipt',
+    ...options
+});
+
+/**
+ * Get the public keys by which receipts are verified
+ */
+export const listReceiptKeys = <ThrowOnError extends boolean = false>(options?: Options<ListReceiptKeysData, ThrowOnError>): RequestResult<ListReceiptKeysResponses, ListReceiptKeysErrors, ThrowOnError> => (options?.client ?? client).get<ListReceiptKeysResponses, ListReceiptKeysErrors, ThrowOnError>({ url: '/v1/receipt-keys', ...options });
 
 /**
  * Get a link to up to 200 files as one ZIP archive
@@ -1081,6 +1171,26 @@ export const retryJobs = <ThrowOnError extends boolean = false>(options: Options
         'Content-Type': 'application/json',
         ...options.headers
     }
+});
+
+/**
+ * Get the mirrors: how far each is behind, since when, and how fast it is
+ */
+export const getMirrors = <ThrowOnError extends boolean = false>(options?: Options<GetMirrorsData, ThrowOnError>): RequestResult<GetMirrorsResponses, GetMirrorsErrors, ThrowOnError> => (options?.client ?? client).get<GetMirrorsResponses, GetMirrorsErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/admin/mirrors',
+    ...options
+});
+
+/**
+ * Have a mirror forgotten that is not configured any more
+ *
+ * Nothing is to be copied to it any more, and deletions do not wait for its copies any more. What lies there stays: remove it yourself.
+ */
+export const forgetMirror = <ThrowOnError extends boolean = false>(options: Options<ForgetMirrorData, ThrowOnError>): RequestResult<ForgetMirrorResponses, ForgetMirrorErrors, ThrowOnError> => (options.client ?? client).delete<ForgetMirrorResponses, ForgetMirrorErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/admin/mirrors/{name}',
+    ...options
 });
 
 /**

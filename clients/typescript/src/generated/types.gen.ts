@@ -222,6 +222,30 @@ export type LinkWishes = {
     expiresIn?: number;
 };
 
+export type AssetHoldRequest = {
+    /**
+     * Name of the hold; everybody who may read the record sees it
+     */
+    name: string;
+    /**
+     * Why; those who may set holds see it, and the audit trail has it
+     */
+    reason: string;
+};
+
+export type AssetRetentionRequest = {
+    /**
+     * Until when; an administrator ends a retention by a time that has passed
+     */
+    retainUntil: string;
+    /**
+     * `governance`: an administrator may shorten it. `compliance`: nobody may, whoever asks
+     */
+    mode: RetentionModeRequest;
+};
+
+export type RetentionModeRequest = 'governance' | 'compliance';
+
 export type ArchiveRestoreRequest = {
     speed?: RestoreSpeed;
     /**
@@ -234,6 +258,16 @@ export type ArchiveRestoreRequest = {
  * How fast: minutes, hours or up to two days where the archive knows these; others bring everything back as soon as they can
  */
 export type RestoreSpeed = 'expedited' | 'standard' | 'bulk';
+
+export type ErasureRequest = {
+    /**
+     * Subject of the tokens of the owner
+     */
+    ownerId: string;
+    projectAssets?: ErasedProjectAssets;
+};
+
+export type ErasedProjectAssets = 'leave' | 'delete';
 
 export type ArchiveRequest = {
     /**
@@ -510,7 +544,7 @@ export type OwnerSort = 'usage' | 'id' | 'tier';
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'build-indexes' | 'purge-assets' | 'empty-trash' | 'life-cycle' | 'archive-asset' | 'restore-archived-asset' | 'look-through-assets' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'build-indexes' | 'purge-assets' | 'empty-trash' | 'lock-objects' | 'life-cycle' | 'archive-asset' | 'restore-archived-asset' | 'look-through-assets' | 'erase-owner' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'forget-mirror' | 'verify-copies' | 'tend-copies' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -593,6 +627,15 @@ export type Asset = {
      * In order; absent where there are none
      */
     tags?: Array<string>;
+    /**
+     * While there is one, nobody deletes or replaces the bytes; absent where there is none
+     */
+    holds?: Array<AssetHold>;
+    /**
+     * Until then nobody deletes or replaces the bytes
+     */
+    retainUntil?: string;
+    retentionMode?: RetentionMode;
     createdAt: string;
     updatedAt: string;
     /**
@@ -633,6 +676,10 @@ export type Asset = {
      * When last; told by `getAsset` only
      */
     lastDownloadedAt?: string;
+    /**
+     * Copies of its bytes in mirrors, where there are any; told by `getAsset` only
+     */
+    copies?: Array<Copy>;
 };
 
 /**
@@ -654,7 +701,7 @@ export type Scan = {
 };
 
 /**
- * What the virus scanner said. `not-scanned` is not clean; `off`: nobody asked it. One of `clean`, `infected`, `not-scanned`, `off`; more may be added.
+ * What the virus scanner said. `not-scanned` is not clean; `off`: nobody asked it; `encrypted`: nobody can scan what only its readers can open. One of `clean`, `infected`, `not-scanned`, `off`, `encrypted`; more may be added.
  */
 export type ScanVerdict = string;
 
@@ -777,6 +824,24 @@ export type StepState = string;
  */
 export type AssetVisibility = string;
 
+export type AssetHold = {
+    name: string;
+    setAt: string;
+    /**
+     * Subject of who has set it; told to those who may set holds, by `getAsset`
+     */
+    setBy?: string;
+    /**
+     * Why, in his words; told to those who may set holds, by `getAsset`
+     */
+    reason?: string;
+};
+
+/**
+ * `governance`: an administrator may shorten the retention. `compliance`: nobody may. One of `governance`, `compliance`; more may be added.
+ */
+export type RetentionMode = string;
+
 /**
  * Present while the bytes lie in the archive: they can be downloaded once they were brought back, until `restoredUntil`. One of `archive`; more may be added.
  */
@@ -876,6 +941,33 @@ export type DerivativeState = string;
  * How it came about. One of `derivative`, `transcode`; more may be added.
  */
 export type DerivativeKind = string;
+
+export type Copy = {
+    /**
+     * Name of the mirror
+     */
+    mirror: string;
+    state: CopyState;
+    /**
+     * Since when; of a failed or verified copy, the last time
+     */
+    at: string;
+    /**
+     * Tries to copy it so far
+     */
+    attempts: number;
+    reason?: CopyReason;
+};
+
+/**
+ * `verified` copies were read back and compared with the digest of the file. `failed` ones are tried again. One of `pending`, `copied`, `failed`, `verified`; more may be added.
+ */
+export type CopyState = string;
+
+/**
+ * Why an object could not be copied. One of `mirror-unavailable`, `mirror-refused`, `mirror-full`, `source-unavailable`, `source-missing`, `source-damaged`, `copy-missing`, `copy-damaged`, `failed`; more may be added.
+ */
+export type CopyReason = string;
 
 export type Problem = {
     /**
@@ -1157,6 +1249,7 @@ export type UploadPolicy = {
      * Name of an upload policy
      */
     assetType: string;
+    kind: PolicyKind;
     types: Array<AcceptedType>;
     /**
      * Bytes that a file may have
@@ -1194,6 +1287,11 @@ export type UploadPolicy = {
      */
     versions?: number;
 };
+
+/**
+ * `encrypted`: takes what was encrypted before it was sent, and nothing else; nobody here can read it. One of `files`, `encrypted`; more may be added.
+ */
+export type PolicyKind = string;
 
 export type AcceptedType = {
     mediaType: string;
@@ -1359,6 +1457,59 @@ export type DueAction = string;
  * Which rule wants it so. One of `temporary`, `trash`, `policy`, `project`; more may be added.
  */
 export type DueRule = string;
+
+export type Erasure = {
+    /**
+     * UUIDv7
+     */
+    id: string;
+    /**
+     * Pseudonym of the owner: what stands where he was named. The service makes it of his id
+     */
+    subject: string;
+    state: ErasureState;
+    step: ErasureStep;
+    projectAssets: ErasedProjectAssetsOutput;
+    /**
+     * Rows, objects and bytes that were deleted or changed so far, by what they are of; later versions may add some
+     */
+    counts: {
+        [key: string]: number;
+    };
+    createdAt: string;
+    finishedAt?: string;
+};
+
+/**
+ * How it is with the erasure. One of `running`, `done`; more may be added.
+ */
+export type ErasureState = string;
+
+/**
+ * What is being done, or was done last. One of `credentials`, `uploads`, `assets`, `objects`, `records`, `audit`, `end`; more may be added.
+ */
+export type ErasureStep = string;
+
+export type ErasurePage = {
+    data: Array<Erasure>;
+    page: PageInfo;
+};
+
+export type ReceiptKeys = {
+    data: Array<ReceiptKey>;
+};
+
+export type ReceiptKey = {
+    /**
+     * First 16 digits of the SHA-256 of the key
+     */
+    keyId: string;
+    algorithm: 'Ed25519';
+    /**
+     * PEM
+     */
+    publicKey: string;
+};
 
 export type ArchiveLink = {
     /**
@@ -2248,6 +2399,80 @@ export type RetriedJobs = {
     retried: number;
 };
 
+export type Mirrors = {
+    mirrors: Array<Mirror>;
+};
+
+export type Mirror = {
+    /**
+     * Name of a mirror
+     */
+    name: string;
+    state: MirrorState;
+    kind?: MirrorKind;
+    /**
+     * Since when everything that is stored is to be copied to it
+     */
+    createdAt: string;
+    behind: MirrorLag;
+    /**
+     * Of these: objects of which the last try has failed; they are tried again
+     */
+    failed: number;
+    /**
+     * Copies of deleted files that are still to be removed
+     */
+    leaving: number;
+    rate: MirrorRate;
+    /**
+     * Some of the objects that have failed
+     */
+    failures?: Array<CopyFailure>;
+};
+
+/**
+ * `lagging`: something has waited for longer than MIRROR_LAG. `not-configured`: it was, and waits to be configured again or forgotten. One of `up-to-date`, `behind`, `lagging`, `not-configured`; more may be added.
+ */
+export type MirrorState = string;
+
+/**
+ * What it is; absent while it is not configured. One of `s3`, `disk`; more may be added.
+ */
+export type MirrorKind = string;
+
+export type MirrorLag = {
+    /**
+     * Objects without a copy
+     */
+    objects: number;
+    /**
+     * Bytes
+     */
+    bytes: number;
+    /**
+     * Since when the oldest of them waits
+     */
+    oldestAt?: string;
+    /**
+     * Seconds since then
+     */
+    oldestSeconds?: number;
+};
+
+/**
+ * What was copied in the last five minutes
+ */
+export type MirrorRate = {
+    objectsPerSecond: number;
+    bytesPerSecond: number;
+};
+
+export type CopyFailure = {
+    assetId: string;
+    at: string;
+    reason?: CopyReason;
+};
+
 export type AuditPage = {
     data: Array<AuditEvent>;
     page: PageInfo;
@@ -2291,6 +2516,11 @@ export type AuditEvent = {
         [key: string]: unknown;
     };
 };
+
+/**
+ * What becomes of assets in projects that others have a part in. One of `leave`, `delete`; more may be added.
+ */
+export type ErasedProjectAssetsOutput = string;
 
 export type ListAssetsData = {
     body?: never;
@@ -2352,6 +2582,10 @@ export type ListAssetsData = {
          * `/`: what lies directly in the folder `path`, or at the top, and in `folders` the folders that lie there, which come first. Filters hold for assets, not for folders
          */
         delimiter?: string;
+        /**
+         * Only what a hold or its retention keeps from being deleted
+         */
+        held?: boolean;
         /**
          * Lists the trash instead of the other assets
          */
@@ -2463,7 +2697,7 @@ export type UploadAssetErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -2558,7 +2792,7 @@ export type UploadAssetsErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -2684,7 +2918,7 @@ export type UploadRawAssetErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -2889,7 +3123,7 @@ export type ReplaceAssetContentErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -3025,7 +3259,7 @@ export type CreateResumableUploadErrors = {
      */
     408: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The upload offset does not match
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The owner is being erased, or: The upload offset does not match
      */
     409: Problem;
     /**
@@ -3288,7 +3522,7 @@ export type ContinueResumableUploadErrors = {
      */
     408: Problem;
     /**
-     * The state of the asset does not allow this, or: The upload offset does not match
+     * The state of the asset does not allow this, or: The owner is being erased, or: The upload offset does not match
      */
     409: Problem;
     /**
@@ -3453,7 +3687,7 @@ export type CreateUploadErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The owner is being erased
      */
     409: Problem;
     /**
@@ -5286,6 +5520,272 @@ export type GetTrashEmptyingResponses = {
 
 export type GetTrashEmptyingResponse = GetTrashEmptyingResponses[keyof GetTrashEmptyingResponses];
 
+export type HoldAssetData = {
+    body: AssetHoldRequest;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
+    url: '/v1/assets/{id}/hold';
+};
+
+export type HoldAssetErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The asset has too many holds
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type HoldAssetError = HoldAssetErrors[keyof HoldAssetErrors];
+
+export type HoldAssetResponses = {
+    /**
+     * The record, with all its holds
+     */
+    200: Asset;
+};
+
+export type HoldAssetResponse = HoldAssetResponses[keyof HoldAssetResponses];
+
+export type RemoveAssetHoldData = {
+    body?: never;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+        /**
+         * Name of the hold; everybody who may read the record sees it
+         */
+        name: string;
+    };
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
+    url: '/v1/assets/{id}/hold/{name}';
+};
+
+export type RemoveAssetHoldErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type RemoveAssetHoldError = RemoveAssetHoldErrors[keyof RemoveAssetHoldErrors];
+
+export type RemoveAssetHoldResponses = {
+    /**
+     * It is off
+     */
+    204: void;
+};
+
+export type RemoveAssetHoldResponse = RemoveAssetHoldResponses[keyof RemoveAssetHoldResponses];
+
+export type RetainAssetData = {
+    body: AssetRetentionRequest;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
+    url: '/v1/assets/{id}/retention';
+};
+
+export type RetainAssetErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: Something holds the asset
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type RetainAssetError = RetainAssetErrors[keyof RetainAssetErrors];
+
+export type RetainAssetResponses = {
+    /**
+     * The record, with its retention
+     */
+    200: Asset;
+};
+
+export type RetainAssetResponse = RetainAssetResponses[keyof RetainAssetResponses];
+
 export type KeepAssetData = {
     body?: never;
     headers?: {
@@ -5614,6 +6114,328 @@ export type ListDueAssetsOfProjectResponses = {
 };
 
 export type ListDueAssetsOfProjectResponse = ListDueAssetsOfProjectResponses[keyof ListDueAssetsOfProjectResponses];
+
+export type ListErasuresData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Only those of this owner, whose pseudonym is made of his id
+         */
+        ownerId?: string;
+        /**
+         * Rows per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort, order and filters
+         */
+        cursor?: string;
+    };
+    url: '/v1/admin/erasures';
+};
+
+export type ListErasuresErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListErasuresError = ListErasuresErrors[keyof ListErasuresErrors];
+
+export type ListErasuresResponses = {
+    /**
+     * A page of erasures
+     */
+    200: ErasurePage;
+};
+
+export type ListErasuresResponse = ListErasuresResponses[keyof ListErasuresResponses];
+
+export type EraseOwnerData = {
+    body: ErasureRequest;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/admin/erasures';
+};
+
+export type EraseOwnerErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type EraseOwnerError = EraseOwnerErrors[keyof EraseOwnerErrors];
+
+export type EraseOwnerResponses = {
+    /**
+     * The owner is being erased
+     */
+    202: Erasure;
+};
+
+export type EraseOwnerResponse = EraseOwnerResponses[keyof EraseOwnerResponses];
+
+export type GetErasureData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/admin/erasures/{id}';
+};
+
+export type GetErasureErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetErasureError = GetErasureErrors[keyof GetErasureErrors];
+
+export type GetErasureResponses = {
+    /**
+     * The erasure
+     */
+    200: Erasure;
+};
+
+export type GetErasureResponse = GetErasureResponses[keyof GetErasureResponses];
+
+export type GetErasureReceiptData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/v1/admin/erasures/{id}/receipt';
+};
+
+export type GetErasureReceiptErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetErasureReceiptError = GetErasureReceiptErrors[keyof GetErasureReceiptErrors];
+
+export type GetErasureReceiptResponses = {
+    /**
+     * The receipt
+     */
+    200: {
+        [key: string]: unknown;
+    };
+};
+
+export type GetErasureReceiptResponse = GetErasureReceiptResponses[keyof GetErasureReceiptResponses];
+
+export type ListReceiptKeysData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/v1/receipt-keys';
+};
+
+export type ListReceiptKeysErrors = {
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListReceiptKeysError = ListReceiptKeysErrors[keyof ListReceiptKeysErrors];
+
+export type ListReceiptKeysResponses = {
+    /**
+     * The keys
+     */
+    200: ReceiptKeys;
+};
+
+export type ListReceiptKeysResponse = ListReceiptKeysResponses[keyof ListReceiptKeysResponses];
 
 export type CreateArchiveLinkData = {
     body: ArchiveRequest;
@@ -9833,6 +10655,10 @@ export type ListAssetsOfOwnerData = {
          */
         delimiter?: string;
         /**
+         * Only what a hold or its retention keeps from being deleted
+         */
+        held?: boolean;
+        /**
          * Lists the trash instead of the other assets
          */
         trashed?: boolean;
@@ -10163,6 +10989,148 @@ export type RetryJobsResponses = {
 };
 
 export type RetryJobsResponse = RetryJobsResponses[keyof RetryJobsResponses];
+
+export type GetMirrorsData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/v1/admin/mirrors';
+};
+
+export type GetMirrorsErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetMirrorsError = GetMirrorsErrors[keyof GetMirrorsErrors];
+
+export type GetMirrorsResponses = {
+    /**
+     * The mirrors
+     */
+    200: Mirrors;
+};
+
+export type GetMirrorsResponse = GetMirrorsResponses[keyof GetMirrorsResponses];
+
+export type ForgetMirrorData = {
+    body?: never;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        /**
+         * Name of a mirror
+         */
+        name: string;
+    };
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
+    url: '/v1/admin/mirrors/{name}';
+};
+
+export type ForgetMirrorErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The mirror is configured
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ForgetMirrorError = ForgetMirrorErrors[keyof ForgetMirrorErrors];
+
+export type ForgetMirrorResponses = {
+    /**
+     * The mirror is forgotten
+     */
+    204: void;
+};
+
+export type ForgetMirrorResponse = ForgetMirrorResponses[keyof ForgetMirrorResponses];
 
 export type GetAssetCodeData = {
     body?: never;
