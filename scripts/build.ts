@@ -36,6 +36,7 @@ const commands = [
   'migrate',
   'doctor',
   'reconcile',
+  'lifecycle',
   'backup',
   'restore',
   'mirror',

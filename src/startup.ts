@@ -9,6 +9,7 @@ import { mirrorSettings } from './mirrors/settings.ts';
 import { requireStrippable } from './processing/strip/policies.ts';
 import { projectSettings } from './projects/settings.ts';
 import { scanSettings } from './scanning/settings.ts';
+import { readArchive } from './storage/archive/settings.ts';
 import type { MirrorPlace } from './storage/mirror.ts';
 import { transcodeSettings } from './transcodes/limits.ts';
 import { misspelled } from './unknown-variables.ts';
@@ -38,7 +39,8 @@ export function readConfiguration(features: readonly Feature<never>[]): Startup 
     for (const [given, meant] of misspelled(Object.keys(process.env), Object.keys({ ...settings, ...more })))
       process.stderr.write(`Warning: ${given} is no setting of Stowage and has no effect. Did you mean ${meant}?\n`);
     const hasScanner = settingsIn(config, scanSettings).CLAMD !== undefined;
-    const policies = loadUploadPolicies(config.UPLOAD_POLICIES, config.MAX_FILE_SIZE, hasScanner);
+    const hasArchive = readArchive(config) !== undefined;
+    const policies = loadUploadPolicies(config.UPLOAD_POLICIES, config.MAX_FILE_SIZE, hasScanner, hasArchive);
     const mirrors = loadMirrors(config);
     return { config, policies: requireStrippable(policies), tierLimits: loadTiers(config), mirrors };
   } catch (error) {

@@ -1,6 +1,6 @@
 /** A file that goes into an archive: what is needed of its asset, and no more, as there may be thousands. */
 import { getTableColumns } from 'drizzle-orm';
-import { assets } from '../database/tables/assets.ts';
+import { assets, isAtHand } from '../database/tables/assets.ts';
 
 export interface ArchivedFile {
   /** Of the asset. */
@@ -12,13 +12,17 @@ export interface ArchivedFile {
   createdAt: Date;
   /** Where it is known. */
   crc32?: number;
+  /** Its bytes can be read. */
+  isAtHand: boolean;
 }
 
 const { id, name, size, objectKey, createdAt, crc32 } = getTableColumns(assets);
 /** For `select`. */
-export const archivedColumns = { id, name, size, objectKey, createdAt, crc32 };
+export const archivedColumns = { id, name, size, objectKey, createdAt, crc32, isAtHand: isAtHand.as('is_at_hand') };
 
-type ArchivedRow = Pick<typeof assets.$inferSelect, keyof typeof archivedColumns>;
+type ArchivedRow = Pick<typeof assets.$inferSelect, Exclude<keyof typeof archivedColumns, 'isAtHand'>> & {
+  isAtHand: boolean;
+};
 
 /** @throws when the row is that of an upload */
 export function toArchivedFile({ size, crc32, ...row }: ArchivedRow): ArchivedFile {

@@ -36,7 +36,7 @@ const issueArchive = compile(
         .select({ id: found.id, ownerId: found.ownerId, projectId: found.projectId })
         .from(found)
         .where(
-          sql`(select count(*) = cardinality(${p('ids')}::uuid[]) and sum(${found.size}) <= ${p('maxBytes')}::bigint from ${found})`,
+          sql`(select count(*) filter (where ${found.isAtHand}) = cardinality(${p('ids')}::uuid[]) and sum(${found.size}) <= ${p('maxBytes')}::bigint from ${found})`,
         ),
     );
     const detail = jsonObject({ archive: sql`${p('archive')}::text`, expiresIn: sql`${p('expiresIn')}::integer` });
@@ -49,6 +49,7 @@ const issueArchive = compile(
         objectKey: found.objectKey,
         createdAt: found.createdAt,
         crc32: found.crc32,
+        isAtHand: found.isAtHand,
       })
       .from(found);
   },

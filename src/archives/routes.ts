@@ -1,7 +1,9 @@
 /** Archives over HTTP: a link to several files, and the archive that it leads to. */
+
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { actorOf } from '../access/caller.ts';
+import { archivedProblem } from '../assets/archived.ts';
 import { conditionalHeaders } from '../assets/delivery.ts';
 import { type Config, MAX_LINK } from '../config.ts';
 import type { App } from '../http/openapi.ts';
@@ -12,7 +14,7 @@ import { checkFileName } from '../validation/file-name.ts';
 import type { VariantKeys } from '../variants/keys.ts';
 import type { ArchivedFile } from './archived-file.ts';
 import { type ArchiveService, archiveLength, deliverArchive } from './deliver-archive.ts';
-import { archiveTooLarge, checkSize } from './limits.ts';
+import { archiveTooLarge, checkFiles } from './limits.ts';
 import { MAX_LINKED, readLink, signLink } from './links.ts';
 
 export interface ArchiveRoutesOptions {
@@ -101,6 +103,7 @@ export function archiveRoutes(
           'not-found',
           'too-large',
           archiveTooLarge,
+          archivedProblem,
           'unsupported-media-type',
         ],
       },
@@ -121,7 +124,7 @@ export function archiveRoutes(
         actorOf(request),
       );
       requireAll(ids, files);
-      checkSize(files, maxBytes);
+      checkFiles(files, maxBytes);
       const unknown = files.filter(({ crc32 }) => crc32 === undefined).map(({ id }) => id);
       if (unknown.length > 0) await findChecksums(unknown);
       reply.header('cache-control', 'no-store');
@@ -165,6 +168,7 @@ export function archiveRoutes(
         'link-expired',
         'precondition-failed',
         archiveTooLarge,
+        archivedProblem,
         'range-not-satisfiable',
         'too-many-downloads',
         'overloaded',
@@ -182,7 +186,7 @@ export function archiveRoutes(
         throw new Problem('not-found', {
           detail: 'A file of this archive was deleted, or is in the trash. Get a new link.',
         });
-      checkSize(files, maxBytes);
+      checkFiles(files, maxBytes);
       return deliverArchive(archives, request, reply, {
         callerId: `address ${request.ip}`,
         name,

@@ -17,7 +17,7 @@ import {
   type Parameter,
   type Statement,
 } from '../database/statements.ts';
-import { assets, inState, isVisible } from '../database/tables/assets.ts';
+import { assets, inState, isAtHand, isVisible } from '../database/tables/assets.ts';
 import { auditRows } from '../database/tables/audit.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
 import { type Asset, assetColumns, toAsset } from './asset.ts';
@@ -130,7 +130,7 @@ export const findForDownload = compile('find-for-download', (p: Parameter<'wante
   const isServed = and(
     inState('ready'),
     isNull(assets.trashedAt),
-    or(isNull(wanted('derivative')), eq(derivatives.state, 'ready')),
+    or(and(isNull(wanted('derivative')), isAtHand), eq(derivatives.state, 'ready')),
   );
   const found = build.$with('found').as(
     build

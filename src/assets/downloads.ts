@@ -10,10 +10,11 @@ import type { App } from '../http/openapi.ts';
 import { assetId, binary, timestamp } from '../http/schema-types.ts';
 import { assetNotFound, type ProblemType } from '../problems.ts';
 import { type Reads, servedByOf } from '../storage/reads.ts';
+import { archivedProblem } from './archived.ts';
 import { type Asset, assetDocument, contentTag, toDocument } from './asset.ts';
 import { conditionalHeaders, deliver } from './delivery.ts';
 import { derivativeName } from './derivative-names.ts';
-import { dispositionFor, type LinkIssuer, servable } from './issued-links.ts';
+import { dispositionFor, downloadable, type LinkIssuer } from './issued-links.ts';
 import { linkUrl } from './link-document.ts';
 import type { AssetsRepository } from './repository.ts';
 import { required } from './routes.ts';
@@ -94,7 +95,13 @@ const contentResponseHeaders = z.object({
 /** Their media type is that of the file; generators know bytes by this one. */
 export const bytesContent = { 'application/octet-stream': { schema: binary } };
 
-const linkProblems: ProblemType[] = ['not-found', 'wrong-state', 'derivative-pending', 'derivative-unavailable'];
+const linkProblems: ProblemType[] = [
+  'not-found',
+  'wrong-state',
+  archivedProblem,
+  'derivative-pending',
+  'derivative-unavailable',
+];
 
 /** Header fields that may make the answer another one than all the bytes. */
 const asksMore = Object.keys(conditionalHeaders.shape);
@@ -179,6 +186,7 @@ export function downloadRoutes(app: App, { assets, issuer, store, places, onSent
       problems: [
         'not-found',
         'wrong-state',
+        archivedProblem,
         'precondition-failed',
         'range-not-satisfiable',
         'too-many-downloads',
@@ -191,7 +199,7 @@ export function downloadRoutes(app: App, { assets, issuer, store, places, onSent
       const isPlain = request.method === 'GET' && !asksMore.some((name) => request.headers[name] !== undefined);
       const asset = isPlain
         ? await findForDownload(request, params.id, {}, true)
-        : servable(await required(assets.find(caller, params.id)));
+        : downloadable(await required(assets.find(caller, params.id)));
       return deliver(request, reply, {
         store,
         places,
@@ -235,7 +243,7 @@ export function downloadRoutes(app: App, { assets, issuer, store, places, onSent
       counts,
     });
     if (!found) throw assetNotFound();
-    return servable(found.asset);
+    return downloadable(found.asset);
   }
 }
 

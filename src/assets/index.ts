@@ -21,6 +21,7 @@ import { downloadRoutes } from './downloads.ts';
 import { LinkIssuer } from './issued-links.ts';
 import { deleteObjectJob, deleteObjects } from './jobs/delete-object.ts';
 import { purgeAssets } from './jobs/purge-assets.ts';
+import { stepValues } from './life-cycle-step.ts';
 import { linkRoutes } from './link-routes.ts';
 import { manyLinksRoute } from './many-links.ts';
 import { publicityOf } from './publicity.ts';
@@ -57,6 +58,7 @@ export const assets: Feature<Core> = {
       policies: core.policies,
       publicityOf: publicityOf(core),
       copiesOf: copiesOf(core),
+      rules: stepValues(core),
     });
     bulkRoutes(app, { deletions: changes.deletions, changes: new BulkChanges(database), places, limits });
     derivativeRoutes(app, core, repository);

@@ -6,6 +6,7 @@ import { linkLifeOf } from '../access/tiers.ts';
 import type { AuditAction } from '../database/audit.ts';
 import type { DownloadLinks, Link } from '../http/download-links.ts';
 import { assetNotFound, Problem } from '../problems.ts';
+import { archived, isAtHand } from './archived.ts';
 import type { Asset } from './asset.ts';
 import { contentDisposition } from './content-disposition.ts';
 import type { DerivativeDocument } from './derivative-document.ts';
@@ -126,7 +127,7 @@ export class LinkIssuer {
     { makesAgain = true } = {},
   ): Promise<Problem> {
     if (!found) return assetNotFound();
-    const refusal = notServable(found.asset);
+    const refusal = name === undefined ? notDownloadable(found.asset) : notServable(found.asset);
     if (refusal) return refusal;
     if (name === undefined) throw new Error(`the asset ${found.asset.id} is served and not served`);
     return this.#options.derivatives.whyNot(found.asset, name, found.derivative, { makesAgain });
@@ -151,7 +152,12 @@ function ofDerivative(asset: Asset, { objectKey, mediaType, name }: NonNullable<
   return { objectKey, mediaType, name: nameOfDerivative(asset, { name, mediaType }) };
 }
 
-/** Why an asset cannot be downloaded; undefined when it can. */
+/** Why the file itself cannot be downloaded; undefined when it can. */
+function notDownloadable(asset: Asset): Problem | undefined {
+  return notServable(asset) ?? (isAtHand(asset) ? undefined : archived(asset));
+}
+
+/** Why nothing of an asset is served; undefined when it is. What was made of an archived file is there. */
 export function notServable(asset: Asset): Problem | undefined {
   if (asset.trashedAt) return inTrash();
   if (asset.state === 'ready') return undefined;
@@ -161,6 +167,13 @@ export function notServable(asset: Asset): Problem | undefined {
 /** @throws Problem wrong-state unless the asset is ready and out of the trash */
 export function servable(asset: Asset): Asset {
   const refusal = notServable(asset);
+  if (refusal) throw refusal;
+  return asset;
+}
+
+/** @throws Problem wrong-state, archived unless the file itself can be downloaded */
+export function downloadable(asset: Asset): Asset {
+  const refusal = notDownloadable(asset);
   if (refusal) throw refusal;
   return asset;
 }

@@ -13,6 +13,10 @@ import { projects } from '../database/tables/projects.ts';
 import type { UploadPolicy } from '../validation/upload-policies.ts';
 import { lifeCycleSettings } from './life-cycle-settings.ts';
 
+/** That rules may name an asset: it is looked at some time, or it is in the trash. */
+export const isRuled = sql<boolean>`(${assets.trashedAt} is not null or exists (select from ${lifeCycleLooks}
+  where ${lifeCycleLooks.assetId} = ${assets.id}))`.as('is_ruled');
+
 /** Of a file that becomes an asset: what its upload policy says. */
 export interface LifeCycleValues {
   /** Where the uploader has said nothing. */

@@ -8,7 +8,8 @@
 import { and, eq, lte, max, ne, not, type SQL, sql } from 'drizzle-orm';
 import { alias } from 'drizzle-orm/pg-core';
 import type { Core } from '../core.ts';
-import { build, type Parameter, writtenOut } from '../database/statements.ts';
+import type { Database } from '../database/client.ts';
+import { build, compile, type Parameter, writtenOut } from '../database/statements.ts';
 import { assets, inState, isVisible } from '../database/tables/assets.ts';
 import { downloadCounts, downloadMarks } from '../database/tables/downloads.ts';
 import { lifeCycleLooks } from '../database/tables/life-cycle.ts';
@@ -117,4 +118,22 @@ export function isDue(
     lte(step.at, sql`${p('now')}::timestamptz`),
     not(isBusy),
   );
+}
+
+const findNextStep = compile('find-next-step', (p: Parameter<'id' | StepParameter>) => {
+  const step = nextStep(p);
+  return build
+    .select({ rule: step.rule, action: step.action, at: step.at })
+    .from(assets)
+    .leftJoin(projects, ofProject)
+    .leftJoin(lifeCycleLooks, ofLook)
+    .crossJoinLateral(step)
+    .where(and(eq(assets.id, p('id')), isVisible));
+});
+
+/** What will happen to an asset next; undefined where no rule names it. */
+export async function findStep(database: Database, id: string, rules: StepValues): Promise<LifeCycleStep | undefined> {
+  const { rows } = await database.run(findNextStep, { id, ...rules });
+  const [row] = rows;
+  return row?.at ? { action: row.action, at: row.at, rule: row.rule } : undefined;
 }

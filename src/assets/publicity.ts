@@ -6,6 +6,7 @@ import type { FastifyRequest } from 'fastify';
 import type { Core } from '../core.ts';
 import { contentUrls } from '../http/public-url.ts';
 import { Problem } from '../problems.ts';
+import { isAtHand } from './archived.ts';
 import type { Asset } from './asset.ts';
 
 /** The one spelling of the public address, under the base that `contentUrls` tells. */
@@ -23,8 +24,12 @@ export type PublicityOf = (request: FastifyRequest, asset: Asset) => Publicity;
 
 export function publicityOf({ config, policies }: Pick<Core, 'config' | 'policies'>): PublicityOf {
   const toUrl = contentUrls(config);
-  const isServed = ({ publishedAt, trashedAt, state, assetType }: Asset) =>
-    publishedAt && !trashedAt && state === 'ready' && mayBePublic(policies, assetType);
+  const isServed = (asset: Asset) =>
+    asset.publishedAt &&
+    !asset.trashedAt &&
+    asset.state === 'ready' &&
+    isAtHand(asset) &&
+    mayBePublic(policies, asset.assetType);
   return (request, asset) => {
     if (isServed(asset)) return { publicUrl: toUrl(request, publicPath(asset)) };
     const endedAt = asset.publishedAt ? asset.trashedAt : asset.unpublishedAt;

@@ -29,14 +29,14 @@ import { CHANGE_PATIENCE } from './bulk.ts';
 import { hasVersion, isOne, labelChanges, nextVersion } from './conditions.ts';
 import { downloadColumns, downloadsOfAsset, markDownload } from './download-counts.ts';
 import { type FoundDownload, findEach, type WantedDownload } from './download-statement.ts';
-import { lookAfterMove } from './life-cycle-looks.ts';
+import { isRuled, lookAfterMove } from './life-cycle-looks.ts';
 import type { ListQuery } from './list.ts';
 import { chargeMove, type Move } from './moving.ts';
 import { AssetSearch, type Position } from './search.ts';
 
 const findAsset = compile('find-asset', (p: Parameter<'id' | AccessParameter>) =>
   build
-    .select({ ...assetColumns, ...downloadColumns, rank: roleOn(p).as('rank'), isHeld: isHeld.as('is_held') })
+    .select({ ...assetColumns, ...downloadColumns, isRuled, rank: roleOn(p).as('rank'), isHeld: isHeld.as('is_held') })
     .from(assets)
     .leftJoinLateral(downloadsOfAsset.folded, sql`true`)
     .leftJoinLateral(downloadsOfAsset.added, sql`true`)
@@ -216,7 +216,14 @@ function changedKeys(before: SQLWrapper, after: SQLWrapper): SQL {
 }
 
 /** An asset, what the caller is to it, whether anything holds it, and how often it was downloaded. */
-export type FoundAsset = Asset & { role: Role; isHeld: boolean; downloadCount: number; lastDownloadedAt?: Date };
+export type FoundAsset = Asset & {
+  role: Role;
+  isHeld: boolean;
+  /** Rules of the life cycle may name it. */
+  isRuled: boolean;
+  downloadCount: number;
+  lastDownloadedAt?: Date;
+};
 
 export interface AssetChanges {
   name?: string;
@@ -258,8 +265,9 @@ export class AssetsRepository {
     const [row] = rows;
     const role = row && roleAt(row.rank);
     if (!role) return undefined;
-    const { isHeld: isKept, downloadCount, lastDownloadedAt } = row;
-    return { ...toAsset(row), role, isHeld: isKept, downloadCount, ...(lastDownloadedAt && { lastDownloadedAt }) };
+    const { isHeld: isKept, isRuled: hasRule, downloadCount, lastDownloadedAt } = row;
+    const more = { role, isHeld: isKept, isRuled: hasRule, downloadCount };
+    return { ...toAsset(row), ...more, ...(lastDownloadedAt && { lastDownloadedAt }) };
   }
 
   /**

@@ -25,6 +25,7 @@ import { type Asset, assetDocument, isOfVersion, recordTag, toDocument } from '.
 import type { AssetDeletions } from './deletions.ts';
 import { requireFree, toHeldDocument } from './held.ts';
 import type { LinkIssuer } from './issued-links.ts';
+import { findStep, type StepValues } from './life-cycle-step.ts';
 import { includeIn, includeQuery, MAX_INCLUDING } from './list-included.ts';
 import { assetPage, listPage, placeOf } from './list-page.ts';
 import { listQuery } from './list-query.ts';
@@ -44,6 +45,8 @@ interface RecordRoutesOptions extends AssetRoutesOptions {
   policies: UploadPolicies;
   publicityOf: PublicityOf;
   copiesOf: CopiesOf;
+  /** What becomes of assets with time. */
+  rules: StepValues;
 }
 
 const byId = z.object({ id: assetId });
@@ -90,7 +93,7 @@ const assetPatch = z
 
 export function assetRoutes(
   app: App,
-  { assets, deletions, issuer, places, limits, database, policies, publicityOf, copiesOf }: RecordRoutesOptions,
+  { assets, deletions, issuer, places, limits, database, policies, publicityOf, copiesOf, rules }: RecordRoutesOptions,
 ): void {
   app.get(
     '/v1/assets',
@@ -157,7 +160,9 @@ export function assetRoutes(
       if (outcome === 'precondition-failed') throw preconditionFailed(asset);
       reply.header('etag', tag).header('cache-control', 'private, no-cache');
       if (outcome === 'not-modified') return sendAnswer(reply, { status: 304, headers: {} });
-      const { downloadCount, lastDownloadedAt } = asset;
+      const { downloadCount, lastDownloadedAt, isRuled, isHeld } = asset;
+      // While something holds it, rules wait.
+      const next = isRuled && !isHeld ? await findStep(database, asset.id, rules) : undefined;
       return {
         ...toDocument(asset),
         ...toHeldDocument(asset, may(request.caller, 'asset.hold', asset) === 'yes'),
@@ -165,6 +170,7 @@ export function assetRoutes(
         downloadCount,
         ...(lastDownloadedAt && { lastDownloadedAt: lastDownloadedAt.toISOString() }),
         ...(copies.length > 0 && { copies }),
+        ...(next && { next: { ...next, at: next.at.toISOString() } }),
       };
     },
   );

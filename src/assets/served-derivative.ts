@@ -5,6 +5,7 @@ import { type Derivative, DerivativesRepository, isReady, type ReadyDerivative }
 import { ProcessingRepository } from '../processing/repository.ts';
 import { wantedDerivatives } from '../processing/wanted.ts';
 import { limitValues } from '../quotas/limit.ts';
+import { archived, isAtHand } from './archived.ts';
 import type { Asset } from './asset.ts';
 
 /** Milliseconds for which a program that was missing is believed to be missing. */
@@ -60,6 +61,7 @@ export class ServedDerivatives {
     if (found?.state === 'failed' && !mayBePossibleNow(found)) return unavailableFor(name, found.reason ?? 'failed');
     if (found?.kind === 'transcode') return pending(name);
     if (!this.#wanted(asset).has(name)) return unavailableFor(name, 'unknown');
+    if (!isAtHand(asset)) return archived(asset);
     const step = asset.processing?.derive;
     if (step?.state === 'failed') return unavailableFor(name, step.reason ?? 'failed');
     // Stored before there were derivatives, lost since, or without the program that makes it: it is made now.

@@ -49,6 +49,8 @@ export function showFile(context: PageContext, file: PageFile, isCounted: boolea
   if (file.kind === 'sound' && file.contentPath !== undefined)
     return sound(context, file, playerOf(context, file, file.contentPath, isCounted));
   const picture = pictureOf(file);
+  if (!picture && file.isArchived)
+    return note(html`<p><strong>${texts.archivedTitle}</strong></p><p>${texts.archivedHint}</p>`);
   if (!picture) return note(html`<p>${texts.noPreview}</p>`);
   const alt = file.kind === 'picture' ? file.name : texts.previewOf(file.name);
   const img = image(context, picture, { alt, sizes: '(max-width: 82rem) 100vw, 80rem' });

@@ -29,6 +29,8 @@ export interface PageFile {
   contentPath?: string;
   /** The bytes as an attachment; absent where it may only be looked at. */
   downloadPath?: string;
+  /** The bytes are in the archive. */
+  isArchived?: true;
   /** Of pictures. */
   picture?: PagePicture;
   /** Small picture. */

@@ -39,6 +39,7 @@ ${label !== undefined && html`<p class="label"><bdi>${label}</bdi></p>`}
 ${factsList(facts)}`,
     main: html`${shown.html}
 <div class="actions">${fileActions(context, view)}</div>
+${file.isArchived && html`<p class="hint">${texts.archivedTitle}. ${texts.archivedHint}</p>`}
 ${view.allow === 'view' && html`<p class="hint">${texts.viewOnly}</p>`}`,
     footer: footer(context, view),
     pictures: shown.pictures,

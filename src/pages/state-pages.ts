@@ -42,6 +42,7 @@ export function problemPage(context: PageContext, { status, retryAfter, requestI
   const texts = textsOf(context);
   const words: Record<number, [title: string, hint: string]> = {
     404: [texts.goneTitle, texts.goneHint],
+    409: [texts.archivedTitle, texts.archivedHint],
     410: [texts.goneTitle, texts.goneHint],
     429: [texts.tooManyTitle, texts.waitHint(retryAfter)],
     503: [texts.busyTitle, texts.waitHint(retryAfter)],

@@ -40,6 +40,8 @@ export interface Texts {
   wrongPassword: string;
   tooManyTries: string;
   error: string;
+  archivedTitle: string;
+  archivedHint: string;
   goneTitle: string;
   goneHint: string;
   busyTitle: string;
@@ -85,6 +87,8 @@ const en: Texts = {
   wrongPassword: 'The password is wrong.',
   tooManyTries: 'There were too many wrong passwords.',
   error: 'Error',
+  archivedTitle: 'This file is in the archive',
+  archivedHint: 'Ask whoever gave you the link to bring it back, and try again later.',
   goneTitle: 'This link leads nowhere',
   goneHint: 'It may be mistyped, have expired, or have been taken back. Ask whoever gave it to you for a new one.',
   busyTitle: 'The service is busy',
@@ -147,6 +151,8 @@ const de: Texts = {
   wrongPassword: 'Das Passwort ist falsch.',
   tooManyTries: 'Es gab zu viele falsche Passwörter.',
   error: 'Fehler',
+  archivedTitle: 'Diese Datei liegt im Archiv',
+  archivedHint: 'Bitte wer Ihnen den Link gegeben hat, sie zurückzuholen, und versuchen Sie es später noch einmal.',
   goneTitle: 'Dieser Link führt nirgendwohin',
   goneHint:
     'Vielleicht ist er falsch geschrieben, abgelaufen oder wurde zurückgenommen. Bitten Sie um einen neuen, wo Sie ihn bekommen haben.',

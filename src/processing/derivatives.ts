@@ -41,6 +41,8 @@ export interface ClaimedName {
   /** Object key of what it is made of. */
   sourceKey: string;
   options?: Record<string, string | number>;
+  /** Its key, where that is to tell more than that it lies beside its source. */
+  keyOf?: (sourceKey: string, id: string) => string;
   /** Who asked for it; of a job, which may claim again what it has claimed before. */
   requestedBy?: string;
 }
@@ -92,7 +94,7 @@ export class DerivativesRepository {
    * @param inTransaction what belongs into the transaction of a claim that succeeds, such as a job or its fence
    */
   async claim(
-    { assetId, kind, name, sourceKey, options, requestedBy }: ClaimedName,
+    { assetId, kind, name, sourceKey, options, requestedBy, keyOf = keyBeside }: ClaimedName,
     {
       again = false,
       lease = MAKING_LEASE,
@@ -117,7 +119,7 @@ export class DerivativesRepository {
         }
         if (before) await this.discard([before.id], transaction);
         const id = uuidv7();
-        const values = { id, assetId, kind, name, sourceKey, objectKey: keyBeside(sourceKey, id), lease };
+        const values = { id, assetId, kind, name, sourceKey, objectKey: keyOf(sourceKey, id), lease };
         const { rows } = await transaction.run(statements.insertMaking, {
           ...values,
           options: options ?? null,
@@ -184,10 +186,13 @@ export class DerivativesRepository {
     await this.#send(transaction, (await transaction.run(statements.discardRowsOf, { assetId })).rows);
   }
 
-  /** What was claimed as replacement is the original now: the row goes on as the record of the object that it replaced. */
-  async exchange(id: string, replacedKey: string, transaction: Executor): Promise<boolean> {
+  /**
+   * What was claimed as replacement is the original now: the row goes on as the record of the object that it replaced.
+   * @param startAfter as that of `discardObject`
+   */
+  async exchange(id: string, replacedKey: string, transaction: Executor, startAfter = 0): Promise<boolean> {
     const { rows } = await transaction.run(statements.exchangeKey, { id, objectKey: replacedKey });
-    await this.#send(transaction, rows);
+    await this.#send(transaction, rows, startAfter);
     return rows.length > 0;
   }
 

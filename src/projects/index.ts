@@ -25,7 +25,13 @@ export const projects: Feature<Core> = {
     const repository = new ProjectsRepository(core.database);
     const settings = core.settings(projectSettings);
     const { MEMBERS_PER_PROJECT: maxMembers, PUBLIC_GALLERIES: allowsGalleries } = settings;
-    projectRoutes(app, { projects: repository, places: placesOf(core), allowsGalleries });
+    projectRoutes(app, {
+      projects: repository,
+      places: placesOf(core),
+      allowsGalleries,
+      hasArchive: core.store.archive !== undefined,
+      outbox: core.outbox,
+    });
     memberRoutes(app, { projects: repository, maxMembers, perCaller: settings.MEMBERS_PER_CALLER });
   },
 };

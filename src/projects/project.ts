@@ -6,6 +6,7 @@ import { memberRoles, type Role, roles } from '../access/rules.ts';
 import { isSubject, MAX_SUBJECT } from '../access/subject.ts';
 import { projectMembers, projects } from '../database/tables/projects.ts';
 import { metadata, openEnum, projectId, timestamp } from '../http/schema-types.ts';
+import { contradictionIn, days, daysSince } from '../validation/life-cycle.ts';
 
 export type ProjectRow = typeof projects.$inferSelect;
 export const projectColumns = getTableColumns(projects);
@@ -43,6 +44,44 @@ export const gallery = z.boolean({ error: 'must be true or false' }).meta({
   description: 'Everybody may look at what is public in it, without a token, at `/g/{projectId}`',
 });
 
+const lifeCycleShape = {
+  archiveAfterDays: days
+    .optional()
+    .meta({ description: 'Days after which the bytes of assets go to the archive; absent: never', example: 30 }),
+  deleteAfterDays: days
+    .optional()
+    .meta({ description: 'Days after which assets are deleted for good; absent: never', example: 365 }),
+};
+const lifeCycleText =
+  'What becomes of its assets with time. Where the upload policy of an asset says something too, what comes first counts';
+
+export const lifeCycle = z
+  .strictObject({
+    ...lifeCycleShape,
+    since: z
+      .enum(daysSince, { error: 'must be upload or last-download' })
+      .meta({ id: 'LifeCycleSince' })
+      .optional()
+      .meta({
+        description:
+          'From when these days are counted: since an asset was given the bytes that it has, or since these were asked for last; absent: the first',
+      }),
+  })
+  .superRefine((rules, context) => {
+    const contradiction = contradictionIn(rules);
+    if (contradiction !== undefined)
+      context.addIssue({ code: 'custom', path: ['archiveAfterDays'], message: contradiction });
+    if (rules.archiveAfterDays === undefined && rules.deleteAfterDays === undefined)
+      context.addIssue({ code: 'custom', message: 'must have archiveAfterDays or deleteAfterDays; null for no rules' });
+  })
+  .meta({ id: 'LifeCycleRequest', description: lifeCycleText });
+const lifeCycleDocument = z
+  .object({
+    ...lifeCycleShape,
+    since: openEnum('ProjectDaysSince', daysSince, 'From when these days are counted.'),
+  })
+  .meta({ id: 'LifeCycle', description: lifeCycleText });
+
 export const projectDocument = z
   .object({
     id: projectId,
@@ -52,6 +91,7 @@ export const projectDocument = z
       .meta({ description: 'Data that the application keeps with the project', example: { customer: '4711' } }),
     separate,
     gallery,
+    lifeCycle: lifeCycleDocument.optional(),
     role: openEnum('ProjectRole', roles, 'What you are to it, as a member or by your token.'),
     createdAt: timestamp,
     updatedAt: timestamp,
@@ -76,6 +116,7 @@ export const projectPatch = z
       .meta({ description: 'Replaces all metadata; null or an empty object removes it' }),
     separate: separate.optional(),
     gallery: gallery.optional(),
+    lifeCycle: lifeCycle.nullable().optional(),
   })
   .refine((patch) => Object.keys(patch).length > 0, 'must change something')
   .meta({ id: 'ProjectPatch', override: { minProperties: 1 } });
@@ -110,6 +151,7 @@ export function toDocument({ id, name, role: itsRole, ...project }: FoundProject
     metadata: project.metadata,
     separate: project.separate,
     gallery: project.gallery,
+    ...(project.lifeCycle && { lifeCycle: { ...project.lifeCycle, since: project.lifeCycle.since ?? 'upload' } }),
     role: itsRole,
     createdAt: project.createdAt.toISOString(),
     updatedAt: project.updatedAt.toISOString(),

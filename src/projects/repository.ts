@@ -11,6 +11,7 @@ import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
 import { type DatabaseHandle, type Executor, sqlConstraint } from '../database/client.ts';
 import { build, compile, jsonObject, now, nowhere, type Parameter, typed, writtenOut } from '../database/statements.ts';
 import { assets } from '../database/tables/assets.ts';
+import type { LifeCycle } from '../database/tables/life-cycle.ts';
 import { projectMembers, projects } from '../database/tables/projects.ts';
 import { quotas } from '../database/tables/quotas.ts';
 import { projectAccount } from '../quotas/accounts.ts';
@@ -74,7 +75,7 @@ const listProjects = compile('list-projects', (p: Parameter<'subject' | 'claimed
 
 const updateProject = compile(
   'update-project',
-  (p: Parameter<'id' | 'name' | 'metadata' | 'separate' | 'gallery' | keyof Actor>) => {
+  (p: Parameter<'id' | 'name' | 'metadata' | 'separate' | 'gallery' | 'rules' | 'lifeCycle' | keyof Actor>) => {
     const changed = build.$with('changed').as(
       build
         .update(projects)
@@ -83,6 +84,7 @@ const updateProject = compile(
           metadata: sql`coalesce(${typed(p('metadata'), projects.metadata)}, ${projects.metadata})`,
           separate: sql`coalesce(${p('separate')}::boolean, ${projects.separate})`,
           gallery: sql`coalesce(${p('gallery')}::boolean, ${projects.gallery})`,
+          lifeCycle: sql`case when ${p('rules')}::boolean then ${typed(p('lifeCycle'), projects.lifeCycle)} else ${projects.lifeCycle} end`,
           version: sql`${projects.version} + 1`,
           updatedAt: now,
         })
@@ -93,10 +95,13 @@ const updateProject = compile(
           name: projects.name,
           separate: projects.separate,
           gallery: projects.gallery,
+          lifeCycle: projects.lifeCycle,
           version: projects.version,
         }),
     );
-    const detail = jsonObject({ name: changed.name, separate: changed.separate, gallery: changed.gallery });
+    const { name, separate, gallery, lifeCycle } = changed;
+    const rules = sql`case when ${lifeCycle} is null then '{}' else jsonb_build_object('lifeCycle', ${lifeCycle}) end`;
+    const detail = sql`${jsonObject({ name, separate, gallery })} || ${rules}`;
     return build
       .with(changed, auditFrom(p, changed, { action: 'project.updated', detail }))
       .select({ version: changed.version })
@@ -257,6 +262,8 @@ export interface ProjectChanges {
   metadata?: Record<string, string> | undefined;
   separate?: boolean | undefined;
   gallery?: boolean | undefined;
+  /** Null for no rules. */
+  lifeCycle?: LifeCycle | null | undefined;
 }
 
 export class ProjectsRepository {
@@ -320,8 +327,9 @@ export class ProjectsRepository {
   }
 
   async update(transaction: Executor, id: string, changes: ProjectChanges, actor: Actor): Promise<void> {
-    const { name = null, metadata = null, separate = null, gallery = null } = changes;
-    await transaction.run(updateProject, { id, name, metadata, separate, gallery, ...actor });
+    const { name = null, metadata = null, separate = null, gallery = null, lifeCycle = null } = changes;
+    const rules = changes.lifeCycle !== undefined;
+    await transaction.run(updateProject, { id, name, metadata, separate, gallery, rules, lifeCycle, ...actor });
   }
 
   async contentOf(id: string, executor: Executor = this.#handle.database): Promise<Content> {

@@ -6,6 +6,7 @@ import { actorOf, type Caller } from '../access/caller.ts';
 import { requireMay } from '../access/may.ts';
 import { reasonQuery } from '../access/reason.ts';
 import type { Executor } from '../database/client.ts';
+import type { Outbox } from '../database/outbox.ts';
 import type { App } from '../http/openapi.ts';
 import {
   decodeTextCursor,
@@ -22,6 +23,7 @@ import { projectId } from '../http/schema-types.ts';
 import type { Answer } from '../idempotency/idempotency.ts';
 import { answering, sendAnswer } from '../idempotency/requests.ts';
 import { Problem } from '../problems.ts';
+import { lifeCycleChanged } from './events.ts';
 import type { Places } from './places.ts';
 import { madeTooMany, projectExists, projectNotEmpty, projectNotFound, tooManyProjects } from './problems.ts';
 import { type FoundProject, newProject, projectDocument, projectPatch, projectTag, toDocument } from './project.ts';
@@ -40,9 +42,12 @@ export interface ProjectRoutesOptions {
   places: Places;
   /** Whether a project may be a public gallery. */
   allowsGalleries: boolean;
+  hasArchive: boolean;
+  outbox: Outbox;
 }
 
-export function projectRoutes(app: App, { projects, places, allowsGalleries }: ProjectRoutesOptions): void {
+export function projectRoutes(app: App, options: ProjectRoutesOptions): void {
+  const { projects, places, allowsGalleries, hasArchive, outbox } = options;
   app.post(
     '/v1/projects',
     {
@@ -161,7 +166,7 @@ export function projectRoutes(app: App, { projects, places, allowsGalleries }: P
       schema: {
         operationId: 'updateProject',
         tags,
-        summary: 'Change the name, the metadata or the kind of a project, or make it a public gallery',
+        summary: 'Change the name, the metadata, the kind or the life cycle of a project, or make it a public gallery',
         description:
           'When `separate` becomes false, all members see the assets of all, and one another. With `If-Match` the change is made only if the record is still the one you read.',
         params: byId,
@@ -177,6 +182,7 @@ export function projectRoutes(app: App, { projects, places, allowsGalleries }: P
           'malformed-request',
           'forbidden',
           'public-not-allowed',
+          'not-implemented',
           'not-found',
           'precondition-failed',
           'too-large',
@@ -186,11 +192,13 @@ export function projectRoutes(app: App, { projects, places, allowsGalleries }: P
     },
     async (request, reply) => {
       const { caller, params, body } = request;
-      const { name, metadata, separate, gallery } = body;
-      const changes = { name, separate, gallery, metadata: metadata === null ? {} : metadata };
+      const { name, metadata, separate, gallery, lifeCycle } = body;
+      const changes = { name, separate, gallery, lifeCycle, metadata: metadata === null ? {} : metadata };
       const answer = await managing(projects, request, async (transaction) => {
         if (gallery && !allowsGalleries) throw noGalleries();
+        if (lifeCycle?.archiveAfterDays !== undefined && !hasArchive) throw noArchive();
         await projects.update(transaction, params.projectId, changes, actorOf(request));
+        if (lifeCycle) await outbox.publish(transaction, lifeCycleChanged, { projectId: params.projectId });
         const changed = await foundProject(projects, caller, params.projectId, transaction);
         return { status: 200, headers: { etag: projectTag(changed) }, body: toDocument(changed) };
       });
@@ -283,6 +291,13 @@ function noGalleries(): Problem {
   return new Problem('public-not-allowed', {
     detail: 'There are no public galleries here: PUBLIC_GALLERIES is false. Ask who runs the service.',
     errors: [{ pointer: '/gallery', detail: 'must be false' }],
+  });
+}
+
+function noArchive(): Problem {
+  return new Problem('not-implemented', {
+    detail: 'There is no archive here: no variable ARCHIVE_... names one. Ask who runs the service.',
+    errors: [{ pointer: '/lifeCycle/archiveAfterDays', detail: 'must not be there' }],
   });
 }
 

@@ -1,4 +1,5 @@
 /** A public gallery as people see it: what its page and the pages of its files are made of. */
+import { isAtHand } from '../assets/archived.ts';
 import type { Asset } from '../assets/asset.ts';
 import { fileKindOf } from '../pages/file-kind.ts';
 import type { OpenView, PageFile, PagePicture } from '../pages/model.ts';
@@ -54,8 +55,9 @@ function galleryFile(projectId: string, asset: Asset, { contentUrl = '', derivat
     ...present({
       duration: facts.duration,
       pages: facts.pages,
-      contentPath: file,
-      downloadPath: file,
+      contentPath: isAtHand(asset) ? file : undefined,
+      downloadPath: isAtHand(asset) ? file : undefined,
+      isArchived: isAtHand(asset) ? undefined : (true as const),
       picture: kind === 'picture' ? pictureOf(asset, at) : undefined,
       thumbnailPath: kind === 'picture' ? undefined : derived('thumbnail'),
       posterPath: derived('poster'),

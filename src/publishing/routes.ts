@@ -1,6 +1,8 @@
 /** Public assets over HTTP. What is not there, not public, or not any more, is answered alike, and costs one statement. */
+
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
+import { archivedForStrangers, archivedProblem, isAtHand } from '../assets/archived.ts';
 import { type Asset, contentTag } from '../assets/asset.ts';
 import { contentDisposition } from '../assets/content-disposition.ts';
 import { conditionalHeaders, deliver } from '../assets/delivery.ts';
@@ -114,6 +116,7 @@ export class PublicRoutes {
         problems: [
           'invalid-parameter',
           'not-found',
+          archivedProblem,
           'derivative-unavailable',
           'derivative-pending',
           'precondition-failed',
@@ -168,7 +171,8 @@ export class PublicRoutes {
     return wanted.kind === 'derivative' ? this.#sendDerivative(to, wanted.name) : this.#sendFile(to);
   }
 
-  #sendFile({ request, reply, asset, headers, callerId, stillPublic }: PublicRequest): Promise<FastifyReply> {
+  async #sendFile({ request, reply, asset, headers, callerId, stillPublic }: PublicRequest): Promise<FastifyReply> {
+    if (!isAtHand(asset)) throw archivedForStrangers();
     const shown = showing(asset.mediaType, this.#isContentHost(request));
     return deliver(request, reply, {
       store: this.#core.reads,

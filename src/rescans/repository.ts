@@ -1,5 +1,5 @@
 /** Scans of what is stored, in SQL. Whatever a scan writes it writes while it is running: one that was cancelled changes nothing. */
-import { and, desc, eq, gt, type Placeholder, type SQLWrapper, sql } from 'drizzle-orm';
+import { and, desc, eq, gt, isNull, type Placeholder, type SQLWrapper, sql } from 'drizzle-orm';
 import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
 import { type DatabaseHandle, type Executor, sqlState } from '../database/client.ts';
 import type { JobReference, Outbox } from '../database/outbox.ts';
@@ -113,6 +113,8 @@ function isDue(p: Parameter<'before' | 'assetType' | 'unscannedTypes'>) {
   const scannedAt = sql`coalesce((${assets.scan} ->> 'at')::timestamptz, ${assets.createdAt})`;
   return and(
     inState('ready'),
+    // What is archived cannot be read; it is scanned by the next one after it was brought back.
+    isNull(assets.tier),
     sql`${scannedAt} < ${p('before')}::timestamptz`,
     sql`${assets.assetType} = coalesce(${p('assetType')}::text, ${assets.assetType})`,
     sql`${assets.assetType} <> all(${p('unscannedTypes')}::text[])`,

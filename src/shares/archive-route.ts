@@ -1,8 +1,9 @@
 /** All files of a share as one ZIP archive, which counts as one download. */
 
 import { deliverArchive } from '../archives/deliver-archive.ts';
-import { archiveSettings, archiveTooLarge, checkSize, MAX_ARCHIVED } from '../archives/limits.ts';
+import { archiveSettings, archiveTooLarge, checkFiles, MAX_ARCHIVED } from '../archives/limits.ts';
 import { archivesOf } from '../archives/service.ts';
+import { archivedProblem } from '../assets/archived.ts';
 import { conditionalHeaders } from '../assets/delivery.ts';
 import type { Core } from '../core.ts';
 import type { App } from '../http/openapi.ts';
@@ -49,6 +50,7 @@ export function shareArchiveRoute(app: App, core: Core, door: ShareDoor): void {
         sharePasswordNeeded,
         shareViewOnly,
         archiveTooLarge,
+        archivedProblem,
         'precondition-failed',
         'range-not-satisfiable',
         'too-many-requests',
@@ -65,7 +67,7 @@ export function shareArchiveRoute(app: App, core: Core, door: ShareDoor): void {
         throw new Problem(shareViewOnly, { detail: 'Whoever shared it lets it be looked at, and not saved.' });
       const files = await door.reach.archived(share, MAX_ARCHIVED + 1);
       if (files.length === 0) throw unknownShare();
-      checkSize(files, maxBytes);
+      checkFiles(files, maxBytes);
       let isCounted = false;
       return leavingNoTrace(reply, async () => {
         try {

@@ -1,6 +1,8 @@
 /** The bytes of what is shared: of files, as players and podcast programs ask for them, and of what was made of them. */
+
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
+import { archivedForStrangers, archivedProblem, isAtHand } from '../assets/archived.ts';
 import { contentTag } from '../assets/asset.ts';
 import { contentDisposition } from '../assets/content-disposition.ts';
 import { conditionalHeaders, type Delivery, deliver } from '../assets/delivery.ts';
@@ -86,7 +88,7 @@ export class ShareContentRoutes {
   #contentRoutes(app: App): void {
     const common = {
       method: ['GET', 'HEAD'] as ['GET', 'HEAD'],
-      config: { ...publicBytes, success, problems: [...problems, shareViewOnly] },
+      config: { ...publicBytes, success, problems: [...problems, shareViewOnly, archivedProblem] },
     };
     app.route({
       ...common,
@@ -205,6 +207,7 @@ export class ShareContentRoutes {
       throw new Problem(shareViewOnly, { detail: 'Whoever shared it lets it be looked at, and not saved.' });
     const type =
       wanted === 'inline' && !isSafeInline(asset.mediaType) ? 'attachment' : (wanted ?? dispositionOf(asset.mediaType));
+    if (!isAtHand(asset)) throw archivedForStrangers();
     let isCounted = false;
     const sent = () =>
       this.#deliver(request, reply, share, {

@@ -197,6 +197,14 @@ export const sharedAsset = z
     thumbHash: z.string().optional().meta({ description: 'Base64 (ThumbHash)' }),
     contentPath: path.optional().meta({ description: 'The bytes as they are shown or played, with Range' }),
     downloadPath: path.optional().meta({ description: 'The bytes as an attachment; absent in a share for looking' }),
+    isArchived: z
+      .literal(true)
+      .optional()
+      .meta({
+        override: { type: 'boolean' },
+        description:
+          'Present while the bytes are in the archive: they cannot be had until somebody has brought them back',
+      }),
     picture: z
       .object({
         src: path,

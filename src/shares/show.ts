@@ -1,4 +1,5 @@
 /** Makes of the records of a share what a stranger sees of it. */
+import { isAtHand } from '../assets/archived.ts';
 import type { Asset } from '../assets/asset.ts';
 import { fileKindOf } from '../pages/file-kind.ts';
 import { DEFAULTS, type VariantOptions } from '../variants/options.ts';
@@ -50,7 +51,7 @@ function sharedAsset(share: FoundShare, path: string, bytesAt: string, { asset, 
   const itself = `${bytesAt}${page}`;
   // The stable one, for feeds, where there is one file.
   const content = share.target === 'asset' ? `${bytesAt}${path}/content` : `${itself}/content`;
-  const mayHave = share.allow === 'download';
+  const mayHave = share.allow === 'download' && isAtHand(asset);
   const derived = (wanted: string) => (derivatives.includes(wanted) ? `${itself}/derivatives/${wanted}` : undefined);
   return {
     ...{ id, name, mediaType, size, createdAt: createdAt.toISOString(), kind },
@@ -58,7 +59,8 @@ function sharedAsset(share: FoundShare, path: string, bytesAt: string, { asset, 
       duration: facts.duration,
       pages: facts.pages,
       thumbHash,
-      contentPath: mayHave || isShownByBytes(mediaType) ? content : undefined,
+      contentPath: isAtHand(asset) && (mayHave || isShownByBytes(mediaType)) ? content : undefined,
+      isArchived: isAtHand(asset) ? undefined : true,
       downloadPath: mayHave ? `${content}?disposition=attachment` : undefined,
       picture: kind === 'picture' ? pictureOf(asset, itself) : undefined,
       thumbnailPath: derived('thumbnail'),

@@ -43,6 +43,8 @@ export interface SharedAsset {
   contentPath?: string;
   /** The bytes as an attachment; absent in a share that is only looked at. */
   downloadPath?: string;
+  /** The bytes are in the archive, and cannot be had until somebody has brought them back. */
+  isArchived?: true;
   /** Of pictures. */
   picture?: SharedPicture;
   /** Small picture; of pictures, videos, documents and models that have one. */

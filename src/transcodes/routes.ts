@@ -3,9 +3,10 @@
 import { z } from 'zod';
 import { requireMay } from '../access/may.ts';
 import { limitedBy, type Tier, tierWords } from '../access/tiers.ts';
+import { archivedProblem } from '../assets/archived.ts';
 import type { Asset } from '../assets/asset.ts';
 import { derivativeName } from '../assets/derivative-names.ts';
-import { servable } from '../assets/issued-links.ts';
+import { downloadable } from '../assets/issued-links.ts';
 import { AssetsRepository } from '../assets/repository.ts';
 import { required } from '../assets/routes.ts';
 import type { Core } from '../core.ts';
@@ -129,7 +130,7 @@ export function transcodeRoutes(app: App, core: Core): void {
             'too-large',
             'unsupported-media-type',
           ] as const),
-          ...[transcodeNotAllowed, tooManyTranscodes, transcodeImpossible, transcodesWaiting],
+          ...[archivedProblem, transcodeNotAllowed, tooManyTranscodes, transcodeImpossible, transcodesWaiting],
           ...(['not-implemented', 'overloaded'] as const),
         ],
       },
@@ -138,7 +139,7 @@ export function transcodeRoutes(app: App, core: Core): void {
       const { caller, params } = request;
       const found = await required(assets.find(caller, params.id));
       requireMay(caller, 'asset.write', found);
-      const asset = servable(found);
+      const asset = downloadable(found);
       const commit = answering(request);
       const answerOf = (row: Derivative) => ({
         status: 202,

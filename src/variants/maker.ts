@@ -10,6 +10,7 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { limitedBy, type Tier, tierWords } from '../access/tiers.ts';
+import { archivedProblem } from '../assets/archived.ts';
 import { pauseAfter } from '../backoff.ts';
 import { LEASE_RENEWALS } from '../config.ts';
 import type { Core } from '../core.ts';
@@ -73,7 +74,7 @@ export class VariantMaker {
 
   /**
    * The variant as it was found, or as it is made now.
-   * @throws Problem derivative-unavailable, not-found, overloaded, too-many-requests; the signal's reason
+   * @throws Problem derivative-unavailable, archived, not-found, overloaded, too-many-requests; the signal's reason
    */
   async provide(
     { picture, found }: FoundPicture,
@@ -81,6 +82,7 @@ export class VariantMaker {
     signal: AbortSignal,
   ): Promise<StoredVariant> {
     if (found.state === 'failed') throw unavailableFor(found.reason);
+    if (found.state !== 'ready' && !picture.isAtHand) throw sourceArchived();
     if (found.state !== 'ready') return this.#share(picture, options, found.state === 'busy', signal);
     if (found.isAskedAnew) this.#markAsked(found.variant.id);
     return found.variant;
@@ -315,4 +317,11 @@ function unlessAborted<Result>(promise: Promise<Result>, signal: AbortSignal): P
   const onAbort = () => reject(signal.reason);
   signal.addEventListener('abort', onAbort, { once: true });
   return Promise.race([promise, aborted]).finally(() => signal.removeEventListener('abort', onAbort));
+}
+
+function sourceArchived(): Problem {
+  return new Problem(archivedProblem, {
+    detail:
+      'The picture is in the archive, and was not asked for in this size before. It can be once it was brought back (restore-from-archive); thumbnails are there.',
+  });
 }

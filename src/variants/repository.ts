@@ -9,7 +9,7 @@ import { type AccessParameter, accessOf, isFor } from '../access/conditions.ts';
 import { type Actor, auditFrom } from '../database/audit.ts';
 import type { Database, Executor } from '../database/client.ts';
 import { build, compile, hoursAgo, jsonObject, type Parameter } from '../database/statements.ts';
-import { assets, inState } from '../database/tables/assets.ts';
+import { assets, inState, isAtHand } from '../database/tables/assets.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
 
 /** Hours for which the time at which a variant was asked for is not written again. */
@@ -30,6 +30,8 @@ export interface Picture {
   sha256: Buffer | null;
   objectKey: string;
   cacheControl: string | null;
+  /** Its bytes can be read. */
+  isAtHand: boolean;
   /** Who asks for a variant of it, where that is not just an address. */
   askedBy?: Caller;
 }
@@ -120,7 +122,7 @@ const isShown = and(inState('ready'), isNull(assets.trashedAt));
 
 const pictureWhere = (p: Parameter<'name'>, condition: SQL | undefined) =>
   build
-    .select({ ...pictureColumns, ...variantColumns })
+    .select({ ...pictureColumns, isAtHand: isAtHand.as('is_at_hand'), ...variantColumns })
     .from(assets)
     .leftJoin(derivatives, isItsVariant(p))
     .where(and(condition, isShown));
@@ -211,6 +213,7 @@ export class VariantsRepository {
 type Row = {
   [Name in keyof typeof pictureColumns]: (typeof pictureColumns)[Name]['_']['data'] | null;
 } & {
+  isAtHand: boolean | null;
   variantId: string | null;
   variantState: string | null;
   variantReason: string | null;
@@ -229,11 +232,11 @@ function foundPicture(row: Row): FoundPicture {
 }
 
 function pictureOf(row: Row): Picture {
-  const { id, ownerId, name, mediaType, size, sha256, objectKey, cacheControl } = row;
+  const { id, ownerId, name, mediaType, size, sha256, objectKey, cacheControl, isAtHand } = row;
   if (id === null || ownerId === null || name === null || objectKey === null)
     throw new Error('a row without its columns');
   if (mediaType === null || size === null) throw new Error(`asset ${id} is incomplete`);
-  return { id, ownerId, name, mediaType, size, sha256, objectKey, cacheControl };
+  return { id, ownerId, name, mediaType, size, sha256, objectKey, cacheControl, isAtHand: isAtHand === true };
 }
 
 function stateOf(row: Row): VariantState {

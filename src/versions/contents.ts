@@ -16,6 +16,8 @@
  * steps of processing that their policy makes necessary: the upload is accepted then, and goes on as one (`acceptedAt`), with
  * its reservation, until it is served or refused. Of two that are accepted the later one stays.
  */
+
+import { archivedProblem } from '../assets/archived.ts';
 import { type Asset, type AssetRow, recordTag, toAsset } from '../assets/asset.ts';
 import { held } from '../assets/held.ts';
 import type { Actor, AuditAction } from '../database/audit.ts';
@@ -53,6 +55,9 @@ export interface Content {
 
 /** What is known of the bytes of an upload when they are all there. */
 export type ArrivedContent = Omit<Content, 'name' | 'objectKey'> & { assetType: string; cacheControl: string };
+
+const KEPT_IN_ARCHIVE =
+  'Its bytes are in the archive, and are to be kept as a version, which must be at hand. Bring them back first, by restore-from-archive.';
 
 export type LockedAsset = AssetRow & { account: string; isHeld: boolean };
 
@@ -177,6 +182,7 @@ export class Contents {
     const { id, assetType } = asset;
     const keep = assetType === null ? 0 : kept(assetType);
     const isKept = keep > 0 && asset.state === 'ready';
+    if (isKept && asset.tier !== null) throw new ReplacementRefused(archivedProblem, { detail: KEPT_IN_ARCHIVE });
     if (isKept) await transaction.run(statements.keepVersion, { id });
     const { rows: surplus } = await transaction.run(statements.dropSurplus, { assetId: id, keep });
     const { rows: sums } = await transaction.run(statements.sumVersions, { assetId: id });

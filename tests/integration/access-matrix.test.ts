@@ -110,6 +110,10 @@ const assetCalls: Record<string, AssetCall> = {
   listDerivatives: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/derivatives` }) },
   downloadDerivative: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/derivatives/thumbnail` }) },
   createDownloadLink: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/download` }) },
+  keepAsset: { call: (id) => ({ method: 'POST', path: `/v1/assets/${id}/keep` }) },
+  restoreAssetFromArchive: {
+    call: (id) => ({ method: 'POST', path: `/v1/assets/${id}/restore-from-archive`, body: {} }),
+  },
   redirectToDownload: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/download/redirect` }) },
   downloadAsset: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/content` }) },
   getVariant: { call: (id) => ({ method: 'GET', path: `/v1/assets/${id}/image?width=8` }) },
@@ -201,6 +205,7 @@ const projectCalls: Record<string, { action?: Action; call: (id: string) => Call
     call: (id) => ({ method: 'DELETE', path: `/v1/projects/${id}/members/nobody-at-all` }),
   },
   getProjectQuota: { call: (id) => ({ method: 'GET', path: `/v1/projects/${id}/quota` }) },
+  listDueAssetsOfProject: { call: (id) => ({ method: 'GET', path: `/v1/projects/${id}/lifecycle` }) },
   getTrashEmptying: { call: (id) => ({ method: 'GET', path: `/v1/trash?projectId=${id}` }) },
   emptyTrash: { call: (id) => ({ method: 'DELETE', path: `/v1/trash?projectId=${id}` }) },
   getProjectCode: { call: (id) => ({ method: 'GET', path: `/v1/projects/${id}/qr` }) },

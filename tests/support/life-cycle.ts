@@ -39,3 +39,18 @@ export function lookThroughNow(service: TestService, place: Place): Promise<void
   const { background, outbox } = service.service.core;
   return lookThrough({ looks: new LooksRepository(background), outbox }, place, context());
 }
+
+/** Makes an asset so many days older: everything that its record tells a time of. */
+export async function age(service: TestService, id: string, days: number): Promise<void> {
+  await service.query(
+    `update assets set created_at = created_at - $2::integer * interval '24 hours',
+       content_at = content_at - $2::integer * interval '24 hours',
+       temporary_until = temporary_until - $2::integer * interval '24 hours',
+       restored_until = restored_until - $2::integer * interval '24 hours' where id = $1`,
+    [id, days],
+  );
+  await service.query(
+    "update life_cycle_looks set look_at = look_at - $2::integer * interval '24 hours' where asset_id = $1",
+    [id, days],
+  );
+}

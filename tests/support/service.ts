@@ -143,6 +143,7 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
         config.UPLOAD_POLICIES,
         config.MAX_FILE_SIZE,
         settingsIn(config, scanSettings).CLAMD !== undefined,
+        opened.archive !== undefined,
       ),
       tierLimits: loadTiers(config),
       database,

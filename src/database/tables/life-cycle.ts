@@ -8,10 +8,10 @@ export type LifeCycleStart = (typeof lifeCycleStarts)[number];
 
 /** What becomes of assets with time, as an upload policy or a project says it. */
 export interface LifeCycle {
-  archiveAfterDays?: number;
-  deleteAfterDays?: number;
+  archiveAfterDays?: number | undefined;
+  deleteAfterDays?: number | undefined;
   /** Absent: `upload`. */
-  since?: LifeCycleStart;
+  since?: LifeCycleStart | undefined;
 }
 
 /**
