@@ -246,6 +246,19 @@ export type AssetRetentionRequest = {
 
 export type RetentionModeRequest = 'governance' | 'compliance';
 
+export type ArchiveRestoreRequest = {
+    speed?: RestoreSpeed;
+    /**
+     * For how long the bytes are to be there
+     */
+    days?: number;
+};
+
+/**
+ * How fast: minutes, hours or up to two days where the archive knows these; others bring everything back as soon as they can
+ */
+export type RestoreSpeed = 'expedited' | 'standard' | 'bulk';
+
 export type ErasureRequest = {
     /**
      * Subject of the tokens of the owner
@@ -311,7 +324,28 @@ export type ProjectPatch = {
      * Everybody may look at what is public in it, without a token, at `/g/{projectId}`
      */
     gallery?: boolean;
+    lifeCycle?: LifeCycleRequest | null;
 };
+
+/**
+ * What becomes of its assets with time. Where the upload policy of an asset says something too, what comes first counts
+ */
+export type LifeCycleRequest = {
+    /**
+     * Days after which the bytes of assets go to the archive; absent: never
+     */
+    archiveAfterDays?: number;
+    /**
+     * Days after which assets are deleted for good; absent: never
+     */
+    deleteAfterDays?: number;
+    /**
+     * From when these days are counted: since an asset was given the bytes that it has, or since these were asked for last; absent: the first
+     */
+    since?: LifeCycleSince;
+};
+
+export type LifeCycleSince = 'upload' | 'last-download';
 
 export type ProjectMemberChange = {
     role: MemberRole;
@@ -510,7 +544,7 @@ export type OwnerSort = 'usage' | 'id' | 'tier';
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'build-indexes' | 'purge-assets' | 'empty-trash' | 'lock-objects' | 'life-cycle' | 'look-through-assets' | 'erase-owner' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'forget-mirror' | 'bring-back' | 'verify-copies' | 'tend-copies' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'build-indexes' | 'purge-assets' | 'empty-trash' | 'lock-objects' | 'life-cycle' | 'archive-asset' | 'restore-archived-asset' | 'look-through-assets' | 'erase-owner' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'forget-mirror' | 'verify-copies' | 'tend-copies' | 'reconcile' | 'bring-back' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -1398,6 +1432,39 @@ export type TrashEmptying = {
  */
 export type TrashEmptyingState = string;
 
+export type DueAssetPage = {
+    data: Array<DueAsset>;
+    page: PageInfo;
+};
+
+export type DueAsset = {
+    assetId: string;
+    name: string;
+    uploadedBy: string;
+    projectId?: string;
+    assetType?: string;
+    /**
+     * Bytes
+     */
+    size?: number;
+    action: DueAction;
+    /**
+     * Since when, or from when on
+     */
+    at: string;
+    rule: DueRule;
+};
+
+/**
+ * What would be done with it. One of `archive`, `delete`; more may be added.
+ */
+export type DueAction = string;
+
+/**
+ * Which rule wants it so. One of `temporary`, `trash`, `policy`, `project`; more may be added.
+ */
+export type DueRule = string;
+
 export type Erasure = {
     /**
      * UUIDv7
@@ -1491,10 +1558,31 @@ export type Project = {
      * Everybody may look at what is public in it, without a token, at `/g/{projectId}`
      */
     gallery: boolean;
+    lifeCycle?: LifeCycle;
     role: ProjectRole;
     createdAt: string;
     updatedAt: string;
 };
+
+/**
+ * What becomes of its assets with time. Where the upload policy of an asset says something too, what comes first counts
+ */
+export type LifeCycle = {
+    /**
+     * Days after which the bytes of assets go to the archive; absent: never
+     */
+    archiveAfterDays?: number;
+    /**
+     * Days after which assets are deleted for good; absent: never
+     */
+    deleteAfterDays?: number;
+    since: ProjectDaysSince;
+};
+
+/**
+ * From when these days are counted. One of `upload`, `last-download`; more may be added.
+ */
+export type ProjectDaysSince = string;
 
 /**
  * What you are to it, as a member or by your token. One of `viewer`, `editor`, `manager`, `owner`, `admin`; more may be added.
@@ -1829,6 +1917,10 @@ export type SharedAsset = {
      * The bytes as an attachment; absent in a share for looking
      */
     downloadPath?: string;
+    /**
+     * Present while the bytes are in the archive: they cannot be had until somebody has brought them back
+     */
+    isArchived?: true;
     picture?: SharedPicture;
     /**
      * Path, to be added to the address of the service
@@ -2979,7 +3071,7 @@ export type DownloadAssetErrors = {
      */
     404: Problem;
     /**
-     * The state of the asset does not allow this
+     * The state of the asset does not allow this, or: The file is in the archive
      */
     409: Problem;
     /**
@@ -5078,7 +5170,7 @@ export type CreateDownloadLinkErrors = {
      */
     404: Problem;
     /**
-     * The state of the asset does not allow this, or: The derivative is still being made
+     * The state of the asset does not allow this, or: The derivative is still being made, or: The file is in the archive
      */
     409: Problem;
     /**
@@ -5158,7 +5250,7 @@ export type RedirectToDownloadErrors = {
      */
     404: Problem;
     /**
-     * The state of the asset does not allow this, or: The derivative is still being made
+     * The state of the asset does not allow this, or: The derivative is still being made, or: The file is in the archive
      */
     409: Problem;
     /**
@@ -5752,6 +5844,335 @@ export type RetainAssetResponses = {
 
 export type RetainAssetResponse = RetainAssetResponses[keyof RetainAssetResponses];
 
+export type KeepAssetData = {
+    body?: never;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
+    url: '/v1/assets/{id}/keep';
+};
+
+export type KeepAssetErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type KeepAssetError = KeepAssetErrors[keyof KeepAssetErrors];
+
+export type KeepAssetResponses = {
+    /**
+     * The record
+     */
+    200: Asset;
+};
+
+export type KeepAssetResponse = KeepAssetResponses[keyof KeepAssetResponses];
+
+export type RestoreAssetFromArchiveData = {
+    body: ArchiveRestoreRequest;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
+    url: '/v1/assets/{id}/restore-from-archive';
+};
+
+export type RestoreAssetFromArchiveErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The service does not have this
+     */
+    501: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type RestoreAssetFromArchiveError = RestoreAssetFromArchiveErrors[keyof RestoreAssetFromArchiveErrors];
+
+export type RestoreAssetFromArchiveResponses = {
+    /**
+     * The record; the bytes come later
+     */
+    202: Asset;
+};
+
+export type RestoreAssetFromArchiveResponse = RestoreAssetFromArchiveResponses[keyof RestoreAssetFromArchiveResponses];
+
+export type ListDueAssetsData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * What would be done within so many days; 0 for what is due now
+         */
+        days?: number;
+        /**
+         * Assets that are looked at for a page; it has those of them for which something would be done
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort and order
+         */
+        cursor?: string;
+    };
+    url: '/v1/admin/lifecycle';
+};
+
+export type ListDueAssetsErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListDueAssetsError = ListDueAssetsErrors[keyof ListDueAssetsErrors];
+
+export type ListDueAssetsResponses = {
+    /**
+     * A page of assets, in the order of time
+     */
+    200: DueAssetPage;
+};
+
+export type ListDueAssetsResponse = ListDueAssetsResponses[keyof ListDueAssetsResponses];
+
+export type ListDueAssetsOfProjectData = {
+    body?: never;
+    path: {
+        /**
+         * Label by which the application groups its assets
+         */
+        projectId: string;
+    };
+    query?: {
+        /**
+         * What would be done within so many days; 0 for what is due now
+         */
+        days?: number;
+        /**
+         * Assets that are looked at for a page; it has those of them for which something would be done
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort and order
+         */
+        cursor?: string;
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
+    url: '/v1/projects/{projectId}/lifecycle';
+};
+
+export type ListDueAssetsOfProjectErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListDueAssetsOfProjectError = ListDueAssetsOfProjectErrors[keyof ListDueAssetsOfProjectErrors];
+
+export type ListDueAssetsOfProjectResponses = {
+    /**
+     * A page of assets, the first ones first
+     */
+    200: DueAssetPage;
+};
+
+export type ListDueAssetsOfProjectResponse = ListDueAssetsOfProjectResponses[keyof ListDueAssetsOfProjectResponses];
+
 export type ListErasuresData = {
     body?: never;
     path?: never;
@@ -6105,7 +6526,7 @@ export type CreateArchiveLinkErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running
+     * A request with this Idempotency-Key is still running, or: The file is in the archive
      */
     409: Problem;
     /**
@@ -6182,6 +6603,10 @@ export type DownloadArchiveErrors = {
      * There is no such resource
      */
     404: Problem;
+    /**
+     * The file is in the archive
+     */
+    409: Problem;
     /**
      * The link has expired
      */
@@ -6645,6 +7070,10 @@ export type UpdateProjectErrors = {
      * The service failed
      */
     500: Problem;
+    /**
+     * The service does not have this
+     */
+    501: Problem;
     /**
      * The object store refuses what the service asks of it
      */
@@ -8223,6 +8652,10 @@ export type DownloadShareErrors = {
      */
     404: Problem;
     /**
+     * The file is in the archive
+     */
+    409: Problem;
+    /**
      * The resource has changed
      */
     412: Problem;
@@ -8317,6 +8750,10 @@ export type DownloadSharedAssetErrors = {
      * There is no such resource
      */
     404: Problem;
+    /**
+     * The file is in the archive
+     */
+    409: Problem;
     /**
      * The resource has changed
      */
@@ -8604,6 +9041,10 @@ export type DownloadSharedArchiveErrors = {
      * There is no such resource
      */
     404: Problem;
+    /**
+     * The file is in the archive
+     */
+    409: Problem;
     /**
      * The resource has changed
      */
@@ -9369,7 +9810,7 @@ export type GetPublicAssetErrors = {
      */
     404: Problem;
     /**
-     * The derivative is still being made
+     * The derivative is still being made, or: The file is in the archive
      */
     409: Problem;
     /**
@@ -9643,7 +10084,7 @@ export type CreateTranscodeErrors = {
      */
     404: Problem;
     /**
-     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The asset has as many transcodes as it may have
+     * A request with this Idempotency-Key is still running, or: The state of the asset does not allow this, or: The file is in the archive, or: The asset has as many transcodes as it may have
      */
     409: Problem;
     /**
