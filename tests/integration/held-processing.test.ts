@@ -79,6 +79,8 @@ describe('a step of processing', () => {
       const { state, size } = await rowOf(id);
       assert.deepEqual([state, size], ['rejected', isHeld ? '300' : '0']);
       assert.equal(await isStored(objectKey), isHeld);
+      const waiting = await service.query('select from derivatives where asset_id = $1', [id]);
+      assert.equal(waiting.length, 0, 'nor are they removed later');
       assert.equal((await client.content(id)).status, 409, 'nobody gets them');
       if (!isHeld) return;
       await release(id);
