@@ -70,6 +70,7 @@ function tell({ report, isOtherStore, jobs }: FinishOutcome): void {
     [report.missing, 'of them missing'],
     [report.verified, 'read, and compared with their digest'],
     [report.damaged, 'of them damaged'],
+    [report.unread, 'there, but could not be read'],
     [report.lostAssets, 'assets that are lost now: ready again when their bytes are back'],
     [report.unknown, 'objects that the backup does not know: newer, or their deletion was under way'],
     [report.unknownBytes, 'their bytes'],

@@ -24,7 +24,8 @@ function lacking(p: Parameter<'mirror' | 'after' | 'limit'>) {
       .orderBy(assets.id)
       .limit(p('limit')),
   );
-  const object = { objectKey: page.objectKey, assetId: page.id, size: page.size, sha256: page.sha256 };
+  const assetId = sql<string>`${page.id}`.as('asset_id');
+  const object = { objectKey: page.objectKey, assetId, size: page.size, sha256: page.sha256 };
   const originals = build.select(object).from(page).where(sql`${page.hasObject}`);
   const former = build
     .select({

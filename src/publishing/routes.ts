@@ -171,7 +171,7 @@ export class PublicRoutes {
   #sendFile({ request, reply, asset, headers, callerId, stillPublic }: PublicRequest): Promise<FastifyReply> {
     const shown = showing(asset.mediaType, this.#isContentHost(request));
     return deliver(request, reply, {
-      store: this.#core.store,
+      store: this.#core.reads,
       places: this.#core.downloads,
       callerId,
       key: asset.objectKey,
@@ -226,7 +226,7 @@ export class PublicRoutes {
     const derivative = await this.#derivatives.find(asset, name);
     const shown = showing(derivative.mediaType, this.#isContentHost(request));
     return deliver(request, reply, {
-      store: this.#core.store,
+      store: this.#core.reads,
       places: this.#core.downloads,
       callerId,
       key: derivative.objectKey,

@@ -132,7 +132,8 @@ export class S3ObjectStore implements ObjectStore, OfflineObjects {
     key: string,
     options: CallOptions & { size: number },
   ): Promise<'copied' | 'elsewhere' | 'missing'> {
-    if (!(source instanceof S3ObjectStore) || !isSameServer(source.#options, this.#options)) return 'elsewhere';
+    // Not by its class: what is wrapped around a store is none.
+    if (!(#options in source) || !isSameServer(source.#options, this.#options)) return 'elsewhere';
     const { storageClass, encryption } = this.#options;
     const target = { client: this.#client, calls: this.#calls, bucket: this.#bucket, storageClass, encryption };
     const attributes = () => source.head(sourceKey, options);
