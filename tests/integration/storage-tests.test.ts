@@ -7,7 +7,7 @@ import { after, before, describe, test } from 'node:test';
 import { DeleteBucketPolicyCommand, PutBucketPolicyCommand } from '@aws-sdk/client-s3';
 import { S3Proxy } from '../faults/s3-proxy.ts';
 import { type Answer, type AnyBody, Client } from '../support/client.ts';
-import { contentsOf, s3Settings, s3Skip } from '../support/s3.ts';
+import { contentsOf, createTestBucket, requireS3Settings, s3Settings, s3Skip, type TestBucket } from '../support/s3.ts';
 import { startService, type TestService } from '../support/service.ts';
 
 interface StorageTest {
@@ -88,8 +88,14 @@ describe('a storage test of a bucket', { skip: s3Skip() }, () => {
     }
   }
 
-  async function denying(actions: string[], work: () => Promise<void>): Promise<void> {
-    const { client, bucket: Bucket } = service.bucket ?? assert.fail('there is no bucket');
+  const denying = (actions: string[], work: () => Promise<void>) =>
+    denyingIn(service.bucket ?? assert.fail('there is no bucket'), actions, work);
+
+  async function denyingIn(
+    { client, bucket: Bucket }: TestBucket,
+    actions: string[],
+    work: () => Promise<void>,
+  ): Promise<void> {
     const Resource = [`arn:aws:s3:::${Bucket}`, `arn:aws:s3:::${Bucket}/*`];
     const Statement = [{ Effect: 'Deny', Principal: '*', Action: actions, Resource }];
     const Policy = JSON.stringify({ Version: '2012-10-17', Statement });
@@ -188,6 +194,33 @@ describe('a storage test of a bucket', { skip: s3Skip() }, () => {
       assert.deepEqual(await contents(), before);
       assert.equal(report.leftBehind, 0);
     });
+
+  test('tests a mirror by its name, and what is left there goes with the reconciler', async (context) => {
+    const mirror = await createTestBucket();
+    context.after(() => mirror.drop());
+    const { endpoint, accessKeyId, secretAccessKey } = requireS3Settings();
+    const env = {
+      ...{ MIRROR_S3_BUCKET: mirror.bucket, MIRROR_S3_ENDPOINT: endpoint, MIRROR_S3_FORCE_PATH_STYLE: 'true' },
+      ...{ MIRROR_S3_ACCESS_KEY_ID: accessKeyId, MIRROR_S3_SECRET_ACCESS_KEY: secretAccessKey },
+      ...{ MIRROR_S3_KEY_PREFIX: 'copies/', RECONCILE_GRACE: '0s' },
+    };
+    const mirrored = await startService({ store: 's3', env });
+    context.after(() => mirrored.close());
+    let report: StorageTest | undefined;
+    await denyingIn(mirror, ['s3:DeleteObject'], async () => {
+      report = bodyOf(await testStorage(mirrored, { store: 'mirror' }));
+    });
+    assert.equal(report?.store, 'mirror');
+    assert.deepEqual(
+      report.steps.filter(({ outcome }) => outcome === 'failed').map(({ name, permission }) => [name, permission]),
+      [['delete', 's3:DeleteObject']],
+    );
+    const { keys } = await contentsOf(mirror);
+    assert.equal(keys.length, report.leftBehind);
+    assert.ok(keys.length > 0 && keys.every((key) => key.startsWith('copies/storage-tests/')));
+    await mirrored.service.reconcile({});
+    assert.deepEqual((await contentsOf(mirror)).keys, []);
+  });
 
   test('tells wrong keys from missing rights', async () => {
     const report = await run({ S3_SECRET_ACCESS_KEY: 'another' });

@@ -262,6 +262,13 @@ describe('a file that was tampered with', () => {
       );
     });
 
+  test('is noticed in the empty chunk at the end, too, which nothing but the end is in', async () => {
+    const bytes = await bytesOf(await encrypt(new Blob([pattern(2 * CHUNK)]), described, keys));
+    bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) ^ 1;
+    const { error } = await drain(await decrypt(new Blob([bytes]), { identities: [identity] }));
+    assert.ok(error instanceof DecryptionFailed);
+  });
+
   test('is told from a file that was cut', async () => {
     const file = await encrypt(new Blob([pattern(3 * CHUNK)]), described, keys);
     for (const [changed, fault] of [
