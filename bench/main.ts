@@ -21,6 +21,7 @@ import { instances } from './cases/instances.ts';
 import { largeUploads } from './cases/large-uploads.ts';
 import { latency } from './cases/latency.ts';
 import { memory } from './cases/memory.ts';
+import { mirrors } from './cases/mirrors.ts';
 import { pages } from './cases/pages.ts';
 import { processing } from './cases/processing.ts';
 import { content, links, lists } from './cases/reads.ts';
@@ -37,6 +38,7 @@ const cases: Record<string, Case> = {
   processing,
   deletion,
   memory,
+  mirrors,
   latency,
   growth,
   instances,

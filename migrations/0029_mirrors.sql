@@ -37,15 +37,11 @@ CREATE INDEX "copies_stored" ON "copies" USING btree (mirror,at) WHERE state in 
 -- An object that is now that of an asset is to be copied to every mirror: told by triggers, so that no statement forgets it,
 -- whoever wrote it, an instance of an earlier version beside this one included. Every record begins as an upload, and every
 -- derivative in the making: so there is nothing to be told when one is inserted. Of a version, its asset had the object before.
-CREATE FUNCTION note_copies(key text, asset uuid, size bigint, sha256 bytea) RETURNS void LANGUAGE sql AS $$
-  INSERT INTO copies (mirror, object_key, asset_id, size, sha256)
-  SELECT mirrors.name, key, asset, size, sha256 FROM mirrors
-  ON CONFLICT (mirror, object_key) DO NOTHING
-$$;
---> statement-breakpoint
 CREATE FUNCTION note_copies_of_asset() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  PERFORM note_copies(NEW.object_key, NEW.id, NEW.size, NEW.sha256);
+  INSERT INTO copies (mirror, object_key, asset_id, size, sha256)
+  SELECT mirrors.name, NEW.object_key, NEW.id, NEW.size, NEW.sha256 FROM mirrors
+  ON CONFLICT (mirror, object_key) DO NOTHING;
   RETURN NULL;
 END
 $$;
@@ -57,7 +53,9 @@ BEGIN
     UPDATE copies SET asset_id = NEW.asset_id WHERE asset_id = OLD.asset_id AND object_key = OLD.object_key;
   END IF;
   IF NEW.state = 'ready' AND OLD.state <> 'ready' THEN
-    PERFORM note_copies(NEW.object_key, NEW.asset_id, NEW.size, NEW.sha256);
+    INSERT INTO copies (mirror, object_key, asset_id, size, sha256)
+    SELECT mirrors.name, NEW.object_key, NEW.asset_id, NEW.size, NEW.sha256 FROM mirrors
+    ON CONFLICT (mirror, object_key) DO NOTHING;
   END IF;
   RETURN NULL;
 END

@@ -38,7 +38,7 @@ export const mirrors = pgTable('mirrors', {
 });
 
 /**
- * Copies of objects, a row for each mirror. Triggers of `assets` and `derivatives` (`note_copies` in the migrations) write it
+ * Copies of objects, a row for each mirror. Triggers of `assets` and `derivatives` (`note_copies_of_...` in the migrations) write it
  * in the transaction by which an object becomes that of an asset, so no statement can forget it; there are none while there is
  * no mirror. The row goes last, when the copy is gone; no foreign key, because it may outlive its asset by that.
  */
