@@ -417,6 +417,19 @@ export const settings = {
     'Longest time for one call with its retries.',
   ),
 
+  MIRROR_READS: setting(
+    'Mirrors',
+    flag,
+    'false',
+    'While the object store does not answer, downloads and links are served by mirrors; the answer says so in Stowage-Served-By.',
+  ),
+  MIRROR_READ_WAIT: setting(
+    'Mirrors',
+    duration.refine((ms) => ms >= 100 && ms <= 60_000, 'must be 100ms to 60s'),
+    '2s',
+    'How long one answer of the object store is waited for before a mirror is read.',
+  ),
+
   DEFAULT_QUOTA: setting('Limits', bytes, '1GiB', 'Quota of an owner for whom no other was set.'),
   TIERS: setting(
     'Limits',

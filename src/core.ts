@@ -28,6 +28,7 @@ import type { Mirror } from './storage/mirror.ts';
 import { ObjectKeys } from './storage/object-key.ts';
 import type { ObjectStore } from './storage/object-store.ts';
 import { PartBuffers } from './storage/part-buffers.ts';
+import { Reads } from './storage/reads.ts';
 import type { UploadPolicies } from './validation/upload-policies.ts';
 
 /** Milliseconds for undoing what was aborted last, and for jobs to finish before they are handed back. */
@@ -72,6 +73,8 @@ export interface Core {
   readonly toPublicUrl: ToPublicUrl;
   /** In front of the object store, where one is configured. */
   readonly cdn: Cdn | undefined;
+  /** Where bytes that are handed out are read. */
+  readonly reads: Reads;
   /** Links for downloads. */
   readonly links: DownloadLinks;
   /** What a feature's own settings say: `core.settings(noteSettings).NOTES_PER_ASSET`. */
@@ -127,6 +130,8 @@ export function openCore(resources: Resources, features: readonly Feature<Core>[
   let keySecret: Buffer | undefined;
   const toPublicUrl = publicUrls(config, store.kind);
   const cdn = openCdn(config);
+  const read = config.MIRROR_READS ? mirrors : [];
+  const reads = new Reads({ store, mirrors: read, wait: config.MIRROR_READ_WAIT, onError });
   const core: OpenCore = {
     config,
     policies: resources.policies,
@@ -167,7 +172,8 @@ export function openCore(resources: Resources, features: readonly Feature<Core>[
     tasks,
     toPublicUrl,
     cdn,
-    links: new DownloadLinks({ store, cdn, toPublicUrl }),
+    reads,
+    links: new DownloadLinks({ store, reads, cdn, toPublicUrl }),
     settings: (own) => settingsIn(config, own),
     onError,
     startWork: async () => {
@@ -187,6 +193,7 @@ export function openCore(resources: Resources, features: readonly Feature<Core>[
   let closing: Promise<void> | undefined;
   const closeAll = async () => {
     for (const feature of features.toReversed()) await closeFeature(feature);
+    reads.close();
     await tasks.close(UNDO_TIME);
     await jobs.stop(JOB_TIME);
   };

@@ -63,7 +63,7 @@ export async function buildServer(
   features: readonly Feature<Core>[],
 ): Promise<Service> {
   const core = openCore(resources, features);
-  const { config, database, store, metrics } = core;
+  const { config, database, metrics } = core;
   let draining = false;
   const crossOrigin = new CrossOrigin(config.CORS_ORIGINS);
   const refusals = new RefusalLimit(config.REFUSALS_PER_MINUTE);
@@ -124,7 +124,7 @@ export async function buildServer(
     draining: () => draining,
     checks: {
       database: () => ping(database.database),
-      objectStore: (signal) => store.check({ signal }),
+      objectStore: (signal) => core.reads.check({ signal }),
     },
     abilities,
   });

@@ -23,7 +23,7 @@ import type { ArchivesRepository } from './repository.ts';
 
 /** What archives share; `archivesOf` has it. */
 export interface ArchiveService {
-  store: ObjectStore;
+  store: Pick<ObjectStore, 'get'>;
   places: DownloadPlaces;
   memory: ArchiveMemory;
   repository: ArchivesRepository;

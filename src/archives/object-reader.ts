@@ -14,10 +14,10 @@ export interface FileRange {
 }
 
 export class ObjectReader {
-  readonly #store: ObjectStore;
+  readonly #store: Pick<ObjectStore, 'get'>;
   readonly #signal: AbortSignal;
 
-  constructor(store: ObjectStore, signal: AbortSignal) {
+  constructor(store: Pick<ObjectStore, 'get'>, signal: AbortSignal) {
     this.#store = store;
     this.#signal = signal;
   }

@@ -10,9 +10,9 @@ const services = new WeakMap<object, ArchiveService>();
 export function archivesOf(core: Core): ArchiveService {
   const known = services.get(core);
   if (known) return known;
-  const { store, downloads: places, metrics, database } = core;
+  const { reads, downloads: places, metrics, database } = core;
   const made = {
-    store,
+    store: reads,
     places,
     memory: new ArchiveMemory(),
     repository: new ArchivesRepository(database.database),

@@ -11,7 +11,8 @@ import type { DownloadPlaces } from '../http/download-places.ts';
 import { evaluateRead, rangeApplies } from '../http/preconditions.ts';
 import { ClientGone, Problem, unavailable } from '../problems.ts';
 import { freeing } from '../storage/chunks.ts';
-import { type ByteRange, type ObjectStore, ObjectStoreUnavailable } from '../storage/object-store.ts';
+import { type ByteRange, ObjectStoreUnavailable } from '../storage/object-store.ts';
+import { type Reads, servedByOf } from '../storage/reads.ts';
 import { parseRange } from './byte-range.ts';
 import { contentHeaders } from './serving.ts';
 
@@ -32,7 +33,7 @@ export interface Representation {
 }
 
 export interface Delivery extends Representation {
-  store: ObjectStore;
+  store: Pick<Reads, 'get'>;
   places: DownloadPlaces;
   /** Whose place it takes. */
   callerId: string;
@@ -144,6 +145,7 @@ export async function deliver(request: FastifyRequest, reply: FastifyReply, deli
     body.stream.destroy();
     throw clientGone();
   }
+  reply.headers(servedByOf(body));
   watch(body.stream, reply);
   reply.raw.once('finish', () => delivery.onSent?.(length));
   return reply.send(freeing(body.stream));

@@ -19,7 +19,7 @@ import { changing, dispositionOf } from './serving.ts';
 const tags = ['Derivatives'];
 
 export function derivativeRoutes(app: App, core: Core, assets: AssetsRepository): void {
-  const { store, downloads: places, metrics } = core;
+  const { reads, downloads: places, metrics } = core;
   const derivatives = new ServedDerivatives(core);
 
   app.get(
@@ -86,7 +86,7 @@ export function derivativeRoutes(app: App, core: Core, assets: AssetsRepository)
       const derivative = await derivatives.find(asset, params.name);
       const disposition = contentDisposition(dispositionOf(derivative.mediaType), nameOfDerivative(asset, derivative));
       return deliver(request, reply, {
-        store,
+        store: reads,
         places,
         callerId: caller.id,
         key: derivative.objectKey,

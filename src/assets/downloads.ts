@@ -9,7 +9,7 @@ import type { DownloadPlaces } from '../http/download-places.ts';
 import type { App } from '../http/openapi.ts';
 import { assetId, binary, timestamp } from '../http/schema-types.ts';
 import { assetNotFound, type ProblemType } from '../problems.ts';
-import type { ObjectStore } from '../storage/object-store.ts';
+import { type Reads, servedByOf } from '../storage/reads.ts';
 import { archivedProblem } from './archived.ts';
 import { type Asset, assetDocument, contentTag, toDocument } from './asset.ts';
 import { conditionalHeaders, deliver } from './delivery.ts';
@@ -23,7 +23,7 @@ import { changing } from './serving.ts';
 export interface DownloadRoutesOptions {
   assets: AssetsRepository;
   issuer: LinkIssuer;
-  store: ObjectStore;
+  store: Pick<Reads, 'get'>;
   places: DownloadPlaces;
   onSent: (bytes: number) => void;
 }
@@ -123,8 +123,8 @@ export function downloadRoutes(app: App, { assets, issuer, store, places, onSent
       config: { action: 'asset.download', success: { status: 200, description: 'The link' }, problems: linkProblems },
     },
     async (request, reply) => {
-      const { url, expiresAt, asset } = await issuer.issue(request, request.params.id, request.query);
-      reply.header('cache-control', 'no-store');
+      const { url, expiresAt, asset, servedBy } = await issuer.issue(request, request.params.id, request.query);
+      reply.header('cache-control', 'no-store').headers(servedByOf({ servedBy }));
       return { url, expiresAt: expiresAt.toISOString(), asset: toDocument(asset) };
     },
   );
@@ -152,8 +152,8 @@ export function downloadRoutes(app: App, { assets, issuer, store, places, onSent
       },
     },
     async (request, reply) => {
-      const { url } = await issuer.issue(request, request.params.id, request.query);
-      return reply.header('cache-control', 'no-store').redirect(url, 302) as never;
+      const { url, servedBy } = await issuer.issue(request, request.params.id, request.query);
+      return reply.header('cache-control', 'no-store').headers(servedByOf({ servedBy })).redirect(url, 302) as never;
     },
   );
 

@@ -38,7 +38,7 @@ export const assets: Feature<Core> = {
   ],
   auditActions: assetActions,
   routes: (app, core) => {
-    const { database, outbox, store, downloads, config, metrics, links } = core;
+    const { database, outbox, reads, downloads, config, metrics, links } = core;
     const repository = new AssetsRepository(database);
     const changes = { assets: repository, deletions: new AssetDeletions(database, outbox) };
     const places = placesOf(core);
@@ -65,7 +65,7 @@ export const assets: Feature<Core> = {
     downloadRoutes(app, {
       assets: repository,
       issuer,
-      store,
+      store: reads,
       places: downloads,
       onSent: (bytes) => metrics.sent(bytes),
     });

@@ -6,7 +6,7 @@
 import { type SQL, sql, type WithSubquery } from 'drizzle-orm';
 import type { PgColumn } from 'drizzle-orm/pg-core';
 import type { Core } from '../core.ts';
-import { build, excluded, type Parameter } from '../database/statements.ts';
+import { build, excluded } from '../database/statements.ts';
 import { assets, type Retention } from '../database/tables/assets.ts';
 import { lifeCycleLooks } from '../database/tables/life-cycle.ts';
 import { projects } from '../database/tables/projects.ts';
@@ -18,7 +18,6 @@ export const isRuled = sql<boolean>`(${assets.trashedAt} is not null or exists (
   where ${lifeCycleLooks.assetId} = ${assets.id}))`.as('is_ruled');
 
 /** Of a file that becomes an asset: what its upload policy says. */
-export type LifeCycleParameter = 'usualRetention' | 'temporaryDays' | 'isRuled';
 export interface LifeCycleValues {
   /** Where the uploader has said nothing. */
   usualRetention: Retention;
@@ -42,9 +41,9 @@ export function lifeCycleOf(
 }
 
 /** From when the upload has become an asset. */
-export function temporaryUntil(p: Parameter<LifeCycleParameter>): SQL {
-  return sql`case when coalesce(${assets.retention}, ${p('usualRetention')}::text) = 'temporary'
-    then now() + make_interval(days => ${p('temporaryDays')}::integer) end`;
+export function temporaryUntil(of: (name: 'usualRetention' | 'temporaryDays') => SQL): SQL {
+  return sql`case when coalesce(${assets.retention}, ${of('usualRetention')}) = 'temporary'
+    then now() + make_interval(days => ${of('temporaryDays')}) end`;
 }
 
 /** Rules count days: nothing happens before one is over. */
@@ -52,11 +51,8 @@ const A_DAY = sql`now() + interval '24 hours'`;
 
 type Row = WithSubquery & { id: PgColumn; projectId: PgColumn };
 
-/** For `build.with`: of an upload that has become an asset. */
-export function lookAfterUpload(
-  p: Parameter<LifeCycleParameter>,
-  settled: Row & { temporaryUntil: PgColumn },
-): WithSubquery {
+/** For `build.with`: of uploads that have become assets. */
+export function lookAfterUpload(settled: Row & { temporaryUntil: PgColumn; isRuled: SQL.Aliased }): WithSubquery {
   return look(
     build
       .select({
@@ -67,7 +63,7 @@ export function lookAfterUpload(
       })
       .from(settled)
       .where(
-        sql`(${p('isRuled')}::boolean or ${settled.temporaryUntil} is not null or exists (select from ${projects}
+        sql`(${settled.isRuled} or ${settled.temporaryUntil} is not null or exists (select from ${projects}
           where ${projects.id} = ${settled.projectId} and ${projects.lifeCycle} is not null))`,
       ),
   );

@@ -14,7 +14,7 @@ import { diskIn } from '../storage/archive/archiving-store.ts';
 import { CDN_PATH, HmacCdn, sharedCacheControl } from '../storage/cdn.ts';
 import type { DiskObjectStore } from '../storage/disk/disk-object-store.ts';
 import { assetIdOf } from '../storage/object-key.ts';
-import type { ObjectStore } from '../storage/object-store.ts';
+import type { Reads } from '../storage/reads.ts';
 import { conditionalHeaders, deliver } from './delivery.ts';
 import { bytesContent, rangeOf } from './downloads.ts';
 import type { AssetsRepository } from './repository.ts';
@@ -29,7 +29,7 @@ interface Permission {
 
 interface Context {
   assets: AssetsRepository;
-  store: ObjectStore;
+  reads: Reads;
   places: DownloadPlaces;
   keyPrefix: string;
   onSent: (bytes: number) => void;
@@ -46,10 +46,10 @@ const success = {
 };
 
 export function linkRoutes(app: App, core: Core, assets: AssetsRepository): void {
-  const { store, downloads: places, config, metrics, cdn } = core;
+  const { store, reads, downloads: places, config, metrics, cdn } = core;
   const context: Context = {
     assets,
-    store,
+    reads,
     places,
     keyPrefix: config.S3_KEY_PREFIX,
     onSent: (bytes) => metrics.sent(bytes),
@@ -117,15 +117,15 @@ function permitted<Read extends Permission>(permission: Read | 'expired' | 'inva
 async function send(
   request: FastifyRequest,
   reply: FastifyReply,
-  { assets, store, places, keyPrefix, onSent }: Context,
+  { assets, reads, places, keyPrefix, onSent }: Context,
   permission: Permission,
 ): Promise<FastifyReply> {
   const id = assetIdOf(keyPrefix, permission.key);
   const isServed = id === undefined || (await assets.isServed(id));
-  const head = isServed ? await store.head(permission.key, {}) : undefined;
+  const head = isServed ? await reads.head(permission.key, {}) : undefined;
   if (!head) throw new Problem('not-found', { detail: 'The file of this link was deleted, or is in the trash.' });
   return deliver(request, reply, {
-    store,
+    store: reads,
     places,
     callerId: `address ${request.ip}`,
     key: permission.key,

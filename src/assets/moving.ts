@@ -15,7 +15,7 @@ import { hasVersion, isOne } from './conditions.ts';
 /** Where it goes, others are managers, who may take off its holds: so what is held goes by who may do that himself. */
 const mayLeave = (p: Parameter<AccessParameter>) => and(isFor(p, 'asset.move'), or(isFree, isFor(p, 'asset.hold')));
 
-const lockMoved = compile('lock-moved-asset', (p: Parameter<'id' | 'version' | 'projectId' | AccessParameter>) =>
+export const lockMoved = compile('lock-moved-asset', (p: Parameter<'id' | 'version' | 'projectId' | AccessParameter>) =>
   build
     .select({
       ownerId: assets.ownerId,

@@ -149,7 +149,7 @@ async function readFile<Result>(
     const reasons = [read, unzipped].flatMap((each) => (each.status === 'rejected' ? [each.reason] : []));
     const unread = reasons.find(isOfPlace);
     if (unread !== undefined) throw unread;
-    const broken = reasons.find((reason) => !isAbort(reason));
+    const broken = reasons.find((reason) => !isAbort(reason)) ?? (isOfZip(error) ? error : undefined);
     if (broken !== undefined) throw damaged('it does not unpack', broken);
     throw error;
   }
@@ -161,6 +161,11 @@ async function readFile<Result>(
 /** The place failed, and not what it gave. */
 function isOfPlace(error: unknown): boolean {
   return error instanceof ObjectStoreUnavailable || (error instanceof Error && 'syscall' in error);
+}
+
+/** Node documentation, zlib: its codes. */
+function isOfZip(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' && error.code.startsWith('Z_');
 }
 
 /** What a stream says that was closed because another one had failed. */

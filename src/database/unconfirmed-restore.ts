@@ -3,10 +3,15 @@
  * object store has: nothing that its records do not name is garbage, and what they call abandoned may have been finished.
  * So nothing is deleted from the store meanwhile: jobs that could do it wait, and the reconciler refuses.
  */
-import { isNull } from 'drizzle-orm';
+import { isNull, notExists } from 'drizzle-orm';
 import type { Executor } from './client.ts';
 import { build, compile } from './statements.ts';
 import { restores } from './tables/backups.ts';
+
+const unconfirmed = build.select({ backupId: restores.backupId }).from(restores).where(isNull(restores.confirmedAt));
+
+/** For statements that choose what is to be deleted from a store. */
+export const isNothingUnconfirmed = notExists(unconfirmed);
 
 const findUnconfirmed = compile(
   'find-unconfirmed-restore',

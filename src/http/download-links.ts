@@ -7,6 +7,7 @@ import { LRUCache } from 'lru-cache';
 import type { Cdn } from '../storage/cdn.ts';
 import { linkWindow } from '../storage/link-window.ts';
 import type { LinkOptions, ObjectStore } from '../storage/object-store.ts';
+import type { Reads, Served, Signer } from '../storage/reads.ts';
 import type { ToPublicUrl } from './public-url.ts';
 
 /** Of all links that are kept, with what they are kept under: some two thousand. Bytes. */
@@ -14,7 +15,7 @@ const MAX_KEPT = 2 * 1024 * 1024;
 /** Of an entry, beside its texts. Bytes. */
 const ENTRY = 300;
 
-export interface Link {
+export interface Link extends Served {
   url: string;
   /** When it ends. */
   expiresAt: Date;
@@ -22,6 +23,8 @@ export interface Link {
 
 export interface DownloadLinksOptions {
   store: ObjectStore;
+  /** Who signs while the store is away; the store itself when absent. */
+  reads?: Pick<Reads, 'signerOf'>;
   cdn: Cdn | undefined;
   toPublicUrl: ToPublicUrl;
   now?: () => Date;
@@ -34,8 +37,9 @@ export class DownloadLinks {
     sizeCalculation: ({ url }, name) => url.length + name.length + ENTRY,
   });
 
-  constructor({ store, cdn, toPublicUrl, now = () => new Date() }: DownloadLinksOptions) {
-    this.#options = { store, cdn, toPublicUrl, now };
+  constructor({ store, reads, cdn, toPublicUrl, now = () => new Date() }: DownloadLinksOptions) {
+    const signer = { signerOf: async (key: string): Promise<Signer> => ({ store, key }) };
+    this.#options = { store, reads: reads ?? signer, cdn, toPublicUrl, now };
   }
 
   /**
@@ -45,24 +49,35 @@ export class DownloadLinks {
   async issue(request: FastifyRequest, key: string, wanted: LinkOptions): Promise<Link> {
     const { cdn, toPublicUrl } = this.#options;
     const link = await this.#signed(key, wanted);
-    return cdn ? link : { ...link, url: toPublicUrl(request, link.url) };
+    return cdn || link.servedBy !== undefined ? link : { ...link, url: toPublicUrl(request, link.url) };
   }
 
   async #signed(key: string, wanted: LinkOptions): Promise<Link> {
+    const { store, reads, cdn } = this.#options;
     const now = this.#options.now();
     const { signedAt, life, expiresAt } = linkWindow(now, wanted.expiresIn);
     const { contentType, contentDisposition, cacheControl } = wanted;
-    const name = [key, signedAt.getTime(), life, contentType, contentDisposition, cacheControl].join('\n');
+    const signer: Signer = cdn ? { store, key } : await reads.signerOf(key);
+    const name = [
+      signer.servedBy ?? '',
+      key,
+      signedAt.getTime(),
+      life,
+      contentType,
+      contentDisposition,
+      cacheControl,
+    ].join('\n');
     const kept = this.#kept.get(name);
     // Of credentials that end before it does, there may be newer ones.
     if (kept && kept.expiresAt.getTime() - now.getTime() >= (life / 2) * 1000) return kept;
-    const link = await this.#sign(key, { ...wanted, expiresIn: life, signedAt }, expiresAt);
+    const link = await this.#sign(signer, { ...wanted, expiresIn: life, signedAt }, expiresAt);
     this.#kept.set(name, link);
     return link;
   }
 
-  async #sign(key: string, wanted: LinkOptions & { signedAt: Date }, expiresAt: Date): Promise<Link> {
-    const { store, cdn, now } = this.#options;
+  async #sign(signer: Signer, wanted: LinkOptions & { signedAt: Date }, expiresAt: Date): Promise<Link> {
+    const { cdn, now } = this.#options;
+    const { store, key, servedBy } = signer;
     const { expiresIn: life, contentType, contentDisposition, cacheControl } = wanted;
     if (cdn) {
       const url = await cdn.sign({ key, contentType, contentDisposition, cacheControl, expiresAt, life });
@@ -70,6 +85,10 @@ export class DownloadLinks {
     }
     const url = await store.presignGet(key, wanted);
     const longest = now().getTime() + (await store.longestLink()) * 1000;
-    return { url, expiresAt: new Date(Math.min(expiresAt.getTime(), longest)) };
+    return {
+      url,
+      expiresAt: new Date(Math.min(expiresAt.getTime(), longest)),
+      ...(servedBy !== undefined && { servedBy }),
+    };
   }
 }

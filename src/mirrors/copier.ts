@@ -30,8 +30,8 @@ const STREAMED_AT_ONCE = 1;
 const CLAIMED = 64;
 /** Removed by one request, as large as requests for deletions are; see storage/s3/delete-objects.ts. */
 const REMOVED = 250;
-/** Memory of the copies of a mirror: a stream takes four parts, and the rest is for small objects beside it. */
-const MEMORY = 6 * MIN_PART;
+/** Memory of the copies of a mirror: a stream takes two parts, and the rest is for small objects beside it. */
+const MEMORY = 4 * MIN_PART;
 /** Seconds, of a claim; and milliseconds between renewals. */
 const LEASE = 60;
 const RENEWAL = 15_000;
@@ -53,6 +53,8 @@ export interface CopierOptions {
   onError: (message: string, error: unknown) => void;
   onCopied?: (bytes: number) => void;
   onFailed?: (reason: string) => void;
+  /** Milliseconds between the signs of life of a claim; a fourth of its lease when absent. */
+  renewal?: number;
 }
 
 /** The copy is not wanted any more, or somebody else's. */
@@ -95,7 +97,7 @@ export class Copier {
   }
 
   start(): void {
-    this.#renewing = setInterval(() => void this.#renew(), RENEWAL).unref();
+    this.#renewing = setInterval(() => void this.#renew(), this.#options.renewal ?? RENEWAL).unref();
     this.#working = Promise.all([this.#copyOn(), this.#removeOn()]).then(() => {});
   }
 

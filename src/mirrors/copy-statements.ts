@@ -3,6 +3,7 @@ import { and, asc, eq, exists, inArray, lte, notExists, type SQL, sql } from 'dr
 import { build, compile, excluded, inSeconds, isAnyOf, now, type Parameter, typed } from '../database/statements.ts';
 import { assets, inState } from '../database/tables/assets.ts';
 import { copies, mirrorMinutes } from '../database/tables/mirrors.ts';
+import { isNothingUnconfirmed } from '../database/unconfirmed-restore.ts';
 
 /** Written out, so that the planner takes the partial indexes. */
 const isWaiting = sql`${copies.state} in ('pending', 'failed')`;
@@ -163,7 +164,7 @@ export const claimLeaving = compile('claim-leaving-copies', (p: Parameter<'mirro
     build
       .select({ key: sql<string>`${copies.objectKey}`.as('due_key') })
       .from(copies)
-      .where(and(ofMirror(p), isLeaving, lte(copies.dueAt, now)))
+      .where(and(ofMirror(p), isLeaving, lte(copies.dueAt, now), isNothingUnconfirmed))
       .orderBy(copies.dueAt)
       .limit(p('limit'))
       .for('update', { skipLocked: true }),

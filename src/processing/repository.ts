@@ -61,7 +61,7 @@ const lockForStep = compile('lock-asset-for-step', (p: Parameter<'id'>) =>
 /** Of a held file too, a step may write down what it has found out. */
 const keepsBytes = (p: Parameter<'objectKey' | 'size'>) =>
   and(eq(assets.objectKey, typed(p('objectKey'), assets.objectKey)), eq(assets.size, typed(p('size'), assets.size)));
-const writeStep = compile(
+export const writeStep = compile(
   'write-step',
   (
     p: Parameter<

@@ -175,7 +175,7 @@ export class PublicRoutes {
     if (!isAtHand(asset)) throw archivedForStrangers();
     const shown = showing(asset.mediaType, this.#isContentHost(request));
     return deliver(request, reply, {
-      store: this.#core.store,
+      store: this.#core.reads,
       places: this.#core.downloads,
       callerId,
       key: asset.objectKey,
@@ -230,7 +230,7 @@ export class PublicRoutes {
     const derivative = await this.#derivatives.find(asset, name);
     const shown = showing(derivative.mediaType, this.#isContentHost(request));
     return deliver(request, reply, {
-      store: this.#core.store,
+      store: this.#core.reads,
       places: this.#core.downloads,
       callerId,
       key: derivative.objectKey,

@@ -5,9 +5,10 @@
 import type { Core } from '../core.ts';
 import type { Feature } from '../feature.ts';
 import { type Gauge, gaugesOf } from '../http/metrics.ts';
-import { defineJob, HOUR, nothing } from '../jobs/job.ts';
+import { defineJob, HOUR, MINUTE, nothing } from '../jobs/job.ts';
 import { reconcileStore } from './jobs/reconcile.ts';
 import { type LastRun, ReconciliationRepository } from './repository.ts';
+import { bringBack } from './returning.ts';
 
 export const reconciliation: Feature<Core> = {
   name: 'reconciliation',
@@ -22,6 +23,24 @@ export const reconciliation: Feature<Core> = {
       run: async (_data, { signal }, core: Core) => {
         const { outcome, report } = await reconcileStore(core, { signal });
         core.log.info({ outcome, ...report }, 'object store and records compared');
+      },
+    }),
+    defineJob({
+      name: 'bring-back',
+      keepsObjects: true,
+      data: nothing,
+      retries: 1,
+      firstPause: MINUTE,
+      limit: 6 * HOUR,
+      schedule: '*/5 * * * *',
+      run: async (_data, { id, signal }, core: Core) => {
+        if (core.mirrors.length === 0) return;
+        const { looked, returned, bytes, ready, failed } = await bringBack(core, { of: 'lost', jobId: id, signal });
+        if (looked > 0)
+          core.log.warn(
+            { looked, returned, bytes, ready, failed: failed.length },
+            'lost assets were looked for in mirrors',
+          );
       },
     }),
   ],

@@ -240,10 +240,10 @@ export class ShareContentRoutes {
     share: FoundShare,
     delivery: Omit<Delivery, 'store' | 'places' | 'callerId' | 'onSent'>,
   ): Promise<FastifyReply> {
-    const { store, downloads: places, metrics } = this.#core;
+    const { reads, downloads: places, metrics } = this.#core;
     return deliver(request, reply, {
       ...delivery,
-      ...{ store, places, callerId: `address ${request.ip}` },
+      ...{ store: reads, places, callerId: `address ${request.ip}` },
       headers: { ...delivery.headers, 'cache-control': cachingOf(share) },
       onSent: (bytes) => metrics.sent(bytes),
     });

@@ -47,7 +47,7 @@ export class VariantSender {
     return deliver(request, reply, {
       ...to,
       signal,
-      store: this.#core.store,
+      store: this.#core.reads,
       places: this.#core.downloads,
       key: variant.objectKey,
       size: variant.size,

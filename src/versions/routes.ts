@@ -81,7 +81,7 @@ const bytesContent = { 'application/octet-stream': { schema: binary } };
 const gone: Answer = { status: 204, headers: {} };
 
 export function versionRoutes(app: App, core: Core, versions: VersionsRepository): void {
-  const { store, downloads: places, metrics, database } = core;
+  const { reads, downloads: places, metrics, database } = core;
   const assets = new AssetsRepository(database);
 
   app.get(
@@ -159,7 +159,7 @@ export function versionRoutes(app: App, core: Core, versions: VersionsRepository
       const { objectKey, sha256, ownerId, projectId, assetId: id } = version;
       const digest = sha256 ?? createHash('sha256').update(objectKey).digest();
       return deliver(request, reply, {
-        store,
+        store: reads,
         places,
         callerId: caller.id,
         key: objectKey,

@@ -10,6 +10,8 @@ import { reset } from '../support/sockets.ts';
 export type S3Fault =
   /** 503 SlowDown; the server is never asked. */
   | 'unavailable'
+  /** 403 QuotaExceeded, as Ceph answers when a bucket has no room; the server is never asked. */
+  | 'full'
   /** The connection is reset before the server is asked. */
   | 'reset before'
   /** The connections are reset when half of the request is through. */
@@ -98,12 +100,11 @@ export class S3Proxy {
     const fault = this.faultFor(call);
     if (fault === 'reset before') throw new Error(fault);
     if (fault === 'stall' || this.frozen) return;
-    if (fault === 'unavailable' || fault === 'error in 200') {
+    if (fault === 'unavailable' || fault === 'full' || fault === 'error in 200') {
       const body = Buffer.concat(await asked.toArray()).toString();
-      answer.writeHead(fault === 'unavailable' ? 503 : 200, { 'content-type': 'application/xml' });
-      answer.end(
-        `<?xml version="1.0" encoding="UTF-8"?>${fault === 'unavailable' ? slowDown : errorIn200(call, body)}`,
-      );
+      const refusal = refusals[fault];
+      answer.writeHead(refusal?.status ?? 200, { 'content-type': 'application/xml' });
+      answer.end(`<?xml version="1.0" encoding="UTF-8"?>${refusal?.document ?? errorIn200(call, body)}`);
       return;
     }
     const upstream = request({
@@ -181,7 +182,10 @@ function drained(stream: Writable): Promise<void> {
   });
 }
 
-const slowDown = '<Error><Code>SlowDown</Code><Message>as told</Message></Error>';
+const refusals: { [fault in S3Fault]?: { status: number; document: string } } = {
+  unavailable: { status: 503, document: '<Error><Code>SlowDown</Code><Message>as told</Message></Error>' },
+  full: { status: 403, document: '<Error><Code>QuotaExceeded</Code><Message>as told</Message></Error>' },
+};
 
 /** DeleteObjects names the keys that it could not delete. */
 function errorIn200({ operation }: S3Call, body: string): string {

@@ -170,7 +170,17 @@ for (const { store, skip } of storeKinds) {
       // Four contents of assets that are listed or in the trash, and one former one.
       assert.deepEqual(
         { ...report, unknown: 0, unknownBytes: 0 },
-        { expected: 5, missing: 0, verified: 5, unread: 0, damaged: 0, lostAssets: 0, unknown: 0, unknownBytes: 0, foreign: 0 },
+        {
+          expected: 5,
+          missing: 0,
+          verified: 5,
+          unread: 0,
+          damaged: 0,
+          lostAssets: 0,
+          unknown: 0,
+          unknownBytes: 0,
+          foreign: 0,
+        },
       );
       assert.deepEqual(findings, []);
       assert.equal(backup.document.objects.totalBytes, 900 + 901 + 903 + 904 + 905);

@@ -9,6 +9,7 @@ import { userNamed } from '../../src/access/caller.ts';
 import { accessOf } from '../../src/access/conditions.ts';
 import { trashAssets } from '../../src/assets/bulk.ts';
 import { deleteAssets, emptyTrash, expireAssets, purgeTrash } from '../../src/assets/deletion.ts';
+import { lockMoved } from '../../src/assets/moving.ts';
 import { systemActor } from '../../src/database/audit.ts';
 import type { Statement, Values } from '../../src/database/statements.ts';
 import { findDiscarded } from '../../src/processing/derivative-statements.ts';
@@ -118,6 +119,28 @@ describe('a statement by itself', () => {
       const give = (id: string) => run(giveContent, { ...content, id, objectKey: `other/${id}` });
       assert.equal((await give(held)).length, 0);
       assert.equal((await give(free)).length, 1);
+    });
+
+    test(`lets whoever owns them move what is free, and what is kept by ${what} not out of where it is`, async () => {
+      const { owner, held, free } = await two(hold);
+      const values = { version: null, projectId: 'elsewhere', ...accessOf(userNamed(owner)) };
+      assert.equal((await run(lockMoved, { id: held, ...values })).length, 0);
+      assert.equal((await run(lockMoved, { id: free, ...values })).length, 1);
+      assert.equal((await run(lockMoved, { id: held, ...values, projectId: null })).length, 1, 'within it he may');
+    });
+
+    test(`of somebody else is refused by the database for what is kept by ${what}`, async () => {
+      const { held, free } = await two(hold);
+      for (const text of [
+        'delete from assets where id = $1',
+        "update assets set state = 'deleting' where id = $1",
+        "update assets set object_key = 'other' || id where id = $1",
+        'delete from asset_versions where asset_id = $1',
+      ])
+        await assert.rejects(service.query(text, [held]), /is held/, text);
+      await service.query("update assets set name = 'other.png' where id = $1", [held]);
+      await service.query('delete from asset_versions where asset_id = $1', [free]);
+      await service.query('delete from assets where id = $1', [free]);
     });
 
     test(`finds bytes to remove, and what is kept by ${what} not, nor its versions`, async () => {

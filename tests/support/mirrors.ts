@@ -1,6 +1,7 @@
 /** Mirrors of tests: second buckets of the S3 server, and what they hold. */
 import { createHash } from 'node:crypto';
 import { GetObjectCommand } from '@aws-sdk/client-s3';
+import { inParallel } from '../../src/storage/in-parallel.ts';
 import { contentsOf, requireS3Settings, type TestBucket } from './s3.ts';
 import type { TestService } from './service.ts';
 import { waitUntil } from './wait-until.ts';
@@ -15,11 +16,12 @@ export function bucketAsMirror({ bucket }: TestBucket, more: Record<string, unkn
 export async function digestsIn(bucket: TestBucket, prefix = ''): Promise<Record<string, string>> {
   const { keys } = await contentsOf(bucket);
   const found: Record<string, string> = {};
-  for (const key of keys.filter((each) => each.startsWith(prefix))) {
+  const ours = keys.filter((key) => key.startsWith(prefix));
+  await inParallel(ours, 8, async (key) => {
     const { Body } = await bucket.client.send(new GetObjectCommand({ Bucket: bucket.bucket, Key: key }));
     const bytes = (await Body?.transformToByteArray()) ?? new Uint8Array();
     found[key.slice(prefix.length)] = createHash('sha256').update(bytes).digest('hex');
-  }
+  });
   return found;
 }
 

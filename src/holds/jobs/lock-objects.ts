@@ -5,7 +5,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { JobReference } from '../../database/outbox.ts';
 import type { JobContext } from '../../jobs/job.ts';
-import type { ObjectLock, ObjectLocks } from '../../storage/object-store.ts';
+import { type ObjectLock, type ObjectLocks, refusalIn } from '../../storage/object-store.ts';
 import type { LockedObjects } from '../locked-objects.ts';
 
 interface LockObjectsData {
@@ -22,7 +22,7 @@ export async function lockObjects(
   { assetId, keys }: LockObjectsData,
   { signal }: Pick<JobContext, 'signal'>,
 ): Promise<void> {
-  if (!locks || !(await locks.areAvailable({ signal }))) return;
+  if (!locks || !(await areAvailable(locks, signal))) return;
   for (let record = await records.find(assetId); ; ) {
     const named = new Set(record?.keys);
     for (const key of named) await locks.apply(key, record?.lock ?? nothing, { signal });
@@ -30,5 +30,15 @@ export async function lockObjects(
     const now = await records.find(assetId);
     if (isDeepStrictEqual(now, record)) return;
     record = now;
+  }
+}
+
+/** Whoever may not ask may not lock either, and would be refused for ever; the doctor tells the operator. */
+async function areAvailable(locks: ObjectLocks, signal: AbortSignal): Promise<boolean> {
+  try {
+    return await locks.areAvailable({ signal });
+  } catch (error) {
+    if (refusalIn(error)) return false;
+    throw error;
   }
 }
