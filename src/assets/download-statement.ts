@@ -23,6 +23,7 @@ import { derivatives } from '../database/tables/derivatives.ts';
 import { type Asset, assetColumns, toAsset } from './asset.ts';
 import type { DerivativeDocument } from './derivative-document.ts';
 import { markDownload } from './download-counts.ts';
+import { noteLinks } from './life-cycle-looks.ts';
 import type { FoundDerivative } from './served-derivative.ts';
 
 /** One thing that somebody wants to have. */
@@ -167,6 +168,7 @@ export const findForDownload = compile('find-for-download', (p: Parameter<'wante
       served,
       auditFrom(actor, served, { action: served.action, detail: sql`${served.detail}` }),
       markDownload(served, sql`${served.counts}`),
+      noteLinks(served, sql`${served.action} = 'asset.link-issued'`),
     )
     .select()
     .from(found);

@@ -80,6 +80,25 @@ export function lookAfterMove(
   );
 }
 
+/**
+ * For `build.with`: links to these assets were given out, and what is read by them does not come through the service. Where days
+ * are counted since the last download, they begin anew; written once an hour, so that many links at once wait for nobody.
+ */
+export function noteLinks(linked: WithSubquery & { id: PgColumn }, condition: SQL): WithSubquery {
+  const stale = sql`select ${lifeCycleLooks.assetId} from ${lifeCycleLooks}
+    where ${lifeCycleLooks.assetId} in (select ${linked.id} from ${linked} where ${condition})
+      and coalesce(${lifeCycleLooks.linkedAt} < now() - interval '1 hour', true) for update skip locked`;
+  return build
+    .$with('linked', {})
+    .as(
+      build
+        .update(lifeCycleLooks)
+        .set({ linkedAt: sql`now()` })
+        .where(sql`${lifeCycleLooks.assetId} in (${stale})`)
+        .getSQL(),
+    );
+}
+
 /** For `build.with`: of assets whose rules may be others now. @param condition over the row */
 export function lookSoon(changed: WithSubquery & { id: PgColumn | SQL.Aliased }, condition = sql`true`): WithSubquery {
   return look(

@@ -115,7 +115,7 @@ export function retentionRoutes(app: App, { assets, moves, publicityOf, hasArchi
       const commit = answering(request);
       const restore: ArchiveRestore = { state: 'requested', ...body, at: new Date().toISOString() };
       if (!hasArchive) {
-        await unchanged(caller, params.id);
+        requireArchived(await unchanged(caller, params.id));
         throw new Problem('not-implemented', { detail: 'There is no archive: no variable ARCHIVE_... names one.' });
       }
       const asked = await moves.request(caller, params.id, restore, actorOf(request), (transaction, asset) =>

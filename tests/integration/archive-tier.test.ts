@@ -5,6 +5,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { stepValues } from '../../src/assets/life-cycle-step.ts';
+import { archiveAsset } from '../../src/retention/jobs/archive-asset.ts';
 import { Client } from '../support/client.ts';
 import { pdf } from '../support/files.ts';
 import { age, rulesIn } from '../support/life-cycle.ts';
@@ -212,6 +214,39 @@ for (const { title, store, skip, open } of places) {
       assert.equal(report.newlyLostAssets, 0);
       assert.equal(report.deletedObjects, 0);
       assert.equal((await read(client, id))['state'], 'ready');
+    });
+
+    test('a worker that dies between copy and switch, or after it, loses nothing and leaves nothing', async () => {
+      const client = caller();
+      const bytes = pdf();
+      const { body } = await client.raw(bytes, { name: 'a.pdf' });
+      const { id } = body;
+      const first = await keyOf(id);
+      await age(service, id, 31);
+      const { core } = service.service;
+      const rules = stepValues(core);
+      const dies = () => Promise.reject(new Error('killed'));
+      const signal = new AbortController().signal;
+      const copies = async () =>
+        (
+          await service.query<{ object_key: string }>('select object_key from derivatives where asset_id = $1', [id])
+        ).map(({ object_key: key }) => key);
+      await assert.rejects(
+        archiveAsset(core, rules, { assetId: id }, { id: randomUUID(), signal, fence: dies }),
+        /killed/,
+      );
+      assert.equal(await keyOf(id), first);
+      assert.ok((await client.content(id)).body.equals(bytes));
+      const [left = ''] = await copies();
+      assert.ok(await service.store.head(left, {}));
+      // Its lease ends, and another worker begins anew, under a key of its own.
+      await service.query("update derivatives set lease_expires_at = now() - interval '1 s' where asset_id = $1", [id]);
+      const lives = { id: randomUUID(), signal, fence: async () => {} };
+      assert.equal(await archiveAsset(core, rules, { assetId: id }, lives), true);
+      assert.equal(await archiveAsset(core, rules, { assetId: id }, lives), false);
+      await waitUntil(async () => (await copies()).length === 0);
+      for (const key of [first, left]) assert.equal(await service.store.head(key, {}), undefined);
+      assert.ok((await bytesOf(await keyOf(id))).equals(bytes));
     });
 
     test('an asset that is not archived is not brought back', async () => {
