@@ -12,6 +12,8 @@ export interface ArchivedFile {
   createdAt: Date;
   /** Where it is known. */
   crc32?: number;
+  /** Of a file that is not in the store but made here: its bytes, the same each time. */
+  make?: () => AsyncIterable<Buffer>;
 }
 
 const { id, name, size, objectKey, createdAt, crc32 } = getTableColumns(assets);
