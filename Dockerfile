@@ -6,7 +6,7 @@ FROM node:24-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts && npm cache clean --force
-COPY scripts/build.ts scripts/compile.ts scripts/migrate.ts scripts/doctor.ts scripts/reconcile.ts scripts/setup-bucket.ts scripts/key.ts scripts/rotate-variant-key.ts scripts/rotate-share-key.ts ./scripts/
+COPY scripts/build.ts scripts/compile.ts scripts/migrate.ts scripts/doctor.ts scripts/reconcile.ts scripts/backup.ts scripts/restore.ts scripts/setup-bucket.ts scripts/key.ts scripts/rotate-variant-key.ts scripts/rotate-share-key.ts ./scripts/
 COPY src ./src
 RUN node scripts/build.ts --whole
 

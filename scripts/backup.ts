@@ -6,11 +6,11 @@ import { parseArgs } from 'node:util';
 import { features } from '../src/app.ts';
 import { takeBackup } from '../src/backups/backup.ts';
 import { sealingFor } from '../src/backups/encryption.ts';
+import { explainFault } from '../src/backups/explain.ts';
 import { openPlace } from '../src/backups/place.ts';
 import { backupSettings } from '../src/backups/settings.ts';
 import { openCommandDatabase } from '../src/command.ts';
 import { settingsIn } from '../src/config.ts';
-import { explainDatabaseFault } from '../src/database/faults.ts';
 import { readConfiguration } from '../src/startup.ts';
 
 try {
@@ -37,12 +37,12 @@ try {
     if (document.encryption === 'none')
       console.error('It is not encrypted, and holds secrets and names: set BACKUP_PASSPHRASE or BACKUP_RECIPIENTS.');
     if (unnoted !== undefined)
-      console.error(`The database was not told of it, so metrics do not know: ${explainDatabaseFault(unnoted)}`);
+      console.error(`The database was not told of it, so metrics do not know: ${explainFault(unnoted)}`);
   } finally {
     await close();
     await place.close();
   }
 } catch (error) {
-  console.error(`There is no backup: ${explainDatabaseFault(error)}`);
+  console.error(`There is no backup: ${explainFault(error)}`);
   process.exitCode = 1;
 }

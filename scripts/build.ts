@@ -11,7 +11,7 @@
  *
  *   node_modules/       packages of workers that are more than JavaScript
  *   reference-page.js   the page of /docs, 4 MB, loaded when somebody asks for it; else it is loaded from its package
- *   migrate.js, doctor.js, reconcile.js, setup-bucket.js, key.js, rotate-variant-key.js, rotate-share-key.js   the commands of these names, each
+ *   migrate.js, doctor.js, reconcile.js, backup.js, restore.js, setup-bucket.js, key.js, rotate-variant-key.js, rotate-share-key.js   the commands of these names, each
  *                       with what it uses
  */
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -36,6 +36,8 @@ const commands = [
   'migrate',
   'doctor',
   'reconcile',
+  'backup',
+  'restore',
   'setup-bucket',
   'key',
   'rotate-variant-key',

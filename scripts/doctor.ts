@@ -18,7 +18,7 @@ import { storeChecks } from '../src/doctor/store-checks.ts';
 import { secretIn } from '../src/secrets.ts';
 import { readConfiguration } from '../src/startup.ts';
 import { openCdn } from '../src/storage/cdn.ts';
-import { openObjectStore } from '../src/storage/open.ts';
+import { openMirrors, openObjectStore } from '../src/storage/open.ts';
 
 const marks = { ok: 'ok', failed: 'FAILED', missing: 'missing', skipped: 'skipped' };
 const TIMEOUT = 10_000;
@@ -32,7 +32,7 @@ async function report(checks: readonly Check[]): Promise<void> {
 }
 
 // A faulty configuration ends the process here, with all its faults by name.
-const { config, policies } = readConfiguration(features);
+const { config, policies, mirrors: places } = readConfiguration(features);
 console.log('ok       settings: valid');
 let close = async () => {};
 let database: DatabaseHandle | undefined;
@@ -71,8 +71,10 @@ await report([
 await report(callerChecks(config));
 if (database) {
   const logger = pino({ level: 'silent' });
-  const core = openCore({ config, policies, database, background: database, store, logger }, features);
+  const mirrors = openMirrors(places, config, { onRetries: () => {} });
+  const core = openCore({ config, policies, database, background: database, store, mirrors, logger }, features);
   await report(features.flatMap((feature) => feature.checks?.(core) ?? []));
+  for (const mirror of mirrors) await mirror.store.close();
 }
 await store.close();
 await close();

@@ -9,6 +9,7 @@ import { parseArgs } from 'node:util';
 import { features } from '../src/app.ts';
 import type { Finding } from '../src/backups/compare.ts';
 import { identitiesIn } from '../src/backups/encryption.ts';
+import { explainFault } from '../src/backups/explain.ts';
 import { type FinishOutcome, finishRestore } from '../src/backups/finish-restore.ts';
 import { openBackup } from '../src/backups/opened-backup.ts';
 import { openPlace } from '../src/backups/place.ts';
@@ -18,7 +19,6 @@ import { backupSettings } from '../src/backups/settings.ts';
 import { openCommandDatabase, withCore, withCoreOn } from '../src/command.ts';
 import { settingsIn } from '../src/config.ts';
 import { systemActor } from '../src/database/audit.ts';
-import { explainDatabaseFault } from '../src/database/faults.ts';
 import { prepareDatabase } from '../src/prepare-database.ts';
 import { readConfiguration } from '../src/startup.ts';
 
@@ -70,6 +70,7 @@ function tell({ report, isOtherStore, jobs }: FinishOutcome): void {
     [report.missing, 'of them missing'],
     [report.verified, 'read, and compared with their digest'],
     [report.damaged, 'of them damaged'],
+    [report.unread, 'there, but could not be read'],
     [report.lostAssets, 'assets that are lost now: ready again when their bytes are back'],
     [report.unknown, 'objects that the backup does not know: newer, or their deletion was under way'],
     [report.unknownBytes, 'their bytes'],
@@ -134,6 +135,6 @@ try {
   const request = readArguments();
   await (request === 'confirm' ? confirm() : restore(request));
 } catch (error) {
-  console.error(`The restore failed: ${explainDatabaseFault(error)}`);
+  console.error(`The restore failed: ${explainFault(error)}`);
   process.exitCode = 1;
 }

@@ -8,8 +8,10 @@ import type { Core } from './core.ts';
 import { erasures } from './erasures/index.ts';
 import { exports } from './exports/index.ts';
 import type { Feature } from './feature.ts';
+import { holds } from './holds/index.ts';
 import { idempotency } from './idempotency/index.ts';
 import { keys } from './keys/index.ts';
+import { mirrors } from './mirrors/index.ts';
 import { owners } from './owners/index.ts';
 import { pages } from './pages/index.ts';
 import { policies } from './policies/index.ts';
@@ -20,6 +22,7 @@ import { qr } from './qr/index.ts';
 import { quotas } from './quotas/index.ts';
 import { reconciliation } from './reconciliation/index.ts';
 import { rescans } from './rescans/index.ts';
+import { retention } from './retention/index.ts';
 import { scanning } from './scanning/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
 import { shares } from './shares/index.ts';
@@ -38,6 +41,8 @@ export const features: readonly Feature<Core>[] = [
   policies,
   assets,
   trash,
+  holds,
+  retention,
   erasures,
   exports,
   archives,
@@ -54,6 +59,7 @@ export const features: readonly Feature<Core>[] = [
   owners,
   usage,
   administration,
+  mirrors,
   reconciliation,
   backups,
   qr,

@@ -12,7 +12,7 @@ import { runningEmbeddedPostgres, startEmbeddedPostgres } from './database/embed
 import { prepareDatabase } from './prepare-database.ts';
 import { secretIn } from './secrets.ts';
 import { readConfiguration, type Startup } from './startup.ts';
-import { openObjectStore } from './storage/open.ts';
+import { openMirrors, openObjectStore } from './storage/open.ts';
 
 const CONNECTIONS = 4;
 const STATEMENT_TIME = 10 * 60_000;
@@ -54,7 +54,7 @@ export async function withCore<Result>(work: (core: Core) => Promise<Result>): P
 /** The same on a database that is there. */
 export async function withCoreOn<Result>(
   url: string,
-  { config, policies, tierLimits }: Startup,
+  { config, policies, tierLimits, mirrors: places }: Startup,
   work: (core: Core) => Promise<Result>,
 ): Promise<Result> {
   const closers: (() => Promise<void>)[] = [];
@@ -67,11 +67,13 @@ export async function withCoreOn<Result>(
       linkSecret: () => secretIn(config.DATA_DIR, 'link-secret'),
     });
     closers.push(() => store.close());
+    const mirrors = openMirrors(places, config, { onRetries: () => {} });
+    for (const mirror of mirrors) closers.push(() => mirror.store.close());
     const logger = pino({ level: 'warn' }, pino.destination({ fd: 2, sync: true }));
     // Jobs are left to the service.
     const here: Config = { ...config, ROLE: 'api' };
     const core = openCore(
-      { config: here, policies, tierLimits, database, background: database, store, logger },
+      { config: here, policies, tierLimits, database, background: database, store, mirrors, logger },
       features,
     );
     await core.startWork();

@@ -9,6 +9,7 @@ import { createPrivateKey, type KeyObject } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { z } from 'zod';
+import { placeFaults, placeNames, providerOf } from './storage-providers.ts';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -328,9 +329,7 @@ export const settings = {
 
   S3_BUCKET: setting(
     'Object store',
-    optional(
-      z.string().regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, 'must be a bucket name: 3 to 63 of a-z, 0-9, dot, hyphen'),
-    ),
+    optional(z.string().min(1)),
     undefined,
     'Bucket of the assets; the disk under DATA_DIR when absent.',
   ),
@@ -341,7 +340,12 @@ export const settings = {
     undefined,
     'URL of the same server as clients reach it, for links.',
   ),
-  S3_REGION: setting('Object store', z.string().min(1), 'us-east-1', 'Region of the bucket.'),
+  S3_REGION: setting(
+    'Object store',
+    z.string().min(1),
+    'us-east-1',
+    'Region of the bucket; where it is absent, that which S3_ENDPOINT names, of a provider that is known.',
+  ),
   S3_ACCESS_KEY_ID: setting(
     'Object store',
     optional(z.string().min(1)),
@@ -629,12 +633,14 @@ export function loadConfig(environment: Record<string, string | undefined>, more
     if (result.success) values[name] = result.data;
     else faults.push(`${name} ${result.error.issues[0]?.message ?? 'is not valid'}`);
   }
+  if (!environment['S3_REGION']?.trim())
+    values['S3_REGION'] = regionOfEndpoint(values['S3_ENDPOINT']) ?? values['S3_REGION'];
   // Contradictions are looked for among the values that are sound by themselves.
   const config = {
     ...values,
     developmentMode: !environment['AUTH_JWT_SECRET']?.trim() && !environment['AUTH_JWKS_URL']?.trim(),
   } as Config;
-  faults.push(...contradictions(config));
+  faults.push(...contradictions(config), ...storeFaults(config, environment['S3_REGION']?.trim()));
   if (config.developmentMode) faults.push(...notInDevelopment(config, environment['NODE_ENV']));
   if (faults.length > 0) throw new ConfigError(faults);
   return config;
@@ -696,6 +702,20 @@ function contradictions(config: Partial<Config>): string[] {
     faults.push('USERCONTENT_URL must name another host than PUBLIC_URL, with a port or without');
   if (config.S3_SSE_KMS_KEY_ID && config.S3_SSE !== 'aws:kms') faults.push('S3_SSE_KMS_KEY_ID needs S3_SSE=aws:kms');
   return faults;
+}
+
+/** The region that an endpoint names, where the provider is known. */
+function regionOfEndpoint(endpoint: unknown): string | undefined {
+  return typeof endpoint === 'string' ? providerOf(endpoint)?.region : undefined;
+}
+
+/** @param region as it was written */
+function storeFaults(config: Partial<Config>, region: string | undefined): string[] {
+  const { S3_BUCKET, S3_ENDPOINT, S3_STORAGE_CLASS, S3_SSE } = config;
+  if (S3_BUCKET === undefined) return [];
+  const place = { bucket: S3_BUCKET, endpoint: S3_ENDPOINT, storageClass: S3_STORAGE_CLASS };
+  const encrypts = S3_SSE !== undefined && S3_SSE !== 'none';
+  return placeFaults({ ...place, encrypts, region: region || undefined }, placeNames(''));
 }
 
 function cdnContradictions(config: Partial<Config>): string[] {

@@ -24,6 +24,7 @@ import { Idempotency } from './idempotency/idempotency.ts';
 import { JobQueue } from './jobs/queue.ts';
 import { Problem, RETRY_SOON } from './problems.ts';
 import { type Cdn, openCdn } from './storage/cdn.ts';
+import type { Mirror } from './storage/mirror.ts';
 import { ObjectKeys } from './storage/object-key.ts';
 import type { ObjectStore } from './storage/object-store.ts';
 import { PartBuffers } from './storage/part-buffers.ts';
@@ -45,6 +46,8 @@ export interface Core {
   /** What waits and what failed. */
   readonly jobs: JobQueue;
   readonly store: ObjectStore;
+  /** Other stores that hold a copy of every object. */
+  readonly mirrors: readonly Mirror[];
   readonly objectKeys: ObjectKeys;
   readonly buffers: PartBuffers;
   /** Places for uploads. */
@@ -86,6 +89,8 @@ export interface Resources {
   database: DatabaseHandle;
   background: DatabaseHandle;
   store: ObjectStore;
+  /** None when absent. */
+  mirrors?: readonly Mirror[];
   logger: FastifyBaseLogger;
   /** Made before the store, which counts its retries; new ones when absent. */
   metrics?: Metrics;
@@ -103,7 +108,7 @@ export interface OpenCore extends Core {
 
 /** Puts together what these features share. Nothing is connected to or started by it. */
 export function openCore(resources: Resources, features: readonly Feature<Core>[]): OpenCore {
-  const { config, database, background, store, logger, metrics = new Metrics() } = resources;
+  const { config, database, background, store, mirrors = [], logger, metrics = new Metrics() } = resources;
   const stopping = new AbortController();
   const throttle = new LogThrottle();
   // What fails for one fails for many: the database is away, or there are no descriptors left.
@@ -130,6 +135,7 @@ export function openCore(resources: Resources, features: readonly Feature<Core>[
     outbox: jobs,
     jobs,
     store,
+    mirrors,
     buffers: new PartBuffers(config.UPLOAD_MEMORY, config.PART_SIZE, (callerId) => slowUploads.endOne(callerId)),
     objectKeys: new ObjectKeys(config.S3_KEY_PREFIX, () => {
       if (keySecret) return keySecret;
@@ -166,8 +172,11 @@ export function openCore(resources: Resources, features: readonly Feature<Core>[
     onError,
     startWork: async () => {
       keySecret = await readSharedSecret(background.database, 'object-keys');
+      for (const feature of features) await feature.start?.(core);
       await jobs.start();
-      if (config.ROLE !== 'api') await jobs.work(core);
+      if (config.ROLE === 'api') return;
+      await jobs.work(core);
+      for (const feature of features) feature.work?.(core);
     },
     stopUploads: () =>
       stopping.abort(

@@ -35,6 +35,10 @@ export interface Feature<Core = unknown> {
   checks?(core: Core): readonly Check[];
   /** What it can do only where programs are installed; told by `/health` and at the start. */
   abilities?(core: Core): Promise<readonly Ability[]>;
+  /** Runs before jobs are run and requests are taken; what it rejects with ends the start. */
+  start?(core: Core): Promise<void>;
+  /** Begins what it does by itself beside jobs, in processes that run these; `close` ends it. */
+  work?(core: Core): void;
   /** Ends what it holds; called once, after the last request and before the job queue stops. */
   close?(core: Core): void | Promise<void>;
 }

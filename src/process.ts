@@ -26,7 +26,7 @@ import type { Service } from './server.ts';
 import { errorForLog } from './source-stack.ts';
 import { readConfiguration } from './startup.ts';
 import type { ObjectStore } from './storage/object-store.ts';
-import { openObjectStore } from './storage/open.ts';
+import { openMirrors, openObjectStore } from './storage/open.ts';
 import { readVersion } from './version.ts';
 
 /** After all that may take its time, how long closing itself may take. Milliseconds. */
@@ -47,7 +47,7 @@ type Closer = () => Promise<unknown> | unknown;
 const closers: Closer[] = [];
 
 async function start(): Promise<void> {
-  const { config, policies, tierLimits } = readConfiguration(features);
+  const { config, policies, tierLimits, mirrors: places } = readConfiguration(features);
   const options = { level: config.LOG_LEVEL, serializers: { err: errorForLog } };
   const isPretty = config.LOG_FORMAT === 'pretty' || (config.LOG_FORMAT === 'auto' && process.stdout.isTTY);
   const logger = isPretty ? pino(options, { write: (line) => process.stdout.write(prettyLine(line)) }) : pino(options);
@@ -73,15 +73,21 @@ async function start(): Promise<void> {
   const database = openPool(url, config, logger, config.DATABASE_POOL, config.DATABASE_TIMEOUT);
   const background = openPool(url, config, logger, BACKGROUND_CONNECTIONS, BACKGROUND_TIMEOUT);
   const metrics = new Metrics();
+  const onRetries = (operation: string, retries: number) => metrics.retries(operation, retries);
   const store = await openObjectStore(config, {
     publicUrl: () => base,
-    onRetries: (operation, retries) => metrics.retries(operation, retries),
+    onRetries,
     linkSecret: () => secretIn(config.DATA_DIR, 'link-secret'),
   });
   closers.push(() => store.close());
+  const mirrors = openMirrors(places, config, { onRetries });
+  for (const mirror of mirrors) closers.push(() => mirror.store.close());
 
   const fault = await preflightChecks(background, store, config, logger);
-  service = await buildApp({ config, policies, tierLimits, database, background, store, metrics, logger, version });
+  const stores = { store, mirrors };
+  service = await buildApp({
+    ...{ config, policies, tierLimits, database, background, ...stores, metrics, logger, version },
+  });
   await service.core.startWork();
   closers.push(keepMemoryLowAtRest());
   await service.app.listen({ host: config.HOST, port: config.PORT });

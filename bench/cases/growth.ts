@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { userNamed } from '../../src/access/caller.ts';
+import { noLifeCycle } from '../../src/assets/life-cycle-looks.ts';
 import { openDatabase } from '../../src/database/client.ts';
 import { DerivativesRepository } from '../../src/processing/derivatives.ts';
 import { noSteps } from '../../src/processing/pipeline.ts';
@@ -79,6 +80,7 @@ function operations(databaseUrl: string) {
     lease: 120,
     lookAgain: 60,
     rules: noSteps,
+    lifeCycleOf: () => noLifeCycle,
     contents: new Contents({
       outbox: noOutbox,
       derivatives: new DerivativesRepository(database, noOutbox),

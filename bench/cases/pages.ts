@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { userNamed } from '../../src/access/caller.ts';
+import { noLifeCycle } from '../../src/assets/life-cycle-looks.ts';
 import { AssetsRepository } from '../../src/assets/repository.ts';
 import { openDatabase } from '../../src/database/client.ts';
 import { DerivativesRepository } from '../../src/processing/derivatives.ts';
@@ -58,6 +59,7 @@ async function pagesOf(databaseUrl: string): Promise<Record<string, number>> {
     lease: 120,
     lookAgain: 60,
     rules: noSteps,
+    lifeCycleOf: () => noLifeCycle,
     contents: new Contents({
       outbox: noOutbox,
       derivatives: new DerivativesRepository(database, noOutbox),

@@ -12,6 +12,12 @@ export const REASON_HEADER = 'stowage-reason';
 const MAX_REASON = 500;
 const RULE = `must be 1 to ${MAX_REASON} bytes of printable text`;
 
+/** Of bodies that name a reason. */
+export const reasonText = z
+  .string({ error: RULE })
+  .refine(isReason, RULE)
+  .meta({ override: { type: 'string', minLength: 1, maxLength: MAX_REASON } });
+
 /** Of operations that change something. */
 export const reasonQuery = z
   .string()

@@ -5,7 +5,7 @@ import { actorOf } from '../access/caller.ts';
 import { conditionalHeaders } from '../assets/delivery.ts';
 import { type Config, MAX_LINK } from '../config.ts';
 import type { App } from '../http/openapi.ts';
-import { serviceUrls } from '../http/public-url.ts';
+import { contentUrls } from '../http/public-url.ts';
 import { assetId, binary, bytesCount, timestamp } from '../http/schema-types.ts';
 import { Problem } from '../problems.ts';
 import { checkFileName } from '../validation/file-name.ts';
@@ -78,7 +78,7 @@ export function archiveRoutes(
   app: App,
   { archives, keys, config, maxBytes, findChecksums }: ArchiveRoutesOptions,
 ): void {
-  const urlOf = serviceUrls(config);
+  const urlOf = contentUrls(config);
 
   app.post(
     '/v1/archives',
@@ -150,6 +150,7 @@ export function archiveRoutes(
     },
     config: {
       public: true,
+      servesBytes: true,
       success: {
         status: 200,
         description: 'The archive',

@@ -2,11 +2,14 @@
 import { createHash } from 'node:crypto';
 import { getTableColumns } from 'drizzle-orm';
 import { z } from 'zod';
-import { type AssetState, assets } from '../database/tables/assets.ts';
+import { type ArchiveRestore, type AssetState, assets } from '../database/tables/assets.ts';
 import type { HeldFor, RetentionMode } from '../database/tables/holds.ts';
 import type { Facts, Original, ProcessingRecord, Scan } from '../database/tables/processing-record.ts';
 import { binaryDigest, bytesCount, openEnum, timestamp } from '../http/schema-types.ts';
+import { copyDocument } from '../mirrors/copy-document.ts';
 import { derivativeDocument } from './derivative-document.ts';
+import { heldDocument, toHeldDocument } from './held.ts';
+import { lifeCycleDocument, toLifeCycleDocument } from './life-cycle-document.ts';
 import { linkDocument } from './link-document.ts';
 import { processingDocument, toProcessingDocument } from './processing-document.ts';
 
@@ -60,15 +63,24 @@ export interface Asset {
   /** Until then nobody may either, also where that has passed. */
   retainUntil?: Date;
   retentionMode?: RetentionMode;
+  /** It is temporary until then. */
+  temporaryUntil?: Date;
+  /** Where its bytes lie; absent: where they can be read at once. */
+  tier?: 'archive';
+  archivedAt?: Date;
+  /** It is archived, and somebody wants it back. */
+  restore?: ArchiveRestore;
+  restoredUntil?: Date;
 }
 
-const { reservedBytes, leaseExpiresAt, storedWhole, account, ticketId, crc32, ...columns } = getTableColumns(assets);
+const { reservedBytes, leaseExpiresAt, storedWhole, account, ticketId, crc32, retention, ...columns } =
+  getTableColumns(assets);
 /** Columns of a whole asset, for `select` and `returning`; the others are of its upload and of its end. */
 export const assetColumns = columns;
 
 export type AssetRow = Omit<
   typeof assets.$inferSelect,
-  'reservedBytes' | 'leaseExpiresAt' | 'storedWhole' | 'account' | 'ticketId' | 'crc32'
+  'reservedBytes' | 'leaseExpiresAt' | 'storedWhole' | 'account' | 'ticketId' | 'crc32' | 'retention'
 >;
 
 /** Bytes of what was sent, which may be more than is served. */
@@ -118,6 +130,11 @@ export function toAsset(row: AssetRow): Asset {
   if (row.holds !== null) asset.holds = row.holds;
   if (row.retainUntil !== null) asset.retainUntil = row.retainUntil;
   if (row.retentionMode !== null) asset.retentionMode = row.retentionMode;
+  if (row.temporaryUntil !== null) asset.temporaryUntil = row.temporaryUntil;
+  if (row.tier !== null) asset.tier = row.tier;
+  if (row.archivedAt !== null) asset.archivedAt = row.archivedAt;
+  if (row.restore !== null) asset.restore = row.restore;
+  if (row.restoredUntil !== null) asset.restoredUntil = row.restoredUntil;
   return asset;
 }
 
@@ -183,9 +200,11 @@ export const assetDocument = z
       .array(z.string())
       .optional()
       .meta({ description: 'In order; absent where there are none', example: ['beach', 'summer'] }),
+    ...heldDocument,
     createdAt: timestamp,
     updatedAt: timestamp,
     trashedAt: timestamp.optional().meta({ description: 'Present while the asset is in the trash' }),
+    ...lifeCycleDocument,
     link: linkDocument.optional().meta({
       description: 'Download link; told by `listAssets` with `include=links`, where the asset can be downloaded',
     }),
@@ -199,6 +218,10 @@ export const assetDocument = z
         'How often its bytes were downloaded through the service; told by `getAsset` only. A download in several ranges counts once, for the one that begins with the first byte',
     }),
     lastDownloadedAt: timestamp.optional().meta({ description: 'When last; told by `getAsset` only' }),
+    copies: z
+      .array(copyDocument)
+      .optional()
+      .meta({ description: 'Copies of its bytes in mirrors, where there are any; told by `getAsset` only' }),
   })
   .meta({ id: 'Asset' });
 export type AssetDocument = z.input<typeof assetDocument>;
@@ -225,19 +248,23 @@ export function toDocument(asset: Asset): AssetDocument {
     metadata,
     ...(path !== '' && { path }),
     ...(tags.length > 0 && { tags: [...tags] }),
+    ...toHeldDocument(asset),
     createdAt: asset.createdAt.toISOString(),
     updatedAt: asset.updatedAt.toISOString(),
     ...(asset.trashedAt && { trashedAt: asset.trashedAt.toISOString() }),
+    ...toLifeCycleDocument(asset),
   };
 }
 
 /**
  * Entity tag of the record (RFC 9110 section 8.8.3); changes with every change of the record. What somebody may have
  * changed is before the point, and what processing has found out since behind it: see `isOfVersion`.
+ * @param more that is told with the record and changes by itself
  */
-export function recordTag(asset: Asset): string {
-  const { id, version, verifiedBytes, scan, processing } = asset;
-  const progress = [verifiedBytes, scan?.at, processing && JSON.stringify(processing)].filter(
+export function recordTag(asset: Asset, more?: string): string {
+  const { id, version, verifiedBytes, scan, processing, tier, restore, restoredUntil } = asset;
+  const archive = (tier ?? restoredUntil) && JSON.stringify([tier, restore, restoredUntil]);
+  const progress = [verifiedBytes, scan?.at, processing && JSON.stringify(processing), archive, more].filter(
     (part) => part !== undefined,
   );
   const suffix = progress.length === 0 ? '' : `.${shortDigest(progress.join()).slice(0, 8)}`;

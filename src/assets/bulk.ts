@@ -18,6 +18,7 @@ import { auditEvents } from '../database/tables/audit.ts';
 import { chargedAccount } from '../quotas/accounts.ts';
 import { MAX_TAGS, MAX_TAGS_BYTES } from '../validation/label-types.ts';
 import { labelChanges, nextVersion } from './conditions.ts';
+import { lookAfterMove } from './life-cycle-looks.ts';
 
 type BulkParameter = 'ids' | AccessParameter | keyof Actor;
 
@@ -197,6 +198,7 @@ export const moveAssets = compile(
         previous,
         changed,
         auditFrom(p, changed, { action: 'asset.updated', detail: sql`jsonb_strip_nulls(${detail})` }),
+        lookAfterMove(changed),
       )
       .select({ id: changed.id })
       .from(changed);

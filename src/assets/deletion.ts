@@ -3,12 +3,12 @@ import {
   and,
   count,
   eq,
-  gt,
   inArray,
   isNotNull,
   lt,
   lte,
   ne,
+  not,
   type SQL,
   sql,
   sum,
@@ -21,11 +21,15 @@ import { build, compile, isAnyOf, jsonObject, now, nowhere, type Parameter, unne
 import { assets, inState, isFree, isVisible } from '../database/tables/assets.ts';
 import { auditEvents } from '../database/tables/audit.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
+import { lifeCycleLooks } from '../database/tables/life-cycle.ts';
+import { projects } from '../database/tables/projects.ts';
 import { quotas } from '../database/tables/quotas.ts';
 import { assetVersions } from '../database/tables/versions.ts';
+import { hasCopies } from '../mirrors/copy-statements.ts';
 import { chargedAccount } from '../quotas/accounts.ts';
 import { nextVersion } from './conditions.ts';
 import { forgetDownloads } from './download-counts.ts';
+import { isDue, nextStep, ofLook, ofProject, type StepParameter } from './life-cycle-step.ts';
 
 /** Assets that are to be deleted, each with who wants that: what `deletion` needs of a common table expression. */
 type Chosen = WithSubquery & Record<'id' | keyof Actor, PgColumn | SQL.Aliased>;
@@ -204,30 +208,26 @@ export const emptyTrash = compile(
   { named: false },
 );
 
-export const findOld = compile(
-  'find-old-assets',
-  (p: Parameter<'assetType' | 'cutoff' | 'after' | 'before' | 'limit'>) =>
-    build
-      .select({
-        id: assets.id,
-        matches: sql<boolean>`(${and(isVisible, eq(assets.assetType, p('assetType')), lt(assets.createdAt, p('cutoff')))})`,
-      })
-      .from(assets)
-      .where(and(gt(assets.id, p('after')), lt(assets.id, p('before'))))
-      .orderBy(assets.id)
-      .limit(p('limit')),
-  { named: false },
-);
-
+/** Of those that were looked at: what a rule wants deleted by now. Each audit row tells the rule. */
 export const expireAssets = compile(
   'expire-assets',
-  (p: Parameter<'ids' | 'assetType' | keyof Actor>) => {
+  (p: Parameter<'ids' | 'now' | StepParameter | Exclude<keyof Actor, 'because'>>) => {
+    const step = nextStep(p);
     const expired = build.$with('expired').as(
       build
-        .select({ id: assets.id, ...actorColumns(p) })
+        .select({
+          id: assets.id,
+          callerId: sql<string>`${p('callerId')}::text`.as('caller_id'),
+          requestId: sql<string>`${p('requestId')}::text`.as('request_id'),
+          via: sql<string | null>`${p('via')}::text`.as('via'),
+          because: sql<string | null>`${step.rule}`.as('because'),
+        })
         .from(assets)
-        .where(and(isAnyOf(assets.id, p('ids')), eq(assets.assetType, p('assetType'))))
-        .for('update', { skipLocked: true }),
+        .leftJoin(projects, ofProject)
+        .leftJoin(lifeCycleLooks, ofLook)
+        .crossJoinLateral(step)
+        .where(and(isAnyOf(assets.id, p('ids')), isDue(step, 'delete', p)))
+        .for('update', { of: assets, skipLocked: true }),
     );
     return deletion(expired, 'asset.expired');
   },
@@ -255,12 +255,12 @@ export const findDeleting = compile('find-deleting-assets', (p: Parameter<'ids'>
     .where(and(isAnyOf(assets.id, p('ids')), inState('deleting'))),
 );
 
-/** The objects of its derivatives are gone too; what is in the making may be stored yet, and is discarded. */
+/** Those that have no copies any more. The objects of its derivatives are gone too; what is in the making may be stored yet, and is discarded. */
 export const forgetAssets = compile('forget-assets', (p: Parameter<'ids'>) => {
   const forgotten = build.$with('forgotten').as(
     build
       .delete(assets)
-      .where(and(isAnyOf(assets.id, p('ids')), inState('deleting')))
+      .where(and(isAnyOf(assets.id, p('ids')), inState('deleting'), not(hasCopies)))
       .returning({ id: assets.id }),
   );
   const isOfForgotten = inArray(derivatives.assetId, build.select({ id: forgotten.id }).from(forgotten));

@@ -14,6 +14,7 @@ import type { DatabaseHandle, Executor } from '../database/client.ts';
 import type { Outbox } from '../database/outbox.ts';
 import { retryStatement } from '../database/retry.ts';
 import type { Statement, Values } from '../database/statements.ts';
+import { leaveCopiesOfAssets } from '../mirrors/leaving.ts';
 import { discardDerivativeJob, MAKING_LEASE } from '../processing/derivatives.ts';
 import type { Remains } from '../storage/erase.ts';
 import { CHANGE_PATIENCE, findChangedBy, findReadable, MAX_CHANGES } from './bulk.ts';
@@ -22,13 +23,13 @@ import {
   emptyTrash,
   expireAssets,
   findDeleting,
-  findOld,
   findTrashOfOwner,
   findTrashOfProject,
   forgetAssets,
   purgeTrash,
 } from './deletion.ts';
 import { deleteObjectJob } from './jobs/delete-object.ts';
+import type { StepValues } from './life-cycle-step.ts';
 
 /** An asset of which only the bytes, and the record that names them, are left. */
 export interface DeletedAsset extends Remains {
@@ -166,21 +167,18 @@ export class AssetDeletions {
   }
 
   /**
-   * Deletes for good assets of a type that were made before `cutoff`, at most `limit` of them. Ids are made of the time
-   * (UUIDv7), so the primary key finds the oldest.
-   * @param after where the last batch ended
-   * @returns how many were looked at and deleted, and where to go on
+   * Deletes for good those of these assets that a rule wants deleted by `now`, in a transaction of the caller's.
+   * @returns those
    */
   async expire(
-    { assetType, cutoff, after, limit }: { assetType: string; cutoff: Date; after: string; limit: number },
-    actor: Actor,
-    fence: Fence,
-  ): Promise<{ looked: number; deleted: number; last: string }> {
-    const before = firstIdAt(cutoff);
-    const { rows } = await this.#handle.database.run(findOld, { assetType, cutoff, after, before, limit });
-    const ids = rows.filter(({ matches }) => matches).map(({ id }) => id);
-    const deleted = ids.length === 0 ? 0 : await this.#deleteBatch(expireAssets, { ids, assetType, ...actor }, fence);
-    return { looked: rows.length, deleted, last: rows.at(-1)?.id ?? after };
+    transaction: Executor,
+    ids: readonly string[],
+    { now, ...rules }: StepValues & { now: Date },
+    { because: _rule, ...actor }: Actor,
+  ): Promise<string[]> {
+    const { rows } = await transaction.run(expireAssets, { ids, now: now.toISOString(), ...rules, ...actor });
+    await this.#enqueue(transaction, rows);
+    return rows.map(({ id }) => id);
   }
 
   /**
@@ -241,14 +239,16 @@ export class AssetDeletions {
   }
 
   /**
-   * Removes the records of deleted assets, once their bytes are gone.
+   * Removes the records of deleted assets, once their bytes are gone. Those that have copies stay until these are gone too; see
+   * `copiesGone`.
    * @param held called first in the transaction, with all ids; tells whose records may be removed
-   * @returns those
+   * @returns those, of which there is nothing more to do now
    */
   async forget(ids: string[], held: (transaction: Executor, ids: string[]) => Promise<string[]>): Promise<string[]> {
     return this.#handle.transact(async (transaction) => {
       const removed = await held(transaction, ids);
       if (removed.length === 0) return removed;
+      await leaveCopiesOfAssets(transaction, removed);
       const { rows } = await transaction.run(forgetAssets, { ids: removed });
       const jobs = rows.map(({ id: derivativeId }) => ({ derivativeId }));
       await this.#outbox.sendAll(transaction, discardDerivativeJob, jobs, { startAfter: MAKING_LEASE });
@@ -260,10 +260,4 @@ export class AssetDeletions {
     const jobs = deleted.map(({ id }) => ({ assetId: id }));
     return this.#outbox.sendAll(transaction, deleteObjectJob, jobs);
   }
-}
-
-/** The smallest UUIDv7 of a moment (RFC 9562 section 5.7). */
-function firstIdAt(moment: Date): string {
-  const time = Math.max(0, moment.getTime()).toString(16).padStart(12, '0');
-  return `${time.slice(0, 8)}-${time.slice(8)}-0000-0000-000000000000`;
 }

@@ -1,4 +1,6 @@
 /** That nothing holds an asset, for whatever takes its bytes away; statements ask for themselves by `isFree`. */
+import { z } from 'zod';
+import { openEnum, timestamp } from '../http/schema-types.ts';
 import { Problem } from '../problems.ts';
 import type { Asset } from './asset.ts';
 
@@ -24,3 +26,46 @@ export function held({ holds = {}, retainUntil, retentionMode }: Pick<Asset, Hel
 }
 
 type HeldBy = 'holds' | 'retainUntil' | 'retentionMode';
+
+const holdDocument = z
+  .object({
+    name: z.string().meta({ example: 'claim-1711' }),
+    setAt: timestamp,
+    setBy: z.string().optional().meta({
+      description: 'Subject of who has set it; told to those who may set holds, by `getAsset`',
+      example: 'user-1',
+    }),
+    reason: z.string().optional().meta({
+      description: 'Why, in his words; told to those who may set holds, by `getAsset`',
+      example: 'copyright claim 1711',
+    }),
+  })
+  .meta({ id: 'AssetHold' });
+
+/** What the record of an asset tells of it. */
+export const heldDocument = {
+  holds: z
+    .array(holdDocument)
+    .optional()
+    .meta({ description: 'While there is one, nobody deletes or replaces the bytes; absent where there is none' }),
+  retainUntil: timestamp.optional().meta({ description: 'Until then nobody deletes or replaces the bytes' }),
+  retentionMode: openEnum(
+    'RetentionMode',
+    ['governance', 'compliance'],
+    '`governance`: an administrator may shorten the retention. `compliance`: nobody may.',
+  ).optional(),
+};
+
+/** @param isWhole with what is for those who may set holds */
+export function toHeldDocument({ holds = {}, retainUntil, retentionMode }: Pick<Asset, HeldBy>, isWhole = false) {
+  const all = Object.entries(holds).map(([name, { at, by, reason }]) => ({
+    name,
+    setAt: at,
+    ...(isWhole && { setBy: by, reason }),
+  }));
+  return {
+    ...(all.length > 0 && { holds: all }),
+    ...(retainUntil && { retainUntil: retainUntil.toISOString() }),
+    ...(retentionMode && { retentionMode }),
+  };
+}

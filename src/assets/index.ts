@@ -5,8 +5,10 @@
 import { z } from 'zod';
 import type { Core } from '../core.ts';
 import { buildIndexes, missingIndexes } from '../database/built-indexes.ts';
-import type { Feature } from '../feature.ts';
+import { type Feature, subscribe } from '../feature.ts';
 import { defineBatchJob, defineJob, HOUR, MINUTE, nothing } from '../jobs/job.ts';
+import { copiesOf } from '../mirrors/copies-of.ts';
+import { copiesGone } from '../mirrors/events.ts';
 import { placesOf } from '../projects/settings.ts';
 import { limitValues } from '../quotas/limit.ts';
 import { assetActions } from './audit.ts';
@@ -54,6 +56,7 @@ export const assets: Feature<Core> = {
       database: database.database,
       policies: core.policies,
       publicityOf: publicityOf(core),
+      copiesOf: copiesOf(core),
     });
     bulkRoutes(app, { deletions: changes.deletions, changes: new BulkChanges(database), places, limits });
     derivativeRoutes(app, core, repository);
@@ -67,6 +70,15 @@ export const assets: Feature<Core> = {
     manyLinksRoute(app, issuer);
     linkRoutes(app, core, repository);
   },
+  on: [
+    subscribe(copiesGone, (transaction, { assetIds }, { outbox }: Core) =>
+      outbox.sendAll(
+        transaction,
+        deleteObjectJob,
+        assetIds.map((assetId) => ({ assetId })),
+      ),
+    ),
+  ],
   gauges: ({ downloads }) => [
     { name: 'stowage_active_downloads', help: 'Downloads that have a place', read: () => downloads.active },
   ],
@@ -118,12 +130,12 @@ export const assets: Feature<Core> = {
       longestPause: 600,
       limit: 6 * HOUR,
       schedule: '17 * * * *',
-      run: async (_data, context, { background, outbox, policies, config, log }: Core) => {
+      run: async (_data, context, { background, outbox, config, log }: Core) => {
         const purged = await purgeAssets(
-          { deletions: new AssetDeletions(background, outbox), policies, trashRetention: config.TRASH_RETENTION_DAYS },
+          { deletions: new AssetDeletions(background, outbox), trashRetention: config.TRASH_RETENTION_DAYS },
           context,
         );
-        if (purged.purged + purged.expired > 0) log.info(purged, 'expired assets deleted');
+        if (purged > 0) log.info({ purged }, 'assets deleted that were long in the trash');
       },
     }),
   ],

@@ -10,8 +10,9 @@ import type { Core } from '../core.ts';
 import type { DownloadPlaces } from '../http/download-places.ts';
 import type { App } from '../http/openapi.ts';
 import { Problem } from '../problems.ts';
+import { diskIn } from '../storage/archive/archiving-store.ts';
 import { CDN_PATH, HmacCdn, sharedCacheControl } from '../storage/cdn.ts';
-import { DiskObjectStore } from '../storage/disk/disk-object-store.ts';
+import type { DiskObjectStore } from '../storage/disk/disk-object-store.ts';
 import { assetIdOf } from '../storage/object-key.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { conditionalHeaders, deliver } from './delivery.ts';
@@ -53,7 +54,8 @@ export function linkRoutes(app: App, core: Core, assets: AssetsRepository): void
     keyPrefix: config.S3_KEY_PREFIX,
     onSent: (bytes) => metrics.sent(bytes),
   };
-  if (store instanceof DiskObjectStore) diskRoute(app, context, store);
+  const disk = diskIn(store);
+  if (disk) diskRoute(app, context, disk);
   if (cdn instanceof HmacCdn) cdnRoute(app, context, cdn);
 }
 

@@ -2,7 +2,7 @@
 import { and, eq, isNull, or, type Placeholder, type SQL, sql } from 'drizzle-orm';
 import { type AccessParameter, isFor } from '../access/conditions.ts';
 import type { Parameter } from '../database/statements.ts';
-import { assets, folded, foldedName, hasPath, searchLabels } from '../database/tables/assets.ts';
+import { assets, folded, foldedName, hasPath, isHeld, searchLabels } from '../database/tables/assets.ts';
 
 export const sorts = ['createdAt', 'name', 'size'] as const;
 export type Sort = (typeof sorts)[number];
@@ -56,6 +56,7 @@ export const filters = {
   nameContains: (value) => sql`${foldedName} like '%' || ${folded(sql`${value}::text`)} || '%'`,
   /** The same of text that the index does not know: it would be read from end to end. */
   nameHas: (value) => sql`(${foldedName} || '') like '%' || ${folded(sql`${value}::text`)} || '%'`,
+  isHeld: () => isHeld,
   tags: (value) => sql`${assets.tags} @> ${value}::text[]`,
   metadata: (value) => sql`${assets.metadata} @> ${value}::jsonb`,
   createdFrom: (value) => sql`${assets.createdAt} >= ${value}::timestamptz`,

@@ -55,7 +55,7 @@ const atMostPairs = `must be there at most ${MAX_PAIRS} times`;
 
 export const sortOrder = z.enum(['asc', 'desc'], { error: 'must be asc or desc' }).meta({ id: 'SortOrder' });
 
-export const listQuery = z.strictObject({
+const filters = z.strictObject({
   projectId: projectId.optional().meta({ description: 'Only this project' }),
   assetType: assetType.optional().meta({ description: 'Only this asset type' }),
   mediaType: z
@@ -113,6 +113,10 @@ export const listQuery = z.strictObject({
         '`/`: what lies directly in the folder `path`, or at the top, and in `folders` the folders that lie there, which come first. Filters hold for assets, not for folders',
       example: '/',
     }),
+  held: flag.meta({
+    override: { type: 'boolean', default: false },
+    description: 'Only what a hold or its retention keeps from being deleted',
+  }),
   trashed: flag.meta({
     override: { type: 'boolean', default: false },
     description: 'Lists the trash instead of the other assets',
@@ -121,4 +125,15 @@ export const listQuery = z.strictObject({
   order: sortOrder.default('desc'),
   limit: pageLimit,
   cursor: pageCursor,
+});
+
+/** Two ends of a range that nothing lies between are an error of who asks: he is not told that there is nothing. */
+export const listQuery = filters.superRefine(({ minSize, maxSize, createdFrom, createdBefore }, context) => {
+  const refuse = (names: [string, string], message: string) => {
+    for (const name of names) context.addIssue({ code: 'custom', path: [name], message });
+  };
+  if (minSize !== undefined && maxSize !== undefined && minSize > maxSize)
+    refuse(['minSize', 'maxSize'], 'contradict each other: minSize is more than maxSize');
+  if (createdFrom !== undefined && createdBefore !== undefined && createdFrom >= createdBefore)
+    refuse(['createdFrom', 'createdBefore'], 'contradict each other: createdFrom is not before createdBefore');
 });

@@ -77,6 +77,7 @@ export interface ListQuery {
   /** A folder, empty for the top; with what is below it, unless it is `flat`. Folders are of a project, or of none. */
   path?: string;
   flat?: boolean;
+  held?: boolean;
   trashed: boolean;
   sort: Sort;
   order: (typeof orders)[number];
@@ -94,7 +95,8 @@ export const MAX_PAGE_BYTES = 1024 * 1024;
 const RECORD_BYTES = 1536;
 /** JSON as Postgres writes it is never shorter than as we send it. A record that is larger than a page counts as one. */
 const recordBytes = sql<number>`least(${sql.raw(String(MAX_PAGE_BYTES))}, ${sql.raw(String(RECORD_BYTES))} + octet_length(${assets.metadata}::text)
-  + octet_length(to_json(${assets.path})::text) + octet_length(to_json(${assets.tags})::text))`;
+  + octet_length(to_json(${assets.path})::text) + octet_length(to_json(${assets.tags})::text)
+  + coalesce(octet_length(${assets.holds}::text), 0))`;
 const isLast = (is: boolean) => sql<boolean>`${sql.raw(String(is))}`.as('is_last');
 /** A page of 50, and the one more that tells whether others follow. */
 const USUAL_LIMIT = 51;
@@ -199,6 +201,7 @@ function filterValues(query: ListQuery): Record<Filter, unknown> {
     name: query.name,
     nameContains: isSearchable ? contained : undefined,
     nameHas: isSearchable ? undefined : contained,
+    isHeld: query.held ? true : undefined,
     tags: query.tags,
     metadata: metadata && JSON.stringify(metadata),
     createdFrom: query.createdFrom,

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { type ProcessingRecord, stepNames } from '../database/tables/processing-record.ts';
 import { bytesCount, openEnum, timestamp } from '../http/schema-types.ts';
+import { ENCRYPTED_TYPE } from '../validation/structure/encrypted.ts';
 import type { Asset } from './asset.ts';
 
 const reason = z.string().optional().meta({ description: 'Why, in one word; more may be added', example: 'timed-out' });
@@ -13,8 +14,8 @@ const scan = z
   .object({
     verdict: openEnum(
       'ScanVerdict',
-      ['clean', 'infected', 'not-scanned', 'off'],
-      'What the virus scanner said. `not-scanned` is not clean; `off`: nobody asked it.',
+      ['clean', 'infected', 'not-scanned', 'off', 'encrypted'],
+      'What the virus scanner said. `not-scanned` is not clean; `off`: nobody asked it; `encrypted`: nobody can scan what only its readers can open.',
     ),
     engine: z.string().optional().meta({ description: 'Scanner and signatures', example: 'ClamAV 1.4.3/27800' }),
     signature: z.string().optional().meta({ description: 'What was found', example: 'Eicar-Test-Signature' }),
@@ -92,7 +93,22 @@ export const processingDocument = {
   processing: steps.optional(),
 };
 
-export function toProcessingDocument({ scan, facts, original, thumbHash, processing, createdAt }: Asset) {
+/** Nothing is done with what nobody here can read. */
+const unreadable: ProcessingRecord = Object.fromEntries(
+  (['scan', 'strip', 'reencode', 'facts', 'derive'] as const).map((name) => [
+    name,
+    { state: 'skipped', reason: 'encrypted' } as const,
+  ]),
+);
+
+export function toProcessingDocument(asset: Asset) {
+  if (asset.mediaType !== ENCRYPTED_TYPE) return processingOf(asset);
+  const { processing, createdAt } = asset;
+  const scan = { verdict: 'encrypted' as const, at: createdAt.toISOString() };
+  return { scan, processing: inOrder({ ...processing, ...unreadable }) };
+}
+
+function processingOf({ scan, facts, original, thumbHash, processing, createdAt }: Asset) {
   const isScanned = scan !== undefined || processing?.scan?.state === 'waiting';
   return {
     ...(scan && { scan }),

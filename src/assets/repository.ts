@@ -29,6 +29,7 @@ import { CHANGE_PATIENCE } from './bulk.ts';
 import { hasVersion, isOne, labelChanges, nextVersion } from './conditions.ts';
 import { downloadColumns, downloadsOfAsset, markDownload } from './download-counts.ts';
 import { type FoundDownload, findEach, type WantedDownload } from './download-statement.ts';
+import { lookAfterMove } from './life-cycle-looks.ts';
 import type { ListQuery } from './list.ts';
 import { chargeMove, type Move } from './moving.ts';
 import { AssetSearch, type Position } from './search.ts';
@@ -169,6 +170,7 @@ const updateAsset = compile(
         left,
         auditFrom(p, changed, { action, detail: sql`jsonb_strip_nulls(${detail})` }),
         auditFrom(p, left, { action: 'project.asset-left', detail: gone, name: 'audit_of_project' }),
+        lookAfterMove(changed),
       )
       .select()
       .from(changed);

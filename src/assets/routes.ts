@@ -12,17 +12,18 @@ import { conditionsOf, evaluateConditions, type RecordConditions, recordConditio
 import { assetId, flag, metadata, projectIdOrNone } from '../http/schema-types.ts';
 import type { Answer } from '../idempotency/idempotency.ts';
 import { answeringIfNamed, sendAnswer } from '../idempotency/requests.ts';
+import type { CopiesOf } from '../mirrors/copies-of.ts';
 import { assetNotFound, Problem } from '../problems.ts';
 import type { Places } from '../projects/places.ts';
 import { tooManyProjects } from '../projects/problems.ts';
 import type { LimitValues } from '../quotas/limit.ts';
 import { checkFileName } from '../validation/file-name.ts';
 import { folderPath, tags as tagList } from '../validation/label-types.ts';
-import { extensionFits } from '../validation/media-types.ts';
+import { findNameFault } from '../validation/media-types.ts';
 import type { UploadPolicies } from '../validation/upload-policies.ts';
 import { type Asset, assetDocument, isOfVersion, recordTag, toDocument } from './asset.ts';
 import type { AssetDeletions } from './deletions.ts';
-import { requireFree } from './held.ts';
+import { requireFree, toHeldDocument } from './held.ts';
 import type { LinkIssuer } from './issued-links.ts';
 import { includeIn, includeQuery, MAX_INCLUDING } from './list-included.ts';
 import { assetPage, listPage, placeOf } from './list-page.ts';
@@ -42,6 +43,7 @@ interface RecordRoutesOptions extends AssetRoutesOptions {
   database: Database;
   policies: UploadPolicies;
   publicityOf: PublicityOf;
+  copiesOf: CopiesOf;
 }
 
 const byId = z.object({ id: assetId });
@@ -88,7 +90,7 @@ const assetPatch = z
 
 export function assetRoutes(
   app: App,
-  { assets, deletions, issuer, places, limits, database, policies, publicityOf }: RecordRoutesOptions,
+  { assets, deletions, issuer, places, limits, database, policies, publicityOf, copiesOf }: RecordRoutesOptions,
 ): void {
   app.get(
     '/v1/assets',
@@ -149,16 +151,20 @@ export function assetRoutes(
       const conditions = conditionsOf(request.headers);
       const asset = await required(assets.find(request.caller, request.params.id));
       if (asset.role === 'admin') await inspected(database, asset, actorOf(request));
-      const outcome = evaluateConditions(conditions, recordTag(asset));
+      const copies = await copiesOf(asset);
+      const tag = recordTag(asset, copies.length === 0 ? undefined : JSON.stringify(copies));
+      const outcome = evaluateConditions(conditions, tag);
       if (outcome === 'precondition-failed') throw preconditionFailed(asset);
-      reply.header('etag', recordTag(asset)).header('cache-control', 'private, no-cache');
+      reply.header('etag', tag).header('cache-control', 'private, no-cache');
       if (outcome === 'not-modified') return sendAnswer(reply, { status: 304, headers: {} });
       const { downloadCount, lastDownloadedAt } = asset;
       return {
         ...toDocument(asset),
+        ...toHeldDocument(asset, may(request.caller, 'asset.hold', asset) === 'yes'),
         ...publicityOf(request, asset),
         downloadCount,
         ...(lastDownloadedAt && { lastDownloadedAt: lastDownloadedAt.toISOString() }),
+        ...(copies.length > 0 && { copies }),
       };
     },
   );
@@ -410,7 +416,7 @@ function changesOf(
   return {
     ...(name !== undefined &&
       current && {
-        name: acceptableName(name, (each) => extensionFits(each, current.mediaType), current.mediaType),
+        name: acceptableName(name, current.mediaType),
       }),
     ...(metadata !== undefined && { metadata: metadata ?? {} }),
     ...(visibility !== undefined && { visibility }),
@@ -419,13 +425,9 @@ function changesOf(
   };
 }
 
-function acceptableName(name: string, fits: (name: string) => boolean, mediaType: string): string {
+function acceptableName(name: string, mediaType: string): string {
   const checked = checkFileName(name);
-  const detail = checked.ok
-    ? fits(checked.name)
-      ? undefined
-      : `The extension does not belong to ${mediaType}. Keep one that does, or none.`
-    : checked.detail;
+  const detail = checked.ok ? findNameFault(checked.name, mediaType) : checked.detail;
   if (checked.ok && detail === undefined) return checked.name;
   throw new Problem('invalid-name', {
     ...(detail !== undefined && { detail, errors: [{ pointer: '/name', detail }] }),

@@ -30,10 +30,17 @@ export const auditDocument = z
   .meta({ id: 'AuditEvent' });
 export type AuditDocument = z.input<typeof auditDocument>;
 
-/** @param hidesPlaces who reads it may be nothing to the project that an asset came from */
-export function toDocument(row: AuditRow, hidesPlaces: boolean): AuditDocument {
+/** What is left out of the details. */
+export interface Hidden {
+  /** Who reads it may be nothing to the project that an asset came from. */
+  hidesPlaces: boolean;
+  /** Why an asset is held is for those who may hold it. */
+  hidesHolds: boolean;
+}
+
+export function toDocument(row: AuditRow, { hidesPlaces, hidesHolds }: Hidden): AuditDocument {
   const { via, assetId, projectId, reason, requestId, detail } = row;
-  const { previousProjectId, ...others } = detail;
+  const { previousProjectId, heldFor, ...others } = detail;
   return {
     at: row.at.toISOString(),
     action: row.action,
@@ -44,7 +51,11 @@ export function toDocument(row: AuditRow, hidesPlaces: boolean): AuditDocument {
     ...(projectId !== null && { projectId }),
     ...(reason !== null && { reason }),
     ...(requestId !== null && { requestId }),
-    detail: hidesPlaces || previousProjectId === undefined ? others : detail,
+    detail: {
+      ...others,
+      ...(!hidesPlaces && previousProjectId !== undefined && { previousProjectId }),
+      ...(!hidesHolds && heldFor !== undefined && { heldFor }),
+    },
   };
 }
 

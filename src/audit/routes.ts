@@ -15,7 +15,7 @@ import type { App } from '../http/openapi.ts';
 import { nextLink, pageHeaders, pageInfo } from '../http/paging.ts';
 import { assetId, projectId } from '../http/schema-types.ts';
 import { standingOf } from '../projects/places.ts';
-import { auditDocument, formatOf, type LineFormat, toDocument } from './document.ts';
+import { auditDocument, formatOf, type Hidden, type LineFormat, toDocument } from './document.ts';
 import type { AuditFilters, AuditPosition, AuditQuery, AuditRepository, AuditRow, AuditScope } from './repository.ts';
 
 interface AuditRoutesOptions {
@@ -65,9 +65,8 @@ const cursors = cursorOf(z.tuple([z.iso.datetime(), wholeNumber]));
 const tags = ['Audit'];
 
 /** What is asked of whom, and whether other projects are left out of the details. */
-interface Question extends AuditFilters {
+interface Question extends AuditFilters, Hidden {
   scope: AuditScope;
-  hidesPlaces: boolean;
 }
 
 export function auditRoutes(app: App, { audit, assets, database, places }: AuditRoutesOptions): void {
@@ -126,7 +125,8 @@ export function auditRoutes(app: App, { audit, assets, database, places }: Audit
         isWhole || asset.projectId === undefined
           ? { kind: 'asset', assetId: id }
           : { kind: 'shared-asset', assetId: id, projectId: asset.projectId };
-      return pageOf(request, reply, { scope, hidesPlaces: !isWhole });
+      const hidesHolds = may(caller, 'asset.hold', asset) !== 'yes';
+      return pageOf(request, reply, { scope, hidesPlaces: !isWhole, hidesHolds });
     },
   );
 
@@ -134,21 +134,22 @@ export function auditRoutes(app: App, { audit, assets, database, places }: Audit
   async function questionOf(caller: Caller, given: z.output<typeof filtersOf>): Promise<Question> {
     const { projectId, ...filters } = withoutUndefined(given);
     if (caller.scopes.has('audit') && caller.only === undefined && caller.ticket === undefined)
-      return { scope: { kind: 'all' }, ...filters, ...(projectId !== undefined && { projectId }), hidesPlaces: false };
+      return { scope: { kind: 'all' }, ...filters, ...(projectId !== undefined && { projectId }), ...nothingHidden };
     if (projectId !== undefined) {
       const standing = await standingOf(database, caller, projectId);
       if (may(caller, 'project.audit', standing) === 'yes')
-        return { scope: { kind: 'project', projectId }, ...filters, hidesPlaces: true };
+        return { scope: { kind: 'project', projectId }, ...filters, hidesPlaces: true, hidesHolds: false };
     }
     requireScope(caller, 'account.read');
     const kind = filters.actor === caller.id ? 'acts' : 'own';
-    return { scope: { kind, caller }, ...filters, ...(projectId !== undefined && { projectId }), hidesPlaces: false };
+    const hidden = { hidesPlaces: false, hidesHolds: true };
+    return { scope: { kind, caller }, ...filters, ...(projectId !== undefined && { projectId }), ...hidden };
   }
 
   async function pageOf(
     request: FastifyRequest & { query: { limit: number; cursor?: string | undefined } },
     reply: FastifyReply,
-    { hidesPlaces, ...question }: Question,
+    { hidesPlaces, hidesHolds, ...question }: Question,
   ): Promise<z.input<typeof auditPage>> {
     const { limit, cursor } = request.query;
     const order = question.scope.kind;
@@ -160,7 +161,7 @@ export function auditRoutes(app: App, { audit, assets, database, places }: Audit
     const nextCursor = last && cursors.encode(order, [last.at.toISOString(), String(last.id)]);
     if (nextCursor !== undefined) reply.header('link', nextLink(request.url, nextCursor));
     return {
-      data: shown.map((row) => toDocument(row, hidesPlaces)),
+      data: shown.map((row) => toDocument(row, { hidesPlaces, hidesHolds })),
       page: { ...(nextCursor !== undefined && { nextCursor }), hasMore: nextCursor !== undefined },
     };
   }
@@ -169,7 +170,7 @@ export function auditRoutes(app: App, { audit, assets, database, places }: Audit
   async function exported(
     request: FastifyRequest,
     reply: FastifyReply,
-    { hidesPlaces, ...question }: Question,
+    { hidesPlaces, hidesHolds, ...question }: Question,
     { contentType, fileName, head, line }: LineFormat,
   ): Promise<never> {
     await places.enter(request.caller.id, reply, signalOf(reply));
@@ -180,7 +181,7 @@ export function auditRoutes(app: App, { audit, assets, database, places }: Audit
         const rows = await audit.list({ ...question, limit: EXPORTED_AT_ONCE, ...(after && { after }) });
         // One is counted for the request itself.
         if (after) request.countAs(2);
-        if (rows.length > 0) yield rows.map((row) => line(toDocument(row, hidesPlaces))).join('');
+        if (rows.length > 0) yield rows.map((row) => line(toDocument(row, { hidesPlaces, hidesHolds }))).join('');
         after = nextOf(rows);
       } while (after);
     }
@@ -193,6 +194,7 @@ export function auditRoutes(app: App, { audit, assets, database, places }: Audit
   }
 }
 
+const nothingHidden: Hidden = { hidesPlaces: false, hidesHolds: false };
 const filtersOf = auditQuery.omit({ limit: true, cursor: true });
 
 function nextOf(rows: readonly AuditRow[]): AuditPosition | undefined {

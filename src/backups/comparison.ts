@@ -2,41 +2,25 @@
  * The manifest of objects against the object store, in tables that are there for one connection only: so the memory of the
  * process does not grow with their number.
  */
-import { and, asc, eq, exists, gt, isNotNull, lt, notExists, sql } from 'drizzle-orm';
-import { bigint, boolean, pgTable, text, uuid } from 'drizzle-orm/pg-core';
+import { and, asc, eq, exists, getTableName, gt, isNotNull, lt, notExists, type SQL } from 'drizzle-orm';
 import type { Executor } from '../database/client.ts';
 import { build, compile, nowhere, type Parameter, unnested } from '../database/statements.ts';
-import { bytea, moment } from '../database/tables/columns.ts';
+import {
+  createComparison,
+  indexComparison,
+  listingOfStore as listing,
+  manifestOfBackup as manifest,
+} from '../database/tables/comparison.ts';
 import type { ListedObject } from '../storage/object-store.ts';
 
-const manifest = pgTable('manifest_of_backup', {
-  key: text('key').notNull(),
-  size: bigint('size', { mode: 'number' }).notNull(),
-  sha256: bytea('sha256'),
-  kind: text('kind', { enum: ['original', 'version', 'derivative'] }).notNull(),
-  assetId: uuid('asset_id').notNull(),
-  isExpected: boolean('is_expected').notNull(),
-});
-const listing = pgTable('listing_of_store', {
-  key: text('key').notNull(),
-  size: bigint('size', { mode: 'number' }).notNull(),
-  lastModified: moment('last_modified').notNull(),
-});
-export const MANIFEST_TABLE = 'manifest_of_backup';
+export const MANIFEST_TABLE = getTableName(manifest);
 
 const once = { named: false };
 
-const prepare = [
-  sql`create temporary table ${manifest} (key text not null, size bigint not null, sha256 bytea, kind text not null, asset_id uuid not null, is_expected boolean not null)`,
-  sql`create temporary table ${listing} (key text not null, size bigint not null, last_modified timestamptz not null)`,
-].map((statement, index) => compile(`make-table-of-comparison ${index}`, () => statement, once));
-/** Both are complete: keys that are read twice, such as by a listing that was repeated, do no harm. */
-const index = [
-  sql`create index on ${manifest} (key)`,
-  sql`create index on ${listing} (key)`,
-  sql`analyze ${manifest}`,
-  sql`analyze ${listing}`,
-].map((statement, number) => compile(`index-comparison ${number}`, () => statement, once));
+const each = (statements: SQL[], name: string) =>
+  statements.map((statement, number) => compile(`${name} ${number}`, () => statement, once));
+const prepare = each(createComparison, 'make-table-of-comparison');
+const index = each(indexComparison, 'index-table-of-comparison');
 
 const noteListed = compile(
   'note-listed-objects',
@@ -145,7 +129,7 @@ export class Comparison {
     });
   }
 
-  /** To be called when both are complete. */
+  /** To be called when both are complete. Keys that were listed twice do no harm. */
   async index(): Promise<void> {
     for (const statement of index) await this.#executor.run(statement, {});
   }

@@ -4,12 +4,11 @@
  * knows of it: how old the last backup is, and that a restore waits to be confirmed.
  */
 import type { Core } from '../core.ts';
-import { isUnconfirmed } from '../database/unconfirmed-restore.ts';
 import { type Check, Fault } from '../doctor/check.ts';
 import type { Feature } from '../feature.ts';
-import type { Gauge } from '../http/metrics.ts';
+import { type Gauge, gaugesOf } from '../http/metrics.ts';
 import { backupActions } from './audit.ts';
-import { lastBackup } from './repository.ts';
+import { lookAtBackups } from './repository.ts';
 import { backupSettings } from './settings.ts';
 
 /** Whoever backs up more seldom than every week should know that it is so. Milliseconds. */
@@ -24,31 +23,31 @@ export const backups: Feature<Core> = {
 };
 
 function gauges({ background: { database } }: Core): Gauge[] {
-  return [
-    {
-      name: 'stowage_backup_timestamp_seconds',
-      help: 'Of which moment the last backup is',
-      read: async () => {
-        const last = await lastBackup(database);
-        return last && last.takenAt.getTime() / 1000;
+  return gaugesOf(
+    () => lookAtBackups(database),
+    [
+      {
+        name: 'stowage_backup_timestamp_seconds',
+        help: 'Of which moment the last backup is',
+        of: ({ takenAt }) => takenAt && takenAt.getTime() / 1000,
       },
-    },
-    {
-      name: 'stowage_restore_unconfirmed',
-      help: 'Whether the database was rebuilt from a backup and nobody has confirmed it: then nothing is deleted from the object store',
-      read: async () => Number(await isUnconfirmed(database)),
-    },
-  ];
+      {
+        name: 'stowage_restore_unconfirmed',
+        help: 'Whether the database was rebuilt from a backup and nobody has confirmed it: then nothing is deleted from the object store',
+        of: ({ isUnconfirmed }) => Number(isUnconfirmed),
+      },
+    ],
+  );
 }
 
 function checks({ background: { database } }: Core): Check[] {
   return [
-    { name: 'last backup', needed: false, run: async () => ageOf((await lastBackup(database))?.takenAt) },
+    { name: 'last backup', needed: false, run: async () => ageOf((await lookAtBackups(database)).takenAt) },
     {
       name: 'restore confirmed',
       needed: false,
       run: async () => {
-        if (!(await isUnconfirmed(database))) return 'nothing waits to be confirmed';
+        if (!(await lookAtBackups(database)).isUnconfirmed) return 'nothing waits to be confirmed';
         throw new Fault(
           'the database was rebuilt from a backup; until npm run restore -- --confirm nothing is deleted from the object store',
         );

@@ -4,6 +4,7 @@ import { PassThrough, type Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { journal, knowsMigration } from '../database/migrations.ts';
+import { ObjectStoreUnavailable } from '../storage/object-store.ts';
 import { type BackupDocument, backupSchema, type FileOfBackup } from './document.ts';
 import { KEY_FILE, type Open, openingFor } from './encryption.ts';
 import { type BackupPlace, MANIFEST } from './place.ts';
@@ -132,6 +133,8 @@ async function readFile<Result>(
     },
     counted,
   );
+  // Told below, when the rows have been told of it.
+  reading.catch(() => {});
   const zipped = createGunzip();
   const unzipping = open(counted).then((plain) => pipeline(plain, zipped));
   // The rows are told of it too: they fail, and never just end.
@@ -143,14 +146,21 @@ async function readFile<Result>(
   } catch (error) {
     source.destroy();
     const [read, unzipped] = await Promise.allSettled([reading, unzipping]);
-    if (read.status === 'rejected' && !isAbort(read.reason)) throw read.reason;
-    if (unzipped.status === 'rejected' && !isAbort(unzipped.reason))
-      throw damaged('it does not unpack', unzipped.reason);
+    const reasons = [read, unzipped].flatMap((each) => (each.status === 'rejected' ? [each.reason] : []));
+    const unread = reasons.find(isOfPlace);
+    if (unread !== undefined) throw unread;
+    const broken = reasons.find((reason) => !isAbort(reason));
+    if (broken !== undefined) throw damaged('it does not unpack', broken);
     throw error;
   }
   if (size !== bytes) throw damaged(`it has ${size} bytes instead of ${bytes}`);
   if (hash.digest('hex') !== sha256) throw damaged('its bytes are not those that were written');
   return result;
+}
+
+/** The place failed, and not what it gave. */
+function isOfPlace(error: unknown): boolean {
+  return error instanceof ObjectStoreUnavailable || (error instanceof Error && 'syscall' in error);
 }
 
 /** What a stream says that was closed because another one had failed. */

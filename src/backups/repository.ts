@@ -1,9 +1,9 @@
 /** Backups and restores as the database knows them. */
-import { desc, eq, isNull, sql } from 'drizzle-orm';
+import { desc, eq, exists, isNull, sql } from 'drizzle-orm';
 import { type Actor, auditFrom } from '../database/audit.ts';
 import type { DatabaseHandle, Executor } from '../database/client.ts';
 import type { Outbox } from '../database/outbox.ts';
-import { build, compile, isAnyOf, jsonObject, now, type Parameter, typed } from '../database/statements.ts';
+import { build, compile, isAnyOf, jsonObject, now, nowhere, type Parameter, typed } from '../database/statements.ts';
 import { backups, restoredJobs, restores } from '../database/tables/backups.ts';
 
 const once = { named: false };
@@ -25,9 +25,18 @@ const insertBackup = compile(
     }),
   once,
 );
-const findLastBackup = compile(
-  'find-last-backup',
-  () => build.select().from(backups).orderBy(desc(backups.takenAt)).limit(1),
+const lookAt = compile(
+  'look-at-backups',
+  () => {
+    const takenAt = build.select({ takenAt: backups.takenAt }).from(backups).orderBy(desc(backups.takenAt)).limit(1);
+    const unconfirmed = build.select({ id: restores.backupId }).from(restores).where(isNull(restores.confirmedAt));
+    return build
+      .select({
+        takenAt: sql`(${takenAt})`.mapWith(backups.takenAt),
+        isUnconfirmed: sql<boolean>`${exists(unconfirmed)}`,
+      })
+      .from(nowhere);
+  },
   once,
 );
 
@@ -112,7 +121,6 @@ const dropJobs = compile(
   once,
 );
 
-export type LastBackup = typeof backups.$inferSelect;
 export type RestoreRow = typeof restores.$inferSelect;
 
 /** Writes down that a backup is complete. */
@@ -123,8 +131,10 @@ export async function noteBackup(
   await executor.run(insertBackup, backup);
 }
 
-export async function lastBackup(executor: Executor): Promise<LastBackup | undefined> {
-  return (await executor.run(findLastBackup, {})).rows[0];
+/** When the last backup was taken, if there was one; and whether a restore waits to be confirmed. */
+export async function lookAtBackups(executor: Executor): Promise<{ takenAt?: Date; isUnconfirmed: boolean }> {
+  const [found] = (await executor.run(lookAt, {})).rows;
+  return { ...(found?.takenAt && { takenAt: found.takenAt }), isUnconfirmed: found?.isUnconfirmed ?? false };
 }
 
 /** The database has become what the backup holds; in the transaction that makes it so. */

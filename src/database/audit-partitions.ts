@@ -5,9 +5,9 @@
  * becomes the partition of that month later.
  */
 import { sql } from 'drizzle-orm';
-import { escapeIdentifier } from 'pg';
 import type { Executor } from './client.ts';
 import { build, compile, nowhere, type Parameter } from './statements.ts';
+import { auditEvents } from './tables/audit.ts';
 
 /** Days for which audit rows are kept at least, if not for ever: less the function refuses, whoever asks. */
 export const MIN_RETENTION = 30;
@@ -70,8 +70,13 @@ export async function listAuditPartitions(executor: Executor): Promise<AuditPart
  */
 export async function replaceAuditPartitions(executor: Executor, wanted: readonly AuditPartition[]): Promise<void> {
   for (const { name } of await listAuditPartitions(executor)) {
-    await executor.executeSql(`alter table audit_events detach partition ${escapeIdentifier(name)}`);
-    await executor.executeSql(`drop table ${escapeIdentifier(name)}`);
+    const partition = sql.identifier(name);
+    const detach = sql`alter table ${auditEvents} detach partition ${partition}`;
+    for (const statement of [detach, sql`drop table ${partition}`])
+      await executor.run(
+        compile(`remove ${name}`, () => statement, { named: false }),
+        {},
+      );
   }
   for (const partition of wanted) await executor.run(attachPartition, { ...partition });
 }

@@ -3,9 +3,8 @@
  * themselves are those of the migrations, so only rows are taken. So they go into any Postgres that the service takes, of a
  * lower version too, and no program of the server is needed.
  */
-import { and, eq, exists, inArray, isNotNull, not, sql } from 'drizzle-orm';
+import { and, eq, exists, inArray, isNotNull, not, type SQL, sql } from 'drizzle-orm';
 import { alias } from 'drizzle-orm/pg-core';
-import { escapeIdentifier } from 'pg';
 import type { Columns } from './bulk.ts';
 import type { Executor } from './client.ts';
 import { build, compile, nowhere, type Parameter } from './statements.ts';
@@ -151,14 +150,26 @@ export async function setSequences(executor: Executor, sequences: readonly Seque
  * @param tables as `listTables` has them
  */
 export async function refill(executor: Executor, tables: readonly Columns[], load: () => Promise<void>): Promise<void> {
-  const names = tables.map(({ table }) => `${escapeIdentifier(OURS)}.${escapeIdentifier(table)}`);
-  for (const name of names) await executor.executeSql(`alter table ${name} disable trigger user`);
-  for (const name of names.toReversed()) await executor.executeSql(`delete from ${name}`);
+  const run = (statement: SQL) =>
+    executor.run(
+      compile('refill', () => statement, once),
+      {},
+    );
+  for (const table of tables) await run(sql`alter table ${nameOf(table)} disable trigger user`);
+  for (const table of tables.toReversed()) await run(sql`delete from ${nameOf(table)}`);
   await load();
-  for (const name of names) await executor.executeSql(`alter table ${name} enable trigger user`);
+  for (const table of tables) await run(sql`alter table ${nameOf(table)} enable trigger user`);
 }
 
 /** For `BulkConnection.copyOut`: all rows of a table, those of its partitions too. */
-export function selectRows({ table, columns }: Columns): string {
-  return `select ${columns.map((name) => escapeIdentifier(name)).join(', ')} from ${escapeIdentifier(OURS)}.${escapeIdentifier(table)}`;
+export function selectRows(table: Columns): string {
+  const columns = sql.join(
+    table.columns.map((name) => sql.identifier(name)),
+    sql`, `,
+  );
+  return compile('select-rows', () => sql`select ${columns} from ${nameOf(table)}`, once).text;
+}
+
+function nameOf({ table }: Columns): SQL {
+  return sql`${sql.identifier(OURS)}.${sql.identifier(table)}`;
 }

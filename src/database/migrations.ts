@@ -12,7 +12,7 @@ import { type Executor, executorOn } from './client.ts';
 import { requireVersion } from './probes.ts';
 import { build, compile, nowhere, type Parameter } from './statements.ts';
 import { pgTables } from './tables/catalogs.ts';
-import { appliedMigrations, migrationsSchema } from './tables/migrations.ts';
+import { appliedMigrations, createAppliedMigrations, migrationsSchema } from './tables/migrations.ts';
 
 const MIGRATION_LOCK = 7_083_201_990;
 
@@ -46,22 +46,16 @@ const holdLock = compile(
   (p: Parameter<'lock'>) => build.select({ taken: sql`pg_advisory_xact_lock(${p('lock')}::bigint)` }).from(nowhere),
   { named: false },
 );
-const migrationsTable = sql`${sql.identifier(migrationsSchema.schemaName)}.${sql.identifier(getTableName(appliedMigrations))}`;
 const makeSchema = compile(
   'make-migrations-schema',
   () => sql`create schema if not exists ${sql.identifier(migrationsSchema.schemaName)}`,
   { named: false },
 );
-const makeTable = compile(
-  'make-migrations-table',
-  () =>
-    sql`create table if not exists ${migrationsTable} (id serial primary key, hash text not null, created_at bigint)`,
-  { named: false },
-);
+const makeTable = compile('make-migrations-table', () => createAppliedMigrations, { named: false });
 const noteApplied = compile(
   'note-applied-migration',
   (p: Parameter<'hash' | 'createdAt'>) =>
-    sql`insert into ${migrationsTable} (hash, created_at) values (${p('hash')}, ${p('createdAt')})`,
+    build.insert(appliedMigrations).values({ hash: p('hash'), createdAt: p('createdAt') }),
   { named: false },
 );
 

@@ -39,6 +39,7 @@ export class Admission {
   readonly #byCaller = new Map<string, number>();
   readonly #waiters = new Set<Waiter>();
   #active = 0;
+  #leftAt = Number.NEGATIVE_INFINITY;
   #looking: NodeJS.Timeout | undefined;
 
   constructor(limits: AdmissionOptions) {
@@ -48,6 +49,11 @@ export class Admission {
   /** Those that have a place. */
   get active(): number {
     return this.#active;
+  }
+
+  /** Milliseconds for which nobody has had a place; 0 while somebody has one. */
+  get idleFor(): number {
+    return this.#active > 0 ? 0 : performance.now() - this.#leftAt;
   }
 
   /** Those that wait for a place. */
@@ -130,6 +136,7 @@ export class Admission {
 
   #leave(callerId: string): void {
     this.#active -= 1;
+    this.#leftAt = performance.now();
     const left = this.#ofCaller(callerId) - 1;
     if (left > 0) this.#byCaller.set(callerId, left);
     else this.#byCaller.delete(callerId);

@@ -44,7 +44,6 @@ export interface Shown {
 /** The picture or player of a file, and a word where there is none. */
 export function showFile(context: PageContext, file: PageFile, isCounted: boolean): Shown {
   const texts = textsOf(context);
-  if (file.isProcessing) return note(html`<p><strong>${texts.processing}</strong></p><p>${texts.processingHint}</p>`);
   if (file.kind === 'video' && file.contentPath !== undefined)
     return film(context, file, playerOf(context, file, file.contentPath, isCounted));
   if (file.kind === 'sound' && file.contentPath !== undefined)

@@ -21,8 +21,6 @@ export interface PageFile {
   size: number;
   /** What stands in the place of the file. */
   kind: 'picture' | 'sound' | 'video' | 'document' | 'model' | 'file';
-  /** It is not ready to be shown yet. */
-  isProcessing?: boolean;
   /** Seconds. */
   duration?: number;
   /** Of a document. */
@@ -85,8 +83,6 @@ export interface LockedView {
   unlockPath: string;
   /** Why there is a form again. */
   refusal?: 'wrong-password' | 'too-many-tries';
-  /** Tries before there are too many, where it is told. */
-  triesLeft?: number;
   /** Seconds until the next try. */
   retryAfter?: number;
 }

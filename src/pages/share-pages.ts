@@ -49,14 +49,12 @@ ${view.allow === 'view' && html`<p class="hint">${texts.viewOnly}</p>`}`,
 
 function fileActions(context: PageContext, { file, path, previousPath, nextPath }: SingleView): Html {
   const texts = textsOf(context);
-  const { downloadPath, contentPath, isProcessing, kind } = file;
+  const { downloadPath, contentPath, kind } = file;
   const url = (each: string) => toUrl(context, each);
   const own = file.pagePath ?? path;
   // Players are on the page already. A document is saved by either link: its bytes are an attachment (serving.ts).
   const isOpened = contentPath !== undefined && (kind === 'picture' || (kind === 'document' && !downloadPath));
-  const links = isProcessing
-    ? html`<a class="button primary" href="${url(own)}">${texts.tryAgain}</a>`
-    : html`${downloadPath !== undefined && html`<a class="button primary" href="${url(downloadPath)}" download>${texts.download}</a>`}
+  const links = html`${downloadPath !== undefined && html`<a class="button primary" href="${url(downloadPath)}" download>${texts.download}</a>`}
 ${isOpened && html`<a class="button" href="${url(contentPath)}">${texts.open}</a>`}`;
   return html`${links}
 ${copyButton(context, own)}
@@ -100,7 +98,7 @@ function picturesOf(file: PageFile): string[] {
 
 function galleryItem(context: PageContext, file: PageFile): Html {
   const texts = textsOf(context);
-  const { picture, thumbnailPath, downloadPath, isProcessing } = file;
+  const { picture, thumbnailPath, downloadPath } = file;
   const small = thumbnailPath === undefined ? pictureOf(file) : { src: thumbnailPath };
   const frame = small
     ? image(context, small, { alt: '', sizes: '(max-width: 40rem) 50vw, 18rem', loading: 'lazy' })
@@ -116,9 +114,8 @@ function galleryItem(context: PageContext, file: PageFile): Html {
     'data-name': picture && file.name,
   });
   return html`<li>${to === undefined ? html`<span class="item">${inside}</span>` : html`<a ${all}>${inside}</a>`}
-<span class="detail"><span>${isProcessing ? texts.stillProcessing : `${kind} · ${size}`}</span>${
+<span class="detail"><span>${kind} · ${size}</span>${
     downloadPath !== undefined &&
-    !isProcessing &&
     html`<a class="get" href="${toUrl(context, downloadPath)}" download aria-label="${texts.downloadNamed(file.name)}">${arrow}</a>`
   }</span></li>`;
 }

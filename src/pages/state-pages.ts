@@ -5,13 +5,12 @@ import type { LockedView, ProblemView } from './model.ts';
 
 /** Tells nothing of what is behind the password. */
 export function passwordPage(context: PageContext, view: LockedView): Page {
-  const { unlockPath, refusal, triesLeft, retryAfter } = view;
+  const { unlockPath, refusal, retryAfter } = view;
   const texts = textsOf(context);
   const words = { 'wrong-password': texts.wrongPassword, 'too-many-tries': texts.tooManyTries };
   const said = [
     ...(refusal === undefined ? [] : [words[refusal]]),
     ...(refusal === 'too-many-tries' ? [texts.waitHint(retryAfter)] : []),
-    ...(triesLeft === undefined ? [] : [texts.triesLeft(triesLeft)]),
   ].join(' ');
   const input = attributes({
     id: 'password',

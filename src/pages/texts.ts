@@ -33,17 +33,12 @@ export interface Texts {
   noPreview: string;
   viewOnly: string;
   empty: string;
-  stillProcessing: string;
-  processing: string;
-  processingHint: string;
-  tryAgain: string;
   passwordTitle: string;
   passwordHint: string;
   password: string;
   showFiles: string;
   wrongPassword: string;
   tooManyTries: string;
-  triesLeft: (count: number) => string;
   error: string;
   goneTitle: string;
   goneHint: string;
@@ -83,17 +78,12 @@ const en: Texts = {
   noPreview: 'There is no preview of this file.',
   viewOnly: 'This file can be looked at here, but not downloaded.',
   empty: 'There are no files here.',
-  stillProcessing: 'Still being processed',
-  processing: 'The file is still being processed',
-  processingHint: 'This takes a moment. Load the page again to see it.',
-  tryAgain: 'Try again',
   passwordTitle: 'A password is needed',
   passwordHint: 'Whoever gave you this link knows the password.',
   password: 'Password',
   showFiles: 'Continue',
   wrongPassword: 'The password is wrong.',
   tooManyTries: 'There were too many wrong passwords.',
-  triesLeft: (count) => (count === 1 ? 'You have 1 try left.' : `You have ${count} tries left.`),
   error: 'Error',
   goneTitle: 'This link leads nowhere',
   goneHint: 'It may be mistyped, have expired, or have been taken back. Ask whoever gave it to you for a new one.',
@@ -150,17 +140,12 @@ const de: Texts = {
   noPreview: 'Von dieser Datei gibt es keine Vorschau.',
   viewOnly: 'Diese Datei kann hier angesehen, aber nicht heruntergeladen werden.',
   empty: 'Hier sind keine Dateien.',
-  stillProcessing: 'Wird noch verarbeitet',
-  processing: 'Die Datei wird noch verarbeitet',
-  processingHint: 'Das dauert einen Moment. Laden Sie die Seite neu, um sie zu sehen.',
-  tryAgain: 'Noch einmal versuchen',
   passwordTitle: 'Ein Passwort ist nötig',
   passwordHint: 'Wer Ihnen diesen Link gegeben hat, kennt das Passwort.',
   password: 'Passwort',
   showFiles: 'Weiter',
   wrongPassword: 'Das Passwort ist falsch.',
   tooManyTries: 'Es gab zu viele falsche Passwörter.',
-  triesLeft: (count) => (count === 1 ? 'Sie haben noch 1 Versuch.' : `Sie haben noch ${count} Versuche.`),
   error: 'Fehler',
   goneTitle: 'Dieser Link führt nirgendwohin',
   goneHint:

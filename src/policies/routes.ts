@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { sizeBoundOf } from '../access/tiers.ts';
 import type { App } from '../http/openapi.ts';
 import { assetType, bytesCount, openEnum } from '../http/schema-types.ts';
+import { days, daysSince, type LifeCycleRules } from '../validation/life-cycle.ts';
 import { extensionsOf } from '../validation/media-types.ts';
 import { scanPolicies, type UploadPolicies, type UploadPolicy } from '../validation/upload-policies.ts';
 
@@ -19,6 +20,11 @@ const acceptedType = z
 const policyDocument = z
   .object({
     assetType,
+    kind: openEnum(
+      'PolicyKind',
+      ['files', 'encrypted'],
+      '`encrypted`: takes what was encrypted before it was sent, and nothing else; nobody here can read it.',
+    ),
     types: z.array(acceptedType).min(1),
     maxBytes: bytesCount.meta({ description: 'Bytes that a file may have', example: 10485760 }),
     allowUndetected: z.boolean().meta({
@@ -31,12 +37,27 @@ const policyDocument = z
       ['keep', 'strip'],
       'Whether what a file tells beside what it shows (place, camera, author) is removed before it is served.',
     ),
-    expireAfterDays: z
-      .number()
-      .int()
-      .min(1)
+    expireAfterDays: z.number().int().min(1).optional().meta({
+      description: 'The same as `deleteAfterDays`, as earlier versions have it',
+      deprecated: true,
+      example: 90,
+    }),
+    deleteAfterDays: days
       .optional()
       .meta({ description: 'Days after which assets are deleted for good; absent: never', example: 90 }),
+    archiveAfterDays: days
+      .optional()
+      .meta({ description: 'Days after which the bytes of assets go to the archive; absent: never', example: 30 }),
+    daysSince: openEnum(
+      'DaysSince',
+      daysSince,
+      'From when these days are counted: since an asset was given the bytes that it has, or since they were asked for last.',
+    ).optional(),
+    retention: openEnum(
+      'UsualRetention',
+      ['temporary', 'permanent'],
+      'What assets are where their upload does not say it.',
+    ),
     reencode: z
       .object({
         maxWidth: z.number().int().min(1).optional().meta({ description: 'Pixels', example: 2048 }),
@@ -76,19 +97,29 @@ const policiesDocument = z
   .meta({ id: 'UploadPolicies' });
 
 function toDocument(policy: UploadPolicy): z.input<typeof policyDocument> {
-  const { mediaTypes, maxBytes, allowUndetected, metadata, expireAfterDays, reencode } = policy;
+  const { mediaTypes, maxBytes, allowUndetected, metadata, lifeCycle, reencode } = policy;
   const { scan = 'off', versions = 0 } = policy;
   return {
     assetType: policy.assetType,
+    kind: policy.kind ?? 'files',
     types: mediaTypes.map((mediaType) => ({ mediaType, extensions: [...extensionsOf(mediaType)] })),
     maxBytes,
     allowUndetected,
     public: policy.public === true,
     metadata,
-    ...(expireAfterDays !== undefined && { expireAfterDays }),
+    ...(lifeCycle && lifeCycleOf(lifeCycle)),
+    retention: policy.retention ?? 'permanent',
     ...(reencode && { reencode }),
     scan,
     ...(versions > 0 && { versions }),
+  };
+}
+
+function lifeCycleOf({ archiveAfterDays, deleteAfterDays, since = 'upload' }: LifeCycleRules) {
+  return {
+    ...(archiveAfterDays !== undefined && { archiveAfterDays }),
+    ...(deleteAfterDays !== undefined && { deleteAfterDays, expireAfterDays: deleteAfterDays }),
+    daysSince: since,
   };
 }
 

@@ -237,7 +237,10 @@ export const findDiscarded = compile('find-discarded-derivatives', (p: Parameter
     .where(and(isAnyOf(derivatives.id, p('ids')), eq(derivatives.state, 'discarded'), isNotHeld)),
 );
 export const forgetRows = compile('forget-derivatives', (p: Parameter<'ids'>) =>
-  build.delete(derivatives).where(and(isAnyOf(derivatives.id, p('ids')), eq(derivatives.state, 'discarded'))),
+  build
+    .delete(derivatives)
+    .where(and(isAnyOf(derivatives.id, p('ids')), eq(derivatives.state, 'discarded')))
+    .returning({ assetId: derivatives.assetId, objectKey: derivatives.objectKey }),
 );
 /** Discarded rows whose job has got lost; what was in the making when its maker died; and what has no asset any more. */
 export const findStalled = compile(

@@ -11,6 +11,7 @@ import type { DatabaseHandle, Executor } from '../database/client.ts';
 import { sqlState } from '../database/client.ts';
 import type { JobReference, Outbox } from '../database/outbox.ts';
 import type { DerivativeKind, derivatives } from '../database/tables/derivatives.ts';
+import { leaveCopiesOfObjects } from '../mirrors/leaving.ts';
 import { keyBeside } from '../storage/object-key.ts';
 import * as statements from './derivative-statements.ts';
 
@@ -208,7 +209,9 @@ export class DerivativesRepository {
   async forget(ids: string[], held: (transaction: Executor, ids: string[]) => Promise<string[]>): Promise<string[]> {
     return this.#handle.transact(async (transaction) => {
       const removed = await held(transaction, ids);
-      if (removed.length > 0) await transaction.run(statements.forgetRows, { ids: removed });
+      if (removed.length === 0) return removed;
+      const { rows } = await transaction.run(statements.forgetRows, { ids: removed });
+      await leaveCopiesOfObjects(transaction, rows);
       return removed;
     });
   }

@@ -47,6 +47,7 @@ const insertOne = compile(
         separate: typed(p('separate'), projects.separate).as('separate'),
         gallery: sql`false`.as('gallery'),
         createdBy: typed(p('subject'), projects.createdBy).as('created_by'),
+        lifeCycle: sql`null::jsonb`.as('life_cycle'),
         version: sql`1`.as('version'),
         createdAt: sql`now()`.as('created_at'),
         updatedAt: sql`now()`.as('updated_at'),

@@ -1,6 +1,6 @@
 /** What a reconciliation asks of the database: the listing of the object store against the records, and the quotas. */
 
-import { and, count, desc, eq, gt, inArray, isNotNull, lt, ne, notExists, sql, sum } from 'drizzle-orm';
+import { and, count, desc, eq, gt, inArray, isNotNull, lt, ne, not, notExists, sql, sum } from 'drizzle-orm';
 import { deleteObjectJob } from '../assets/jobs/delete-object.ts';
 import { type Actor, auditFrom } from '../database/audit.ts';
 import type { DatabaseHandle } from '../database/client.ts';
@@ -22,6 +22,7 @@ import { assets, inState } from '../database/tables/assets.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
 import { jobs } from '../database/tables/jobs.ts';
 import { reconcileObjects as objects, reconcileRuns as runs } from '../database/tables/reconciliation.ts';
+import { awaitsCopies } from '../mirrors/copy-statements.ts';
 import type { ListedObject } from '../storage/object-store.ts';
 import { reconcileStatistics, type StatisticsDrift } from '../usage/drift.ts';
 import { hasNoRecord, keyHasRecord, uploading } from './accounted.ts';
@@ -264,7 +265,7 @@ const findStalledDeletions = compile(
     return build
       .select({ id: assets.id })
       .from(assets)
-      .where(and(inState('deleting'), lt(assets.updatedAt, p('cutoff')), notExists(job)))
+      .where(and(inState('deleting'), lt(assets.updatedAt, p('cutoff')), notExists(job), not(awaitsCopies)))
       .limit(MAX_RESUMED);
   },
   seldom,

@@ -117,10 +117,22 @@ export class SharesRepository {
         throw new Problem(tooManyShares, {
           detail: `You have ${perCaller} shares, as many as a caller may have; those that have ended count for a week. Revoke some.`,
         });
+      if (named.assetIds.length > 0) await this.#requireRoom(transaction, named.assetIds);
       await transaction.run(statements.insertShare, values);
       await inTransaction(transaction, id);
     });
     return id;
+  }
+
+  /** Until the transaction ends, nobody else makes a share of one of these assets. */
+  async #requireRoom(transaction: Executor, ids: readonly string[]): Promise<void> {
+    const { perAsset } = this.#limits;
+    await transaction.run(statements.lockShared, { ids });
+    const { rows } = await transaction.run(statements.findFull, { ids, limit: perAsset });
+    if (rows[0])
+      throw new Problem(tooManyShares, {
+        detail: `The asset ${rows[0].id} is in ${perAsset} shares, as many as there may be. Revoke some.`,
+      });
   }
 
   /** That the caller may share what he names. */
@@ -134,9 +146,8 @@ export class SharesRepository {
       return { ...none, target: 'project', projectId, auditProjectId: projectId, projects: [projectId] };
     }
     const ids = 'assetId' in target ? [target.assetId] : [...target.assetIds];
-    const { perAsset } = this.#limits;
     const access = accessOf(caller);
-    const { rows } = await this.#handle.database.run(statements.findToShare, { ids, limit: perAsset, ...access });
+    const { rows } = await this.#handle.database.run(statements.findToShare, { ids, ...access });
     const found = new Map(rows.map((row) => [row.id, row]));
     for (const [index, id] of ids.entries()) {
       const row = found.get(id.toLowerCase());
@@ -145,10 +156,6 @@ export class SharesRepository {
       requireMay(caller, 'asset.share', { role });
       if (row.isTrashed)
         throw new Problem('wrong-state', { detail: `The asset ${id} is in the trash. Restore it to share it.` });
-      if (row.isFull)
-        throw new Problem(tooManyShares, {
-          detail: `The asset ${id} is in ${perAsset} shares, as many as there may be. Revoke some.`,
-        });
     }
     const projects = [...new Set(rows.flatMap(({ projectId }) => projectId ?? []))];
     const isOne = 'assetId' in target;

@@ -17,12 +17,13 @@ export function isShownByBytes(mediaType: string): boolean {
 /**
  * @param path of the share
  * @param next cursor of the page after this one
+ * @param bytesAt where bytes are, if they have a host of their own
  */
 export function openView(
   share: FoundShare,
   path: string,
   rows: readonly SharedRow[],
-  { next, limit }: { next?: string | undefined; limit: number },
+  { next, limit, bytesAt = '' }: { next?: string | undefined; limit: number; bytesAt?: string | undefined },
 ): OpenShareView {
   const isGallery = share.target !== 'asset';
   return {
@@ -33,21 +34,22 @@ export function openView(
     isProtected: share.password !== null,
     ...(share.expiresAt && { expiresAt: share.expiresAt.toISOString() }),
     of: share.target,
-    assets: rows.map((row) => sharedAsset(share, path, row)),
+    assets: rows.map((row) => sharedAsset(share, path, bytesAt, row)),
     ...(next !== undefined && {
       nextCursor: next,
       nextPath: `${path}?${new URLSearchParams({ limit: String(limit), cursor: next })}`,
     }),
-    ...(isGallery && share.allow === 'download' && { archivePath: `${path}/archive` }),
+    ...(isGallery && share.allow === 'download' && { archivePath: `${bytesAt}${path}/archive` }),
   };
 }
 
-function sharedAsset(share: FoundShare, path: string, { asset, derivatives }: SharedRow): SharedAsset {
+function sharedAsset(share: FoundShare, path: string, bytesAt: string, { asset, derivatives }: SharedRow): SharedAsset {
   const { id, name, mediaType, size, createdAt, facts = {}, thumbHash } = asset;
   const kind = fileKindOf(mediaType);
-  const itself = `${path}/assets/${id}`;
+  const page = `${path}/assets/${id}`;
+  const itself = `${bytesAt}${page}`;
   // The stable one, for feeds, where there is one file.
-  const content = share.target === 'asset' ? `${path}/content` : `${itself}/content`;
+  const content = share.target === 'asset' ? `${bytesAt}${path}/content` : `${itself}/content`;
   const mayHave = share.allow === 'download';
   const derived = (wanted: string) => (derivatives.includes(wanted) ? `${itself}/derivatives/${wanted}` : undefined);
   return {
@@ -63,7 +65,7 @@ function sharedAsset(share: FoundShare, path: string, { asset, derivatives }: Sh
       posterPath: derived('poster'),
       waveformPicturePath: derived('waveform-picture'),
       waveformPath: derived('waveform'),
-      pagePath: share.target === 'asset' ? undefined : itself,
+      pagePath: share.target === 'asset' ? undefined : page,
     }),
   };
 }

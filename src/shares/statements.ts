@@ -20,6 +20,8 @@ import { shareAssets, shareMarks, shares } from '../database/tables/shares.ts';
 
 /** Days for which a share that has ended is shown to whoever made it. */
 const KEPT_DAYS = 7;
+/** Locks that all assets share; a power of two. */
+const LOCKS_OF_ASSETS = 64;
 /** Marks of one share that are looked at where it is shown: of one that is used more often, the rest is told a minute later. */
 const MAX_MARKS = 10_000;
 const managerRank = sql.raw(String(rankOf('manager')));
@@ -122,17 +124,13 @@ const found = (p: AccessSource, ids: SQL) => ({
 });
 
 /** What somebody is to assets that he wants to share. */
-export const findToShare = compile('find-assets-to-share', (p: Parameter<'ids' | 'limit' | AccessParameter>) =>
+export const findToShare = compile('find-assets-to-share', (p: Parameter<'ids' | AccessParameter>) =>
   build
     .select({
       id: assets.id,
       projectId: assets.projectId,
       rank: roleOn(p).as('rank'),
       isTrashed: sql<boolean>`(${assets.trashedAt} is not null)`.as('is_trashed'),
-      isFull:
-        sql<boolean>`((select count(*) from ${shareAssets} where ${shareAssets.assetId} = ${assets.id}) >= ${p('limit')}::integer)`.as(
-          'is_full',
-        ),
     })
     .from(assets)
     .where(and(sql`${assets.id} = any(${p('ids')}::uuid[])`, isVisible, sql`${roleOn(p)} >= ${readerRank}`)),
@@ -149,6 +147,30 @@ export const countOfMaker = compile('count-shares', (p: Parameter<'createdBy'>) 
     .select({ shares: count() })
     .from(shares)
     .where(eq(shares.createdBy, p('createdBy'))),
+);
+
+/**
+ * The same for each of these assets: makers wait for each other where they name one of the same. A share names a thousand
+ * assets, and Postgres has room for few locks of a transaction (max_locks_per_transaction), so assets share a lock.
+ */
+export const lockShared = compile('lock-shared-assets', (p: Parameter<'ids'>) => {
+  const places = build
+    .selectDistinct({ place: sql<number>`hashtext(id::text) & ${sql.raw(String(LOCKS_OF_ASSETS - 1))}`.as('place') })
+    .from(sql`unnest(${p('ids')}::uuid[]) as shared (id)`)
+    // In one order, so that no two wait for each other.
+    .orderBy(sql`place`)
+    .as('places');
+  return build.select({ locked: sql`pg_advisory_xact_lock(14, ${places.place})`.as('locked') }).from(places);
+});
+/** One of these assets that is in as many shares as there may be. */
+export const findFull = compile('find-asset-in-many-shares', (p: Parameter<'ids' | 'limit'>) =>
+  build
+    .select({ id: shareAssets.assetId })
+    .from(shareAssets)
+    .where(sql`${shareAssets.assetId} = any(${p('ids')}::uuid[])`)
+    .groupBy(shareAssets.assetId)
+    .having(sql`count(*) >= ${p('limit')}::integer`)
+    .limit(writtenOut(1)),
 );
 
 type Column = Exclude<

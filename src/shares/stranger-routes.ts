@@ -17,7 +17,7 @@ import { filePage, pageOf } from '../pages/share-pages.ts';
 import { sharedAsset, sharedView, unlocked, unlockRequest } from './documents.ts';
 import type { EnteredShare, ShareDoor } from './door.ts';
 import { sharePasswordNeeded, unknownShare } from './problems.ts';
-import type { SharedRow } from './reach.ts';
+import type { FoundShare, SharedRow } from './reach.ts';
 import { openView } from './show.ts';
 import { ShareShowing } from './showing.ts';
 import { pathOf } from './token.ts';
@@ -47,12 +47,23 @@ export class StrangerRoutes {
   readonly #showing: ShareShowing;
   readonly #sendProblemPage: ReturnType<typeof problemPages>;
   readonly #toUrl: ReturnType<typeof serviceUrls>;
+  readonly #contentUrl: string | undefined;
 
   constructor({ core, door }: StrangerRouteOptions) {
     this.#door = door;
     this.#showing = new ShareShowing(core.config);
     this.#sendProblemPage = problemPages(core.config);
     this.#toUrl = serviceUrls(core.config);
+    this.#contentUrl = core.config.USERCONTENT_URL;
+  }
+
+  /**
+   * Where a page gets bytes. The cookies of a share are of the host of its page (visitor.ts, pass.ts): with a password, or with a
+   * number of downloads, they are needed for the bytes, too, which then come from this host, with header fields under which
+   * nothing runs.
+   */
+  #bytesAt({ password, maxDownloads }: FoundShare): string | undefined {
+    return password === null && maxDownloads === null ? this.#contentUrl : undefined;
   }
 
   register(app: App): void {
@@ -92,7 +103,7 @@ export class StrangerRoutes {
         const isPage = this.#showing.wantsPage(request, reply);
         try {
           const entered = await this.#door.enter(request, token);
-          const view = await this.#viewOf(entered, pathOf(token), request.query);
+          const view = await this.#viewOf(entered, pathOf(token), request.query, isPage);
           reply.header('cache-control', 'private, no-store');
           if (!isPage) return view;
           // By it the ranges of one download are known as such, where they are counted.
@@ -140,7 +151,10 @@ export class StrangerRoutes {
           const { share } = await this.#door.enter(request, token);
           const row = await this.#door.reach.asset(share, id);
           if (!row) throw unknownShare();
-          const { assets, ...view } = openView(share, pathOf(token), [row], { limit: 1 });
+          const { assets, ...view } = openView(share, pathOf(token), [row], {
+            limit: 1,
+            bytesAt: isPage ? this.#bytesAt(share) : undefined,
+          });
           const [file] = assets;
           if (!file) throw unknownShare();
           reply.header('cache-control', 'private, no-store');
@@ -157,7 +171,7 @@ export class StrangerRoutes {
     });
   }
 
-  async #viewOf({ share }: EnteredShare, path: string, { limit, cursor }: z.output<typeof viewQuery>) {
+  async #viewOf({ share }: EnteredShare, path: string, { limit, cursor }: z.output<typeof viewQuery>, isPage: boolean) {
     const order = share.target === 'project' ? 'createdAt.desc' : 'position';
     const after =
       cursor === undefined
@@ -169,7 +183,7 @@ export class StrangerRoutes {
     const rows = found.slice(0, limit);
     const last = found.length > limit ? rows.at(-1) : undefined;
     const next = last && nextOf(order, last);
-    return openView(share, path, rows, { next, limit });
+    return openView(share, path, rows, { next, limit, bytesAt: isPage ? this.#bytesAt(share) : undefined });
   }
 
   #unlockRoute(app: App): void {

@@ -2,7 +2,8 @@
  * What a stranger sees of a share: the JSON at its address, and what a page of it is made of. Whatever is not in here, such as
  * who shared it, its note and its counts, no stranger is told.
  *
- * All addresses are absolute paths without a host (`/s/...`), so that they hold wherever the share was reached.
+ * All addresses are absolute paths without a host (`/s/...`), so that they hold wherever the share was reached; but those of
+ * bytes on a page, where bytes have a host of their own (content-host.ts).
  */
 
 /** How a file can be shown: what a page puts in its place. `file`: not at all, it is only named. */

@@ -1,4 +1,6 @@
 import type { Readable } from 'node:stream';
+import { S3_MAX_PARTS } from '../storage-providers.ts';
+import type { Archive } from './archive/archive.ts';
 import type { PartBuffers } from './part-buffers.ts';
 
 /**
@@ -15,6 +17,11 @@ import type { PartBuffers } from './part-buffers.ts';
 export interface ObjectStore {
   /** Whether links lead to the object store itself (S3) or back to this service (disk). */
   readonly kind: 's3' | 'disk';
+  /** Parts of one object at most. */
+  readonly maxParts: number;
+
+  /** Keeps objects in the store itself, whoever wants to delete them there; absent where there is no such thing. */
+  readonly locks?: ObjectLocks;
 
   /** Writes a whole object. `sha256` is the digest of `body`; stores that can, have it verified on arrival. */
   put(
@@ -39,6 +46,20 @@ export interface ObjectStore {
     attributes: ObjectAttributes,
     options: StreamOptions,
   ): Promise<WrittenObject>;
+
+  /**
+   * Makes an object out of one of another store, where the same server holds both, so that the bytes do not come by here. It has
+   * the attributes of the other one, and becomes visible whole.
+   * @param size of the other object
+   * @returns `elsewhere` where another server holds the other one, `missing` where it is not there: then nothing was done
+   * @throws ObjectStoreUnavailable: something may be left, so repeat it or `erase` the key
+   */
+  copyFrom?(
+    source: ObjectStore,
+    sourceKey: string,
+    key: string,
+    options: CallOptions & { size: number },
+  ): Promise<'copied' | 'elsewhere' | 'missing'>;
 
   /**
    * Begins an object in parts. All parts have `partSize` bytes, except the last, which may have fewer.
@@ -116,14 +137,37 @@ export interface ObjectStore {
   /** Seconds for which a link can be good that is made now: never longer than the credentials that sign it. */
   longestLink(): Promise<number>;
 
+  /** Where objects go that are seldom wanted; absent where there is none. */
+  readonly archive?: Archive | undefined;
+
   /** A cheap probe that never writes. Rejects with `ObjectStoreUnavailable` when the store cannot serve. */
   check(options: CallOptions): Promise<void>;
 
   close(): Promise<void>;
 }
 
-/** Parts of one object; S3 API, "Amazon S3 multipart upload limits". */
-export const MAX_PARTS = 10_000;
+/** S3 Object Lock, or what else a store has of the kind. */
+export interface ObjectLocks {
+  /** Whether the bucket has it. */
+  areAvailable(options: CallOptions): Promise<boolean>;
+  /**
+   * Has all versions of an object kept as it says, and no longer. What is kept for compliance stays so until its time.
+   * An object that is not there is success.
+   */
+  apply(key: string, lock: ObjectLock, options: CallOptions): Promise<void>;
+}
+
+export interface ObjectLock {
+  /** Until somebody says otherwise. */
+  isHeld: boolean;
+  /** Retained until then, if that is to come. */
+  until?: Date;
+  /** `governance`: whoever has the right to it may shorten that; `compliance`: nobody may. */
+  mode?: 'governance' | 'compliance';
+}
+
+/** Parts of one object, where the store is not known to take fewer. */
+export const MAX_PARTS = S3_MAX_PARTS;
 
 /** What the store keeps beside the bytes and sends along with them. */
 export interface ObjectAttributes {
@@ -217,6 +261,33 @@ export interface LinkOptions {
   contentType: string;
   contentDisposition: string;
   cacheControl: string;
+}
+
+/** How fast an object of an offline class is brought back (S3 API, RestoreObject). */
+export type RestoreSpeed = 'expedited' | 'standard' | 'bulk';
+
+/**
+ * Whether an object can be read. `offline`: it must be asked for first; `coming`: it was; `until`: it can, until then.
+ * `etag` as the store has it, where it has one.
+ */
+export type Readiness =
+  | { state: 'readable'; size: number; etag?: string | undefined; until?: Date }
+  | { state: 'offline' | 'coming'; size: number; etag?: string | undefined };
+
+/** A store some of whose objects cannot be read at once. */
+export interface OfflineObjects {
+  /** Undefined when there is no such object. */
+  readiness(key: string, options: CallOptions): Promise<Readiness | undefined>;
+  /**
+   * Asks for an object that is `offline`, for some days. One that is asked for already stays so.
+   * @throws SpeedNotAvailable
+   */
+  request(key: string, wish: { days: number; speed: RestoreSpeed }, options: CallOptions): Promise<void>;
+}
+
+/** The store cannot bring an object of this class back so fast, or not now. */
+export class SpeedNotAvailable extends Error {
+  override name = 'SpeedNotAvailable';
 }
 
 /** The store did not answer, or not in time, or not usefully. What it did is unknown. */

@@ -15,59 +15,14 @@
  * cut), does not say when a buffer is free again, and answers a lost CompleteMultipartUpload by aborting. Our budget
  * needs the second and our promises the third.
  */
-import {
-  NoSuchUpload,
-  type ObjectAttributes,
-  type ObjectStore,
-  ObjectStoreUnavailable,
-  type UploadedPart,
-} from './object-store.ts';
-import type { CallerBuffers, PartBuffer } from './part-buffers.ts';
+import { ObjectStoreUnavailable, type UploadedPart } from './object-store.ts';
+import type { PartBuffer } from './part-buffers.ts';
+import type { Abandoned, PartWriterOptions, ResumePoint } from './part-writer-options.ts';
 import { turns } from './turns.ts';
+import { completeObject, isWhole, requireWhole } from './whole-object.ts';
 
 /** What is sent in less than half a millisecond of processor time does not wait for a turn. Bytes. */
 const SMALL = 1024 * 1024;
-
-export interface PartWriterOptions {
-  store: ObjectStore;
-  buffers: CallerBuffers;
-  key: string;
-  /** Bytes of every part but the last, at most the budget of the buffers; the usual size of a buffer when absent. */
-  partSize?: number;
-  partsInFlight: number;
-  /** Stops the writer until `finish` is called; from then on it goes through. */
-  signal: AbortSignal;
-  /** Asked for once, when the object is begun in the store. */
-  attributes: () => ObjectAttributes;
-  /**
-   * Awaited before anything is sent, and before the object is made whole, with the number of bytes that the object then
-   * has at least.
-   */
-  beforeSending: (bytes: number) => Promise<void>;
-  /** Awaited when the store has begun the upload, before any part is sent. When it fails, that upload is aborted. */
-  onBegun?: (uploadId: string) => Promise<void>;
-  /**
-   * Awaited when a multipart upload may be open in the store, or open later, that nobody knows the id of.
-   * @param uploadId of the one that the writer goes on with; undefined when it does not go on
-   */
-  onDoubt?: (uploadId: string | undefined) => Promise<void>;
-  /** Awaited for each part that the store has, in order; not for the last one, which `finish` sends. Its failure ends the writer. */
-  onPart?: (part: UploadedPart, end: number) => Promise<void>;
-}
-
-/** Where an earlier writer has stopped. */
-export interface ResumePoint {
-  /** Absent when no part was sent. */
-  uploadId: string | undefined;
-  /** Parts that are there, from the first on without a gap, and their bytes. */
-  parts: number;
-  bytes: number;
-  /** What came after them, at most a part, and how it is read. */
-  tail: { size: number; read: () => AsyncIterable<Buffer> };
-}
-
-/** What `abandon` knows: nothing of the object is left, or something may be and its key must be kept to look again. */
-export type Abandoned = 'nothing-left' | 'unsure';
 
 export class PartWriter {
   readonly #options: PartWriterOptions;
@@ -328,18 +283,13 @@ export class PartWriter {
   }
 
   async #begin(): Promise<string> {
-    const { store, key, onBegun, onDoubt } = this.#options;
+    const { onBegun, onDoubt } = this.#options;
     this.#touchedStore = true;
     this.#isInDoubt = true;
     const { uploadId, isOnly } = await this.#create();
     this.#isInDoubt = false;
     if (!isOnly) await onDoubt?.(uploadId);
-    try {
-      await onBegun?.(uploadId);
-    } catch (error) {
-      await store.abortMultipartUpload(key, uploadId, {}).catch(() => onDoubt?.(undefined));
-      throw error;
-    }
+    await onBegun?.(uploadId);
     this.#uploadId = uploadId;
     return uploadId;
   }
@@ -397,12 +347,10 @@ export class PartWriter {
     const { buffers, partsInFlight } = this.#options;
     const capacity = Math.min(this.#atMost - this.#sent, this.#partSize);
     const free = this.#underWay < partsInFlight ? buffers.tryAcquire(capacity) : undefined;
-    return (
-      free ??
-      new Promise((resolve) => {
-        this.#handOver = resolve;
-      })
-    );
+    if (free) return free;
+    return new Promise((resolve) => {
+      this.#handOver = resolve;
+    });
   }
 
   async #putWhole(sha256: Buffer): Promise<void> {
@@ -449,49 +397,4 @@ export class PartWriter {
     this.#current?.release();
     this.#current = undefined;
   }
-}
-
-/**
- * Makes parts one object. When the store does not confirm it, it is looked for: the key is ours alone.
- * @throws ObjectStoreUnavailable when the object was not made; OutcomeUnknown when nobody knows
- */
-export async function completeObject(
-  store: ObjectStore,
-  { key, uploadId, parts, size }: { key: string; uploadId: string; parts: UploadedPart[]; size: number },
-  signal?: AbortSignal,
-): Promise<void> {
-  try {
-    await store.completeMultipartUpload(key, uploadId, parts, signal ? { signal } : {});
-  } catch (error) {
-    if (!(error instanceof NoSuchUpload || error instanceof ObjectStoreUnavailable)) throw error;
-    await requireWhole(store, key, size, error);
-  }
-}
-
-/**
- * Whether there is an object of this size. Its key is ours alone, so it is the one that was sent.
- * @throws ObjectStoreUnavailable
- */
-export async function isWhole(store: ObjectStore, key: string, size: number): Promise<boolean> {
-  return (await store.head(key, {}))?.size === size;
-}
-
-/**
- * Looks for an object of which nobody knows whether it was made.
- * @param cause why nobody knows
- * @throws ObjectStoreUnavailable when it is not there; OutcomeUnknown when the store does not answer
- */
-export async function requireWhole(store: ObjectStore, key: string, size: number, cause: unknown): Promise<void> {
-  let whole: boolean;
-  try {
-    whole = await isWhole(store, key, size);
-  } catch {
-    throw new OutcomeUnknown('nobody knows whether the object was made', { cause });
-  }
-  if (!whole) throw new ObjectStoreUnavailable('the object was not made', { cause });
-}
-
-/** The store may hold the whole object or not: nothing may be undone before somebody looked (promise 4). */
-export class OutcomeUnknown extends ObjectStoreUnavailable {
-  override name = 'OutcomeUnknown';
 }

@@ -1,13 +1,14 @@
 /** One request of a resumable upload, from taking the upload over to what it has brought into safety. */
 import { createHash, type Hash, randomUUID } from 'node:crypto';
-import { setImmediate } from 'node:timers/promises';
-import { type Asset, sentSize } from '../assets/asset.ts';
-import type { Actor } from '../database/audit.ts';
+import { sentSize } from '../assets/asset.ts';
 import type { ProcessingRecord } from '../database/tables/processing-record.ts';
 import { Problem } from '../problems.ts';
 import { quotaExceeded } from '../quotas/quota-exceeded.ts';
-import { MAX_PARTS, NoSuchUpload, type UploadedPart } from '../storage/object-store.ts';
-import { PartWriter, requireWhole } from '../storage/part-writer.ts';
+
+import { ObjectStoreUnavailable, type UploadedPart } from '../storage/object-store.ts';
+import { PartWriter } from '../storage/part-writer.ts';
+import { isWhole } from '../storage/whole-object.ts';
+
 import {
   FileValidation,
   limitFor,
@@ -16,7 +17,10 @@ import {
   type ValidatedType,
 } from '../validation/file-validation.ts';
 import { HEAD_SIZE } from '../validation/media-types.ts';
+import type { Append, UploadProgress } from './append.ts';
 import { leaseOf, leaseRenewalOf, lookAgainAt, meteredBody, partsInFlightOf, type UploadContext } from './context.ts';
+import { inSlices } from './in-slices.ts';
+import { endIfLost, mayBeLost, partsLost } from './lost-parts.ts';
 import { objectAttributes } from './new-upload.ts';
 import type { LastRow, Progress, UploadSession } from './session-repository.ts';
 import { policiesOf, requirePlace, settleSession, uploadNotFound } from './sessions.ts';
@@ -28,31 +32,6 @@ import { Interrupted, offsetMismatch, Superseded } from './takeover.ts';
 const MAX_ROW = 1024 * 1024;
 /** Bytes up to which few bytes join the row before: less than what Postgres would keep out of line (TOAST). */
 const SMALL_ROW = 1500;
-/** Bytes that are looked at in one go. */
-const SLICE = 256 * 1024;
-
-/** A digest of the body of one request. */
-export interface BodyChecksum {
-  algorithm: 'sha1' | 'sha256';
-  digest: Buffer;
-}
-
-/** Bytes that follow those that are safe. */
-export interface Append {
-  actor: Actor;
-  /** Bytes of the body, where the client says so. */
-  length?: number;
-  /** Bytes that are safe, as the client knows it. */
-  offset: number;
-  checksum?: BodyChecksum;
-  source: AsyncIterable<Buffer>;
-  signal: AbortSignal;
-}
-
-/** How far the upload is after a request. */
-export type UploadProgress =
-  | { id: string; offset: number; size?: number; expiresAt: Date; uploadMetadata?: string; asset?: undefined }
-  | { id: string; offset: number; size: number; uploadMetadata?: string; asset: Asset };
 
 export class AppendRequest {
   readonly #context: UploadContext;
@@ -115,7 +94,8 @@ export class AppendRequest {
       attributes: () => this.#attributes(),
       beforeSending: (bytes) => this.#reserve(bytes),
       onBegun: (uploadId) => this.#noteBegun(uploadId),
-      onDoubt: (uploadId) => lookAgainAt(context, session, uploadId),
+      // The session tells with which one the upload goes on: it may be one that a later request begins.
+      onDoubt: () => lookAgainAt(context, session),
       onPart: (part, end) => this.#advance(part, end),
     });
   }
@@ -141,8 +121,8 @@ export class AppendRequest {
       await this.#receive();
       return await this.#finish();
     } catch (error) {
-      if (error instanceof NoSuchUpload && !(this.#signal.reason instanceof Superseded)) return this.#afterCompletion();
-      throw error;
+      if (!mayBeLost(error) || this.#signal.reason instanceof Superseded) throw error;
+      return this.#withoutParts(error);
     }
   }
 
@@ -248,13 +228,17 @@ export class AppendRequest {
     return this.#settle(size, sha256);
   }
 
-  /** The store has no such upload any more: the process that completed it died before it was written down. */
-  async #afterCompletion(): Promise<UploadProgress> {
+  /**
+   * The store has no such upload any more, or other parts. The process that completed it may have died before that was
+   * written down. Or they are lost: then the upload ends, since nobody can go on with it.
+   */
+  async #withoutParts(error: unknown): Promise<UploadProgress> {
     const { objectKey, size } = this.#session;
-    if (size === undefined) throw new Error('an upload of unknown size cannot be complete');
     await requirePlace(this.#context, this.#session);
-    await requireWhole(this.#context.store, objectKey, size, undefined);
-    return this.#settle(size, undefined);
+    if (size !== undefined && (await isWhole(this.#context.store, objectKey, size)))
+      return this.#settle(size, undefined);
+    if (await endIfLost(this.#context, this.#session, this.#holder, this.#request.actor)) throw partsLost();
+    throw new ObjectStoreUnavailable('the object was not made', { cause: error });
   }
 
   /** Those of earlier requests, as they were acknowledged, and the own ones. */
@@ -352,10 +336,21 @@ export class AppendRequest {
 
   /** The store has begun the upload, whose type is known by then. */
   async #noteBegun(storeUploadId: string): Promise<void> {
-    const { id } = this.#session;
+    const { id, objectKey } = this.#session;
+    const { sessions, store } = this.#context;
+    const lookAgain = () => lookAgainAt(this.#context, this.#session);
     const { mediaType, policy } = this.#validatedType();
-    const noted = { storeUploadId, mediaType, policy };
-    if (!(await this.#context.sessions.noteValidated(id, this.#holder, noted))) throw new Superseded();
+    let isNoted: boolean;
+    try {
+      isNoted = await sessions.noteValidated(id, this.#holder, { storeUploadId, mediaType, policy });
+    } catch (error) {
+      // It may be written down all the same; then the next request goes on with it.
+      await lookAgain();
+      throw error;
+    }
+    if (isNoted) return;
+    await store.abortMultipartUpload(objectKey, storeUploadId, {}).catch(lookAgain);
+    throw new Superseded();
   }
 
   #refuseBeyond(bytes: number): void {
@@ -364,7 +359,10 @@ export class AppendRequest {
       throw new Problem('too-large', { detail: `The file has ${size} bytes, and this is more.` });
     const policies = policiesOf(this.#context, this.#session);
     const policy = this.#validation.validated?.policy ?? (validated && policyNamed(policies, validated.policy));
-    const limit = Math.min(policy?.maxBytes ?? limitFor(policies, this.#session), partSize * MAX_PARTS);
+    const limit = Math.min(
+      policy?.maxBytes ?? limitFor(policies, this.#session),
+      partSize * this.#context.store.maxParts,
+    );
     refuseBeyond(limit, bytes, policies.bound);
   }
 
@@ -403,13 +401,5 @@ export class AppendRequest {
       },
       (error) => this.#context.onError('it could not be seen who holds an upload', error),
     );
-  }
-}
-
-/** Lets others have their turn in between: a tail has as many bytes as a part. */
-async function inSlices(bytes: Buffer, see: (slice: Buffer) => void): Promise<void> {
-  for (let at = 0; at < bytes.length; at += SLICE) {
-    if (at > 0) await setImmediate();
-    see(bytes.subarray(at, at + SLICE));
   }
 }

@@ -1,6 +1,7 @@
 /** What all uploads share, whatever route they came through. */
 import type { Caller } from '../access/caller.ts';
 import { sizeBoundOf } from '../access/tiers.ts';
+import { lifeCycleOf } from '../assets/life-cycle-looks.ts';
 import { LEASE_RENEWALS } from '../config.ts';
 import type { Core } from '../core.ts';
 import type { DatabaseHandle } from '../database/client.ts';
@@ -13,7 +14,6 @@ import { placesOf } from '../projects/settings.ts';
 import { limitValues } from '../quotas/limit.ts';
 import { QuotasRepository } from '../quotas/repository.ts';
 import { type Scanner, scannerOf } from '../scanning/scanner.ts';
-import { MAX_PARTS } from '../storage/object-store.ts';
 import { policiesUnder } from '../tickets/terms.ts';
 import { contentsOf } from '../versions/contents-of.ts';
 import { metered } from './metered-source.ts';
@@ -83,7 +83,7 @@ export function uploadsRepository(
   core: Pick<Core, 'config' | 'outbox' | 'policies' | 'settings' | 'tiers'>,
   database: DatabaseHandle,
 ): UploadsRepository {
-  const { config, outbox } = core;
+  const { config, outbox, policies } = core;
   return new UploadsRepository({
     database,
     outbox,
@@ -91,6 +91,7 @@ export function uploadsRepository(
     lease: leaseOf({ config }),
     lookAgain: config.UPLOAD_LOOK_AGAIN / 1000,
     rules: stepRules(core),
+    lifeCycleOf: (assetType) => lifeCycleOf(core, policies.named(assetType)),
     contents: contentsOf(core, database),
   });
 }
@@ -98,7 +99,7 @@ export function uploadsRepository(
 /**
  * Has the key of an upload looked at again: a call that makes something there had no answer. Never throws; while the
  * database is away it is tried on. Behind it stand the end of the upload's lease, and the reconciler.
- * @param keep the upload id that the upload goes on with, where it is known
+ * @param keep the upload id that the upload goes on with, where it is known and no session names it
  */
 export async function lookAgainAt(
   { uploads, tasks, onError }: Pick<UploadContext, 'uploads' | 'tasks' | 'onError'>,
@@ -130,8 +131,8 @@ export function partsInFlightOf({ config, store }: Pick<UploadContext, 'config' 
 }
 
 /** Bytes that a file may have which comes through this process: its parts are no larger than the buffers. */
-export function throughProcess({ buffers }: Pick<UploadContext, 'buffers'>, limit: number): number {
-  return Math.min(limit, buffers.partSize * MAX_PARTS);
+export function throughProcess({ buffers, store }: Pick<UploadContext, 'buffers' | 'store'>, limit: number): number {
+  return Math.min(limit, buffers.partSize * store.maxParts);
 }
 
 /**

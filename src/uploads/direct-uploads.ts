@@ -19,14 +19,10 @@ import type { Actor } from '../database/audit.ts';
 import type { Executor } from '../database/client.ts';
 import type { ProcessingRecord } from '../database/tables/processing-record.ts';
 import { Problem, unavailable } from '../problems.ts';
-import {
-  MAX_PARTS,
-  NoSuchUpload,
-  ObjectStoreUnavailable,
-  PartsChanged,
-  type UploadedPart,
-} from '../storage/object-store.ts';
-import { completeObject, isWhole } from '../storage/part-writer.ts';
+
+import { NoSuchUpload, ObjectStoreUnavailable, PartsChanged, type UploadedPart } from '../storage/object-store.ts';
+import { completeObject, isWhole } from '../storage/whole-object.ts';
+
 import {
   emptyFile,
   FileValidation,
@@ -35,7 +31,7 @@ import {
   refuseBeyond,
   type ValidatedType,
 } from '../validation/file-validation.ts';
-import { claimedType, extensionFits, HEAD_SIZE, normaliseMediaType } from '../validation/media-types.ts';
+import { claimedType, findNameFault, HEAD_SIZE, normaliseMediaType } from '../validation/media-types.ts';
 import { needsWholeFile } from '../validation/structure.ts';
 import { UploadPolicies } from '../validation/upload-policies.ts';
 import { contextOf, leaseOf, lookAgainAt, throughProcess, type UploadContext } from './context.ts';
@@ -103,7 +99,7 @@ export class DirectUploads {
    * @throws Problem
    */
   async create(file: NewDirectUpload, inTransaction?: InTransaction<SignedUpload>): Promise<SignedUpload> {
-    const { config, objectKeys } = this.#context;
+    const { config, objectKeys, store } = this.#context;
     const record = newUpload(file, objectKeys, (detail) => ({ pointer: '/fileName', detail }));
     const validated = this.#validateDeclared(file, record.name);
     const life = await this.#linkLife(file.size);
@@ -111,7 +107,7 @@ export class DirectUploads {
       kind: 'direct',
       policies: new UploadPolicies([validated.policy]),
       size: file.size,
-      partSize: partSizeFor(file.size, config.PART_SIZE),
+      partSize: partSizeFor(file.size, config.PART_SIZE, store.maxParts),
       declaredType: validated.mediaType,
       assetType: validated.policy.assetType,
       ...(file.sha256 && { sha256: file.sha256 }),
@@ -202,10 +198,8 @@ export class DirectUploads {
     if (size === 0) throw emptyFile();
     const limit = limitFor(policies, { fileName, assetType, declaredType: mediaType });
     refuseBeyond(store.kind === 'disk' ? throughProcess(this.#context, limit) : limit, size, policies.bound);
-    if (!extensionFits(fileName, mediaType))
-      throw new Problem('extension-mismatch', {
-        detail: `The extension of the name does not belong to ${mediaType}. Name the file by what it is.`,
-      });
+    const fault = findNameFault(fileName, mediaType);
+    if (fault !== undefined) throw new Problem('extension-mismatch', { detail: fault });
     const policy = assetType === undefined ? policies.allowing(mediaType) : policyNamed(policies, assetType);
     if (!policy) throw new Error('no policy, though one has told the limit');
     return { mediaType, policy };
@@ -228,6 +222,7 @@ export class DirectUploads {
       await verifyBytes(store, objectKey, { sha256, mediaType: validated.mediaType });
     } else {
       validation.update(head);
+      validation.fits(head, size);
       if (head.length === size) validation.end();
     }
     return { ...validated, ended: head.length === size ? await seeWhetherClean(head, validated) : {} };
@@ -371,9 +366,9 @@ export class DirectUploads {
   }
 }
 
-/** Equal parts but the last; at most as many as S3 takes. Bytes. */
-export function partSizeFor(size: number, least: number): number {
-  return Math.max(least, Math.ceil(size / MAX_PARTS / MiB) * MiB);
+/** Equal parts but the last; at most as many as the store takes. Bytes. */
+export function partSizeFor(size: number, least: number, maxParts: number): number {
+  return Math.max(least, Math.ceil(size / maxParts / MiB) * MiB);
 }
 
 function partCountOf({ size, partSize }: DirectSession): number {

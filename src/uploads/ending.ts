@@ -6,7 +6,7 @@
 import { type Actor, recordRefusalEvent } from '../database/audit.ts';
 import type { Problem } from '../problems.ts';
 import { erase } from '../storage/erase.ts';
-import type { Abandoned } from '../storage/part-writer.ts';
+import type { Abandoned } from '../storage/part-writer-options.ts';
 import type { UploadContext } from './context.ts';
 import type { EndedUpload } from './upload.ts';
 

@@ -9,7 +9,7 @@ import type { App } from '../http/openapi.ts';
 import { defineJob, HOUR, MINUTE, nothing } from '../jobs/job.ts';
 import { replacementProcessed } from '../processing/events.ts';
 import { processingRepository } from '../processing/run-step.ts';
-import { DiskObjectStore } from '../storage/disk/disk-object-store.ts';
+import { diskIn } from '../storage/archive/archiving-store.ts';
 import { uploadActions } from './audit.ts';
 import { uploadContext, uploadsRepository } from './context.ts';
 import { DirectUploads } from './direct-uploads.ts';
@@ -28,6 +28,7 @@ import { rawUploadRoute } from './routes/raw.ts';
 import { replaceRoute } from './routes/replace.ts';
 import { RESUMABLE_PATH, resumableUploadRoutes } from './routes/resumable.ts';
 import { refuseContentRange } from './routes/upload-request.ts';
+import { UploadSessionsRepository } from './session-repository.ts';
 import { ShortRequests } from './short-requests.ts';
 
 export const uploads: Feature<Core> = {
@@ -70,7 +71,8 @@ export const uploads: Feature<Core> = {
       concurrency: 8,
       run: async (data, context, core: Core) => {
         const repository = uploadsRepository(core, core.background);
-        const next = await lookAgain({ uploads: repository, store: core.store }, data, context);
+        const sessions = new UploadSessionsRepository(core.background);
+        const next = await lookAgain({ uploads: repository, sessions, store: core.store }, data, context);
         if (next) await repository.lookAgain(next, context.fence);
       },
     }),
@@ -126,5 +128,6 @@ async function routes(app: App, core: Core): Promise<void> {
     }),
   );
   directUploadRoutes(app, { ...options, toPublicUrl, direct });
-  if (store instanceof DiskObjectStore) await register((scope) => diskPartRoute(scope, { context, store, stopping }));
+  const disk = diskIn(store);
+  if (disk) await register((scope) => diskPartRoute(scope, { context, store: disk, stopping }));
 }

@@ -22,7 +22,7 @@
 import type { Asset } from '../assets/asset.ts';
 import { asProblem } from '../http/error-handler.ts';
 import { type ClientGone, Problem } from '../problems.ts';
-import { OutcomeUnknown } from '../storage/part-writer.ts';
+import { OutcomeUnknown } from '../storage/whole-object.ts';
 import { contextOf, lookAgainAt, type UploadContext } from './context.ts';
 import { endUpload, recordRefusal } from './ending.ts';
 import type { FileDescription } from './new-upload.ts';

@@ -4,6 +4,7 @@ import type { Caller } from '../access/caller.ts';
 import { contentDisposition } from '../assets/content-disposition.ts';
 import { dispositionOf } from '../assets/serving.ts';
 import type { Actor } from '../database/audit.ts';
+import type { Retention } from '../database/tables/assets.ts';
 import { Problem, type ProblemError } from '../problems.ts';
 import type { Place } from '../projects/places.ts';
 import type { ObjectKeys } from '../storage/object-key.ts';
@@ -22,6 +23,8 @@ export interface FileDescription {
   /** Its folder; absent: none. */
   path?: string;
   tags?: readonly string[];
+  /** Absent: as its upload policy says. */
+  retention?: Retention;
   /** Declared digest of the bytes. */
   sha256?: Buffer;
 }
@@ -49,7 +52,7 @@ export type NameField = (fault: string) => ProblemError;
  * @throws Problem invalid-name
  */
 export function newUpload(file: NewFile, keys: ObjectKeys, nameField: NameField): NewUpload {
-  const { actor, caller, place, metadata, path = '', tags = [], replaces } = file;
+  const { actor, caller, place, metadata, path = '', tags = [], retention = null, replaces } = file;
   const ownerId = caller.id;
   const { projectId } = place;
   const checked = checkFileName(file.fileName);
@@ -59,7 +62,18 @@ export function newUpload(file: NewFile, keys: ObjectKeys, nameField: NameField)
   const project = projectId !== undefined && { projectId };
   const folder = replaces ? { assetId: replaces.asset.id, uploadId: id } : { assetId: id };
   const key = keys.keyOf({ ownerId, ...folder, ...project });
-  const record = { id, ownerId, ...project, name: checked.name, objectKey: key, metadata, path, tags, createdAt };
+  const record = {
+    id,
+    ownerId,
+    ...project,
+    name: checked.name,
+    objectKey: key,
+    metadata,
+    path,
+    tags,
+    retention,
+    createdAt,
+  };
   const upload = { ...record, place, caller, actor };
   if (!replaces) return upload;
   const replacement = {

@@ -11,6 +11,7 @@ import type { Caller } from '../access/caller.ts';
 import { requireNotErased } from '../access/erasing.ts';
 import { type Asset, toAsset } from '../assets/asset.ts';
 import { deleteObjectJob } from '../assets/jobs/delete-object.ts';
+import type { LifeCycleValues } from '../assets/life-cycle-looks.ts';
 import type { Actor } from '../database/audit.ts';
 import { type DatabaseHandle, type Executor, sqlState } from '../database/client.ts';
 import type { Outbox } from '../database/outbox.ts';
@@ -44,7 +45,10 @@ const PATIENCE_AFTER = 15_000;
 /** A request to the object store that was given up may still arrive; the job that removes bytes waits for it. Seconds. */
 const LATE_REQUESTS = 5;
 
-type DescribedUpload = Pick<NewUpload, 'id' | 'metadata' | 'path' | 'tags' | 'place' | 'caller' | 'actor' | 'ownerId'>;
+type DescribedUpload = Pick<
+  NewUpload,
+  'id' | 'metadata' | 'path' | 'tags' | 'retention' | 'place' | 'caller' | 'actor' | 'ownerId'
+>;
 
 /** So that a transaction in which a project was made is not committed. */
 class NoRoom extends Error {}
@@ -59,6 +63,8 @@ export interface UploadsRepositoryOptions {
   lookAgain: number;
   /** Which steps of processing apply to which files. */
   rules: StepRules;
+  /** What becomes of files of an asset type with time. */
+  lifeCycleOf: (assetType: string) => LifeCycleValues;
   contents: Contents;
 }
 
@@ -86,7 +92,17 @@ export class UploadsRepository {
     const { account } = place;
     const limits = limitValuesFor(this.#options.limits, account, caller);
     const ticketId = caller.ticket ?? null;
-    const values = { projectId: null, ...upload, ...sealOf(seal), account, ticketId, size, lease, ...limits };
+    const values = {
+      projectId: null,
+      retention: null,
+      ...upload,
+      ...sealOf(seal),
+      account,
+      ticketId,
+      size,
+      lease,
+      ...limits,
+    };
     return retryStatement(PATIENCE_BEFORE, async (attempt) => {
       try {
         const isMore = inTransaction !== undefined || place.isNew || ticketId !== null || replacement !== undefined;
@@ -145,10 +161,10 @@ export class UploadsRepository {
    * @returns 'ended' when the upload was ended by somebody else
    */
   async describe(upload: DescribedUpload): Promise<'described' | 'no-room' | 'ended'> {
-    const { id, metadata, path, tags, place, caller, actor, ownerId } = upload;
+    const { id, metadata, path, tags, retention = null, place, caller, actor, ownerId } = upload;
     const { account, projectId = null } = place;
     const limits = limitValuesFor(this.#options.limits, account, caller);
-    const values = { id, metadata, path, tags, projectId, account: account === ownerId ? null : account };
+    const values = { id, metadata, path, tags, retention, projectId, account: account === ownerId ? null : account };
     const describe = async (transaction: Executor) => {
       await makeProject(transaction, place, caller, actor);
       const { rows } = await transaction.run(statements.lockUpload, { id });
@@ -197,7 +213,7 @@ export class UploadsRepository {
     inTransaction?: InTransaction<Asset>,
     { ended = {}, needsVerification = false, scan, facts, thumbHash, derivatives = [] }: LearnedOnTheWay = {},
   ): Promise<Asset | undefined> {
-    const { outbox, rules } = this.#options;
+    const { outbox, rules, lifeCycleOf } = this.#options;
     const processing = plan(rules, stored, ended, needsVerification);
     const next = nextStep(processing);
     const state = isServable(processing) ? 'ready' : 'processing';
@@ -212,14 +228,15 @@ export class UploadsRepository {
       const replacing = { content, derivatives: asJson(derivatives), held, inTransaction };
       return this.#replace(id, actor, replacing);
     }
+    const settling = { ...values, ...lifeCycleOf(stored.assetType) };
     return retryStatement(PATIENCE_AFTER, async () => {
       const isMore = next !== undefined || tellsReady || inTransaction !== undefined || held !== undefined;
       const settled = await this.#run(isMore, async (executor) => {
         const { rows } =
           derivatives.length === 0
-            ? await executor.run(statements.settleUpload, values)
+            ? await executor.run(statements.settleUpload, settling)
             : await executor.run(statements.settleUploadWithDerivatives, {
-                ...values,
+                ...settling,
                 derivatives: asJson(derivatives),
               });
         const asset = rows[0] && toAsset(rows[0]);

@@ -22,10 +22,10 @@ import { type Asset, sentSize } from '../assets/asset.ts';
 import type { Actor } from '../database/audit.ts';
 import { Problem } from '../problems.ts';
 import { quotaExceeded } from '../quotas/quota-exceeded.ts';
-import { MAX_PARTS } from '../storage/object-store.ts';
 import { emptyFile, limitFor, policyNamed, refuseBeyond } from '../validation/file-validation.ts';
 import { UploadPolicies } from '../validation/upload-policies.ts';
-import { type Append, AppendRequest, type UploadProgress } from './append-request.ts';
+import type { Append, UploadProgress } from './append.ts';
+import { AppendRequest } from './append-request.ts';
 import { contextOf, throughProcess, type UploadContext } from './context.ts';
 import { type NewFile, newUpload } from './new-upload.ts';
 import type { NewSession, UploadSession } from './session-repository.ts';
@@ -200,7 +200,11 @@ export class ResumableUploads {
     if (declared < session.position) throw wrongLength(`is less than the ${session.position} bytes that are there`);
     if (declared === 0) throw emptyFile();
     const policies = policiesOf(this.#context, session);
-    refuseBeyond(Math.min(limitFor(policies, session), session.partSize * MAX_PARTS), declared, policies.bound);
+    refuseBeyond(
+      Math.min(limitFor(policies, session), session.partSize * this.#context.store.maxParts),
+      declared,
+      policies.bound,
+    );
     return { ...session, size: declared };
   }
 

@@ -117,6 +117,12 @@ export class UploadSessionsRepository {
     });
   }
 
+  /** The multipart upload of the store that a session goes on with; undefined when none is written down. */
+  async storeUploadId(id: string): Promise<string | undefined> {
+    const { rows } = await this.#handle.database.run(statements.findStoreUploadId, { id });
+    return rows[0]?.storeUploadId ?? undefined;
+  }
+
   /** A session of this uploader, or the asset it has become; undefined when there is neither. */
   async find(kind: SessionKind, caller: Caller, id: string): Promise<FoundSession | undefined> {
     const access = accessOf(caller);
@@ -155,13 +161,14 @@ export class UploadSessionsRepository {
    * @returns when it expires, and the last row of the tail; undefined when the upload is not as it was seen, or was ended
    */
   async take(
-    { id, position, inParts: sent, takes }: Pick<UploadSession, 'id' | 'position' | 'inParts' | 'takes'>,
+    seen: Pick<UploadSession, 'id' | 'position' | 'inParts' | 'takes' | 'storeUploadId'>,
     holder: string,
     { size, lease, expiresAt }: { size: number | undefined; lease: number; expiresAt: Date },
   ): Promise<{ expiresAt: Date; lastRow?: LastRow } | undefined> {
     const { rows } = await this.#handle.database.run(statements.takeSession, {
-      ...{ id, holder, position, inParts: sent, takes, lease, expiresAt },
-      size: size ?? null,
+      ...{ id: seen.id, position: seen.position, inParts: seen.inParts, takes: seen.takes },
+      ...{ storeUploadId: seen.storeUploadId ?? null, size: size ?? null },
+      ...{ holder, lease, expiresAt },
     });
     const [row] = rows;
     if (!row) return undefined;

@@ -73,6 +73,13 @@ export const noteValidated = compile(
       .where(and(eq(uploadSessions.assetId, p('id')), eq(uploadSessions.holder, p('holder')))),
 );
 
+export const findStoreUploadId = compile('find-store-upload-id', (p: Parameter<'id'>) =>
+  build
+    .select({ storeUploadId: uploadSessions.storeUploadId })
+    .from(uploadSessions)
+    .where(eq(uploadSessions.assetId, p('id'))),
+);
+
 /** Bytes that are in parts. */
 const inParts = sql<number>`coalesce(${uploadSessions.tailBegin},
   ${uploadSessions.position} - coalesce(length(${uploadSessions.tail}), 0))`.mapWith(uploadSessions.position);
@@ -150,7 +157,9 @@ const AHEAD = sql`interval '1 minute'`;
 
 export const takeSession = compile(
   'take-session',
-  (p: Parameter<'id' | 'holder' | 'position' | 'inParts' | 'takes' | 'size' | 'lease' | 'expiresAt'>) => {
+  (
+    p: Parameter<'id' | 'holder' | 'position' | 'inParts' | 'takes' | 'storeUploadId' | 'size' | 'lease' | 'expiresAt'>,
+  ) => {
     const expiresAt = typed(p('expiresAt'), uploadSessions.expiresAt);
     const lease = sql`${expiresAt} + make_interval(secs => ${p('lease')})`;
     const live = lockedRecord(p);
@@ -166,6 +175,8 @@ export const takeSession = compile(
       eq(uploadSessions.position, p('position')),
       eq(inParts, p('inParts')),
       eq(uploadSessions.takes, p('takes')),
+      // Whoever held it may have begun it in the store since, and written nothing else: it is not begun there twice.
+      sql`${uploadSessions.storeUploadId} is not distinct from ${p('storeUploadId')}::text`,
     );
     const moved = build.$with('moved', {}).as(
       build

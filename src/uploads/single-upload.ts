@@ -146,15 +146,17 @@ export class SingleUpload {
   }
 
   /** What the client has said by now. @throws Problem when the bytes are not what is said */
-  async describe({ projectId, assetType, metadata, path = '', tags = [], sha256 }: FileDescription): Promise<void> {
+  async describe(said: FileDescription): Promise<void> {
+    const { projectId, assetType, metadata, path = '', tags = [], retention = null, sha256 } = said;
     if (this.#arrival.assetType === undefined) this.#validation.choose(assetType, this.received);
     const place = await this.#placeIn(projectId);
     if (sha256 && this.#sent && !sha256.equals(this.#sent.sha256)) throw digestMismatch(this.#sent.sha256);
-    const { metadata: before, path: pathBefore, tags: tagsBefore } = this.record;
-    const labels = { metadata, path, tags };
-    const isSame = isDeepStrictEqual(labels, { metadata: before, path: pathBefore, tags: tagsBefore });
-    if (place === this.record.place && isSame) return;
-    this.record = { ...this.record, ...labels, place, ...(projectId !== undefined && { projectId }) };
+    const labels = { metadata, path, tags, retention };
+    const { record } = this;
+    const { metadata: before, path: pathBefore, tags: tagsBefore, retention: kept = null } = record;
+    const isSame = isDeepStrictEqual(labels, { metadata: before, path: pathBefore, tags: tagsBefore, retention: kept });
+    if (place === record.place && isSame) return;
+    this.record = { ...record, ...labels, place, ...(projectId !== undefined && { projectId }) };
     if (!this.begun) return;
     const outcome = await this.#context.uploads.describe(this.record);
     if (outcome === 'no-room') throw await this.#quotaExceeded(this.#reserved);

@@ -2,6 +2,7 @@
 import { and, eq, exists, ne, not, or, sql } from 'drizzle-orm';
 import { isBeingErased } from '../access/erasing.ts';
 import { assetColumns } from '../assets/asset.ts';
+import { type LifeCycleParameter, lookAfterUpload, temporaryUntil } from '../assets/life-cycle-looks.ts';
 import { type Actor as AuditActor, auditFrom } from '../database/audit.ts';
 import { build, compile, inSeconds, jsonObject, now, type Parameter, typed } from '../database/statements.ts';
 import { assets, inState, isInProcessing, isVisible } from '../database/tables/assets.ts';
@@ -36,6 +37,7 @@ export const beginUpload = compile(
       | 'metadata'
       | 'path'
       | 'tags'
+      | 'retention'
       | 'objectKey'
       | 'createdAt'
       | 'size'
@@ -88,6 +90,12 @@ export const beginUpload = compile(
         holds: sql`null::jsonb`.as('holds'),
         retainUntil: sql`null::timestamptz`.as('retain_until'),
         retentionMode: sql`null`.as('retention_mode'),
+        retention: typed(p('retention'), assets.retention).as('retention'),
+        temporaryUntil: sql`null::timestamptz`.as('temporary_until'),
+        tier: sql`null`.as('tier'),
+        archivedAt: sql`null::timestamptz`.as('archived_at'),
+        restore: sql`null::jsonb`.as('restore'),
+        restoredUntil: sql`null::timestamptz`.as('restored_until'),
       })
       .from(reserved);
     return build.with(reserved).insert(assets).select(record);
@@ -167,7 +175,7 @@ export const renewUpload = compile('renew-upload', (p: Parameter<'id' | 'lease'>
 
 export const describeUpload = compile(
   'describe-upload',
-  (p: Parameter<'id' | 'projectId' | 'account' | 'metadata' | 'path' | 'tags'>) =>
+  (p: Parameter<'id' | 'projectId' | 'account' | 'metadata' | 'path' | 'tags' | 'retention'>) =>
     build
       .update(assets)
       .set({
@@ -176,6 +184,7 @@ export const describeUpload = compile(
         metadata: typed(p('metadata'), assets.metadata),
         path: typed(p('path'), assets.path),
         tags: typed(p('tags'), assets.tags),
+        retention: typed(p('retention'), assets.retention),
       })
       .where(and(eq(assets.id, p('id')), isUploading))
       .returning({ id: assets.id }),
@@ -225,6 +234,7 @@ type Settled =
   | 'original'
   | 'thumbHash'
   | 'processing'
+  | LifeCycleParameter
   | Actor;
 
 function settling(p: Parameter<Settled>) {
@@ -246,6 +256,7 @@ function settling(p: Parameter<Settled>) {
         original: sql`coalesce(${typed(p('original'), assets.original)}, ${assets.original})`,
         thumbHash: typed(p('thumbHash'), assets.thumbHash),
         processing: typed(p('processing'), assets.processing),
+        temporaryUntil: temporaryUntil(p),
         reservedBytes: 0,
         leaseExpiresAt: null,
         updatedAt: now,
@@ -268,19 +279,19 @@ function settling(p: Parameter<Settled>) {
   );
   const detail = jsonObject({ name: settled.name, size: settled.size, mediaType: settled.mediaType });
   const audit = auditFrom(p, settled, { action: 'asset.uploaded', detail });
-  return { upload, settled, counted, audit };
+  return { upload, settled, counted, audit, looked: lookAfterUpload(p, settled) };
 }
 
 export const settleUpload = compile('settle-upload', (p: Parameter<Settled>) => {
-  const { upload, settled, counted, audit } = settling(p);
-  return build.with(upload, settled, counted, audit).select().from(settled);
+  const { upload, settled, counted, audit, looked } = settling(p);
+  return build.with(upload, settled, counted, audit, looked).select().from(settled);
 });
 
 /** The same of a file whose derivatives are stored: they are there for everybody with the asset. */
 export const settleUploadWithDerivatives = compile(
   'settle-upload-with-derivatives',
   (p: Parameter<Settled | 'derivatives'>) => {
-    const { upload, settled, counted, audit } = settling(p);
+    const { upload, settled, counted, audit, looked } = settling(p);
     const stored = sql`jsonb_to_recordset(${p('derivatives')}::jsonb)
       as stored (id uuid, "mediaType" text, size bigint, sha256 text, width integer, height integer)`;
     const finished = build.$with('finished', {}).as(
@@ -303,7 +314,7 @@ export const settleUploadWithDerivatives = compile(
         )
         .getSQL(),
     );
-    return build.with(upload, settled, counted, finished, audit).select().from(settled);
+    return build.with(upload, settled, counted, finished, audit, looked).select().from(settled);
   },
 );
 

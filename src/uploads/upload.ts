@@ -2,6 +2,7 @@
 import type { Caller } from '../access/caller.ts';
 import type { Actor } from '../database/audit.ts';
 import type { Executor } from '../database/client.ts';
+import type { Retention } from '../database/tables/assets.ts';
 import type { Facts, Original, ProcessingRecord, Scan } from '../database/tables/processing-record.ts';
 import type { StoredDerivative } from '../processing/keep-on-arrival.ts';
 import type { Place } from '../projects/places.ts';
@@ -18,6 +19,8 @@ export interface NewUpload {
   metadata: Record<string, string>;
   path: string;
   tags: readonly string[];
+  /** Absent: as its upload policy says. */
+  retention?: Retention | null;
   createdAt: Date;
   /** What it replaces. */
   replacement?: { assetId: string; expectedVersion: number | null; name: string | null };

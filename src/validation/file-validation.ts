@@ -4,6 +4,7 @@
  */
 import { Problem } from '../problems.ts';
 import { type Classification, claimedType, classify, HEAD_SIZE, normaliseMediaType } from './media-types.ts';
+import { ENCRYPTED_TYPE, sizeFault } from './structure/encrypted.ts';
 import { type StructureCheck, structureCheck } from './structure.ts';
 import type { SizeBound, UploadPolicies, UploadPolicy } from './upload-policies.ts';
 
@@ -93,6 +94,11 @@ export class FileValidation {
   update(chunk: Buffer): void {
     this.#structure?.update(chunk);
     refuseDamaged(this.#structure?.fault());
+  }
+
+  /** Where the rest is not looked at: whether a file that begins so may have this size. @throws Problem damaged-file */
+  fits(head: Buffer, size: number): void {
+    if (this.#known.mediaType === ENCRYPTED_TYPE) refuseDamaged(sizeFault(head, size));
   }
 
   /** The file is at its end. @throws Problem damaged-file */

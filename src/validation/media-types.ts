@@ -9,6 +9,7 @@ import { fileTypeFromTokenizer, supportedMimeTypes } from 'file-type';
 import { fromBuffer, type ITokenizer } from 'strtok3';
 import { extensionOf } from './file-name.ts';
 import { PDF_HEADER_WITHIN } from './structure/documents.ts';
+import { beginsEncrypted, ENCRYPTED_EXTENSION, ENCRYPTED_TYPE, isOpaqueName } from './structure/encrypted.ts';
 import { beginsLikeText } from './structure/text.ts';
 import { isTextType, isZipType } from './structure.ts';
 
@@ -132,6 +133,7 @@ const extensions: Record<string, readonly string[]> = {
   'font/otf': ['otf'],
   'font/woff': ['woff'],
   'font/woff2': ['woff2'],
+  [ENCRYPTED_TYPE]: [ENCRYPTED_EXTENSION],
 };
 const typesByExtension = new Map<string, string>();
 for (const [type, names] of Object.entries(extensions))
@@ -174,15 +176,23 @@ export function claimedType(fileName: string | undefined, declared: string | und
   return isBetter && vague[claimed]?.(byExtension) ? byExtension : claimed;
 }
 
-const detectable = new Set([...supportedMimeTypes].map((type) => normaliseMediaType(type)));
+const detectable = new Set([...supportedMimeTypes].map((type) => normaliseMediaType(type)).concat(ENCRYPTED_TYPE));
 
 /** What names of this media type may end with, the usual one first; none where nothing is known. @param mediaType canonical */
 export function extensionsOf(mediaType: string): readonly string[] {
   return (Object.hasOwn(extensions, mediaType) ? extensions[mediaType] : undefined) ?? [];
 }
 
+/** Why a file of this media type may not have this name, in a sentence for the client. @param mediaType canonical */
+export function findNameFault(fileName: string, mediaType: string): string | undefined {
+  if (mediaType === ENCRYPTED_TYPE && !isOpaqueName(fileName))
+    return `The name of an encrypted file must not tell what is in it: send 16 to 64 random hexadecimal digits and .${ENCRYPTED_EXTENSION}. Its own name travels inside.`;
+  if (extensionFits(fileName, mediaType)) return undefined;
+  return `The extension .${extensionOf(fileName)} does not belong to ${mediaType}. Name the file by what it is.`;
+}
+
 /** Whether a file of this name may have this media type. A name without an extension may have any. */
-export function extensionFits(fileName: string, mediaType: string): boolean {
+function extensionFits(fileName: string, mediaType: string): boolean {
   const extension = extensionOf(fileName);
   if (extension === undefined) return true;
   const known = Object.hasOwn(extensions, mediaType) ? extensions[mediaType] : undefined;
@@ -197,6 +207,7 @@ export function extensionFits(fileName: string, mediaType: string): boolean {
  */
 export async function detectMediaType(head: Uint8Array, maxReads = MAX_READS): Promise<string | undefined> {
   const start = Buffer.from(head.buffer, head.byteOffset, Math.min(head.length, HEAD_SIZE));
+  if (beginsEncrypted(start)) return ENCRYPTED_TYPE;
   const type = normaliseMediaType(await detectByMagic(start, maxReads));
   if (type === 'image/heif') return generalPicture(start);
   // A zip whose entries do not tell in time what else it is.
@@ -298,12 +309,13 @@ function isPlainText(fileName: string, head: Uint8Array): boolean {
 }
 
 function withFittingName(fileName: string, mediaType: string, detected?: string): Classification {
-  if (extensionFits(fileName, mediaType)) return { outcome: 'accepted', mediaType };
+  const detail = findNameFault(fileName, mediaType);
+  if (detail === undefined) return { outcome: 'accepted', mediaType };
   return {
     outcome: 'refused',
     reason: 'extension-mismatch',
     ...(detected !== undefined && { detected }),
-    detail: `The bytes are ${mediaType}, to which the extension .${extensionOf(fileName)} does not belong. Name the file by what it is.`,
+    detail: `The bytes are ${mediaType}. ${detail}`,
   };
 }
 
@@ -344,12 +356,7 @@ function classifyUndetected(fileName: string, claimed: string | undefined, allow
       detail: 'The bytes show no known media type. Check that the file is whole and of an allowed type.',
     };
   }
-  if (!extensionFits(fileName, mediaType)) {
-    return {
-      outcome: 'refused',
-      reason: 'extension-mismatch',
-      detail: `The extension .${extension} does not belong to ${mediaType}. Name the file by what it is.`,
-    };
-  }
+  const detail = findNameFault(fileName, mediaType);
+  if (detail !== undefined) return { outcome: 'refused', reason: 'extension-mismatch', detail };
   return { outcome: 'accepted', mediaType };
 }

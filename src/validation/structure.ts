@@ -7,6 +7,7 @@
  */
 import { movie, stillPicture } from './structure/boxes.ts';
 import { glb, pdf } from './structure/documents.ts';
+import { ENCRYPTED_TYPE, encrypted } from './structure/encrypted.ts';
 import { gif, jpeg, png, webp } from './structure/images.ts';
 import { JsonCheck } from './structure/json.ts';
 import { webm } from './structure/matroska.ts';
@@ -46,6 +47,7 @@ const checkers: Record<string, (position: Position) => Checker> = {
   'audio/ogg': ogg,
   'model/gltf-binary': glb,
   'application/pdf': pdf,
+  [ENCRYPTED_TYPE]: encrypted,
   ...zipCheckers,
 };
 

@@ -4,10 +4,14 @@
  */
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { encryptedPolicy, refuseReading, withEncryptedType } from './encrypted-policy.ts';
+import { contradictionIn, days, daysSince, type LifeCycleRules } from './life-cycle.ts';
 import { normaliseMediaType } from './media-types.ts';
 
 export interface UploadPolicy {
   assetType: string;
+  /** Takes ciphertext alone, which only its readers can open: nothing is scanned, stripped or made of it. Absent: files. */
+  kind?: 'encrypted';
   /** Normalised media types. */
   mediaTypes: string[];
   /** Bytes. */
@@ -18,8 +22,10 @@ export interface UploadPolicy {
   allowUndetected: boolean;
   /** Whether its assets may be made public, for everybody without a token; absent: they may not. */
   public?: boolean;
-  /** Days after which assets are deleted for good; absent: never. */
-  expireAfterDays?: number;
+  /** What its assets are where their uploader has not said; absent: permanent. */
+  retention?: 'temporary' | 'permanent';
+  /** What becomes of its assets with time; absent: nothing. */
+  lifeCycle?: LifeCycleRules;
   /** Whether what a file tells beside what it shows (place, camera, author) is removed before it is served. */
   metadata: 'keep' | 'strip';
   /**
@@ -148,28 +154,38 @@ const derivativeName = z
 
 const policyFile = z.record(
   z.string().regex(/^[a-z][a-z0-9-]{0,63}$/, 'policy names are lower-case letters, digits and hyphens'),
-  z
-    .strictObject({
-      mediaTypes: z.array(mediaType).min(1),
-      maxBytes: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER),
-      cacheControl: z
-        .string()
-        .regex(/^[\x20-\x7e]{1,200}$/, 'must be a Cache-Control value')
-        .default(CACHE_CONTROL),
-      allowUndetected: z.boolean().default(false),
-      public: z.boolean().exactOptional(),
-      expireAfterDays: z.number().int().min(1).max(36_500).exactOptional(),
-      metadata: z.enum(['keep', 'strip']).exactOptional(),
-      scan: z.enum(scanPolicies, { error: 'must be required, best-effort or off' }).exactOptional(),
-      reencode: reencodePolicy.exactOptional(),
-      derivatives: z
-        .record(derivativeName, derivativePolicy)
-        .refine((named) => Object.keys(named).length <= 8, 'must name at most 8 derivatives')
-        .exactOptional(),
-      transcodes: transcodePolicy.exactOptional(),
-      versions: z.number().int().min(0).max(MAX_VERSIONS, `must be at most ${MAX_VERSIONS}`).exactOptional(),
-    })
-    .nullable(),
+  z.preprocess(
+    withEncryptedType,
+    z
+      .strictObject({
+        kind: z.literal('encrypted', { error: 'must be encrypted, or absent' }).exactOptional(),
+        mediaTypes: z.array(mediaType).min(1),
+        maxBytes: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER),
+        cacheControl: z
+          .string()
+          .regex(/^[\x20-\x7e]{1,200}$/, 'must be a Cache-Control value')
+          .default(CACHE_CONTROL),
+        allowUndetected: z.boolean().default(false),
+        public: z.boolean().exactOptional(),
+        retention: z.enum(['temporary', 'permanent'], { error: 'must be temporary or permanent' }).exactOptional(),
+        archiveAfterDays: days.exactOptional(),
+        deleteAfterDays: days.exactOptional(),
+        /** As earlier versions have it. */
+        expireAfterDays: days.exactOptional(),
+        daysSince: z.enum(daysSince, { error: 'must be upload or last-download' }).exactOptional(),
+        metadata: z.enum(['keep', 'strip']).exactOptional(),
+        scan: z.enum(scanPolicies, { error: 'must be required, best-effort or off' }).exactOptional(),
+        reencode: reencodePolicy.exactOptional(),
+        derivatives: z
+          .record(derivativeName, derivativePolicy)
+          .refine((named) => Object.keys(named).length <= 8, 'must name at most 8 derivatives')
+          .exactOptional(),
+        transcodes: transcodePolicy.exactOptional(),
+        versions: z.number().int().min(0).max(MAX_VERSIONS, `must be at most ${MAX_VERSIONS}`).exactOptional(),
+      })
+      .superRefine(refuseReading)
+      .nullable(),
+  ),
 );
 
 /** A fault of the file UPLOAD_POLICIES names. */
@@ -181,9 +197,15 @@ export class PolicyError extends Error {
  * @param file path of a JSON file, or undefined for the defaults alone
  * @param maxFileSize caps the default policies; a policy of the file above it is a contradiction
  * @param hasScanner then every policy that does not say otherwise has its files scanned
+ * @param hasArchive without one, no policy may have its files archived
  * @throws PolicyError that lists every fault of the file
  */
-export function loadUploadPolicies(file: string | undefined, maxFileSize: number, hasScanner = false): UploadPolicies {
+export function loadUploadPolicies(
+  file: string | undefined,
+  maxFileSize: number,
+  hasScanner = false,
+  hasArchive = false,
+): UploadPolicies {
   const policies = new Map<string, UploadPolicy>();
   for (const [assetType, policy] of Object.entries(defaults)) {
     policies.set(assetType, {
@@ -195,6 +217,7 @@ export function loadUploadPolicies(file: string | undefined, maxFileSize: number
       scan: hasScanner ? 'required' : 'off',
     });
   }
+  if (!hasScanner) policies.set('encrypted', { ...encryptedPolicy, cacheControl: CACHE_CONTROL });
   for (const [assetType, policy] of Object.entries(file === undefined ? {} : readPolicies(file))) {
     if (policy === null) policies.delete(assetType);
     else if (policy.maxBytes > maxFileSize) {
@@ -206,13 +229,45 @@ export function loadUploadPolicies(file: string | undefined, maxFileSize: number
         `UPLOAD_POLICIES: ${assetType}.scan is required, but there is no scanner: set CLAMD, or let the policy say best-effort or off`,
       );
     } else {
-      const scan = hasScanner ? (policy.scan ?? 'required') : 'off';
-      policies.set(assetType, { assetType, metadata: metadataOf(assetType), ...policy, scan });
+      const scan = hasScanner && policy.kind !== 'encrypted' ? (policy.scan ?? 'required') : 'off';
+      policies.set(assetType, {
+        assetType,
+        metadata: metadataOf(assetType),
+        ...withLifeCycle(assetType, policy, hasArchive),
+        scan,
+      });
     }
   }
   if (policies.size === 0) throw new PolicyError('UPLOAD_POLICIES: no policy is left, so nothing could be uploaded');
   for (const policy of policies.values()) policy.maxBytes = Math.min(policy.maxBytes, maxFileSize);
   return new UploadPolicies([...policies.values()]);
+}
+
+type PolicyOfFile = NonNullable<z.output<typeof policyFile>[string]>;
+
+/** @throws PolicyError */
+function withLifeCycle(
+  assetType: string,
+  policy: PolicyOfFile,
+  hasArchive: boolean,
+): Omit<UploadPolicy, 'metadata' | 'assetType'> {
+  const { archiveAfterDays, deleteAfterDays, expireAfterDays, daysSince: since, ...rest } = policy;
+  const refuse = (why: string) => new PolicyError(`UPLOAD_POLICIES: ${assetType}: ${why}`);
+  if (deleteAfterDays !== undefined && expireAfterDays !== undefined)
+    throw refuse('expireAfterDays is the earlier name of deleteAfterDays: name one of them');
+  const named = deleteAfterDays ?? expireAfterDays;
+  if (archiveAfterDays === undefined && named === undefined) {
+    if (since !== undefined) throw refuse('daysSince needs archiveAfterDays or deleteAfterDays');
+    return rest;
+  }
+  const lifeCycle = { archiveAfterDays, deleteAfterDays: named, since };
+  const contradiction = contradictionIn(lifeCycle);
+  if (contradiction !== undefined) throw refuse(contradiction);
+  if (archiveAfterDays !== undefined && !hasArchive)
+    throw refuse(
+      'archiveAfterDays is set, but there is no archive: set ARCHIVE_STORAGE_CLASS, ARCHIVE_S3_BUCKET or ARCHIVE_DIRECTORY',
+    );
+  return { ...rest, lifeCycle };
 }
 
 function readPolicies(file: string): z.output<typeof policyFile> {

@@ -3,6 +3,7 @@ import { and, count, desc, eq, inArray, ne, or, type SQLWrapper, sql, sum } from
 import { type AccessParameter, isFor } from '../access/conditions.ts';
 import { assetColumns } from '../assets/asset.ts';
 import { nextVersion } from '../assets/conditions.ts';
+import { lookSoon } from '../assets/life-cycle-looks.ts';
 import { type Actor, auditFrom } from '../database/audit.ts';
 import { build, compile, jsonObject, now, type Parameter, typed } from '../database/statements.ts';
 import { assets, inState, isFree, isHeld, isVisible } from '../database/tables/assets.ts';
@@ -172,7 +173,13 @@ export const giveContent = compile(
   (p: Parameter<Content | 'id' | 'uploadId' | 'action' | 'former' | 'by' | keyof Actor>) => {
     const before = build.$with('before').as(
       build
-        .select({ id: assets.id, name: assets.name, size: assets.size, mediaType: assets.mediaType })
+        .select({
+          id: assets.id,
+          name: assets.name,
+          size: assets.size,
+          mediaType: assets.mediaType,
+          tier: assets.tier,
+        })
         .from(assets)
         .where(eq(assets.id, p('id'))),
     );
@@ -200,6 +207,10 @@ export const giveContent = compile(
           processing: typed(p('processing'), assets.processing),
           contentVersion: sql`${assets.contentVersion} + 1`,
           contentAt: now,
+          tier: null,
+          archivedAt: null,
+          restore: null,
+          restoredUntil: null,
           versionBytes: typed(p('versionBytes'), assets.versionBytes),
         })
         .from(before)
@@ -209,6 +220,7 @@ export const giveContent = compile(
           previousName: sql`${before.name}`.as('previous_name'),
           previousSize: sql`${before.size}`.as('previous_size'),
           previousMediaType: sql`${before.mediaType}`.as('previous_media_type'),
+          wasArchived: sql`${before.tier} is not null`.as('was_archived'),
         }),
     );
     const uploadGone = build.$with('upload_gone', {}).as(
@@ -242,7 +254,9 @@ export const giveContent = compile(
       uploadedBy: sql`${p('by')}::text`,
     });
     const audit = auditFrom(p, changed, { action: p('action'), detail: sql`jsonb_strip_nulls(${detail})` });
-    return build.with(before, changed, uploadGone, settled, audit).select().from(changed);
+    // Rules for its new bytes were of no use for the archived ones.
+    const looked = lookSoon(changed, sql`${changed.wasArchived}`);
+    return build.with(before, changed, uploadGone, settled, audit, looked).select().from(changed);
   },
 );
 

@@ -12,7 +12,7 @@ import { s3Skip } from '../support/s3.ts';
 import { startService, type TestService } from '../support/service.ts';
 import { waitUntil } from '../support/wait-until.ts';
 
-const PICTURES = 24;
+const PICTURES = 200;
 /** So long that the end of a window is met once in three days. */
 const LIFE = 604_800;
 

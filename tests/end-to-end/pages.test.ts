@@ -36,11 +36,10 @@ const views: Record<string, PageView> = {
   film: viewOf('asset', [aFilm]),
   sound: viewOf('asset', [aSound]),
   'document to look at': viewOf('asset', [aDocument], { allow: 'view' }),
-  processing: viewOf('asset', [{ ...aFile, isProcessing: true }]),
   gallery,
   'empty gallery': viewOf('project', []),
   password: { kind: 'locked', unlockPath: '/s/unlocked' },
-  'wrong password': { kind: 'locked', unlockPath: '/s/unlocked', refusal: 'wrong-password', triesLeft: 1 },
+  'wrong password': { kind: 'locked', unlockPath: '/s/unlocked', refusal: 'wrong-password' },
   unknown: { kind: 'unknown' },
 };
 const pages: Record<string, MakePage> = {
@@ -201,13 +200,13 @@ describe('pages in a browser', { skip: programSkip('chromium') }, () => {
       await page.context().close();
     });
 
-  test('a wrong password is told to who listens, and says how many tries are left', async () => {
+  test('a wrong password is told to who listens', async () => {
     const { page } = await open(urls.get('wrong password') ?? '');
     assert.match(await page.title(), /^.?Error: /);
     const input = page.getByLabel('Password');
     assert.equal(await input.getAttribute('aria-invalid'), 'true');
     const [said] = (await input.getAttribute('aria-describedby'))?.split(' ') ?? [];
-    assert.equal(await page.locator(`#${said}`).textContent(), 'The password is wrong. You have 1 try left.');
+    assert.equal(await page.locator(`#${said}`).textContent(), 'The password is wrong.');
     assert.equal(await page.getByRole('alert').count(), 1);
     await page.context().close();
   });

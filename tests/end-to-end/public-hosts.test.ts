@@ -12,6 +12,7 @@ import { Client, SECRET } from '../support/client.ts';
 import { fixture } from '../support/corpus.ts';
 import { CHROMIUM_FLAGS, programPath, programSkip } from '../support/programs.ts';
 import { startService, storeKinds, type TestService } from '../support/service.ts';
+import { share } from '../support/shares.ts';
 
 /** Tells that it ran in each way there is. */
 const code = `document.title='ran';fetch('http://reports.test/fetched');new Image().src='http://reports.test/'+document.domain;alert('ran')`;
@@ -166,6 +167,38 @@ for (const { store, skip } of storeKinds)
       const links = [...stored.values()].flatMap((each) => each.links);
       const onApi = links.map((link) => link.replace('usercontent.test', 'api.test'));
       assert.deepEqual(await opened(new Set([...links, ...onApi])), []);
+    });
+
+    test('nor when it is shared, or in an archive; and a page of a share has its bytes from their own host', async () => {
+      const assetIds = [...stored.values()].map(({ id }) => id);
+      const [open, limited] = [await share(client, { assetIds }), await share(client, { assetIds, maxDownloads: 9 })];
+      const of = (token: string) => assetIds.map((id) => `/s/${token}/assets/${id}/content`);
+      const paths = of(open.token).flatMap((path) => [
+        path,
+        `${path}?disposition=inline`,
+        `${path}?disposition=attachment`,
+      ]);
+      const hosts = ['http://api.test', 'http://usercontent.test'];
+      assert.deepEqual(await opened(hosts.flatMap((host) => paths.map((path) => host + path))), []);
+
+      const linksOn = async (path: string) => {
+        const page = await ask('GET', path, 'api.test', { accept: 'text/html' });
+        assert.equal(page.status, 200);
+        const bytes = [...page.body.matchAll(/(?:href|src)="([^"]*\/(?:content|image|archive)[^"]*)"/g)];
+        assert.ok(bytes.length > assetIds.length);
+        return new Set(bytes.map(([, address = '']) => new URL(address, 'http://api.test').origin));
+      };
+      assert.deepEqual(await linksOn(`/s/${open.token}`), new Set(['http://usercontent.test']));
+      // Its cookies are of the host of its page.
+      assert.deepEqual(await linksOn(`/s/${limited.token}`), new Set(['http://api.test']));
+      assert.equal((await ask('GET', `/s/${open.token}`, 'usercontent.test')).status, 404);
+
+      const { body } = await client.send('POST', '/v1/archives', { ids: assetIds });
+      const archive = new URL(String(body['url']));
+      assert.equal(archive.origin, 'http://usercontent.test');
+      const answer = await ask('GET', archive.pathname, archive.host);
+      assert.equal(answer.status, 200);
+      assert.match(answer.disposition, /^attachment/);
     });
 
     test('nor when a page of another site embeds it in any way', async () => {

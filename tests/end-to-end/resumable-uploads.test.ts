@@ -331,6 +331,36 @@ for (const { store, skip } of storeKinds) {
       await nothingLeft();
     });
 
+    for (const [title, lose] of [
+      [
+        'the store has ended by itself',
+        async (key: string, uploadId: string) => one.store.abortMultipartUpload(key, uploadId, {}),
+      ],
+      [
+        'the store has another part of',
+        async (key: string, uploadId: string) =>
+          void (await one.store.uploadPart({ key, uploadId, partNumber: 1 }, Buffer.alloc(5 * MiB, 1), {})),
+      ],
+    ] as const)
+      test(`an upload that ${title} is 410 and ends, so that its client can begin anew`, async () => {
+        const bytes = glb(12 * MiB, 11);
+        const path = await begin(bytes.length, { filename: 'm.glb' });
+        await send(client, path, 0, bytes.subarray(0, 7 * MiB));
+        const [row] = await one.query<{ key: string; upload: string }>(
+          `select object_key as key, store_upload_id as upload from assets
+           join upload_sessions on asset_id = assets.id where assets.id = $1`,
+          [idOf(path)],
+        );
+        assert.ok(row);
+        await lose(row.key, row.upload);
+        const { status, body } = await send(client, path, 7 * MiB, bytes.subarray(7 * MiB));
+        assert.deepEqual([status, body.type], [410, 'urn:stowage:problem:upload-expired']);
+        assert.equal((await progressOf(path)).status, 404);
+        const { body: quota } = await client.get('/v1/quota');
+        assert.equal(quota['reserved'], 0);
+        await nothingLeft();
+      });
+
     for (const [title, bytes, fields, status, type] of [
       ['of another type', pdf(), { filename: 'p.png', filetype: 'image/png' }, 415, 'declared-mismatch'],
       ['of no known type', Buffer.alloc(6 * MiB, 'x'), { filename: 'm.glb' }, 415, 'undetected-type'],

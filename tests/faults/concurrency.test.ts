@@ -6,7 +6,6 @@ import { after, before, describe, test } from 'node:test';
 import { AssetDeletions } from '../../src/assets/deletions.ts';
 import { purgeAssets } from '../../src/assets/jobs/purge-assets.ts';
 import { JobQueue } from '../../src/jobs/queue.ts';
-import { loadUploadPolicies } from '../../src/validation/upload-policies.ts';
 import { Client } from '../support/client.ts';
 import { glb, png } from '../support/files.ts';
 import { startService, storeKinds, type TestService } from '../support/service.ts';
@@ -58,7 +57,6 @@ for (const { store, skip } of storeKinds) {
       return purgeAssets(
         {
           deletions: new AssetDeletions(one.database, jobs),
-          policies: loadUploadPolicies(undefined, one.config.MAX_FILE_SIZE),
           trashRetention: 30,
           now: () => new Date(Date.now() + YEAR),
         },

@@ -3,9 +3,10 @@
  * Whatever the moment: once the reaper and the reconciler have gone over it, the checker finds all promises kept, and the
  * client that sends its request again under the same Idempotency-Key has exactly one asset.
  *
- * What there is to be killed at is not written down here: each scenario first runs undisturbed and is listened to. The
- * moment before a step that follows at once is the one after the step before it, so that is one test. Each scenario is in a
- * test file of its own, so that they run side by side.
+ * What there is to be killed at is not written down here: each scenario first runs undisturbed and is listened to. Moments
+ * that leave the same behind are one test: the one before a step that follows at once is the one after the step before it, and
+ * a transaction that was not committed leaves nothing, however many of its statements were run. Each scenario is in a test file
+ * of its own, so that they run side by side.
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
@@ -14,7 +15,7 @@ import { launch, type Running } from '../support/processes.ts';
 import { s3Skip } from '../support/s3.ts';
 import { lookoutFor, type Prepared, Rig, type Scenario, type ScenarioName, type Step } from './rig.ts';
 
-type Side = 'before' | 'after';
+export type Side = 'before' | 'after';
 export const sides: Side[] = ['before', 'after'];
 
 interface Left {
@@ -25,8 +26,9 @@ interface Left {
 /**
  * Defines the tests of one scenario.
  * @param from the call of S3 from which on it is killed, where the steps before are those of another scenario
+ * @param only steps before and after which it is killed, where all of them are those of another scenario
  */
-export function testKilledAtEachStep(name: ScenarioName, { from }: { from?: string } = {}): void {
+export function testKilledAtEachStep(name: ScenarioName, { from, only }: { from?: string; only?: RegExp } = {}): void {
   describe('killed at any moment', { skip: s3Skip() }, () => {
     let rig: Rig;
     before(async () => {
@@ -42,8 +44,8 @@ export function testKilledAtEachStep(name: ScenarioName, { from }: { from?: stri
       assert.ok(first >= 0, `${from} is no step of it`);
       const left: Left[] = [];
       for (const [index, step] of steps.entries()) {
-        if (index < first) continue;
-        for (const side of step.followsAtOnce ? (['after'] as const) : sides) {
+        if (index < first || only?.test(step.text) === false) continue;
+        for (const side of only ? sides : momentsOf(steps, index)) {
           await context.test(`${side} ${index + 1}. ${step.kind} ${step.text}`, async () => {
             const scenario = make();
             left.push({ scenario, prepared: await killAt(rig, scenario, step, side) });
@@ -53,6 +55,28 @@ export function testKilledAtEachStep(name: ScenarioName, { from }: { from?: stri
       await context.test('nothing is lost or left behind, and who asks again has it once', () => rig.settle(left));
     });
   });
+}
+
+/** On which sides of a step it leaves something else behind than on those of the steps before. */
+function momentsOf(steps: readonly Step[], index: number): readonly Side[] {
+  const step = steps[index];
+  const before: readonly Side[] = step?.followsAtOnce ? [] : ['before'];
+  const transaction = transactionAt(steps, index);
+  if (!step || !transaction) return [...before, 'after'];
+  if (index === transaction.first) return before;
+  // By then all of it was run; before, it leaves what it found.
+  return index >= transaction.last - 1 ? ['after'] : [];
+}
+
+/** The transaction that a step belongs to, from its begin to its commit, where nothing but its statements is between them. */
+function transactionAt(steps: readonly Step[], index: number): { first: number; last: number } | undefined {
+  const isBegin = ({ text }: Step) => /^begin$/i.test(text);
+  const isCommit = ({ text }: Step) => /^commit$/i.test(text);
+  const first = steps.findLastIndex((step, at) => at <= index && isBegin(step));
+  const last = steps.findIndex((step, at) => at > first && isCommit(step));
+  if (first < 0 || last < index) return undefined;
+  const between = steps.slice(first + 1, last);
+  return between.some((step) => step.kind === 'S3' || isBegin(step)) ? undefined : { first, last };
 }
 
 async function recordSteps(rig: Rig, scenario: Scenario) {

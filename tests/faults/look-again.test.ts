@@ -1,10 +1,17 @@
 /** What is left of calls that the store did, and of which nobody heard: it is found soon, without the reconciler. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { Client } from '../support/client.ts';
+import { glb } from '../support/files.ts';
 import { contentsOf, s3Skip } from '../support/s3.ts';
 import { startService, type TestService } from '../support/service.ts';
 import { waitUntil } from '../support/wait-until.ts';
 import { Rig, type ScenarioName } from './rig.ts';
+
+/** That an upload has begun in the store is written down. */
+function isNote(statement: string): boolean {
+  return /^\s*update "upload_sessions" set "store_upload_id"/.test(statement);
+}
 
 describe('a lost answer to CreateMultipartUpload', { skip: s3Skip() }, () => {
   let rig: Rig;
@@ -70,6 +77,35 @@ describe('a lost answer to CreateMultipartUpload', { skip: s3Skip() }, () => {
     await scenario.again(undefined);
   });
 
+  test('does not end the upload that a later request has begun', async () => {
+    loseAnswers(1);
+    let refused = 0;
+    const { faultFor } = rig.s3;
+    // The one that was asked for again is not written down, so the next request begins another one.
+    rig.postgres.before = (statement) => {
+      if (refused > 0 || !isNote(statement)) return;
+      refused += 1;
+      throw new Error('away');
+    };
+    const scenario = rig.scenario('a resumable upload')();
+    await assert.rejects(scenario.act(service.url, undefined));
+    assert.equal(refused, 1);
+    rig.heal();
+    rig.s3.faultFor = faultFor;
+    // It stops in the middle, and there the looks pass.
+    let stopped = false;
+    rig.s3.before = async ({ operation }) => {
+      if (operation !== 'CompleteMultipartUpload') return;
+      rig.s3.before = () => {};
+      await waitUntil(async () => (await openUploads()) === 1);
+      stopped = true;
+    };
+    await scenario.act(service.url, undefined);
+    assert.ok(stopped);
+    await scenario.again(undefined);
+    await waitUntil(() => rig.assertPromises().then(() => true));
+  });
+
   test('does not end the upload that goes on', async () => {
     loseAnswers(1);
     const [before] = await rig.survivor.query<{ count: string }>('select count(*) from assets');
@@ -94,5 +130,123 @@ describe('a lost answer to CreateMultipartUpload', { skip: s3Skip() }, () => {
     const [now] = await rig.survivor.query<{ count: string }>('select count(*) from assets');
     assert.equal(Number(now?.count), Number(before?.count) + 1);
     await rig.assertPromises();
+  });
+});
+
+/** A resumable upload must never come to where its client is told for ever that the store does not answer. */
+describe('a resumable upload that has begun in the store', { skip: s3Skip() }, () => {
+  let rig: Rig;
+  let service: TestService;
+  let other: TestService;
+  before(async () => {
+    rig = await Rig.open({ UPLOAD_LOOK_AGAIN: '1s', RECONCILE_GRACE: '24h' });
+    const start = () =>
+      startService({
+        databaseUrl: rig.environment['DATABASE_URL'] ?? '',
+        env: { ...rig.environment, ROLE: 'api' },
+      });
+    service = await start();
+    other = await start();
+  });
+  after(async () => {
+    await service?.close();
+    await other?.close();
+    await rig?.close();
+  });
+
+  test('goes on when the database has written that down, and its answer is lost', async () => {
+    let lost = 0;
+    let isNext = false;
+    rig.postgres.before = (statement) => {
+      isNext = lost === 0 && isNote(statement);
+    };
+    rig.postgres.after = () => {
+      if (!isNext || lost > 0) return;
+      lost += 1;
+      throw new Error('lost');
+    };
+    const scenario = rig.scenario('a resumable upload')();
+    await assert.rejects(scenario.act(service.url, undefined));
+    assert.equal(lost, 1);
+    rig.heal();
+    await scenario.act(service.url, undefined);
+    await scenario.again(undefined);
+    await waitUntil(() => rig.assertPromises().then(() => true));
+  });
+
+  test('ends there when somebody asks how far it is before that is written down', async () => {
+    const tus = { 'tus-resumable': '1.0.0' };
+    const client = new Client(service.url, 'asking');
+    const file = glb(11 * 1024 * 1024, 6);
+    const created = await client.request('POST', '/v1/resumable', {
+      headers: { ...tus, 'upload-length': String(file.length), 'upload-metadata': 'filename bS5nbGI=' },
+    });
+    const path = created.headers.get('location') ?? '';
+    const append = (where: Client) =>
+      where.request('PATCH', path, {
+        headers: { ...tus, 'content-type': 'application/offset+octet-stream', 'upload-offset': '0' },
+        body: file,
+      });
+    const { promise: asked, resolve: asks } = Promise.withResolvers<void>();
+    const { promise: beginning, resolve: begins } = Promise.withResolvers<void>();
+    rig.s3.after = ({ operation }) => {
+      if (operation !== 'CreateMultipartUpload') return;
+      begins();
+      return asked;
+    };
+    const first = append(client);
+    await beginning;
+    const elsewhere = new Client(other.url, 'asking');
+    const seen = await elsewhere.request('HEAD', path, { headers: tus });
+    assert.deepEqual([seen.status, seen.headers.get('upload-offset')], [200, '0']);
+    asks();
+    assert.equal((await first).status, 409);
+    rig.heal();
+    assert.equal((await contentsOf(rig.bucket)).openUploads.length, 0);
+    assert.equal((await append(elsewhere)).status, 204);
+    await waitUntil(() => rig.assertPromises().then(() => true));
+  });
+
+  test('is not begun a second time by a request that did not see it', async () => {
+    const headers = { 'tus-resumable': '1.0.0' };
+    const client = new Client(service.url, 'in-a-hurry');
+    const file = glb(11 * 1024 * 1024, 5);
+    const created = await client.request('POST', '/v1/resumable', {
+      headers: { ...headers, 'upload-length': String(file.length), 'upload-metadata': 'filename bS5nbGI=' },
+    });
+    const path = created.headers.get('location') ?? '';
+    const append = (url: string) =>
+      new Client(url, 'in-a-hurry').request('PATCH', path, {
+        headers: { ...headers, 'content-type': 'application/offset+octet-stream', 'upload-offset': '0' },
+        body: file,
+      });
+    const { promise: beginning, resolve: begins } = Promise.withResolvers<void>();
+    const { promise: taking, resolve: takes } = Promise.withResolvers<void>();
+    const { promise: sending, resolve: sends } = Promise.withResolvers<void>();
+    const { promise: overtaken, resolve: overtakes } = Promise.withResolvers<void>();
+    // The first request begins when the second one has looked at the upload, and the second takes over what the first has begun.
+    rig.s3.after = ({ operation }) => {
+      if (operation !== 'CreateMultipartUpload') return;
+      begins();
+      return taking;
+    };
+    rig.s3.before = ({ operation }) => {
+      if (operation !== 'UploadPart') return;
+      sends();
+      return overtaken;
+    };
+    const first = append(service.url);
+    await beginning;
+    rig.postgres.before = (statement) => {
+      // Who takes an upload over says so.
+      if (!/"takes" = "upload_sessions"\."takes" \+ 1/.test(statement)) return;
+      takes();
+      return sending;
+    };
+    const second = append(other.url).finally(() => overtakes());
+    const statuses = [(await second).status, (await first).status];
+    rig.heal();
+    assert.deepEqual(statuses, [409, 204]);
+    await waitUntil(() => rig.assertPromises().then(() => true));
   });
 });

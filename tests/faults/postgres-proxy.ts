@@ -11,6 +11,9 @@ const PARSE = 'P'.charCodeAt(0);
 const BIND = 'B'.charCodeAt(0);
 const SYNC = 'S'.charCodeAt(0);
 const READY_FOR_QUERY = 'Z'.charCodeAt(0);
+/** Of COPY FROM STDIN: the server asks for rows; the client sends some, ends, or fails. */
+const COPY_IN = 'G'.charCodeAt(0);
+const COPY_ROWS = [...'dcf'].map((letter) => letter.charCodeAt(0));
 
 export class PostgresProxy {
   readonly #target: { host: string; port: number };
@@ -93,6 +96,10 @@ export class PostgresProxy {
           server.write(message);
           continue;
         }
+        if (COPY_ROWS.includes(type)) {
+          inOrder(async () => void server.write(message));
+          continue;
+        }
         group.push(message);
         if (type === PARSE) {
           const [name, statement] = texts(message, 2);
@@ -118,6 +125,12 @@ export class PostgresProxy {
     server.on('data', (chunk) => {
       for (const { type, message } of answered.read(chunk)) {
         held.push(message);
+        if (type === COPY_IN) {
+          const asks = Buffer.concat(held);
+          held = [];
+          inOrder(async () => void client.write(asks));
+          continue;
+        }
         if (text !== undefined && type !== READY_FOR_QUERY) continue;
         const whole = Buffer.concat(held);
         const statement = text;

@@ -58,7 +58,9 @@ export type ScenarioName =
   | 'a direct upload'
   | 'a resumable upload'
   | 'a replacement'
+  | 'a replacement by a form'
   | 'a replacement by a direct upload'
+  | 'a replacement by a resumable upload'
   | 'a deletion'
   | 'a deletion of several';
 
@@ -160,7 +162,9 @@ export class Rig {
       'a direct upload': () => this.#direct(file),
       'a resumable upload': () => this.#resumable(file),
       'a replacement': () => this.#replacing('put'),
+      'a replacement by a form': () => this.#replacing('form'),
       'a replacement by a direct upload': () => this.#replacing('direct'),
+      'a replacement by a resumable upload': () => this.#replacing('resumable'),
       'a deletion': () => this.#deleting(1),
       'a deletion of several': () => this.#deleting(4),
     };
@@ -250,7 +254,7 @@ export class Rig {
   }
 
   /** An asset is given other bytes, once; those that it had are a version then. */
-  #replacing(way: 'put' | 'direct'): Scenario {
+  #replacing(way: 'put' | 'form' | 'direct' | 'resumable'): Scenario {
     const owner = `owner-${randomUUID()}`;
     const keys = { put: randomUUID(), create: randomUUID(), complete: randomUUID() };
     const [former, bytes] = [png(2000, 7), png(4000, 8)];
@@ -268,9 +272,29 @@ export class Rig {
       await sendParts(offer.body['parts'] as PartLink[], Number(offer.body['partSize']), bytes);
       return complete();
     };
+    const form = (client: Client, replaces: string) =>
+      client.upload(bytes, { name: 'p.png', fields: { replaces }, headers: { 'idempotency-key': keys.put } });
+    let path: string | undefined;
+    const resumable = async (client: Client, replaces: string) => {
+      const tus = { 'tus-resumable': '1.0.0' };
+      if (path === undefined) {
+        const [name, target] = ['p.png', replaces].map((text) => Buffer.from(text).toString('base64'));
+        const metadata = { 'upload-metadata': `filename ${name},replaces ${target}` };
+        const headers = { ...tus, 'upload-length': String(bytes.length), ...metadata };
+        const created = await client.request('POST', '/v1/resumable', { headers });
+        if (created.status !== 201) return created;
+        path = created.headers.get('location') ?? '';
+      }
+      const seen = await client.request('HEAD', path, { headers: tus });
+      if (seen.status !== 200) return seen;
+      const offset = Number(seen.headers.get('upload-offset'));
+      const headers = { ...tus, 'content-type': 'application/offset+octet-stream', 'upload-offset': String(offset) };
+      const sent = await client.request('PATCH', path, { headers, body: bytes.subarray(offset) });
+      return sent.status === 204 ? client.get(`/v1/assets/${replaces}`) : sent;
+    };
     const replace = async (url: string, { ids: [id = ''] }: Prepared) => {
       this.#journal.write({ event: 'replacing', id, sha256: digest(bytes), size: bytes.length });
-      const answer = await (way === 'put' ? put : direct)(new Client(url, owner), id);
+      const answer = await { put, form, direct, resumable }[way](new Client(url, owner), id);
       if (answer.status !== 200 && answer.status !== 201) throw new Refused(answer.status, answer.body);
       assert.deepEqual([answer.body.id, answer.body['contentVersion']], [id, 2]);
       this.#journal.write({ event: 'replaced', id });

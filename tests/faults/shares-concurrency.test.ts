@@ -7,6 +7,8 @@ import { startService, type TestService } from '../support/service.ts';
 import { ask, share, shareOf } from '../support/shares.ts';
 
 const PARALLEL = 200;
+/** Shares that an asset may be in. */
+const PER_ASSET = 7;
 /** Milliseconds after which no instance believes a share that was revoked. */
 const BELIEVED = 1000;
 
@@ -21,6 +23,7 @@ describe('shares on two instances', () => {
       PUBLIC_REQUESTS_PER_MINUTE: '0',
       DOWNLOADS_PER_CALLER: '400',
       DOWNLOADS_AT_ONCE: '400',
+      SHARES_PER_ASSET: String(PER_ASSET),
     };
     service = await startService({ env });
     other = await startService({ beside: service, env });
@@ -70,6 +73,34 @@ describe('shares on two instances', () => {
       });
       assert.deepEqual([countOf(answers, 206), (await shareOf(alice, id)).downloads], [PARALLEL, visitors]);
     });
+
+  test('an asset is in no more shares than it may be, however many make one at once', async () => {
+    await alice.send('POST', '/v1/projects', { id: 'shared', name: 'Shared' });
+    const makers = ['alice', 'bob', 'carol', 'dave'].map((name) => new Client(service.url, `maker-${name}`));
+    for (const maker of makers) {
+      const path = `/v1/projects/shared/members/${maker.headers['x-user-id']}`;
+      const { status, body } = await alice.send('PUT', path, { role: 'editor' });
+      assert.ok(status < 300, JSON.stringify(body));
+    }
+    const ids = await times(3, async () => (await alice.raw(png(), { fields: { projectId: 'shared' } })).body.id);
+    const [first = '', second = '', third = ''] = ids;
+    // Each names them in an order of its own.
+    const named = [{ assetId: first }, { assetIds: [first, second] }, { assetIds: [third, second, first] }];
+    const answers = await times(80, async (index) => {
+      const maker = makers[index % makers.length] ?? alice;
+      const place = new Client((index % 2 ? service : other).url, maker.headers['x-user-id']);
+      return place.send('POST', '/v1/shares', named[index % named.length] ?? {});
+    });
+    assert.deepEqual([countOf(answers, 201), countOf(answers, 403)], [PER_ASSET, 80 - PER_ASSET]);
+    const refused = answers.find(({ status }) => status === 403)?.body;
+    assert.equal(refused?.type, 'urn:stowage:problem:too-many-shares');
+    assert.match(String(refused?.detail), new RegExp(`The asset ${first} is in ${PER_ASSET} shares`));
+    const [{ count } = { count: 0 }] = await service.query<{ count: number }>(
+      'select count(*)::integer as count from share_assets where asset_id = $1',
+      [first],
+    );
+    assert.equal(count, PER_ASSET);
+  });
 
   test('who has begun in time may end, and nobody else', async () => {
     const { id, token } = await made({ maxDownloads: 5 });

@@ -128,6 +128,19 @@ const assetCalls: Record<string, AssetCall> = {
     action: 'asset.share',
     call: (id) => ({ method: 'POST', path: '/v1/shares', body: { assetIds: [id] } }),
   },
+  holdAsset: {
+    fresh: 'ready',
+    call: (id) => ({ method: 'PUT', path: `/v1/assets/${id}/hold`, body: { name: 'claim', reason: 'a claim' } }),
+  },
+  // There is none; who may take one off is told so.
+  removeAssetHold: { call: (id) => ({ method: 'DELETE', path: `/v1/assets/${id}/hold/claim?reason=settled` }) },
+  retainAsset: {
+    fresh: 'ready',
+    call: (id) => {
+      const retainUntil = new Date(Date.now() + 3_600_000).toISOString();
+      return { method: 'PUT', path: `/v1/assets/${id}/retention`, body: { retainUntil, mode: 'governance' } };
+    },
+  },
   replaceAssetContent: {
     fresh: 'ready',
     call: (id) => ({ method: 'PUT', path: `/v1/assets/${id}/content`, bytes: png() }),

@@ -152,7 +152,8 @@ for (const { store, skip } of storeKinds)
           next = /<([^>]+)>/.exec(headers.get('link') ?? '')?.[1];
         }
         assert.equal(parts, 3);
-        assert.deepEqual(found.toSorted(), ids.toSorted());
+        assert.equal(found.length, 5);
+        assert.deepEqual(new Set(found), new Set(ids));
       } finally {
         await small.close();
       }

@@ -141,6 +141,20 @@ describe('finding assets', () => {
       assert.match(String(body.errors?.[0]?.parameter), new RegExp(`^${parameter}`));
     });
 
+  for (const [query, from, to] of [
+    ['minSize=2&maxSize=1', 'minSize', 'maxSize'],
+    ['createdFrom=2026-01-02T00:00:00Z&createdBefore=2026-01-02T01:00:00%2B01:00', 'createdFrom', 'createdBefore'],
+  ] as const)
+    test(`ends of a range between which there is nothing are both named: ${query}`, async () => {
+      const { status, body } = await new Client(service.url).get(`/v1/assets?${query}`);
+      assert.equal(status, 400);
+      assert.deepEqual(
+        body.errors?.map(({ parameter }) => parameter),
+        [from, to],
+      );
+      assert.match(String(body.errors?.[0]?.detail), new RegExp(`contradict each other: ${from} is .* ${to}`));
+    });
+
   test('labels are the same by every way of uploading, normalised, and shown', async () => {
     const client = new Client(service.url, `finder-${randomUUID()}`);
     const fields = { path: 'photos/2026', tags: ' Summer,beach,SUMMER,U\u0308ber  all' };

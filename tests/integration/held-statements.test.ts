@@ -19,6 +19,7 @@ import { startService, type TestService } from '../support/service.ts';
 
 const policies = { image: { mediaTypes: ['image/png'], maxBytes: 100_000, metadata: 'keep', versions: 3 } };
 const actor = systemActor('test', randomUUID());
+const DAY = 24 * 3600 * 1000;
 
 describe('a statement by itself', () => {
   let service: TestService;
@@ -64,7 +65,9 @@ describe('a statement by itself', () => {
 
     test(`expires what is free, and what is kept by ${what} not`, async () => {
       const { free, ids } = await two(hold);
-      assert.deepEqual(await run(expireAssets, { ids, assetType: 'image', ...actor }), [{ id: free }]);
+      const rules = { policies: { image: { deleteAfterDays: 1 } }, trashDays: 30, hasArchive: false };
+      const now = new Date(Date.now() + 100 * DAY).toISOString();
+      assert.deepEqual(await run(expireAssets, { ids, now, ...rules, ...actor }), [{ id: free }]);
     });
 
     test(`empties the trash of what is free, and not of what is kept by ${what}`, async () => {

@@ -1,18 +1,18 @@
-/** What ends by itself: abandoned uploads, the trash, assets with an expiry. On both object stores. */
+/** What ends by itself: abandoned uploads, the trash. What rules of the life cycle end is in life-cycle.test.ts. On both object stores. */
 import assert from 'node:assert/strict';
 import { createHash, randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { AssetDeletions } from '../../src/assets/deletions.ts';
 import { purgeAssets } from '../../src/assets/jobs/purge-assets.ts';
+import { noLifeCycle } from '../../src/assets/life-cycle-looks.ts';
 import { JobQueue } from '../../src/jobs/queue.ts';
 import { DerivativesRepository } from '../../src/processing/derivatives.ts';
 import { noSteps } from '../../src/processing/pipeline.ts';
 import { ObjectKeys } from '../../src/storage/object-key.ts';
 import { UploadsRepository } from '../../src/uploads/repository.ts';
-import { loadUploadPolicies } from '../../src/validation/upload-policies.ts';
 import { Contents } from '../../src/versions/contents.ts';
 import { Client } from '../support/client.ts';
-import { glb, pdf, png } from '../support/files.ts';
+import { glb, png } from '../support/files.ts';
 import { type ServiceOptions, startService, storeKinds, type TestService } from '../support/service.ts';
 import { waitUntil } from '../support/wait-until.ts';
 
@@ -26,9 +26,6 @@ for (const { store, skip } of storeKinds) {
     let service: TestService;
     const options: ServiceOptions = {
       store,
-      policies: {
-        document: { mediaTypes: ['application/pdf'], maxBytes: 1_000_000, expireAfterDays: 7 },
-      },
       env: { REQUESTS_PER_MINUTE: '0', PART_SIZE: '5MiB' },
     };
     before(async () => {
@@ -152,6 +149,7 @@ for (const { store, skip } of storeKinds) {
         lease: 60,
         lookAgain: 60,
         rules: noSteps,
+        lifeCycleOf: () => noLifeCycle,
         contents: new Contents({
           outbox: jobs,
           derivatives: new DerivativesRepository(service.database, jobs),
@@ -186,13 +184,12 @@ for (const { store, skip } of storeKinds) {
     });
 
     /** The purge as its job runs it, on a day to come. */
-    async function purgeIn(days: number): Promise<{ purged: number; expired: number }> {
+    async function purgeIn(days: number): Promise<number> {
       const jobs = new JobQueue({ database: service.database, work: false, onError: () => {} });
       await jobs.start();
       const done = await purgeAssets(
         {
           deletions: new AssetDeletions(service.database, jobs),
-          policies: loadUploadPolicies(service.config.UPLOAD_POLICIES, service.config.MAX_FILE_SIZE),
           trashRetention: service.config.TRASH_RETENTION_DAYS,
           now: () => new Date(Date.now() + days * DAY),
         },
@@ -215,20 +212,7 @@ for (const { store, skip } of storeKinds) {
       assert.deepEqual(await actions(trashed.body.id), ['asset.uploaded', 'asset.trashed', 'asset.purged']);
       assert.equal((await client.get('/v1/quota')).body['used'], 400);
       assert.equal((await client.content(kept.body.id)).status, 200);
-      assert.deepEqual(await purgeIn(31), { purged: 0, expired: 0 });
-    });
-
-    test('assets of a policy that expires go when they are old enough, others stay', async () => {
-      const client = new Client(service.url, `owner-${randomUUID()}`);
-      const document = await client.raw(pdf(), { name: 'a.pdf' });
-      const image = await client.raw(png(500, 2));
-      assert.equal(document.status, 201);
-      assert.equal((await purgeIn(6)).expired, 0);
-      assert.equal((await purgeIn(8)).expired, 1);
-      await gone(document.body.id);
-      assert.deepEqual(await actions(document.body.id), ['asset.uploaded', 'asset.expired']);
-      assert.equal(await stateOf(image.body.id), 'ready');
-      assert.equal((await client.get('/v1/quota')).body['used'], 500);
+      assert.equal(await purgeIn(31), 0);
     });
   });
 }

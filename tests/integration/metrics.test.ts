@@ -21,16 +21,16 @@ describe('metrics', () => {
     );
     assert.equal(new Set(texts).size, 1);
     assert.match(texts[0] ?? '', /^stowage_job_queue_depth\S* \d/m);
-    assert.equal(query.mock.callCount(), 3);
+    assert.equal(query.mock.callCount(), 4);
   });
 
-  test('a scrape runs three statements: for all queues, for all that was reconciled, for what waits to be served', async (context) => {
+  test('a scrape runs four statements: for all queues, for all that was reconciled, for what waits to be served, for backups', async (context) => {
     const query = context.mock.method(service.service.core.background.pool, 'query');
     for (const scrapes of [1, 2]) {
       const text = await scrape();
       for (const name of ['job_queue_depth', 'job_dead_letters', 'lost_assets', 'reconciled_timestamp_seconds'])
         assert.match(text, new RegExp(`^stowage_${name}\\S* \\d`, 'm'));
-      assert.equal(query.mock.callCount(), 3 * scrapes);
+      assert.equal(query.mock.callCount(), 4 * scrapes);
     }
   });
 

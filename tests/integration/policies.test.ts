@@ -43,7 +43,7 @@ describe('GET /v1/policies', () => {
   test('lists the policies in their order, with types, extensions and the size that holds in the end', async () => {
     const data = await policiesOf(service);
     const names = data.map(({ assetType }) => assetType);
-    assert.deepEqual(names, ['image', 'video', 'audio', 'document', 'text', 'archive', 'report']);
+    assert.deepEqual(names, ['image', 'video', 'audio', 'document', 'text', 'archive', 'encrypted', 'report']);
     const [image] = data;
     assert.equal(image?.maxBytes, 10 * 1024 ** 2);
     assert.equal(image.metadata, 'strip');
@@ -54,6 +54,7 @@ describe('GET /v1/policies', () => {
     assert.equal(data.find(({ assetType }) => assetType === 'video')?.maxBytes, 20 * 1024 ** 2);
     assert.deepEqual(data.at(-1), {
       assetType: 'report',
+      kind: 'files',
       types: [
         { mediaType: 'application/x-report', extensions: [] },
         { mediaType: 'text/plain', extensions: ['txt', 'text', 'log', 'md'] },
@@ -62,7 +63,10 @@ describe('GET /v1/policies', () => {
       allowUndetected: true,
       public: false,
       metadata: 'keep',
+      deleteAfterDays: 9,
       expireAfterDays: 9,
+      daysSince: 'upload',
+      retention: 'permanent',
       scan: 'off',
     });
   });

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { waitUntil } from './wait-until.ts';
 
 /** Absolute path of what is started: a bundle starts faster than the source. */
@@ -29,16 +30,19 @@ export function spawnService(
   args: string[] = [],
   under: string[] = [],
 ): Spawned {
-  // Settings of whoever runs the tests must not reach it.
-  const inherited = Object.fromEntries(
-    Object.entries(process.env).filter(([name]) =>
-      /^(PATH|HOME|TMPDIR|NODE_V8_COVERAGE|NODE_COMPILE_CACHE)$/.test(name),
-    ),
-  );
+  // Settings of whoever runs the tests must not reach it. What a service covers is covered in this process, too, and is lost
+  // when it is killed; a script is run nowhere else.
+  const passed =
+    script === main
+      ? /^(PATH|HOME|TMPDIR|NODE_COMPILE_CACHE)$/
+      : /^(PATH|HOME|TMPDIR|NODE_V8_COVERAGE|NODE_COMPILE_CACHE)$/;
+  const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => passed.test(name)));
+  // A script is compiled from the source each time it is run.
+  const cache = script === main ? {} : { NODE_COMPILE_CACHE: join(tmpdir(), 'node-compile-cache') };
   const [program = '', ...all] = [...under, process.execPath, script, ...args];
   const child = spawn(program, all, {
     // Where a test is not about it, nothing is made of the files.
-    env: { DERIVATIVES: 'false', ...inherited, ...env } as NodeJS.ProcessEnv,
+    env: { DERIVATIVES: 'false', ...cache, ...inherited, ...env } as NodeJS.ProcessEnv,
     cwd: tmpdir(),
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -54,16 +58,19 @@ export function spawnService(
 /** Resolves when it listens; rejects when it ends instead. `entry` is another build of the service. */
 export async function launch(env: Record<string, string>, entry = main, under: string[] = []): Promise<Running> {
   const service = spawnService({ PORT: '0', ...env }, entry, [], under);
-  const ended = service.exit.then((code) => {
-    throw new Error(`the service ended with ${code}: ${service.output()}`);
+  let hasEnded = false;
+  void service.exit.then(() => {
+    hasEnded = true;
   });
-  ended.catch(() => {});
-  const listening = waitUntil(() => /API +(http:\S+)\/v1/.exec(service.output())?.[1], { timeout: START_LIMIT });
   try {
-    return { ...service, url: (await Promise.race([listening, ended])) ?? '' };
+    // Looked for no longer than there is a process: who waits for it would keep this one alive.
+    const urlOf = () => /API +(http:\S+)\/v1/.exec(service.output())?.[1];
+    await waitUntil(() => hasEnded || urlOf() !== undefined, { timeout: START_LIMIT });
+    const url = urlOf();
+    if (url === undefined) throw new Error(`the service ended with ${await service.exit}: ${service.output()}`);
+    return { ...service, url };
   } catch (error) {
     service.child.kill('SIGKILL');
-    listening.catch(() => {});
     throw error;
   }
 }

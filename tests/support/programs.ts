@@ -28,6 +28,13 @@ const programs = {
   unzip: { variable: 'TEST_UNZIP', package: 'unzip', paths: ['/usr/bin/unzip'] },
   bsdtar: { variable: 'TEST_BSDTAR', package: 'libarchive-tools', paths: ['/usr/bin/bsdtar'] },
   python3: { variable: 'TEST_PYTHON3', package: 'python3', paths: ['/usr/bin/python3'] },
+  // Which read and write encrypted files, beside the client.
+  cryptography: {
+    variable: 'TEST_PYTHON3_CRYPTOGRAPHY',
+    package: 'python3-cryptography',
+    paths: ['/usr/lib/python3/dist-packages/cryptography/__init__.py'],
+  },
+  age: { variable: 'TEST_AGE', package: 'age', paths: ['/usr/bin/age'] },
 } satisfies Record<string, Program>;
 /** As root, and where /dev/shm is small: in containers. */
 export const CHROMIUM_FLAGS = ['--no-sandbox', '--disable-dev-shm-usage'];

@@ -1,12 +1,15 @@
 /**
  * A reporter for `node --test` that tells how far a whole run is: a line as soon as a file has ended, and every half minute
- * one about the files that are running. What others report of a file waits until all files before it have ended.
+ * one about the files that are running. What others report of a file waits until all files before it have ended. At the
+ * end it names the files that took longest.
  */
 import { relative } from 'node:path';
 import type { TestEvent } from 'node:test/reporters';
 
 /** Milliseconds. */
 const QUIET = 30_000;
+/** Files that are named at the end. */
+const SLOWEST = 10;
 
 interface FileRun {
   tests: number;
@@ -17,6 +20,7 @@ interface FileRun {
 const began = performance.now();
 const running = new Map<string, FileRun>();
 const totals = { files: 0, ended: 0, tests: 0, failed: 0 };
+const ended: { file: string; seconds: number }[] = [];
 
 export default async function progressReporter(source: AsyncIterable<TestEvent>): Promise<void> {
   const telling = setInterval(tellRunning, QUIET).unref();
@@ -27,6 +31,7 @@ export default async function progressReporter(source: AsyncIterable<TestEvent>)
     if (event.type === 'test:complete') completed(event);
   }
   clearInterval(telling);
+  tellSlowest();
 }
 
 function completed({ data }: Extract<TestEvent, { type: 'test:complete' }>): void {
@@ -36,6 +41,7 @@ function completed({ data }: Extract<TestEvent, { type: 'test:complete' }>): voi
   if (isFile(data)) {
     totals.ended++;
     running.delete(file);
+    ended.push({ file, seconds: secondsOf(run) });
     say(`${totals.ended} of ${totals.files} files, ${totals.tests} tests${failures(totals)}: ${told(file, run)}`);
   } else if (details.type !== 'suite') {
     for (const count of [run, totals]) {
@@ -54,9 +60,17 @@ function tellRunning(): void {
   if (running.size > 0) say(`running: ${[...running].map(([file, run]) => told(file, run)).join('; ')}`);
 }
 
+function tellSlowest(): void {
+  const slowest = ended.sort((a, b) => b.seconds - a.seconds).slice(0, SLOWEST);
+  say(`slowest: ${slowest.map(({ file, seconds }) => `${relative(process.cwd(), file)} ${seconds} s`).join(', ')}`);
+}
+
 function told(file: string, run: FileRun): string {
-  const seconds = Math.round((performance.now() - run.began) / 1000);
-  return `${relative(process.cwd(), file)} ${run.tests} tests${failures(run)} in ${seconds} s`;
+  return `${relative(process.cwd(), file)} ${run.tests} tests${failures(run)} in ${secondsOf(run)} s`;
+}
+
+function secondsOf({ began }: FileRun): number {
+  return Math.round((performance.now() - began) / 1000);
 }
 
 function failures({ failed }: { failed: number }): string {

@@ -24,6 +24,11 @@ const quickFiles = [
 ];
 /** Milliseconds for a file: nobody takes so long, but a test that hangs on something without a limit of its own. */
 const LIMIT = 30 * 60_000;
+/**
+ * Files at once. On two cores, the files that take longest wait for most of their time: for limits that run out, for
+ * processes that start, for other programs.
+ */
+const AT_ONCE = 3;
 
 const named = process.argv.slice(2);
 const isQuick = named[0] === '--quick';
@@ -42,7 +47,7 @@ const { status } = spawnSync(
   process.execPath,
   [
     '--test',
-    '--test-concurrency=2',
+    `--test-concurrency=${AT_ONCE}`,
     `--test-timeout=${LIMIT}`,
     '--test-global-setup=tests/support/global-setup.ts',
     ...(isWhole ? coverage : []),

@@ -14,9 +14,9 @@ import { reconcileStore } from '../../src/reconciliation/jobs/reconcile.ts';
 import type { ReconcileOutcome, ReconcileReport, ReconcileRequest } from '../../src/reconciliation/reconciler.ts';
 import { scanSettings } from '../../src/scanning/settings.ts';
 import type { Service } from '../../src/server.ts';
-import { loadTiers } from '../../src/startup.ts';
+import { loadMirrors, loadTiers } from '../../src/startup.ts';
 import type { ObjectStore } from '../../src/storage/object-store.ts';
-import { openObjectStore } from '../../src/storage/open.ts';
+import { openMirrors, openObjectStore } from '../../src/storage/open.ts';
 import { reapOutsideOfJobs } from '../../src/uploads/jobs/reap-uploads.ts';
 import { loadUploadPolicies } from '../../src/validation/upload-policies.ts';
 import { patience } from './patience.ts';
@@ -39,6 +39,8 @@ export interface ServiceOptions {
   policies?: object;
   /** Content of the file TIERS. */
   tiers?: object;
+  /** Content of the file MIRRORS. */
+  mirrors?: object;
   /** Of a database with migrations applied; a fresh one when absent. */
   databaseUrl?: string;
   /** Bucket and directory of another service, to run a second instance beside it. */
@@ -96,6 +98,8 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
   if (options.policies) await writeFile(policyFile, JSON.stringify(options.policies));
   const tierFile = join(directory, 'tiers.json');
   if (options.tiers) await writeFile(tierFile, JSON.stringify(options.tiers));
+  const mirrorFile = join(directory, 'mirrors.json');
+  if (options.mirrors) await writeFile(mirrorFile, JSON.stringify(options.mirrors));
   const config = loadConfig(
     {
       PORT: '0',
@@ -105,6 +109,7 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
       ...place,
       ...(options.policies && { UPLOAD_POLICIES: policyFile }),
       ...(options.tiers && { TIERS: tierFile }),
+      ...(options.mirrors && { MIRRORS: mirrorFile }),
       ...options.env,
     },
     settingsOf(options.features ?? features),
@@ -129,6 +134,8 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
   });
   const store = options.wrapStore?.(opened) ?? opened;
   closers.push(() => opened.close());
+  const mirrors = openMirrors(loadMirrors(config), config, { onRetries: () => {} });
+  for (const mirror of mirrors) closers.push(() => mirror.store.close());
   const built = await buildApp(
     {
       config,
@@ -141,6 +148,7 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
       database,
       background,
       store,
+      mirrors,
       logger,
       version: '0.0.0-test',
       checkAnswers: true,

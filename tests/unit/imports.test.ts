@@ -12,7 +12,7 @@ const src = fileURLToPath(new URL('../../src/', import.meta.url));
 
 /** From the lowest to the highest. A file that lies in no folder is a room of its own. */
 const below: string[][] = [
-  ['paths.ts', 'data-directory.ts'],
+  ['paths.ts', 'data-directory.ts', 'storage-providers.ts'],
   [
     'backoff.ts',
     'background-tasks.ts',

@@ -4,11 +4,23 @@ import { describe, test } from 'node:test';
 import { type ObjectStore, ObjectStoreUnavailable } from '../../src/storage/object-store.ts';
 import { delayBefore, type Look, lookAgain } from '../../src/uploads/jobs/look-again.ts';
 import type { UploadsRepository } from '../../src/uploads/repository.ts';
+import type { UploadSessionsRepository } from '../../src/uploads/session-repository.ts';
 
 const look: Look = { assetId: 'a', objectKey: 'key', look: 0 };
 
 /** What the store holds under the key, and what was removed from it. */
-function place({ fate, uploads = [], hasObject = false }: { fate: string; uploads?: string[]; hasObject?: boolean }) {
+function place({
+  fate,
+  uploads = [],
+  hasObject = false,
+  noted,
+}: {
+  fate: string;
+  uploads?: string[];
+  hasObject?: boolean;
+  /** What its session says. */
+  noted?: string;
+}) {
   const open = new Set(uploads);
   let objects = hasObject ? 1 : 0;
   const store = {
@@ -21,8 +33,9 @@ function place({ fate, uploads = [], hasObject = false }: { fate: string; upload
     },
   } as unknown as ObjectStore;
   const repository = { fate: async () => fate } as unknown as UploadsRepository;
+  const sessions = { storeUploadId: async () => noted } as unknown as UploadSessionsRepository;
   const again = (from: Look = look) =>
-    lookAgain({ uploads: repository, store }, from, { signal: new AbortController().signal });
+    lookAgain({ uploads: repository, sessions, store }, from, { signal: new AbortController().signal });
   return { store, again, left: () => [[...open], objects] };
 }
 
@@ -49,6 +62,12 @@ describe('a key that is looked at again', () => {
     const stored = place({ fate: 'stored', uploads: ['mine'], hasObject: true });
     await stored.again({ ...look, keep: 'mine' });
     assert.deepEqual(stored.left(), [[], 1]);
+  });
+
+  test('keeps what its session goes on with by then, whatever it was when the answer was lost', async () => {
+    const { again, left } = place({ fate: 'running', uploads: ['first', 'second'], noted: 'second' });
+    assert.deepEqual(await again({ ...look, keep: 'first' }), { ...look, keep: 'first', look: 1 });
+    assert.deepEqual(left(), [['second'], 0]);
   });
 
   test('is looked at for as long as an upload goes on of which no more is known', async () => {

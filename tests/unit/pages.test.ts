@@ -125,13 +125,6 @@ describe('a page', () => {
     assert.match(html, /can be looked at here, but not downloaded/);
   });
 
-  test('of a file that is not ready has nothing of it but its name', () => {
-    const { html, policy } = render(view({ ...film, isProcessing: true }));
-    assert.doesNotMatch(html, /<video|disposition=attachment/);
-    assert.match(html, /still being processed/);
-    assert.equal(directives(policy)['media-src'], "'none'");
-  });
-
   test('of a gallery leads to the pages of its files, to the next page and back, and to all in one', () => {
     const { html } = render(
       view(photo, {

@@ -154,6 +154,14 @@ describe('a row', () => {
       unpublishedAt: null,
       path: 'photos/',
       tags: ['beach'],
+      holds: null,
+      retainUntil: null,
+      retentionMode: null,
+      temporaryUntil: null,
+      tier: null,
+      archivedAt: null,
+      restore: null,
+      restoredUntil: null,
     };
     assert.deepEqual(Object.keys(sent), Object.keys(assetColumns));
     assert.deepEqual(statement.decode(Object.values(sent)), {

@@ -43,7 +43,7 @@ export async function uploadDirect(job: UploadJob, hasAlternative: boolean): Pro
 }
 
 async function begin(job: UploadJob, links: Map<number, PartLink>): Promise<string> {
-  const { service, file, fileName, type, projectId, assetType, metadata, sha256 } = job;
+  const { service, source, fileName, type, projectId, assetType, metadata, sha256 } = job;
   await job.remember({});
   const session = await service
     .insist((signal) =>
@@ -52,7 +52,7 @@ async function begin(job: UploadJob, links: Map<number, PartLink>): Promise<stri
         headers: { ...service.headers, 'idempotency-key': job.previous.idempotencyKey },
         body: {
           fileName,
-          size: file.size,
+          size: source.size,
           contentType: type,
           ...(projectId !== undefined && { projectId }),
           ...(assetType !== undefined && { assetType }),
@@ -79,12 +79,12 @@ interface UploadState {
   arrived: Set<number>;
 }
 
-async function stateOf({ service, file }: UploadJob, id: string): Promise<UploadState> {
+async function stateOf({ service, source }: UploadJob, id: string): Promise<UploadState> {
   const { client } = service;
   const found = await service.insist((signal) => getUpload({ client, headers: service.headers, path: { id }, signal }));
-  const { state, partSize = file.size, partCount = 1, parts } = found;
+  const { state, partSize = source.size, partCount = 1, parts } = found;
   const isWhole = ({ partNumber, size }: { partNumber: number; size: number }) =>
-    size === Math.min(partSize, file.size - (partNumber - 1) * partSize);
+    size === Math.min(partSize, source.size - (partNumber - 1) * partSize);
   return { state, partSize, partCount, arrived: new Set(parts.filter(isWhole).map(({ partNumber }) => partNumber)) };
 }
 
@@ -137,9 +137,9 @@ class PartSender {
 
   /** A part may be sent again as often as need be; a link that has expired is made anew. */
   async #sendPart(number: number, signal: AbortSignal): Promise<void> {
-    const { file, patience, stallTimeout } = this.#job;
+    const { source, patience, stallTimeout } = this.#job;
     const begin = (number - 1) * this.#upload.partSize;
-    const body = file.slice(begin, begin + this.#sizeOf(number));
+    const body = await source.read(begin, begin + this.#sizeOf(number));
     const tries = patience.begin(signal);
     for (let refusals = 0; ; ) {
       const link = await this.#link(number);
@@ -218,7 +218,7 @@ class PartSender {
 
   #sizeOf(number: number): number {
     const { partSize } = this.#upload;
-    return Math.min(partSize, this.#job.file.size - (number - 1) * partSize);
+    return Math.min(partSize, this.#job.source.size - (number - 1) * partSize);
   }
 
   #report(): void {

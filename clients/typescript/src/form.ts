@@ -4,10 +4,10 @@ import { send } from './transport.ts';
 import type { UploadJob } from './upload.ts';
 
 export async function uploadForm(job: UploadJob): Promise<Asset> {
-  const { service, file, patience, signal, stallTimeout } = job;
+  const { service, source, patience, signal, stallTimeout } = job;
   // Remembered before it is sent: after a reload nobody knows whether it has arrived.
   await job.remember({});
-  const { body, contentType } = multipart(job);
+  const { body, contentType } = multipart(job, await source.read(0, source.size));
   return patience.insist<Asset>(async () => {
     const answer = await send({
       method: 'POST',
@@ -18,7 +18,7 @@ export async function uploadForm(job: UploadJob): Promise<Asset> {
         'idempotency-key': job.previous.idempotencyKey,
       },
       body,
-      onProgress: (sent) => job.report(Math.max(0, sent - (body.size - file.size))),
+      onProgress: (sent) => job.report(Math.max(0, sent - (body.size - source.size))),
       stallTimeout,
       signal,
     });
@@ -28,8 +28,8 @@ export async function uploadForm(job: UploadJob): Promise<Asset> {
 }
 
 /** RFC 7578, names escaped as browsers do it. Of Blobs, so that the file is read when it is sent; fields come first. */
-function multipart(job: UploadJob): { body: Blob; contentType: string } {
-  const { projectId, assetType, metadata, sha256, fileName, type, file } = job;
+function multipart(job: UploadJob, file: Blob): { body: Blob; contentType: string } {
+  const { projectId, assetType, metadata, sha256, fileName, type } = job;
   const boundary = `----stowage-${job.previous.idempotencyKey}`;
   const fields = { projectId, assetType, sha256, metadata: metadata && JSON.stringify(metadata) };
   const parts = Object.entries(fields).flatMap(([name, value]) =>

@@ -27,6 +27,8 @@ export interface PreviousUpload {
   idempotencyKey: string;
   /** Absent until the server has named it. */
   uploadId?: string;
+  /** Of an encrypted file: its name for the server, and what its ciphertext begins with, in base64. No key is kept. */
+  sealed?: { name: string; prefix: string };
   startedAt: string;
   /** After this the server has forgotten it. */
   expiresAt: string;
@@ -40,6 +42,7 @@ export interface UploadIdentity {
   projectId?: string | undefined;
   assetType?: string | undefined;
   metadata?: Record<string, string> | undefined;
+  isEncrypted?: boolean;
 }
 
 const PREFIX = 'stowage:upload:';
@@ -127,14 +130,16 @@ export class UploadMemory {
 
 function parse(key: string, text: string): PreviousUpload | undefined {
   const value: Record<string, unknown> = Object(JSON.parse(text));
-  const { method, baseUrl, fileName, size, idempotencyKey, uploadId, startedAt, expiresAt } = value;
+  const { method, baseUrl, fileName, size, idempotencyKey, uploadId, sealed, startedAt, expiresAt } = value;
   if (method !== 'form' && method !== 'direct' && method !== 'resumable') return undefined;
   if (typeof size !== 'number' || !(uploadId === undefined || typeof uploadId === 'string')) return undefined;
   if (typeof baseUrl !== 'string' || typeof fileName !== 'string' || typeof idempotencyKey !== 'string')
     return undefined;
   if (typeof startedAt !== 'string' || typeof expiresAt !== 'string') return undefined;
   const upload: PreviousUpload = { key, method, baseUrl, fileName, size, idempotencyKey, startedAt, expiresAt };
-  return uploadId === undefined ? upload : { ...upload, uploadId };
+  const named = uploadId === undefined ? upload : { ...upload, uploadId };
+  const { name, prefix }: { name?: unknown; prefix?: unknown } = Object(sealed);
+  return typeof name === 'string' && typeof prefix === 'string' ? { ...named, sealed: { name, prefix } } : named;
 }
 
 /**

@@ -1,4 +1,7 @@
-/** An upload by tus 1.0: one request brings everything; when it breaks off, the server is asked how far it came. */
+/**
+ * An upload by tus 1.0: one request brings everything, or a piece of what takes memory to read; after each, and when it
+ * breaks off, the server is asked how far it came.
+ */
 import type { Asset } from './generated/index.ts';
 import type { Outcome } from './patience.ts';
 import { send } from './transport.ts';
@@ -23,7 +26,7 @@ export async function uploadResumable(job: UploadJob): Promise<Asset> {
 }
 
 async function begin(job: UploadJob): Promise<string> {
-  const { service, file, fileName, type, projectId, assetType, metadata } = job;
+  const { service, source, fileName, type, projectId, assetType, metadata } = job;
   await job.remember({});
   const description = {
     filename: fileName,
@@ -38,7 +41,7 @@ async function begin(job: UploadJob): Promise<string> {
       headers: {
         ...service.headers,
         ...VERSION,
-        'upload-length': String(file.size),
+        'upload-length': String(source.size),
         'upload-metadata': encodeMetadata(description),
         'idempotency-key': job.previous.idempotencyKey,
       },
@@ -67,7 +70,7 @@ async function progressOf(job: UploadJob, id: string): Promise<number | { assetI
     if (!response.ok || (assetId === null && !Number.isSafeInteger(offset))) return { response };
     const expires = Date.parse(response.headers.get('upload-expires') ?? '');
     if (!Number.isNaN(expires)) await job.remember({ expiresAt: new Date(expires).toISOString() });
-    job.report(assetId === null ? offset : job.file.size);
+    job.report(assetId === null ? offset : job.source.size);
     return { response, data: assetId === null ? offset : { assetId } };
   });
 }
@@ -78,7 +81,8 @@ async function append(
   id: string,
   offset: number,
 ): Promise<Exclude<Outcome<never>, { ok: never }> | undefined> {
-  const { service, file, signal, stallTimeout } = job;
+  const { service, source, signal, stallTimeout } = job;
+  const body = await source.read(offset, Math.min(source.size, offset + (source.pieceSize ?? source.size)));
   signal.throwIfAborted();
   const answer = await send({
     method: 'PATCH',
@@ -89,7 +93,7 @@ async function append(
       'content-type': 'application/offset+octet-stream',
       'upload-offset': String(offset),
     },
-    body: file.slice(offset),
+    body,
     onProgress: (sent) => job.report(offset + sent),
     stallTimeout,
     signal,

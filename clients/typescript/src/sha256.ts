@@ -1,4 +1,5 @@
-/** SHA-256 (FIPS 180-4) over a Blob of any size: SubtleCrypto takes no stream, and is missing on plain HTTP. */
+/** SHA-256 (FIPS 180-4) over bytes of any size: SubtleCrypto takes no stream, and is missing on plain HTTP. */
+import type { UploadSource } from './source.ts';
 
 const BLOCK = 64;
 /** Bytes. */
@@ -20,17 +21,21 @@ const CONSTANTS = rootsOfPrimes(64, Math.cbrt);
 const INITIAL = rootsOfPrimes(8, Math.sqrt);
 
 /** @returns hexadecimal. @throws the reason of the signal */
-export async function sha256(file: Blob, signal: AbortSignal): Promise<string> {
+export async function sha256(source: UploadSource, signal: AbortSignal): Promise<string> {
   const state = INITIAL.slice();
   const schedule = new Int32Array(64);
-  const whole = file.size - (file.size % BLOCK);
+  const whole = source.size - (source.size % BLOCK);
   for (let begin = 0; begin < whole; begin += PIECE) {
     signal.throwIfAborted();
-    const piece = await file.slice(begin, Math.min(begin + PIECE, whole)).arrayBuffer();
+    const piece = await bytesOf(source, begin, Math.min(begin + PIECE, whole));
     compress(state, schedule, new DataView(piece));
   }
-  compress(state, schedule, padded(new Uint8Array(await file.slice(whole).arrayBuffer()), file.size));
+  compress(state, schedule, padded(new Uint8Array(await bytesOf(source, whole, source.size)), source.size));
   return Array.from(state, (word) => (word >>> 0).toString(16).padStart(8, '0')).join('');
+}
+
+async function bytesOf(source: UploadSource, from: number, to: number): Promise<ArrayBuffer> {
+  return (await source.read(from, to)).arrayBuffer();
 }
 
 /** The last bytes, a one bit, zeros, and the length in bits. */

@@ -10,7 +10,7 @@ import { DirectUploadImpossible, uploadDirect } from './direct.ts';
 import { UploadFailed } from './failure.ts';
 import { uploadForm } from './form.ts';
 import type { Asset } from './generated/index.ts';
-import { type Backoff, Patience } from './patience.ts';
+import { type Backoff, Patience, type PatienceOptions } from './patience.ts';
 import {
   defaultStorage,
   fingerprint,
@@ -22,6 +22,7 @@ import {
 import { uploadResumable } from './resumable.ts';
 import { ServiceClient } from './service-client.ts';
 import { sha256 } from './sha256.ts';
+import { sourceOf, type UploadSource } from './source.ts';
 
 /** `form`: one request through the service. `direct`: parts to the bucket. `resumable`: tus. */
 export type UploadMethod = 'form' | 'direct' | 'resumable';
@@ -80,7 +81,7 @@ const KEY_LIFE = 24 * 3_600_000;
 
 /** What an upload is made of, whichever way it goes. */
 export interface UploadJob {
-  readonly file: Blob;
+  readonly source: UploadSource;
   readonly fileName: string;
   readonly type: string;
   readonly projectId: string | undefined;
@@ -100,20 +101,52 @@ export interface UploadJob {
   remember(more: { uploadId?: string; expiresAt?: string }): Promise<void>;
 }
 
+/** What is sent of a file, and what the service is told that it is. */
+export interface Contents {
+  source: UploadSource;
+  fileName: string;
+  type: string;
+  sealed?: PreviousUpload['sealed'];
+}
+
+/**
+ * Makes what is sent.
+ * @param earlier what was remembered of an upload that is to go on: the same bytes are to be made
+ * @returns undefined when that cannot be done
+ */
+export type Prepare = (earlier?: PreviousUpload) => Promise<Contents | undefined>;
+
 /**
  * Uploads a file. Goes on with an earlier upload of the same file that has not ended.
  * @returns the asset, when it is ready
  * @throws UploadFailed; the reason of `signal` when it is aborted
  */
-export async function upload(file: Blob, options: UploadOptions): Promise<Asset> {
+export function upload(file: Blob, options: UploadOptions): Promise<Asset> {
+  const { fileName, type } = describe(file, options);
+  return uploadContents(file, options, async () => ({ source: sourceOf(file), fileName, type }));
+}
+
+/** What a file is called by those who know it. */
+export function describe(file: Blob, options: Pick<UploadOptions, 'fileName' | 'contentType'>) {
+  const fileName = options.fileName ?? ('name' in file ? String(file.name) : 'file');
+  return { fileName, type: options.contentType ?? file.type };
+}
+
+/** As `upload` does it, of what is made of the file. */
+export async function uploadContents(
+  file: Blob,
+  options: UploadOptions,
+  prepare: Prepare,
+  isEncrypted = false,
+): Promise<Asset> {
   const baseUrl = options.baseUrl.replace(/\/+$/, '');
   const identity = {
     baseUrl,
-    fileName: options.fileName ?? ('name' in file ? String(file.name) : 'file'),
-    type: options.contentType ?? file.type,
+    ...describe(file, options),
     projectId: options.projectId,
     assetType: options.assetType,
     metadata: options.metadata,
+    ...(isEncrypted && { isEncrypted }),
   };
   options.signal?.throwIfAborted();
   const headers = await headersOf(options);
@@ -121,13 +154,8 @@ export async function upload(file: Blob, options: UploadOptions): Promise<Asset>
   const key = await fingerprint(file, identity);
   return withKey(key, (isAlone) => {
     const storage = options.storage === undefined ? defaultStorage() : options.storage || undefined;
-    return new Upload(
-      file,
-      { ...options, baseUrl, headers },
-      identity,
-      key,
-      new UploadMemory(isAlone ? storage : undefined),
-    ).run();
+    const memory = new UploadMemory(isAlone ? storage : undefined);
+    return new Upload(file.size, prepare, { ...options, baseUrl, headers }, identity, key, memory).run();
   });
 }
 
@@ -138,8 +166,22 @@ async function headersOf({ headers = {}, ticket }: UploadOptions): Promise<Heade
   return () => ({ ...(typeof headers === 'function' ? headers() : headers), authorization });
 }
 
+type Patient = { [Name in 'patience' | 'backoff' | 'stallTimeout' | 'signal']?: UploadOptions[Name] | undefined };
+
+/** With the defaults for what is not said. */
+export function patientDefaults({ patience, backoff, stallTimeout, signal }: Patient): PatienceOptions {
+  return {
+    backoff: { ...BACKOFF, ...backoff },
+    patience: patience ?? PATIENCE,
+    stallTimeout: stallTimeout ?? STALL_TIMEOUT,
+    signal: signal ?? new AbortController().signal,
+  };
+}
+
 class Upload {
-  readonly #file: Blob;
+  /** Bytes of the file. */
+  readonly #size: number;
+  readonly #prepare: Prepare;
   readonly #options: UploadOptions;
   readonly #identity: Parameters<typeof fingerprint>[1];
   readonly #key: string;
@@ -150,48 +192,66 @@ class Upload {
   #reported = 0;
 
   constructor(
-    file: Blob,
+    size: number,
+    prepare: Prepare,
     options: UploadOptions,
     identity: Parameters<typeof fingerprint>[1],
     key: string,
     memory: UploadMemory,
   ) {
-    this.#file = file;
+    this.#size = size;
+    this.#prepare = prepare;
     this.#options = options;
     this.#identity = identity;
     this.#key = key;
     this.#memory = memory;
-    this.#signal = options.signal ?? new AbortController().signal;
-    const { patience = PATIENCE, backoff, stallTimeout = STALL_TIMEOUT } = options;
-    const patient = { backoff: { ...BACKOFF, ...backoff }, patience, stallTimeout, signal: this.#signal };
-    this.#patience = new Patience(patient);
+    this.#patience = new Patience(patientDefaults(options));
+    this.#signal = this.#patience.options.signal;
     this.#service = new ServiceClient(identity.baseUrl, options.headers ?? {}, this.#patience);
   }
 
   async run(): Promise<Asset> {
     const { method } = this.#options;
     const earlier = await this.#memory.recall(this.#key);
-    const isSameWay = earlier && (method === undefined || method === earlier.method);
-    if (isSameWay) {
-      const asset = await this.#attempt(earlier, await this.#digest(), true);
+    if (earlier && (method === undefined || method === earlier.method)) {
+      const asset = await this.#goOn(earlier);
       if (asset) return asset;
     }
-    const digest = await this.#digest();
-    const asset = await this.#attempt(this.#fresh(method ?? this.#suitable), digest, false);
+    const contents = await this.#prepare();
+    if (!contents) throw new Error('an upload that is new can always be prepared');
+    const digest = await this.#digest(contents);
+    const begun = this.#fresh(method ?? this.#suitable(contents), contents);
+    const asset = await this.#attempt(begun, contents, digest, false);
     if (asset) return asset;
     throw new UploadFailed(410, undefined, { message: 'the server has forgotten the upload' });
   }
 
+  /** @returns undefined when it has to begin again */
+  async #goOn(earlier: PreviousUpload): Promise<Asset | undefined> {
+    const contents = await this.#prepare(earlier);
+    if (contents) return this.#attempt(earlier, contents, await this.#digest(contents), true);
+    const { method, uploadId } = earlier;
+    await this.#memory.forget(this.#key);
+    if (uploadId !== undefined && method !== 'form') await this.#service.cancel(method, uploadId);
+    return undefined;
+  }
+
   /** By size; a direct upload is validated by its type before there are bytes, so it needs one. */
-  get #suitable(): UploadMethod {
-    if (this.#file.size <= (this.#options.smallUpTo ?? SMALL)) return 'form';
-    return this.#identity.type === '' ? 'resumable' : 'direct';
+  #suitable({ source, type }: Contents): UploadMethod {
+    if (source.size <= (this.#options.smallUpTo ?? SMALL)) return 'form';
+    return type === '' ? 'resumable' : 'direct';
   }
 
   /** @returns undefined when the server knows nothing of it any more */
-  async #attempt(begun: PreviousUpload, digest: string | undefined, isResumed: boolean): Promise<Asset | undefined> {
+  async #attempt(
+    begun: PreviousUpload,
+    contents: Contents,
+    digest: string | undefined,
+    isResumed: boolean,
+  ): Promise<Asset | undefined> {
     let current = begun;
     const job = this.#job(
+      contents,
       digest,
       () => current,
       (next) => {
@@ -209,7 +269,7 @@ class Upload {
       await this.#settle(current, error);
       if (isForgotten && current.uploadId !== undefined && isResumed) return undefined;
       if (error instanceof DirectUploadImpossible && this.#options.method === undefined)
-        return this.#attempt(this.#fresh('resumable'), digest, false);
+        return this.#attempt(this.#fresh('resumable', contents), contents, digest, false);
       throw error instanceof DirectUploadImpossible ? error.failure : error;
     }
   }
@@ -228,7 +288,7 @@ class Upload {
     if (uploadId !== undefined && method !== 'form') await this.#service.cancel(method, uploadId);
   }
 
-  #fresh(method: UploadMethod): PreviousUpload {
+  #fresh(method: UploadMethod, { sealed }: Contents): PreviousUpload {
     const { baseUrl, fileName } = this.#identity;
     const now = Date.now();
     return {
@@ -236,18 +296,24 @@ class Upload {
       method,
       baseUrl,
       fileName,
-      size: this.#file.size,
+      size: this.#size,
       idempotencyKey: randomKey(),
       startedAt: new Date(now).toISOString(),
       expiresAt: new Date(now + KEY_LIFE).toISOString(),
+      ...(sealed && { sealed }),
     };
   }
 
-  #job(digest: string | undefined, current: () => PreviousUpload, change: (next: PreviousUpload) => void): UploadJob {
+  #job(
+    { source, fileName, type }: Contents,
+    digest: string | undefined,
+    current: () => PreviousUpload,
+    change: (next: PreviousUpload) => void,
+  ): UploadJob {
     const { stallTimeout = STALL_TIMEOUT, parallel = PARALLEL } = this.#options;
-    const { fileName, type, projectId, assetType, metadata } = this.#identity;
+    const { projectId, assetType, metadata } = this.#identity;
     return {
-      file: this.#file,
+      source,
       fileName,
       type,
       projectId,
@@ -259,7 +325,7 @@ class Upload {
       stallTimeout,
       patience: this.#patience,
       service: this.#service,
-      report: (sent) => this.#report(sent),
+      report: (sent) => this.#report(sent, source.size),
       get previous() {
         return current();
       },
@@ -270,15 +336,15 @@ class Upload {
     };
   }
 
-  async #digest(): Promise<string | undefined> {
+  async #digest({ source }: Contents): Promise<string | undefined> {
     const { sha256: digest } = this.#options;
-    return digest === 'compute' ? sha256(this.#file, this.#signal) : digest;
+    return digest === 'compute' ? sha256(source, this.#signal) : digest;
   }
 
-  #report(sent: number): void {
+  #report(sent: number, total: number): void {
     if (sent <= this.#reported) return;
     this.#reported = sent;
-    this.#options.onProgress?.(Math.min(sent, this.#file.size), this.#file.size);
+    this.#options.onProgress?.(Math.min(sent, total), total);
   }
 }
 

@@ -1,12 +1,9 @@
 /**
- * Deletes for good what its time has come for: the trash after TRASH_RETENTION_DAYS, and assets whose upload policy has
- * `expireAfterDays`. In small batches, each one short transaction with an audit row and a job per asset.
+ * Deletes for good what has been in the trash for TRASH_RETENTION_DAYS. In small batches, each one short transaction with an
+ * audit row and a job per asset. What rules of the life cycle delete is deleted in retention/.
  */
-
-import { NIL } from 'uuid';
 import { systemActor } from '../../database/audit.ts';
 import type { JobContext } from '../../jobs/job.ts';
-import type { UploadPolicies } from '../../validation/upload-policies.ts';
 import type { AssetDeletions } from '../deletions.ts';
 
 const BATCH = 500;
@@ -14,32 +11,22 @@ const DAY = 24 * 3600 * 1000;
 
 export interface PurgeOptions {
   deletions: AssetDeletions;
-  policies: UploadPolicies;
   /** Days in the trash. */
   trashRetention: number;
   now?: () => Date;
 }
 
+/** @returns how many were deleted */
 export async function purgeAssets(
-  { deletions, policies, trashRetention, now = () => new Date() }: PurgeOptions,
+  { deletions, trashRetention, now = () => new Date() }: PurgeOptions,
   { id, signal, fence }: JobContext,
-): Promise<{ purged: number; expired: number }> {
+): Promise<number> {
   const actor = systemActor('purge', id);
-  const before = (days: number) => new Date(now().getTime() - days * DAY);
-  const done = { purged: 0, expired: 0 };
-  for (let purged = BATCH; purged === BATCH; done.purged += purged) {
+  const cutoff = new Date(now().getTime() - trashRetention * DAY);
+  let total = 0;
+  for (let purged = BATCH; purged === BATCH; total += purged) {
     signal.throwIfAborted();
-    purged = await deletions.purgeTrash(before(trashRetention), BATCH, actor, fence);
+    purged = await deletions.purgeTrash(cutoff, BATCH, actor, fence);
   }
-  for (const { assetType, expireAfterDays } of policies.all) {
-    if (expireAfterDays === undefined) continue;
-    const cutoff = before(expireAfterDays);
-    for (let after: string = NIL, looked = BATCH; looked === BATCH; ) {
-      signal.throwIfAborted();
-      const batch = await deletions.expire({ assetType, cutoff, after, limit: BATCH }, actor, fence);
-      done.expired += batch.deleted;
-      ({ looked, last: after } = batch);
-    }
-  }
-  return done;
+  return total;
 }

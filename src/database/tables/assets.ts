@@ -9,6 +9,23 @@ import { projects } from './projects.ts';
 export const assetStates = ['uploading', 'processing', 'ready', 'rejected', 'lost', 'deleting'] as const;
 export const visibleStates = ['processing', 'ready', 'rejected', 'lost'] as const;
 export type AssetState = (typeof assetStates)[number];
+export const assetTiers = ['archive'] as const;
+export const retentions = ['temporary', 'permanent'] as const;
+export type Retention = (typeof retentions)[number];
+
+export const restoreSpeeds = ['expedited', 'standard', 'bulk'] as const;
+export type RestoreSpeed = (typeof restoreSpeeds)[number];
+/** That the bytes of an archived asset are brought back. */
+export interface ArchiveRestore {
+  state: 'requested' | 'failed';
+  speed: RestoreSpeed;
+  /** For which they are to be there. */
+  days: number;
+  /** When it was asked for. */
+  at: string;
+  /** Why it failed; a word of ours. */
+  reason?: string;
+}
 
 const literals = (states: readonly AssetState[]) => sql.raw(states.map((state) => `'${state}'`).join(', '));
 /** As partial indexes have it. */
@@ -86,6 +103,17 @@ export const assets = pgTable(
     retainUntil: moment('retain_until'),
     /** Who may shorten that: see `retentionModes`. */
     retentionMode: text('retention_mode', { enum: retentionModes }),
+    /** What its uploader has said; absent: what its upload policy says. */
+    retention: text('retention', { enum: retentions }),
+    /** It is temporary, and is deleted then unless somebody keeps it. */
+    temporaryUntil: moment('temporary_until'),
+    /** Where its bytes lie; absent: where they can be read at once. */
+    tier: text('tier', { enum: assetTiers }),
+    archivedAt: moment('archived_at'),
+    /** What was asked for of an archived asset, while it is not there. */
+    restore: jsonb('restore').$type<ArchiveRestore>(),
+    /** Until when the bytes of an archived asset can be read, or those that were brought back stay where they are. */
+    restoredUntil: moment('restored_until'),
   },
   () => [
     check('assets_state', sql`state in (${literals(assetStates)})`),
@@ -162,6 +190,9 @@ export function inState(...states: [AssetState, ...AssetState[]]): SQL {
 /** That it was made public, where it is now. Whether anything is served says `isServedToAll`. */
 export const isPublished = sql<boolean>`(${assets.publishedIn} is not null and ${assets.publishedIn} = coalesce(${assets.projectId}, ''))`;
 
+/** That its bytes can be read at once: they are not archived, or were brought back. */
+export const isAtHand = sql<boolean>`(${assets.tier} is null or ${assets.restoredUntil} > now())`;
+
 /** That its bytes are there for everybody, as far as the record says; its upload policy must allow it, too. */
 export const isServedToAll = sql`(${isPublished} and ${inState('ready')} and ${assets.trashedAt} is null)`;
 
@@ -175,6 +206,8 @@ export const isVisible = inState(...visibleStates);
  */
 export const isHeld = sql<boolean>`(${assets.holds} is not null or coalesce(${assets.retainUntil} > now(), false))`;
 export const isFree = sql<boolean>`(not ${isHeld})`;
+/** That it is, or its retention has ended: as the index of held assets has it, which knows no time. */
+export const mayBeHeld = sql`(${assets.holds} is not null or ${assets.retainUntil} is not null)`;
 
 /** That it goes through steps of processing: as an asset, or as an upload that is to take the place of the bytes of one. */
 export const isInProcessing = sql`(${inState('processing', 'ready')} or (${inState('uploading')} and ${assets.processing} is not null))`;

@@ -21,6 +21,11 @@ export const builtIndexes: readonly BuiltIndex[] = [
     definition: sql`(project_id, path collate "C", (lower(name) collate "C"), id) where ${inFolder} and project_id is not null`,
   },
   {
+    // For counting them, and for looking through them.
+    name: 'assets_held',
+    definition: sql`(id) where holds is not null or retain_until is not null`,
+  },
+  {
     // One index for all that is searched: a search by several reads what has all of it. New entries wait in a list that
     // every search reads, so it is kept short (PostgreSQL documentation, GIN Fast Update Technique). Kilobytes.
     name: 'assets_search',

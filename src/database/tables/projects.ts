@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm';
 import { boolean, check, index, integer, jsonb, pgTable, primaryKey, text } from 'drizzle-orm/pg-core';
 import { moment } from './columns.ts';
+import type { LifeCycle } from './life-cycle.ts';
 
 /** Assets that several people have together. */
 export const projects = pgTable(
@@ -14,6 +15,8 @@ export const projects = pgTable(
     /** Everybody may look at what is public in it. */
     gallery: boolean('gallery').notNull().default(false),
     createdBy: text('created_by').notNull(),
+    /** What becomes of its assets with time; absent: what their upload policies say. */
+    lifeCycle: jsonb('life_cycle').$type<LifeCycle>(),
     /** Counts the changes of the record; the entity tag is made of it. */
     version: integer('version').notNull().default(1),
     createdAt: moment('created_at').notNull().defaultNow(),

@@ -27,6 +27,7 @@ import {
   type CallOptions,
   type LinkOptions,
   type ListedObject,
+  MAX_PARTS,
   type ObjectAttributes,
   type ObjectBody,
   type ObjectHead,
@@ -60,6 +61,7 @@ export interface DiskOptions {
 
 export class DiskObjectStore implements ObjectStore {
   readonly kind = 'disk';
+  readonly maxParts = MAX_PARTS;
   readonly #disk: Disk;
   readonly #multipart: DiskMultipart;
   readonly #links: LinkTokens;

@@ -28,6 +28,7 @@ import {
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import { MAX_LINK } from '../../config.ts';
+import { maxPartsOf } from '../../storage-providers.ts';
 import {
   type ByteRange,
   type CallOptions,
@@ -40,8 +41,11 @@ import {
   type ObjectHead,
   type ObjectStore,
   ObjectStoreUnavailable,
+  type OfflineObjects,
   type OpenUpload,
   type PartAddress,
+  type Readiness,
+  type RestoreSpeed,
   type StreamOptions,
   type UploadedPart,
   type WrittenObject,
@@ -52,14 +56,19 @@ import { makeClient, type S3Options, TRIES } from './client.ts';
 import { deleteObjects } from './delete-objects.ts';
 import { isMissing } from './faults.ts';
 import { LengthCheckedStream } from './length-checked-stream.ts';
+import { S3ObjectLocks } from './object-locks.ts';
+import { readinessOf, requestObject } from './offline.ts';
 import { type S3Request, S3Requests, UNSIGNED_PAYLOAD } from './s3-requests.ts';
+import { copyOnServer, isSameServer } from './server-copy.ts';
 import { uploadStream } from './stream-upload.ts';
 import { keepsVersions, purgeVersions } from './versions.ts';
 
 export type { S3Options } from './client.ts';
 
-export class S3ObjectStore implements ObjectStore {
+export class S3ObjectStore implements ObjectStore, OfflineObjects {
   readonly kind = 's3';
+  readonly locks: S3ObjectLocks;
+  readonly maxParts: number;
   readonly #client: S3Client;
   readonly #publicClient: S3Client;
   readonly #calls: S3Calls;
@@ -72,11 +81,13 @@ export class S3ObjectStore implements ObjectStore {
   constructor(options: S3Options) {
     this.#options = options;
     this.#bucket = options.bucket;
+    this.maxParts = maxPartsOf(options.endpoint);
     this.#client = makeClient(options, options.endpoint);
     this.#publicClient = options.publicEndpoint ? makeClient(options, options.publicEndpoint) : this.#client;
     const { bucket, onRetries } = options;
     const requests = new S3Requests({ client: this.#client, bucket, tries: TRIES, onRetries });
     this.#calls = new S3Calls(requests, options);
+    this.locks = new S3ObjectLocks({ client: this.#client, bucket, calls: this.#calls });
     this.#forbidCopySource = options.forbidCopySource ?? false;
     this.#publicRequests = options.publicEndpoint
       ? new S3Requests({ client: this.#publicClient, bucket, tries: TRIES })
@@ -112,6 +123,24 @@ export class S3ObjectStore implements ObjectStore {
     const input = { Bucket: this.#bucket, Key: key, ...creationInput(attributes, this.#options) };
     const target = { store: this, client: this.#client, calls: this.#calls };
     return uploadStream(target, input, source, options);
+  }
+
+  async copyFrom(
+    source: ObjectStore,
+    sourceKey: string,
+    key: string,
+    options: CallOptions & { size: number },
+  ): Promise<'copied' | 'elsewhere' | 'missing'> {
+    if (!(source instanceof S3ObjectStore) || !isSameServer(source.#options, this.#options)) return 'elsewhere';
+    const { storageClass, encryption } = this.#options;
+    const target = { client: this.#client, calls: this.#calls, bucket: this.#bucket, storageClass, encryption };
+    const attributes = () => source.head(sourceKey, options);
+    return copyOnServer(
+      { ...target, store: this },
+      { bucket: source.#bucket, key: sourceKey, attributes },
+      key,
+      options,
+    );
   }
 
   async createMultipartUpload(
@@ -286,6 +315,21 @@ export class S3ObjectStore implements ObjectStore {
       if (isMissing(error)) return undefined;
       throw error;
     }
+  }
+
+  async readiness(key: string, options: CallOptions): Promise<Readiness | undefined> {
+    try {
+      const { headers, body } = await this.#calls.request('HeadObject', { method: 'HEAD', key }, options);
+      body.resume();
+      return readinessOf(headers);
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  }
+
+  request(key: string, wish: { days: number; speed: RestoreSpeed }, options: CallOptions): Promise<void> {
+    return requestObject({ client: this.#client, calls: this.#calls, bucket: this.#bucket }, key, wish, options);
   }
 
   async get(key: string, options: CallOptions & { range?: ByteRange }): Promise<ObjectBody | undefined> {

@@ -25,7 +25,6 @@ import { Upload } from '@aws-sdk/lib-storage';
 import { MIN_PART } from '../../config.ts';
 import { type MeasuredStream, measure } from '../measured-stream.ts';
 import {
-  MAX_PARTS,
   NoSuchUpload,
   type ObjectStore,
   ObjectStoreUnavailable,
@@ -55,7 +54,7 @@ export async function uploadStream(
   options: StreamOptions,
 ): Promise<WrittenObject> {
   const { buffers, wait, size, signal = new AbortController().signal } = options;
-  const partSize = partSizeFor(buffers, size);
+  const partSize = partSizeFor(buffers, target.store.maxParts, size);
   const memory = Math.min(PARTS_IN_MEMORY * partSize, 2 * (size ?? Number.POSITIVE_INFINITY));
   const release = await buffers.reserve(memory, wait, signal);
   try {
@@ -66,9 +65,9 @@ export async function uploadStream(
 }
 
 /** Parts of the buffers' size, but smaller where the budget is small, and larger where there would be too many of them. */
-function partSizeFor({ partSize, budget }: PartBuffers, size = 0): number {
+function partSizeFor({ partSize, budget }: PartBuffers, maxParts: number, size = 0): number {
   const fitting = Math.min(partSize, Math.floor(budget / PARTS_IN_MEMORY));
-  return Math.max(MIN_PART, fitting, Math.ceil(size / MAX_PARTS));
+  return Math.max(MIN_PART, fitting, Math.ceil(size / maxParts));
 }
 
 class StreamUpload {

@@ -6,16 +6,20 @@
  *
  * A look ends whatever is open and of no use. One that finds nothing is the last; otherwise there is another, later. The
  * key is in the job, not in the record, so a look needs no record, and what must end at once does not wait for it.
+ *
+ * What an upload goes on with is what its session says at the time of the look: a resumable upload that one request has
+ * begun in the store, and could not write down, is begun again by the next request, under another id.
  */
 import type { JobReference } from '../../database/outbox.ts';
 import type { JobContext } from '../../jobs/job.ts';
 import { type CallOptions, type ObjectStore, ObjectStoreUnavailable } from '../../storage/object-store.ts';
 import type { UploadsRepository } from '../repository.ts';
+import type { UploadSessionsRepository } from '../session-repository.ts';
 
 export interface Look {
   assetId: string;
   objectKey: string;
-  /** Upload id, in the store, that the upload goes on with while it lives. */
+  /** Upload id, in the store, that the upload goes on with while it lives, unless its session names one. */
   keep?: string | undefined;
   /** How many looks came before. */
   look: number;
@@ -34,15 +38,16 @@ export function delayBefore(look: number, first: number): number | undefined {
 
 /** @returns the next look that there must be */
 export async function lookAgain(
-  { uploads, store }: { uploads: UploadsRepository; store: ObjectStore },
+  { uploads, sessions, store }: { uploads: UploadsRepository; sessions: UploadSessionsRepository; store: ObjectStore },
   look: Look,
   { signal }: Pick<JobContext, 'signal'>,
 ): Promise<Look | undefined> {
-  const { assetId, objectKey, keep } = look;
+  const { assetId, objectKey } = look;
   const fate = await uploads.fate(assetId);
+  const keep = fate === 'running' ? ((await sessions.storeUploadId(assetId)) ?? look.keep) : undefined;
   // It goes on with an upload id that is not known here. When it has ended, none is of use.
   if (fate === 'running' && keep === undefined) return { ...look, look: Math.min(look.look + 1, DELAYS.length - 1) };
-  const ended = await endOpenUploads(store, objectKey, fate === 'running' ? keep : undefined, { signal });
+  const ended = await endOpenUploads(store, objectKey, keep, { signal });
   const removed = fate === 'gone' ? await removeObjects(store, objectKey, { signal }) : 0;
   return ended + removed === 0 ? undefined : { ...look, look: look.look + 1 };
 }

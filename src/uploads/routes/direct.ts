@@ -24,6 +24,7 @@ import { MAX_PARTS } from '../../storage/object-store.ts';
 import { ticketUsedUp } from '../../tickets/problems.ts';
 import { underTicket } from '../../tickets/terms.ts';
 import { folderPath, tags as tagList } from '../../validation/label-types.ts';
+import { retention } from '../../validation/life-cycle.ts';
 import type { DirectUploads, PartLink, SignedUpload } from '../direct-uploads.ts';
 import { locationHeader } from './raw.ts';
 import {
@@ -140,6 +141,7 @@ export function directUploadRoutes(app: App, options: DirectRouteOptions): void 
             metadata: metadata.optional(),
             path: folderPath.optional(),
             tags: tagList.optional(),
+            retention: retention.optional(),
           })
           .meta({ id: 'UploadRequest' }),
         response: { 201: sessionDocument },

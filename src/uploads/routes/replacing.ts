@@ -32,6 +32,7 @@ export interface SaidOfAsset {
   metadata?: Record<string, string> | undefined;
   path?: string | undefined;
   tags?: readonly string[] | undefined;
+  retention?: string | undefined;
 }
 
 /** Where a field stands in a request. */
@@ -63,8 +64,8 @@ export async function replacing(
 
 /** What is said of the asset stays as it is. @throws Problem invalid-parameter */
 export function refuseDescription(said: SaidOfAsset, place: Place): void {
-  const { projectId, assetType, metadata, path, tags } = said;
-  const given = Object.entries({ projectId, assetType, metadata, path, tags }).find(
+  const { projectId, assetType, metadata, path, tags, retention } = said;
+  const given = Object.entries({ projectId, assetType, metadata, path, tags, retention }).find(
     ([, value]) => value !== undefined,
   )?.[0];
   if (given === undefined) return;

@@ -12,7 +12,7 @@ import type { App } from '../../http/openapi.ts';
 import { assetId, binary } from '../../http/schema-types.ts';
 import { Problem } from '../../problems.ts';
 import { underTicket } from '../../tickets/terms.ts';
-import type { BodyChecksum, UploadProgress } from '../append-request.ts';
+import type { BodyChecksum, UploadProgress } from '../append.ts';
 import type { ResumableUploads } from '../resumable-uploads.ts';
 import { ENOUGH, type ShortRequests } from '../short-requests.ts';
 import { bodyOf } from './raw.ts';
@@ -129,7 +129,7 @@ export function resumableUploadRoutes(app: App, options: ResumableRouteOptions):
         tags,
         summary: 'Begin a resumable upload (tus)',
         description:
-          '`Upload-Metadata` carries `filename`, and if you like `filetype`, `assetType`, `projectId`, `metadata` (JSON), `path` and `tags` (with commas between them), or `replaces`, the id of an asset whose bytes it replaces; `If-Match` is honoured. The body may hold the first bytes.',
+          '`Upload-Metadata` carries `filename`, and if you like `filetype`, `assetType`, `projectId`, `metadata` (JSON), `path`, `tags` (with commas between them) and `retention`, or `replaces`, the id of an asset whose bytes it replaces; `If-Match` is honoured. The body may hold the first bytes.',
       },
       config: {
         action: 'asset.upload',

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { assetId, assetType, projectId } from '../../http/schema-types.ts';
 import { Problem } from '../../problems.ts';
 import { folderPath, tagsText } from '../../validation/label-types.ts';
+import { retention } from '../../validation/life-cycle.ts';
 import { refuseDescription, type SaidOfAsset } from './replacing.ts';
 import { labelsOf, metadataText } from './upload-request.ts';
 
@@ -21,6 +22,7 @@ const fields = z.strictObject({
   metadata: metadataText.optional(),
   path: folderPath.optional(),
   tags: tagsText.optional(),
+  retention: retention.optional(),
   replaces: assetId.optional(),
 });
 

@@ -5,6 +5,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { actorOf, type Caller } from '../../access/caller.ts';
 import { type Asset, recordTag, toDocument } from '../../assets/asset.ts';
+import type { Retention } from '../../database/tables/assets.ts';
 import { asProblem } from '../../http/error-handler.ts';
 import { GIVEN_TWICE, repeatedName } from '../../http/json-names.ts';
 import { assetType, binaryDigest, metadata, projectId } from '../../http/schema-types.ts';
@@ -26,6 +27,7 @@ import { ticketUsedUp } from '../../tickets/problems.ts';
 import { underTicket } from '../../tickets/terms.ts';
 import { limitFor } from '../../validation/file-validation.ts';
 import { folderPath, tagsText } from '../../validation/label-types.ts';
+import { retention } from '../../validation/life-cycle.ts';
 import { contextOf, throughProcess, type UploadContext } from '../context.ts';
 import { recordRefusal } from '../ending.ts';
 import type { Intake } from '../intake.ts';
@@ -97,6 +99,7 @@ export const description = z.strictObject({
     .meta({ override: { type: 'string' }, description: 'JSON object of strings', example: '{"album":"summer"}' }),
   path: folderPath.optional(),
   tags: tagsText.optional(),
+  retention: retention.optional(),
 });
 export type Description = z.output<typeof description>;
 
@@ -112,10 +115,19 @@ export function described(from: Description) {
 }
 
 /** Absent where they are none, as descriptions have it. */
-export function labelsOf({ path, tags }: { path?: string | undefined; tags?: readonly string[] | undefined }) {
+export function labelsOf({
+  path,
+  tags,
+  retention,
+}: {
+  path?: string | undefined;
+  tags?: readonly string[] | undefined;
+  retention?: Retention | undefined;
+}) {
   return {
     ...(path !== undefined && path !== '' && { path }),
     ...(tags !== undefined && tags.length > 0 && { tags }),
+    ...(retention !== undefined && { retention }),
   };
 }
 
@@ -247,15 +259,16 @@ export async function holdOnce(
 async function claimUpload(
   { context, idempotency }: UploadRouteOptions,
   request: FastifyRequest,
-  { fileName, projectId, assetType, metadata, path, tags, declaredType, sha256, size, replaces }: PlacelessArrival,
+  { fileName, projectId, assetType, metadata, path, tags, retention, ...arrival }: PlacelessArrival,
   index?: number,
 ): Promise<Claim | Replay | undefined> {
+  const { declaredType, sha256, size, replaces } = arrival;
   const header = idempotencyKey(request.headers['idempotency-key']);
   if (header === undefined) return undefined;
   // No key of a client holds a space.
   const key = index === undefined ? header : `${header} ${index}`;
   const content = {
-    ...{ fileName, projectId, assetType, metadata, ...labelsOf({ path, tags }) },
+    ...{ fileName, projectId, assetType, metadata, ...labelsOf({ path, tags, retention }) },
     ...{ declaredType, sha256: sha256?.toString('hex') },
     ...(replaces && { replaces: replaces.asset.id, ifMatch: request.headers['if-match'] }),
   };
@@ -300,17 +313,18 @@ function sentDigestOf(body: unknown): unknown {
 
 /** And only if the same is said of it; what is said before the file is compared when the key is claimed. */
 function requireSameDescription(
-  { projectId, assetType, metadata, path, tags = [] }: FileDescription,
+  { projectId, assetType, metadata, path, tags = [], retention }: FileDescription,
   { status, body }: Answer,
 ): void {
   if (status !== 201 || !(body instanceof Object)) return;
-  const stored: { projectId?: unknown; assetType?: unknown; metadata?: unknown; path?: unknown; tags?: unknown } = body;
+  const stored: Partial<Record<keyof FileDescription | 'temporaryUntil', unknown>> = body;
   const isSame =
     stored.projectId === projectId &&
     (assetType === undefined || stored.assetType === assetType) &&
     isDeepStrictEqual(stored.metadata ?? {}, metadata) &&
     stored.path === path &&
-    isDeepStrictEqual(stored.tags ?? [], tags);
+    isDeepStrictEqual(stored.tags ?? [], tags) &&
+    (retention === undefined || (retention === 'temporary') === (stored.temporaryUntil !== undefined));
   if (!isSame) throw keyOfAnotherFile();
 }
 

@@ -29,6 +29,7 @@ export type UploadForm = {
      * Tags with commas between them
      */
     tags?: string;
+    retention?: Retention;
     /**
      * An asset whose bytes this file replaces. It keeps its id, project and metadata, has the name of this file, and its upload policy must allow the bytes. `If-Match` is honoured
      */
@@ -38,6 +39,11 @@ export type UploadForm = {
      */
     file: Blob | File;
 };
+
+/**
+ * How long it is kept: `temporary` assets are deleted after some days unless somebody keeps them. Absent: as the upload policy says, which is `permanent` where it says nothing
+ */
+export type Retention = 'temporary' | 'permanent';
 
 export type AssetStateFilter = 'processing' | 'ready' | 'rejected' | 'lost';
 
@@ -66,6 +72,7 @@ export type BatchForm = {
      * Tags with commas between them
      */
     tags?: string;
+    retention?: Retention;
     /**
      * The files
      */
@@ -114,6 +121,7 @@ export type UploadRequest = {
      * At most 50 tags of at most 64 characters, 2048 bytes together as JSON. They are kept in lower case, each once, in order
      */
     tags?: Array<string>;
+    retention?: Retention;
 };
 
 export type PartsRequest = {
@@ -213,6 +221,30 @@ export type LinkWishes = {
      */
     expiresIn?: number;
 };
+
+export type AssetHoldRequest = {
+    /**
+     * Name of the hold; everybody who may read the record sees it
+     */
+    name: string;
+    /**
+     * Why; those who may set holds see it, and the audit trail has it
+     */
+    reason: string;
+};
+
+export type AssetRetentionRequest = {
+    /**
+     * Until when; an administrator ends a retention by a time that has passed
+     */
+    retainUntil: string;
+    /**
+     * `governance`: an administrator may shorten it. `compliance`: nobody may, whoever asks
+     */
+    mode: RetentionModeRequest;
+};
+
+export type RetentionModeRequest = 'governance' | 'compliance';
 
 export type ErasureRequest = {
     /**
@@ -480,7 +512,7 @@ export type OwnerSort = 'usage' | 'id' | 'tier';
 /**
  * Name of a queue
  */
-export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'build-indexes' | 'purge-assets' | 'empty-trash' | 'erase-owner' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
+export type QueueName = 'verify-asset' | 'look-again' | 'reap-uploads' | 'rescan' | 'fold-downloads' | 'delete-object' | 'build-indexes' | 'purge-assets' | 'empty-trash' | 'lock-objects' | 'life-cycle' | 'look-through-assets' | 'erase-owner' | 'find-checksums' | 'remove-dead-keys' | 'remove-dead-tickets' | 'fold-share-marks' | 'remove-ended-shares' | 'scan' | 'strip' | 'reencode' | 'facts' | 'derive' | 'discard-derivative' | 'forget-replacements' | 'purge-caches' | 'transcode' | 'forget-statistics' | 'forget-mirror' | 'verify-copies' | 'tend-copies' | 'reconcile' | 'forget-answers' | 'seal-audit' | 'maintain-audit';
 
 export type JobRetry = {
     /**
@@ -563,12 +595,39 @@ export type Asset = {
      * In order; absent where there are none
      */
     tags?: Array<string>;
+    /**
+     * While there is one, nobody deletes or replaces the bytes; absent where there is none
+     */
+    holds?: Array<AssetHold>;
+    /**
+     * Until then nobody deletes or replaces the bytes
+     */
+    retainUntil?: string;
+    retentionMode?: RetentionMode;
     createdAt: string;
     updatedAt: string;
     /**
      * Present while the asset is in the trash
      */
     trashedAt?: string;
+    /**
+     * Present while the asset is temporary: when it is deleted for good, unless somebody keeps it
+     */
+    temporaryUntil?: string;
+    tier?: StorageTier;
+    /**
+     * Present while the bytes lie in the archive
+     */
+    archivedAt?: string;
+    restore?: ArchiveRestore;
+    /**
+     * The bytes were brought back from the archive, and no rule archives them again before then
+     */
+    restoredUntil?: string;
+    /**
+     * What the rules will do with the asset next, as they are now; told by `getAsset` only
+     */
+    next?: LifeCycleStep;
     /**
      * Download link; told by `listAssets` with `include=links`, where the asset can be downloaded
      */
@@ -585,6 +644,10 @@ export type Asset = {
      * When last; told by `getAsset` only
      */
     lastDownloadedAt?: string;
+    /**
+     * Copies of its bytes in mirrors, where there are any; told by `getAsset` only
+     */
+    copies?: Array<Copy>;
 };
 
 /**
@@ -606,7 +669,7 @@ export type Scan = {
 };
 
 /**
- * What the virus scanner said. `not-scanned` is not clean; `off`: nobody asked it. One of `clean`, `infected`, `not-scanned`, `off`; more may be added.
+ * What the virus scanner said. `not-scanned` is not clean; `off`: nobody asked it; `encrypted`: nobody can scan what only its readers can open. One of `clean`, `infected`, `not-scanned`, `off`, `encrypted`; more may be added.
  */
 export type ScanVerdict = string;
 
@@ -729,6 +792,75 @@ export type StepState = string;
  */
 export type AssetVisibility = string;
 
+export type AssetHold = {
+    name: string;
+    setAt: string;
+    /**
+     * Subject of who has set it; told to those who may set holds, by `getAsset`
+     */
+    setBy?: string;
+    /**
+     * Why, in his words; told to those who may set holds, by `getAsset`
+     */
+    reason?: string;
+};
+
+/**
+ * `governance`: an administrator may shorten the retention. `compliance`: nobody may. One of `governance`, `compliance`; more may be added.
+ */
+export type RetentionMode = string;
+
+/**
+ * Present while the bytes lie in the archive: they can be downloaded once they were brought back, until `restoredUntil`. One of `archive`; more may be added.
+ */
+export type StorageTier = string;
+
+/**
+ * Present while the bytes are brought back, or could not be
+ */
+export type ArchiveRestore = {
+    state: ArchiveRestoreState;
+    speed: ArchiveRestoreSpeed;
+    /**
+     * For which it will be there
+     */
+    days: number;
+    requestedAt: string;
+    /**
+     * Why it failed
+     */
+    reason?: string;
+};
+
+/**
+ * How far it is. One of `requested`, `failed`; more may be added.
+ */
+export type ArchiveRestoreState = string;
+
+/**
+ * As it was asked for. One of `expedited`, `standard`, `bulk`; more may be added.
+ */
+export type ArchiveRestoreSpeed = string;
+
+export type LifeCycleStep = {
+    action: LifeCycleAction;
+    /**
+     * Not before then; it is later where days are counted since the last download, and that is yet to come
+     */
+    at: string;
+    rule: LifeCycleRule;
+};
+
+/**
+ * What will happen. One of `archive`, `delete`; more may be added.
+ */
+export type LifeCycleAction = string;
+
+/**
+ * Who wants it so: it was uploaded as temporary, it is in the trash, or its upload policy or its project says so. One of `temporary`, `trash`, `policy`, `project`; more may be added.
+ */
+export type LifeCycleRule = string;
+
 export type Link = {
     /**
      * Whoever has this link can download the bytes; keep it secret
@@ -777,6 +909,33 @@ export type DerivativeState = string;
  * How it came about. One of `derivative`, `transcode`; more may be added.
  */
 export type DerivativeKind = string;
+
+export type Copy = {
+    /**
+     * Name of the mirror
+     */
+    mirror: string;
+    state: CopyState;
+    /**
+     * Since when; of a failed or verified copy, the last time
+     */
+    at: string;
+    /**
+     * Tries to copy it so far
+     */
+    attempts: number;
+    reason?: CopyReason;
+};
+
+/**
+ * `verified` copies were read back and compared with the digest of the file. `failed` ones are tried again. One of `pending`, `copied`, `failed`, `verified`; more may be added.
+ */
+export type CopyState = string;
+
+/**
+ * Why an object could not be copied. One of `mirror-unavailable`, `mirror-refused`, `mirror-full`, `source-unavailable`, `source-missing`, `source-damaged`, `copy-missing`, `copy-damaged`, `failed`; more may be added.
+ */
+export type CopyReason = string;
 
 export type Problem = {
     /**
@@ -1058,6 +1217,7 @@ export type UploadPolicy = {
      * Name of an upload policy
      */
     assetType: string;
+    kind: PolicyKind;
     types: Array<AcceptedType>;
     /**
      * Bytes that a file may have
@@ -1073,9 +1233,21 @@ export type UploadPolicy = {
     public: boolean;
     metadata: MetadataPolicy;
     /**
-     * Days after which assets are deleted for good; absent: never
+     * The same as `deleteAfterDays`, as earlier versions have it
+     *
+     * @deprecated
      */
     expireAfterDays?: number;
+    /**
+     * Days after which assets are deleted for good; absent: never
+     */
+    deleteAfterDays?: number;
+    /**
+     * Days after which the bytes of assets go to the archive; absent: never
+     */
+    archiveAfterDays?: number;
+    daysSince?: DaysSince;
+    retention: UsualRetention;
     reencode?: ReencodePolicy;
     scan: ScanPolicy;
     /**
@@ -1083,6 +1255,11 @@ export type UploadPolicy = {
      */
     versions?: number;
 };
+
+/**
+ * `encrypted`: takes what was encrypted before it was sent, and nothing else; nobody here can read it. One of `files`, `encrypted`; more may be added.
+ */
+export type PolicyKind = string;
 
 export type AcceptedType = {
     mediaType: string;
@@ -1096,6 +1273,16 @@ export type AcceptedType = {
  * Whether what a file tells beside what it shows (place, camera, author) is removed before it is served. One of `keep`, `strip`; more may be added.
  */
 export type MetadataPolicy = string;
+
+/**
+ * From when these days are counted: since an asset was given the bytes that it has, or since they were asked for last. One of `upload`, `last-download`; more may be added.
+ */
+export type DaysSince = string;
+
+/**
+ * What assets are where their upload does not say it. One of `temporary`, `permanent`; more may be added.
+ */
+export type UsualRetention = string;
 
 /**
  * Pictures are encoded again before they are served; absent: never. One that is not larger than the bounds is replaced only where that makes it a tenth smaller
@@ -2158,6 +2345,80 @@ export type RetriedJobs = {
     retried: number;
 };
 
+export type Mirrors = {
+    mirrors: Array<Mirror>;
+};
+
+export type Mirror = {
+    /**
+     * Name of a mirror
+     */
+    name: string;
+    state: MirrorState;
+    kind?: MirrorKind;
+    /**
+     * Since when everything that is stored is to be copied to it
+     */
+    createdAt: string;
+    behind: MirrorLag;
+    /**
+     * Of these: objects of which the last try has failed; they are tried again
+     */
+    failed: number;
+    /**
+     * Copies of deleted files that are still to be removed
+     */
+    leaving: number;
+    rate: MirrorRate;
+    /**
+     * Some of the objects that have failed
+     */
+    failures?: Array<CopyFailure>;
+};
+
+/**
+ * `lagging`: something has waited for longer than MIRROR_LAG. `not-configured`: it was, and waits to be configured again or forgotten. One of `up-to-date`, `behind`, `lagging`, `not-configured`; more may be added.
+ */
+export type MirrorState = string;
+
+/**
+ * What it is; absent while it is not configured. One of `s3`, `disk`; more may be added.
+ */
+export type MirrorKind = string;
+
+export type MirrorLag = {
+    /**
+     * Objects without a copy
+     */
+    objects: number;
+    /**
+     * Bytes
+     */
+    bytes: number;
+    /**
+     * Since when the oldest of them waits
+     */
+    oldestAt?: string;
+    /**
+     * Seconds since then
+     */
+    oldestSeconds?: number;
+};
+
+/**
+ * What was copied in the last five minutes
+ */
+export type MirrorRate = {
+    objectsPerSecond: number;
+    bytesPerSecond: number;
+};
+
+export type CopyFailure = {
+    assetId: string;
+    at: string;
+    reason?: CopyReason;
+};
+
 export type AuditPage = {
     data: Array<AuditEvent>;
     page: PageInfo;
@@ -2267,6 +2528,10 @@ export type ListAssetsData = {
          * `/`: what lies directly in the folder `path`, or at the top, and in `folders` the folders that lie there, which come first. Filters hold for assets, not for folders
          */
         delimiter?: string;
+        /**
+         * Only what a hold or its retention keeps from being deleted
+         */
+        held?: boolean;
         /**
          * Lists the trash instead of the other assets
          */
@@ -2572,6 +2837,7 @@ export type UploadRawAssetData = {
          * Tags with commas between them
          */
         tags?: string;
+        retention?: Retention;
     };
     url: '/v1/assets/raw/{fileName}';
 };
@@ -5199,6 +5465,272 @@ export type GetTrashEmptyingResponses = {
 };
 
 export type GetTrashEmptyingResponse = GetTrashEmptyingResponses[keyof GetTrashEmptyingResponses];
+
+export type HoldAssetData = {
+    body: AssetHoldRequest;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
+    url: '/v1/assets/{id}/hold';
+};
+
+export type HoldAssetErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The asset has too many holds
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type HoldAssetError = HoldAssetErrors[keyof HoldAssetErrors];
+
+export type HoldAssetResponses = {
+    /**
+     * The record, with all its holds
+     */
+    200: Asset;
+};
+
+export type HoldAssetResponse = HoldAssetResponses[keyof HoldAssetResponses];
+
+export type RemoveAssetHoldData = {
+    body?: never;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+        /**
+         * Name of the hold; everybody who may read the record sees it
+         */
+        name: string;
+    };
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
+    url: '/v1/assets/{id}/hold/{name}';
+};
+
+export type RemoveAssetHoldErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type RemoveAssetHoldError = RemoveAssetHoldErrors[keyof RemoveAssetHoldErrors];
+
+export type RemoveAssetHoldResponses = {
+    /**
+     * It is off
+     */
+    204: void;
+};
+
+export type RemoveAssetHoldResponse = RemoveAssetHoldResponses[keyof RemoveAssetHoldResponses];
+
+export type RetainAssetData = {
+    body: AssetRetentionRequest;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
+    url: '/v1/assets/{id}/retention';
+};
+
+export type RetainAssetErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: Something holds the asset
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type RetainAssetError = RetainAssetErrors[keyof RetainAssetErrors];
+
+export type RetainAssetResponses = {
+    /**
+     * The record, with its retention
+     */
+    200: Asset;
+};
+
+export type RetainAssetResponse = RetainAssetResponses[keyof RetainAssetResponses];
 
 export type ListErasuresData = {
     body?: never;
@@ -9909,6 +10441,10 @@ export type ListAssetsOfOwnerData = {
          */
         delimiter?: string;
         /**
+         * Only what a hold or its retention keeps from being deleted
+         */
+        held?: boolean;
+        /**
          * Lists the trash instead of the other assets
          */
         trashed?: boolean;
@@ -10239,6 +10775,148 @@ export type RetryJobsResponses = {
 };
 
 export type RetryJobsResponse = RetryJobsResponses[keyof RetryJobsResponses];
+
+export type GetMirrorsData = {
+    body?: never;
+    path?: never;
+    query?: never;
+    url: '/v1/admin/mirrors';
+};
+
+export type GetMirrorsErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type GetMirrorsError = GetMirrorsErrors[keyof GetMirrorsErrors];
+
+export type GetMirrorsResponses = {
+    /**
+     * The mirrors
+     */
+    200: Mirrors;
+};
+
+export type GetMirrorsResponse = GetMirrorsResponses[keyof GetMirrorsResponses];
+
+export type ForgetMirrorData = {
+    body?: never;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path: {
+        /**
+         * Name of a mirror
+         */
+        name: string;
+    };
+    query?: {
+        /**
+         * Why, for the audit trail; the header field `Stowage-Reason` says the same of every operation
+         */
+        reason?: string;
+    };
+    url: '/v1/admin/mirrors/{name}';
+};
+
+export type ForgetMirrorErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * There is no such resource
+     */
+    404: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: The mirror is configured
+     */
+    409: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ForgetMirrorError = ForgetMirrorErrors[keyof ForgetMirrorErrors];
+
+export type ForgetMirrorResponses = {
+    /**
+     * The mirror is forgotten
+     */
+    204: void;
+};
+
+export type ForgetMirrorResponse = ForgetMirrorResponses[keyof ForgetMirrorResponses];
 
 export type GetAssetCodeData = {
     body?: never;

@@ -39,8 +39,7 @@ CREATE TABLE "erasures" (
 ALTER TABLE "erased_folders" ADD CONSTRAINT "erased_folders_erasure_id_erasures_id_fk" FOREIGN KEY ("erasure_id") REFERENCES "public"."erasures"("id") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint
 CREATE UNIQUE INDEX "erasures_running" ON "erasures" USING btree (owner_id) WHERE state = 'running';--> statement-breakpoint
 CREATE INDEX "erasures_by_pseudonym" ON "erasures" USING btree (pseudonym,created_at);--> statement-breakpoint
-CREATE INDEX "erasures_by_time" ON "erasures" USING btree (created_at,id);
---> statement-breakpoint
+CREATE INDEX "erasures_by_time" ON "erasures" USING btree (created_at,id);--> statement-breakpoint
 -- Pseudonyms of erased owners are keyed by the first, receipts are signed by the second; see src/erasures/pseudonyms.ts and
 -- src/erasures/receipt.ts.
 INSERT INTO "service_secrets" ("name", "value")
