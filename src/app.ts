@@ -26,6 +26,7 @@ import { retention } from './retention/index.ts';
 import { scanning } from './scanning/index.ts';
 import { buildServer, type Service, type ServiceResources } from './server.ts';
 import { shares } from './shares/index.ts';
+import { storageTests } from './storage-tests/index.ts';
 import { tickets } from './tickets/index.ts';
 import { transcodes } from './transcodes/index.ts';
 import { trash } from './trash/index.ts';
@@ -59,6 +60,7 @@ export const features: readonly Feature<Core>[] = [
   owners,
   usage,
   administration,
+  storageTests,
   mirrors,
   reconciliation,
   backups,

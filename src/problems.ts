@@ -184,6 +184,11 @@ export function assetNotFound(): Problem {
   return new Problem('not-found', { detail: 'There is no asset with this id.' });
 }
 
+/** A field of a body that cannot be so. @param pointer JSON pointer (RFC 6901) */
+export function invalidField(pointer: string, detail: string): Problem {
+  return new Problem('invalid-parameter', { detail: `${pointer}: ${detail}.`, errors: [{ pointer, detail }] });
+}
+
 export function problemUri(type: ProblemType): string {
   return `urn:stowage:problem:${type}`;
 }

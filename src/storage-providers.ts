@@ -1,7 +1,7 @@
 /**
  * What is known of S3 servers of which there is documentation: how their endpoints look, and where they are not like AWS. A
  * server that nobody can tell by its name (Ceph, SeaweedFS, Garage, MinIO) is taken to be like AWS; what it does can be tried
- * out by `npm run doctor`.
+ * out: by `npm run doctor`, or by storage tests.
  *
  * Every entry names where it was read. What is not known stands here as nothing, and is not checked.
  */
@@ -155,6 +155,14 @@ export function maxPartsOf(endpoint: string | undefined): number {
   return providerOf(endpoint)?.provider.maxParts ?? S3_MAX_PARTS;
 }
 
+/** Of settings in which nobody has named one. */
+const DEFAULT_REGION = 'us-east-1';
+
+/** The region of an endpoint, where settings name none, or what they say anyway. */
+export function regionFor(endpoint: string | undefined, region: string): string {
+  return region === DEFAULT_REGION ? (providerOf(endpoint)?.region ?? region) : region;
+}
+
 /** Where objects are to be kept, as settings say it. Only what is there is looked at. */
 export interface StoragePlace {
   bucket: string;
@@ -164,10 +172,12 @@ export interface StoragePlace {
   storageClass?: string | undefined;
   /** Whether encryption at rest is asked for. */
   encrypts?: boolean;
+  /** What is there may have to be restored before it is read. */
+  isArchive?: boolean;
 }
 
 /** Names of the settings of a place, as they are called in faults: `S3_BUCKET`, or `mirror.bucket` of a file. */
-export type PlaceNames = Record<keyof StoragePlace, string>;
+export type PlaceNames = Record<Exclude<keyof StoragePlace, 'isArchive'>, string>;
 
 export const placeNames = (prefix: string): PlaceNames => ({
   bucket: `${prefix}S3_BUCKET`,
@@ -235,10 +245,13 @@ function endpointFaults(place: StoragePlace, names: PlaceNames, known: KnownEndp
   return faults;
 }
 
-function classFaults({ storageClass }: StoragePlace, names: PlaceNames, provider: StorageProvider): string[] {
+function classFaults(place: StoragePlace, names: PlaceNames, provider: StorageProvider): string[] {
+  const { storageClass, isArchive } = place;
   const { storageClasses, archiveClasses = [] } = provider;
-  if (storageClass === undefined || !storageClasses || storageClasses.includes(storageClass)) return [];
-  const allowed = storageClasses.join(', ');
+  if (storageClass === undefined || !storageClasses) return [];
+  const taken = isArchive ? [...storageClasses, ...archiveClasses] : storageClasses;
+  if (taken.includes(storageClass)) return [];
+  const allowed = taken.join(', ');
   if (archiveClasses.includes(storageClass))
     return [
       `${names.storageClass} must be one of ${allowed}: what is stored as ${storageClass} has to be restored before it is read`,

@@ -3,12 +3,20 @@
  * for as many as are asked for. Requests that come at the same time share it (database/batcher.ts), and a page of links
  * needs no other. Each row says by itself who asks for what, and is answered as if it were alone.
  */
-import { and, eq, inArray, isNotNull, isNull, ne, or, type SQLWrapper, sql } from 'drizzle-orm';
+import { and, eq, inArray, isNotNull, isNull, ne, or, sql } from 'drizzle-orm';
 import { alias } from 'drizzle-orm/pg-core';
 import { type AccessParameter, type AccessValues, isFor } from '../access/conditions.ts';
 import { type Actor, type AuditAction, auditFrom } from '../database/audit.ts';
 import type { Database } from '../database/client.ts';
-import { build, compile, isAnyOf, jsonObject, type Parameter, type Statement } from '../database/statements.ts';
+import {
+  build,
+  compile,
+  isAnyOf,
+  jsonObject,
+  jsonRows,
+  type Parameter,
+  type Statement,
+} from '../database/statements.ts';
 import { assets, inState, isVisible } from '../database/tables/assets.ts';
 import { auditRows } from '../database/tables/audit.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
@@ -46,8 +54,7 @@ type WantedColumn =
   | AccessParameter
   | keyof Actor;
 
-/** The columns of a row of `jsonb_to_recordset`, and their types. */
-const types: Readonly<Record<WantedColumn, string>> = {
+const { column: wanted, from: wantedRows } = jsonRows<WantedColumn>('wanted', {
   at: 'integer',
   id: 'uuid',
   subject: 'text',
@@ -64,15 +71,7 @@ const types: Readonly<Record<WantedColumn, string>> = {
   requestId: 'text',
   via: 'text',
   because: 'text',
-};
-
-const quoted = (name: string) => sql.raw(`"${name}"`);
-const wanted = (name: WantedColumn) => sql`wanted.${quoted(name)}`;
-const wantedRows = (rows: SQLWrapper) =>
-  sql`jsonb_to_recordset(${rows}::jsonb) as wanted (${sql.join(
-    Object.entries(types).map(([name, type]) => sql`${quoted(name)} ${sql.raw(type)}`),
-    sql`, `,
-  )})`;
+});
 
 const { name, state, reason, kind, objectKey, mediaType, updatedAt, leaseExpiresAt } = derivatives;
 /** Of the derivative that is wanted; null where there is none. */

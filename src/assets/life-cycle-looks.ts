@@ -6,7 +6,7 @@
 import { type SQL, sql, type WithSubquery } from 'drizzle-orm';
 import type { PgColumn } from 'drizzle-orm/pg-core';
 import type { Core } from '../core.ts';
-import { build, excluded, type Parameter } from '../database/statements.ts';
+import { build, excluded } from '../database/statements.ts';
 import { assets, type Retention } from '../database/tables/assets.ts';
 import { lifeCycleLooks } from '../database/tables/life-cycle.ts';
 import { projects } from '../database/tables/projects.ts';
@@ -14,7 +14,6 @@ import type { UploadPolicy } from '../validation/upload-policies.ts';
 import { lifeCycleSettings } from './life-cycle-settings.ts';
 
 /** Of a file that becomes an asset: what its upload policy says. */
-export type LifeCycleParameter = 'usualRetention' | 'temporaryDays' | 'isRuled';
 export interface LifeCycleValues {
   /** Where the uploader has said nothing. */
   usualRetention: Retention;
@@ -38,9 +37,9 @@ export function lifeCycleOf(
 }
 
 /** From when the upload has become an asset. */
-export function temporaryUntil(p: Parameter<LifeCycleParameter>): SQL {
-  return sql`case when coalesce(${assets.retention}, ${p('usualRetention')}::text) = 'temporary'
-    then now() + make_interval(days => ${p('temporaryDays')}::integer) end`;
+export function temporaryUntil(of: (name: 'usualRetention' | 'temporaryDays') => SQL): SQL {
+  return sql`case when coalesce(${assets.retention}, ${of('usualRetention')}) = 'temporary'
+    then now() + make_interval(days => ${of('temporaryDays')}) end`;
 }
 
 /** Rules count days: nothing happens before one is over. */
@@ -48,11 +47,8 @@ const A_DAY = sql`now() + interval '24 hours'`;
 
 type Row = WithSubquery & { id: PgColumn; projectId: PgColumn };
 
-/** For `build.with`: of an upload that has become an asset. */
-export function lookAfterUpload(
-  p: Parameter<LifeCycleParameter>,
-  settled: Row & { temporaryUntil: PgColumn },
-): WithSubquery {
+/** For `build.with`: of uploads that have become assets. */
+export function lookAfterUpload(settled: Row & { temporaryUntil: PgColumn; isRuled: SQL.Aliased }): WithSubquery {
   return look(
     build
       .select({
@@ -63,7 +59,7 @@ export function lookAfterUpload(
       })
       .from(settled)
       .where(
-        sql`(${p('isRuled')}::boolean or ${settled.temporaryUntil} is not null or exists (select from ${projects}
+        sql`(${settled.isRuled} or ${settled.temporaryUntil} is not null or exists (select from ${projects}
           where ${projects.id} = ${settled.projectId} and ${projects.lifeCycle} is not null))`,
       ),
   );

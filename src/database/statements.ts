@@ -237,6 +237,28 @@ export function unnested<C extends PgColumn>(values: Placeholder, column: C): SQ
   return sql`unnest(${values}::${sql.raw(column.getSQLType())}[])`.mapWith(column);
 }
 
+/**
+ * The rows of a parameter that is a JSON array of objects, for what is done to many by one statement. What an object lacks is null.
+ * @param columns by name; their type, or a column that has it
+ */
+export function jsonRows<Name extends string>(name: string, columns: Readonly<Record<Name, PgColumn | string>>) {
+  const quoted = (column: string) => sql.identifier(column);
+  const typeOf = (column: PgColumn | string) => sql.raw(is(column, Column) ? column.getSQLType() : column);
+  const definitions = Object.entries<PgColumn | string>(columns).map(
+    ([column, type]) => sql`${quoted(column)} ${typeOf(type)}`,
+  );
+  return {
+    column: (column: Name) => sql`${quoted(name)}.${quoted(column)}`,
+    from: (rows: SQLWrapper) =>
+      sql`jsonb_to_recordset(${rows}::jsonb) as ${quoted(name)} (${sql.join(definitions, sql`, `)})`,
+  };
+}
+
+/** Bytes as they are in such rows (PostgreSQL documentation, bytea Hex Format). */
+export function inHexadecimal(bytes: Buffer): string {
+  return `\\x${bytes.toString('hex')}`;
+}
+
 /** One row without columns: the builder has no select without `from`. */
 export const nowhere = sql`(select) as nowhere`;
 

@@ -3,6 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { type Cdn, HmacCdn } from '../storage/cdn.ts';
 import { linkWindow } from '../storage/link-window.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
+import { probeFolder } from '../storage/probe-keys.ts';
 import { type Check, Fault } from './check.ts';
 
 /** Seconds. */
@@ -25,7 +26,7 @@ export function cdnChecks(cdn: Cdn | undefined, store: ObjectStore, keyPrefix: s
 }
 
 async function downloadLink(cdn: Cdn, store: ObjectStore, keyPrefix: string): Promise<string> {
-  const key = `${keyPrefix}doctor/${randomBytes(8).toString('hex')}/cdn`;
+  const key = `${probeFolder(keyPrefix, 'doctor')}/cdn`;
   const body = randomBytes(1000);
   const { expiresAt, life } = linkWindow(new Date(), LIFE);
   try {

@@ -1,9 +1,10 @@
 /** What only an S3 server can be asked. */
 
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { type Config, MIN_PART } from '../config.ts';
 import type { ObjectStore } from '../storage/object-store.ts';
 import { s3Options } from '../storage/open.ts';
+import { probeFolder } from '../storage/probe-keys.ts';
 import { allowsOrigin, evaluatesCopySource, probeRefusal, probeS3, type S3Facts } from '../storage/s3/probes.ts';
 import { type Check, Fault } from './check.ts';
 import { skewOf } from './database-checks.ts';
@@ -31,7 +32,7 @@ export async function explainStore(config: Config): Promise<string | undefined> 
 }
 
 async function copySource(config: Config, store: ObjectStore): Promise<string> {
-  const folder = `${config.S3_KEY_PREFIX}doctor/${randomBytes(8).toString('hex')}`;
+  const folder = probeFolder(config.S3_KEY_PREFIX, 'doctor');
   const [existing, missing, key] = [`${folder}/existing`, `${folder}/missing`, `${folder}/part`];
   const attributes = {
     contentType: 'application/octet-stream',

@@ -2,6 +2,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { MIN_PART } from '../config.ts';
 import { type ObjectAttributes, type ObjectStore, ObjectStoreUnavailable } from '../storage/object-store.ts';
+import { probeFolder } from '../storage/probe-keys.ts';
 import { type Check, Fault } from './check.ts';
 
 const MINUTE = 60;
@@ -22,7 +23,7 @@ export function storeChecks(
   keyPrefix: string,
   explain: () => Promise<string | undefined> = async () => undefined,
 ): Check[] {
-  const key = `${keyPrefix}doctor/${randomBytes(8).toString('hex')}`;
+  const key = probeFolder(keyPrefix, 'doctor');
   return [
     { name: 'object store reachable', needed: true, stops: true, run: () => reachable(store, explain) },
     { name: 'put, head, get, list and delete', needed: true, run: () => wholeObjects(store, `${key}/whole`) },

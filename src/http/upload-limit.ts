@@ -2,22 +2,24 @@
 import { sql } from 'drizzle-orm';
 import type { Caller } from '../access/caller.ts';
 import { limitedBy, tierWords } from '../access/tiers.ts';
+import { Batcher } from '../database/batcher.ts';
 import type { Database } from '../database/client.ts';
 import { build, compile, excluded, inSeconds, now, type Parameter } from '../database/statements.ts';
 import { uploadCounts } from '../database/tables/limits.ts';
 import { Problem } from '../problems.ts';
 
 const HOUR = 3600;
+const MAX_TOGETHER = 1000;
 
 const hasEnded = sql`${uploadCounts.windowEndsAt} <= ${now}`;
-const countUpload = compile('count-upload', (p: Parameter<'callerId'>) =>
+const countUploads = compile('count-uploads', (p: Parameter<'callerId' | 'count'>) =>
   build
     .insert(uploadCounts)
-    .values({ callerId: p('callerId'), windowEndsAt: inSeconds(HOUR), uploads: 1 })
+    .values({ callerId: p('callerId'), windowEndsAt: inSeconds(HOUR), uploads: p('count') })
     .onConflictDoUpdate({
       target: uploadCounts.callerId,
       set: {
-        uploads: sql`case when ${hasEnded} then 1 else ${uploadCounts.uploads} + 1 end`,
+        uploads: sql`case when ${hasEnded} then 0 else ${uploadCounts.uploads} end + ${excluded(uploadCounts.uploads)}`,
         windowEndsAt: sql`case when ${hasEnded} then ${excluded(uploadCounts.windowEndsAt)} else ${uploadCounts.windowEndsAt} end`,
       },
     })
@@ -33,13 +35,18 @@ export interface UploadCount {
 }
 
 export class UploadLimit {
-  readonly #database: Database;
   readonly #perHour: number;
+  /** Those of one caller that come at the same time are counted by one statement; each has its own place in the count. */
+  readonly #counts: Batcher<undefined, { uploads: number; seconds: number }>;
 
   /** @param perHour uploads that a caller may begin in an hour whose tier does not say otherwise; 0 for no limit */
   constructor(database: Database, perHour: number) {
-    this.#database = database;
     this.#perHour = perHour;
+    this.#counts = new Batcher(async (callerId, { length: count }) => {
+      const { rows } = await database.run(countUploads, { callerId, count });
+      const { uploads = count, seconds = HOUR } = rows[0] ?? {};
+      return Array.from({ length: count }, (_, index) => ({ uploads: uploads - count + index + 1, seconds }));
+    }, MAX_TOGETHER);
   }
 
   /**
@@ -49,8 +56,7 @@ export class UploadLimit {
   async count({ id: callerId, tier }: Pick<Caller, 'id' | 'tier'>): Promise<UploadCount> {
     const perHour = tier?.limits.uploadsPerHour ?? this.#perHour;
     if (perHour === 0) return { headers: {} };
-    const { rows } = await this.#database.run(countUpload, { callerId });
-    const { uploads = 1, seconds = HOUR } = rows[0] ?? {};
+    const { uploads, seconds } = await this.#counts.submit(callerId, undefined);
     const headers = {
       'ratelimit-limit': String(perHour),
       'ratelimit-remaining': String(Math.max(0, perHour - uploads)),

@@ -57,6 +57,23 @@ export function sendAnswer(reply: FastifyReply, { status, headers, body }: Answe
   return reply.send(body) as never;
 }
 
+/**
+ * Makes a change that is answered by 204.
+ * @param change runs `commit` in its transaction; resolves with false when it found nothing to change
+ * @returns whether there was something; then it is answered
+ */
+export async function sendNoContent(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  change: (commit: (transaction: Executor) => Promise<void>) => Promise<boolean>,
+): Promise<boolean> {
+  const answer = { status: 204, headers: {}, body: undefined };
+  const commit = answering(request);
+  const isDone = await change((transaction) => commit(transaction, answer));
+  if (isDone) sendAnswer(reply, answer);
+  return isDone;
+}
+
 /** Installs the rule; call before any route is registered, and before their documents are written. */
 export function honourIdempotencyKeys(app: FastifyInstance, idempotency: Idempotency): void {
   app.decorateRequest('claim', undefined);

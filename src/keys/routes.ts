@@ -6,8 +6,8 @@ import { isScope, type Scope, scopes } from '../access/rules.ts';
 import type { App } from '../http/openapi.ts';
 import { linkHeader, pageInfo, pageOf, pageQuery } from '../http/page-query.ts';
 import { openEnum, projectId, timestamp } from '../http/schema-types.ts';
-import { answering, sendAnswer } from '../idempotency/requests.ts';
-import { Problem } from '../problems.ts';
+import { answering, sendAnswer, sendNoContent } from '../idempotency/requests.ts';
+import { invalidField, Problem } from '../problems.ts';
 import { type ApiKey, type KeysRepository, MAX_KEYS } from './repository.ts';
 
 const MAX_NAME = 100;
@@ -201,14 +201,12 @@ export function keyRoutes(app: App, keys: KeysRepository): void {
       },
     },
     async (request, reply) => {
-      const answer = { status: 204, headers: {}, body: undefined };
-      const commit = answering(request);
       const { caller, params } = request;
-      const revoked = await keys.revoke(caller.id, params.id, actorOf(request), (transaction) =>
-        commit(transaction, answer),
+      const isRevoked = await sendNoContent(request, reply, (commit) =>
+        keys.revoke(caller.id, params.id, actorOf(request), commit),
       );
-      if (!revoked) throw keyNotFound();
-      return sendAnswer(reply, answer);
+      if (!isRevoked) throw keyNotFound();
+      return reply;
     },
   );
 }
@@ -216,7 +214,8 @@ export function keyRoutes(app: App, keys: KeysRepository): void {
 /** Nobody gives away more than he has. @throws Problem */
 function requireGrantable(caller: Caller, named: readonly Scope[], projects: readonly string[] | undefined): void {
   const unbound = projects ? named.findIndex((scope) => unboundScopes.includes(scope)) : -1;
-  if (unbound >= 0) throw refused(`/scopes/${unbound}`, 'reaches beyond projects: leave it out, or leave projects out');
+  if (unbound >= 0)
+    throw invalidField(`/scopes/${unbound}`, 'reaches beyond projects: leave it out, or leave projects out');
   const granted = scopesOfKey(grantedBy(named), projects !== undefined);
   const beyond = [...granted].filter((scope) => !caller.scopes.has(scope));
   if (beyond.length > 0)
@@ -227,10 +226,6 @@ function requireGrantable(caller: Caller, named: readonly Scope[], projects: rea
         detail: `gives ${scope}, which you have not`,
       })),
     });
-}
-
-function refused(pointer: string, detail: string): Problem {
-  return new Problem('invalid-parameter', { detail: `${pointer}: ${detail}.`, errors: [{ pointer, detail }] });
 }
 
 function toDocument(key: ApiKey): z.input<typeof keyDocument> {

@@ -3,6 +3,7 @@ import { isAbsolute } from 'node:path';
 import { z } from 'zod';
 import { type Config, settings, settingsIn } from '../config.ts';
 import { describePlace, type MirrorPlace } from '../storage/mirror.ts';
+import { type PlaceNames, placeFaults, placeNames, regionFor } from '../storage-providers.ts';
 import { MIRROR_OF_SETTINGS, mirrorOfSettings, mirrorSettings } from './settings.ts';
 
 const { S3_BUCKET, S3_ENDPOINT, S3_STORAGE_CLASS, S3_KEY_PREFIX } = settings;
@@ -50,11 +51,33 @@ export function mirrorsOf(config: Config, file: string | undefined): MirrorPlace
   const named = file === undefined ? [] : parse(file, config, faults);
   if (single && named.some(({ name }) => name === MIRROR_OF_SETTINGS))
     faults.push(`MIRRORS: ${MIRROR_OF_SETTINGS}: this is the name of the mirror of MIRROR_S3_BUCKET: choose another`);
-  const places = [...(single ? [single] : []), ...named];
+  const places = [...(single ? [single] : []), ...named].map(inItsRegion);
   if (places.length > MAX_MIRRORS) faults.push(`MIRRORS: there may be ${MAX_MIRRORS} mirrors`);
-  faults.push(...samePlaces(places, config));
+  faults.push(
+    ...samePlaces(places, config),
+    ...places.flatMap((place) => providerFaults(place, place.name === single?.name)),
+  );
   if (faults.length > 0) throw new MirrorError(faults.join('\n'));
   return places;
+}
+
+/** In that of its endpoint, where nobody has named one. */
+function inItsRegion(place: MirrorPlace): MirrorPlace {
+  return 'directory' in place ? place : { ...place, region: regionFor(place.endpoint, place.region) };
+}
+
+/** @param isOfSettings it is the mirror of MIRROR_S3_BUCKET */
+function providerFaults(place: MirrorPlace, isOfSettings: boolean): string[] {
+  if ('directory' in place) return [];
+  const { bucket, endpoint, region, storageClass, encryption, name } = place;
+  const field = (named: string) => `MIRRORS: ${name}.${named}`;
+  const names: PlaceNames = isOfSettings
+    ? placeNames('MIRROR_')
+    : {
+        ...{ bucket: field('bucket'), endpoint: field('endpoint'), region: field('region') },
+        ...{ storageClass: field('storageClass'), encrypts: field('encryption') },
+      };
+  return placeFaults({ bucket, endpoint, region, storageClass, encrypts: encryption.mode !== 'none' }, names);
 }
 
 function parse(file: string, config: Config, faults: string[]): MirrorPlace[] {

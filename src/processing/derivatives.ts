@@ -136,7 +136,7 @@ export class DerivativesRepository {
   }
 
   /**
-   * Claims names for a file whose object is whole and which is no asset yet; `settleUploadWithDerivatives` finishes them.
+   * Claims names for a file whose object is whole and which is no asset yet; `settleUploads` finishes them.
    * @param claims as `newClaims` makes them
    * @returns false when the upload was ended
    */

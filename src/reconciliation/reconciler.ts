@@ -12,7 +12,8 @@
  *   - quotas that are not the sum of their records: recomputed under the lock of their row, while uploads run
  *   - statistics that are not: what is missing is added, while uploads run
  *
- * Only keys made like ours are looked at; whatever else is in the bucket is counted and left alone. One run at a time.
+ * Only keys made like ours are looked at; whatever else is in the bucket is counted and left alone, but for what trials of the
+ * store have left behind. One run at a time.
  */
 import { NIL, v7 as uuidv7 } from 'uuid';
 import { systemActor } from '../database/audit.ts';
@@ -20,8 +21,9 @@ import type { DatabaseHandle } from '../database/client.ts';
 import { exclusively } from '../database/exclusively.ts';
 import type { DerivativesRepository } from '../processing/derivatives.ts';
 import { assetIdOf } from '../storage/object-key.ts';
-import type { ListedObject, ObjectStore } from '../storage/object-store.ts';
+import { type ListedObject, type ObjectStore, ObjectStoreUnavailable } from '../storage/object-store.ts';
 import { objectMatches } from '../storage/verify.ts';
+import { type ProbedStore, removeProbes } from './probes.ts';
 import type { ReconciliationRepository, StoredRecord } from './repository.ts';
 
 const LOCK = 7_083_201_991;
@@ -39,6 +41,8 @@ export interface ReconcilerOptions {
   remake: (assetId: string) => Promise<unknown>;
   store: ObjectStore;
   keyPrefix: string;
+  /** Other stores, in which nothing but trials is looked for. */
+  others: readonly ProbedStore[];
   /** Milliseconds within which what looks wrong may be on its way to be right. */
   grace: number;
   /** Told of everything that somebody should look at. */
@@ -132,6 +136,7 @@ class Run {
       await this.#markLost();
       await this.#markFound();
       await this.#abortUploads();
+      await this.#removeProbes();
       this.report.resumedDeletions = await records.resumeDeletions(this.#cutoff, this.#dry);
       await this.#tendDerivatives();
       await this.#correctQuotas();
@@ -270,6 +275,17 @@ class Run {
         if (!this.#dry) await store.abortMultipartUpload(key, uploadId, { signal: this.#signal });
       }
     }
+  }
+
+  /** In mirrors and the archive, too: one that does not answer is not what this run is about. */
+  async #removeProbes(): Promise<void> {
+    const { store, keyPrefix, others } = this.#options;
+    if (this.#dry) return;
+    await removeProbes({ store, prefix: keyPrefix }, this.#cutoff, { signal: this.#signal });
+    for (const other of others)
+      await removeProbes(other, this.#cutoff, { signal: this.#signal }).catch((error) => {
+        if (!(error instanceof ObjectStoreUnavailable)) throw error;
+      });
   }
 
   /** What stands still, or belongs to nobody, is discarded; what has lost its object is made again. */

@@ -9,7 +9,7 @@ import { linkHeader, pageInfo, pageOf, pageQuery } from '../http/page-query.ts';
 import { recordConditions } from '../http/preconditions.ts';
 import { serviceUrls } from '../http/public-url.ts';
 import { assetId, projectId } from '../http/schema-types.ts';
-import { answering, sendAnswer } from '../idempotency/requests.ts';
+import { answering, sendAnswer, sendNoContent } from '../idempotency/requests.ts';
 import { Problem } from '../problems.ts';
 import { codeLook, codeSuccess, sendCode } from '../qr/answer.ts';
 import { tooLongForCode } from '../qr/problems.ts';
@@ -227,13 +227,11 @@ export function shareRoutes(app: App, { core, shares, door }: ShareRouteOptions)
       config: { action, success: { status: 204, description: 'It is revoked' }, problems: ['not-found'] },
     },
     async (request, reply) => {
-      const answer = { status: 204, headers: {}, body: undefined };
-      const commit = answering(request);
-      const revoked = await shares.revoke(request.caller, request.params.id, actorOf(request), (transaction) =>
-        commit(transaction, answer),
+      const isRevoked = await sendNoContent(request, reply, (commit) =>
+        shares.revoke(request.caller, request.params.id, actorOf(request), commit),
       );
-      if (!revoked) throw shareNotFound();
-      return sendAnswer(reply, answer);
+      if (!isRevoked) throw shareNotFound();
+      return reply;
     },
   );
 

@@ -140,6 +140,13 @@ export interface ObjectStore {
   /** Where objects go that are seldom wanted; absent where there is none. */
   readonly archive?: Archive | undefined;
 
+  /**
+   * Whether its bucket is among those that the credentials may list; undefined where they may list none. Absent where there
+   * are no buckets.
+   * @throws ObjectStoreUnavailable
+   */
+  isListed?(options: CallOptions): Promise<boolean | undefined>;
+
   /** A cheap probe that never writes. Rejects with `ObjectStoreUnavailable` when the store cannot serve. */
   check(options: CallOptions): Promise<void>;
 
@@ -303,10 +310,17 @@ export class ObjectStoreRefused extends ObjectStoreUnavailable {
   override name = 'ObjectStoreRefused';
   /** What the operator should look at, with the names of the settings. Not for clients. */
   readonly advice: string;
+  /** The credentials are good, and do not allow it. */
+  readonly isDenied: boolean;
 
-  constructor(message: string, advice: string, options: ErrorOptions) {
+  constructor(
+    message: string,
+    advice: string,
+    { isDenied = false, ...options }: ErrorOptions & { isDenied?: boolean },
+  ) {
     super(message, options);
     this.advice = advice;
+    this.isDenied = isDenied;
   }
 }
 

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import type { Config } from '../config.ts';
+import { regionFor } from '../storage-providers.ts';
 import { ArchivingStore } from './archive/archiving-store.ts';
 import { type ArchiveValues, readArchive } from './archive/settings.ts';
 import { DiskObjectStore } from './disk/disk-object-store.ts';
@@ -48,7 +49,7 @@ function archiveOptions(archive: ArchiveValues, config: Config): S3Options {
     bucket === undefined
       ? s3Options(config)
       : {
-          ...{ bucket, checksum, region: archive.ARCHIVE_S3_REGION, encryption: { mode: 'none' } },
+          ...{ bucket, checksum, region: regionFor(endpoint, archive.ARCHIVE_S3_REGION), encryption: { mode: 'none' } },
           ...(endpoint !== undefined && { endpoint }),
           ...(accessKeyId !== undefined &&
             secretAccessKey !== undefined && { credentials: { accessKeyId, secretAccessKey } }),

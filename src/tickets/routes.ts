@@ -6,8 +6,8 @@ import { isSubject, MAX_SUBJECT } from '../access/subject.ts';
 import type { App } from '../http/openapi.ts';
 import { linkHeader, pageInfo, pageOf, pageQuery } from '../http/page-query.ts';
 import { assetType, bytesCount, metadata, projectId, timestamp } from '../http/schema-types.ts';
-import { answering, sendAnswer } from '../idempotency/requests.ts';
-import { Problem } from '../problems.ts';
+import { answering, sendAnswer, sendNoContent } from '../idempotency/requests.ts';
+import { invalidField, Problem } from '../problems.ts';
 import { makeProject, type Places } from '../projects/places.ts';
 import { normaliseMediaType } from '../validation/media-types.ts';
 import type { UploadPolicies } from '../validation/upload-policies.ts';
@@ -239,14 +239,12 @@ export function ticketRoutes(app: App, { tickets, places, policies, limits }: Ti
       },
     },
     async (request, reply) => {
-      const answer = { status: 204, headers: {}, body: undefined };
-      const commit = answering(request);
       const { caller, params } = request;
-      const revoked = await tickets.revoke(caller, params.id, actorOf(request), (transaction) =>
-        commit(transaction, answer),
+      const isRevoked = await sendNoContent(request, reply, (commit) =>
+        tickets.revoke(caller, params.id, actorOf(request), commit),
       );
-      if (!revoked) throw ticketNotFound();
-      return sendAnswer(reply, answer);
+      if (!isRevoked) throw ticketNotFound();
+      return reply;
     },
   );
 }
@@ -278,16 +276,12 @@ function requireAllowed(
   const { assetType, mediaTypes } = wanted;
   const left = allowedBy({ ...(assetType !== undefined && { assetType }) }, policies);
   if (left.length === 0)
-    throw refused(
+    throw invalidField(
       '/assetType',
       `must be one of ${policies.all.map((policy) => policy.assetType).join(', ')}: there is no other upload policy`,
     );
   const wrong = mediaTypes?.findIndex((each) => !left.some((policy) => policy.mediaTypes.includes(each))) ?? -1;
-  if (wrong >= 0) throw refused(`/mediaTypes/${wrong}`, 'must be a media type that the upload policies allow');
-}
-
-function refused(pointer: string, detail: string): Problem {
-  return new Problem('invalid-parameter', { detail: `${pointer}: ${detail}.`, errors: [{ pointer, detail }] });
+  if (wrong >= 0) throw invalidField(`/mediaTypes/${wrong}`, 'must be a media type that the upload policies allow');
 }
 
 function toDocument(ticket: Ticket): z.input<typeof ticketDocument> {

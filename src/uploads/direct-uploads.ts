@@ -16,7 +16,6 @@ import type { Caller } from '../access/caller.ts';
 import type { Asset } from '../assets/asset.ts';
 import { MAX_LINK } from '../config.ts';
 import type { Actor } from '../database/audit.ts';
-import type { Executor } from '../database/client.ts';
 import type { ProcessingRecord } from '../database/tables/processing-record.ts';
 import { Problem, unavailable } from '../problems.ts';
 
@@ -37,6 +36,7 @@ import { UploadPolicies } from '../validation/upload-policies.ts';
 import { contextOf, leaseOf, lookAgainAt, throughProcess, type UploadContext } from './context.ts';
 import { endFailedUpload, eraseEnded } from './ending.ts';
 import { type NewFile, newUpload, objectAttributes } from './new-upload.ts';
+import { BeginningUnknown, noteBegun } from './note-begun.ts';
 import type { NewSession, UploadSession } from './session-repository.ts';
 import {
   beginSession,
@@ -119,6 +119,7 @@ export class DirectUploads {
     try {
       return await this.#beginInStore(file, record, session, validated, life, inTransaction);
     } catch (error) {
+      if (error instanceof BeginningUnknown) throw error.cause;
       const reason = error instanceof Problem ? error.type : 'failed';
       const inDoubt = error instanceof ObjectStoreUnavailable;
       await endFailedUpload(this.#context, record, { action: 'upload.aborted', reason, actor: file.actor, inDoubt });
@@ -266,10 +267,8 @@ export class DirectUploads {
     const numbers = Array.from({ length: Math.min(partCount, FIRST_LINKS) }, (_, index) => index + 1);
     const links = await this.#signed(session, storeUploadId, numbers, life);
     const signed: SignedUpload = { session, partCount, links };
-    const noted = await sessions.noteBegun(id, storeUploadId, async (transaction: Executor) => {
-      await sessions.keep(id, leaseOf(this.#context), session.expiresAt, transaction);
-      await inTransaction?.(transaction, signed);
-    });
+    const begun = { id, storeUploadId, expiresAt: session.expiresAt, lease: leaseOf(this.#context) };
+    const noted = await noteBegun(sessions, begun, async (transaction) => inTransaction?.(transaction, signed));
     if (!noted) throw unavailable('database', new Error('the upload was ended while it began'));
     return signed;
   }

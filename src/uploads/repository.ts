@@ -25,6 +25,7 @@ import { type LimitValues, limitValuesFor } from '../quotas/limit.ts';
 import { moveCharge } from '../quotas/moving.ts';
 import { countBytes, countFile } from '../tickets/counting.ts';
 import type { ArrivedContent, Contents } from '../versions/contents.ts';
+import { Arrivals, begin, contentOf, type Settling, settle } from './arrivals.ts';
 import { delayBefore, type Look, lookAgainJob } from './jobs/look-again.ts';
 import * as statements from './statements.ts';
 import type {
@@ -70,9 +71,11 @@ export interface UploadsRepositoryOptions {
 
 export class UploadsRepository {
   readonly #options: UploadsRepositoryOptions;
+  readonly #arrivals: Arrivals;
 
   constructor(options: UploadsRepositoryOptions) {
     this.#options = options;
+    this.#arrivals = new Arrivals(options.database.database);
   }
 
   /**
@@ -91,30 +94,21 @@ export class UploadsRepository {
     const { place, caller, actor, replacement } = upload;
     const { account } = place;
     const limits = limitValuesFor(this.#options.limits, account, caller);
-    const ticketId = caller.ticket ?? null;
-    const values = {
-      projectId: null,
-      retention: null,
-      ...upload,
-      ...sealOf(seal),
-      account,
-      ticketId,
-      size,
-      lease,
-      ...limits,
-    };
+    const { ticket } = caller;
+    const beginning = { upload, size, seal, lease, limits };
+    const isMore = inTransaction !== undefined || place.isNew || ticket !== undefined || replacement !== undefined;
     return retryStatement(PATIENCE_BEFORE, async (attempt) => {
       try {
-        const isMore = inTransaction !== undefined || place.isNew || ticketId !== null || replacement !== undefined;
+        if (!isMore && attempt === 1 && (await this.#arrivals.begin(beginning))) return true;
         return await this.#run(isMore, async (executor) => {
           await makeProject(executor, place, caller, actor);
-          const begun = (await executor.run(statements.beginUpload, values)).rowCount === 1;
+          const begun = await begin(executor, [beginning]);
           if (!begun) await requireNotErased(executor, upload.ownerId);
           if (!begun && place.isNew) throw new NoRoom();
           const { id: uploadId, ownerId: uploaderId } = upload;
           if (begun && replacement)
             await this.#options.contents.begin(executor, { uploadId, uploaderId, ...replacement });
-          if (begun && ticketId !== null) await countFile(executor, ticketId, size);
+          if (begun && ticket !== undefined) await countFile(executor, ticket, size);
           if (begun) await inTransaction?.(executor, upload.id);
           return begun;
         });
@@ -207,46 +201,39 @@ export class UploadsRepository {
    * @throws ReplacementRefused; then nothing was written
    */
   async settle(
-    { id, isReplacing, held }: SettledUpload,
-    { sha256 = undefined, crc32 = undefined, original = undefined, ...stored }: SettledBytes,
+    { id, isReplacing, account, held }: SettledUpload,
+    stored: SettledBytes,
     actor: Actor,
     inTransaction?: InTransaction<Asset>,
-    { ended = {}, needsVerification = false, scan, facts, thumbHash, derivatives = [] }: LearnedOnTheWay = {},
+    learned: LearnedOnTheWay = {},
   ): Promise<Asset | undefined> {
     const { outbox, rules, lifeCycleOf } = this.#options;
+    const { ended = {}, needsVerification = false, derivatives = [] } = learned;
     const processing = plan(rules, stored, ended, needsVerification);
+    if (isReplacing) {
+      const content = contentOf(stored, learned, processing, actor);
+      return this.#replace(id, actor, { content, derivatives: asJson(derivatives), held, inTransaction });
+    }
     const next = nextStep(processing);
     const state = isServable(processing) ? 'ready' : 'processing';
     const tellsReady = state === 'ready' && outbox.hasSubscribers(assetReady);
-    const values = {
-      ...{ id, state, sha256: sha256 ?? null, crc32: crc32 ?? null, ...stored, ...actor },
-      ...{ scan: scan ?? null, facts: facts ?? null, original: original ?? null, thumbHash: thumbHash ?? null },
-      processing: processing ?? null,
-    };
-    if (isReplacing) {
-      const { id: _id, state: _state, ...content } = values;
-      const replacing = { content, derivatives: asJson(derivatives), held, inTransaction };
-      return this.#replace(id, actor, replacing);
-    }
-    const settling = { ...values, ...lifeCycleOf(stored.assetType) };
-    return retryStatement(PATIENCE_AFTER, async () => {
-      const isMore = next !== undefined || tellsReady || inTransaction !== undefined || held !== undefined;
-      const settled = await this.#run(isMore, async (executor) => {
-        const { rows } =
-          derivatives.length === 0
-            ? await executor.run(statements.settleUpload, settling)
-            : await executor.run(statements.settleUploadWithDerivatives, {
-                ...settling,
-                derivatives: asJson(derivatives),
-              });
-        const asset = rows[0] && toAsset(rows[0]);
-        if (!asset) return undefined;
-        if (next) await outbox.send(executor, stepJob(next), { assetId: id });
-        if (tellsReady) await outbox.publish(executor, assetReady, { assetId: id, ownerId: asset.ownerId });
-        await held?.(executor);
-        await inTransaction?.(executor, asset);
-        return asset;
-      });
+    const lifeCycle = lifeCycleOf(stored.assetType);
+    const settling: Settling = { id, state, stored, processing, learned, derivatives, lifeCycle, actor };
+    const isMore = next !== undefined || tellsReady || inTransaction !== undefined || held !== undefined;
+    return retryStatement(PATIENCE_AFTER, async (attempt) => {
+      const isAlone = isMore || account === undefined || attempt > 1;
+      const outcome = isAlone ? undefined : await this.#arrivals.settle(account, settling);
+      const settled = outcome
+        ? outcome.asset
+        : await this.#run(isMore, async (executor) => {
+            const asset = (await settle(executor, [settling])).get(id);
+            if (!asset) return undefined;
+            if (next) await outbox.send(executor, stepJob(next), { assetId: id });
+            if (tellsReady) await outbox.publish(executor, assetReady, { assetId: id, ownerId: asset.ownerId });
+            await held?.(executor);
+            await inTransaction?.(executor, asset);
+            return asset;
+          });
       if (settled && next) outbox.wake(stepJob(next));
       if (settled) return settled;
       const { rows } = await this.#database.run(statements.findSettled, { id });

@@ -289,8 +289,8 @@ export class SingleUpload {
 
   async #becomeAsset(): Promise<Asset> {
     const { actor, inTransaction } = this.#arrival;
-    const { id, replacement } = this.record;
-    const upload = { id, isReplacing: replacement !== undefined };
+    const { id, replacement, place } = this.record;
+    const upload = { id, isReplacing: replacement !== undefined, account: place.account };
     const stored = { ...this.#stored(), crc32: this.#crc32 };
     const asset = await this.#context.uploads
       .settle(upload, stored, actor, inTransaction?.settled, this.#learned)

@@ -52,6 +52,8 @@ export interface SettledUpload {
   id: string;
   /** Its bytes take the place of those of an asset. */
   isReplacing: boolean;
+  /** That it is charged to, where it may be settled together with others of that. */
+  account?: string;
   /** Called in the transaction while the upload is locked; when it rejects, nothing is written. */
   held?: ((transaction: Executor) => Promise<void>) | undefined;
 }

@@ -4,9 +4,9 @@
  * client that sends its request again under the same Idempotency-Key has exactly one asset.
  *
  * What there is to be killed at is not written down here: each scenario first runs undisturbed and is listened to. Moments
- * that leave the same behind are one test: the one before a step that follows at once is the one after the step before it, and
- * a transaction that was not committed leaves nothing, however many of its statements were run. Each scenario is in a test file
- * of its own, so that they run side by side.
+ * that leave the same behind are one test: the one before a step that follows at once is the one after the step before it, what
+ * only reads leaves nothing, and neither does a transaction that was not committed, however many of its statements were run.
+ * Each scenario is in a test file of its own, so that they run side by side.
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
@@ -62,10 +62,15 @@ function momentsOf(steps: readonly Step[], index: number): readonly Side[] {
   const step = steps[index];
   const before: readonly Side[] = step?.followsAtOnce ? [] : ['before'];
   const transaction = transactionAt(steps, index);
-  if (!step || !transaction) return [...before, 'after'];
+  if (!step) return [];
+  if (!transaction) return isRead(step) ? before : [...before, 'after'];
   if (index === transaction.first) return before;
   // By then all of it was run; before, it leaves what it found.
   return index >= transaction.last - 1 ? ['after'] : [];
+}
+
+function isRead({ kind, text }: Step): boolean {
+  return kind === 'S3' ? /^(Head|Get|List)/.test(text) : /^select\b/i.test(text);
 }
 
 /** The transaction that a step belongs to, from its begin to its commit, where nothing but its statements is between them. */

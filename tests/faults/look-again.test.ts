@@ -250,3 +250,50 @@ describe('a resumable upload that has begun in the store', { skip: s3Skip() }, (
     await waitUntil(() => rig.assertPromises().then(() => true));
   });
 });
+
+describe('a direct upload whose beginning nobody confirmed', { skip: s3Skip() }, () => {
+  let rig: Rig;
+  let service: TestService;
+  before(async () => {
+    rig = await Rig.open({ UPLOAD_LOOK_AGAIN: '1s', RECONCILE_GRACE: '24h' });
+    service = await startService({
+      databaseUrl: rig.environment['DATABASE_URL'] ?? '',
+      env: { ...rig.environment, ROLE: 'api' },
+    });
+  });
+  after(async () => {
+    await service?.close();
+    await rig?.close();
+  });
+
+  /** The answer to the COMMIT behind the keys is lost; with `isAway`, and all that is asked afterwards. */
+  function loseCommit(isAway: boolean): () => number {
+    let isNoted = false;
+    let isCommit = false;
+    let lost = 0;
+    rig.postgres.before = (statement) => {
+      if (isAway && lost > 0) throw new Error('away');
+      isCommit = isNoted && lost === 0 && /^\s*commit/i.test(statement);
+      isNoted ||= /update "upload_sessions" set "store_upload_id"/.test(statement);
+    };
+    rig.postgres.after = () => {
+      if (!isCommit) return;
+      isCommit = false;
+      lost += 1;
+      throw new Error('lost');
+    };
+    return () => lost;
+  }
+
+  for (const isAway of [false, true])
+    test(`goes on for whoever sends the request again${isAway ? ', also when it could not be looked up' : ''}`, async () => {
+      const lost = loseCommit(isAway);
+      const scenario = rig.scenario('a direct upload')();
+      if (isAway) await assert.rejects(scenario.act(service.url, undefined));
+      else await scenario.act(service.url, undefined);
+      rig.heal();
+      assert.equal(lost(), 1);
+      await scenario.again(undefined);
+      await waitUntil(() => rig.assertPromises().then(() => true));
+    });
+});

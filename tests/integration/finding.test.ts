@@ -249,6 +249,10 @@ describe('finding assets', () => {
     assert.deepEqual(await namesBy(client, { path: 'b/' }), ['deep', 'in-b-1', 'in-b-2', 'inner']);
     const filtered = await found(client, { ...top, path: 'b/', nameContains: 'b-2', sort: 'createdAt' });
     assert.deepEqual([filtered.folders, filtered.names], [['b/inner/'], ['in-b-2']]);
+    // A folder of which all is in the trash is there no more.
+    const { body } = await client.get('/v1/assets?path=a/');
+    assert.equal((await client.request('DELETE', `/v1/assets/${body.data[0]?.id}`)).status, 204);
+    assert.deepEqual((await found(client, top)).folders, ['b-/', 'b/', 'b0/', 'c/']);
   });
 
   test('folders of a project are those of all its members, and nobody else sees them', async () => {

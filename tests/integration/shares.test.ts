@@ -540,6 +540,33 @@ describe('whoever shares', () => {
     );
   });
 
+  test('has no more counted by a flood of one address than an address may ask for, whatever it calls itself', async () => {
+    const env = { PUBLIC_REQUESTS_PER_MINUTE: '5' };
+    const flooded = await startService({ beside: service, env });
+    try {
+      const { id, token } = await share(alice, { assetId: (await stored()).id });
+      const answers = await Promise.all(
+        Array.from({ length: 40 }, (_, index) =>
+          ask(`${flooded.url}/s/${token}/content`, {
+            headers: {
+              range: 'bytes=0-3',
+              'user-agent': `player ${index}`,
+              cookie: `stowage-visit=${String(index).padStart(22, 'a')}`,
+            },
+          }),
+        ),
+      );
+      const countOf = (wanted: number) => answers.filter(({ status }) => status === wanted).length;
+      assert.deepEqual([countOf(206), countOf(429)], [5, 35]);
+      const rows = await service.query('select from share_visits where share_id = $1', [id]);
+      assert.deepEqual([rows.length, (await shareOf(alice, id)).downloads], [5, 5]);
+      const strangers = await Promise.all(Array.from({ length: 40 }, () => ask(`${flooded.url}/s/${'a'.repeat(22)}`)));
+      assert.ok(strangers.every(({ status }) => status === 429));
+    } finally {
+      await flooded.close();
+    }
+  });
+
   test('sees what was added up, and what was not yet', async () => {
     const { id, url } = await share(alice, { assetId: (await stored()).id });
     const counted = async () => (await shareOf(alice, id)).downloads;

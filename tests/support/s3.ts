@@ -5,6 +5,8 @@ import {
   DeleteBucketCommand,
   DeleteObjectCommand,
   ListMultipartUploadsCommand,
+  ListObjectVersionsCommand,
+  PutObjectLegalHoldCommand,
   paginateListObjectsV2,
   S3Client,
 } from '@aws-sdk/client-s3';
@@ -69,8 +71,11 @@ function required(name: string): string {
   );
 }
 
-/** A new bucket with a random name. Only where `s3Skip()` is false. */
-export async function createTestBucket(): Promise<TestBucket> {
+/**
+ * A new bucket with a random name. Only where `s3Skip()` is false.
+ * @param objectLock it has versions, too
+ */
+export async function createTestBucket({ objectLock = false } = {}): Promise<TestBucket> {
   const { endpoint, region, accessKeyId, secretAccessKey } = requireS3Settings();
   const bucket = `test-${randomBytes(8).toString('hex')}`;
   const client = new S3Client({
@@ -82,8 +87,23 @@ export async function createTestBucket(): Promise<TestBucket> {
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
   });
-  await client.send(new CreateBucketCommand({ Bucket: bucket }));
-  return { bucket, client, drop: () => dropBucket(client, bucket) };
+  await client.send(new CreateBucketCommand({ Bucket: bucket, ObjectLockEnabledForBucket: objectLock }));
+  const drop = async () => {
+    if (objectLock) await dropVersions(client, bucket);
+    await dropBucket(client, bucket);
+  };
+  return { bucket, client, drop };
+}
+
+/** Whatever keeps them, but for compliance. */
+async function dropVersions(client: S3Client, Bucket: string): Promise<void> {
+  const { Versions = [], DeleteMarkers = [] } = await client.send(new ListObjectVersionsCommand({ Bucket }));
+  for (const { Key, VersionId } of Versions)
+    await client
+      .send(new PutObjectLegalHoldCommand({ Bucket, Key, VersionId, LegalHold: { Status: 'OFF' } }))
+      .catch(() => {});
+  for (const { Key, VersionId } of [...Versions, ...DeleteMarkers])
+    await client.send(new DeleteObjectCommand({ Bucket, Key, VersionId, BypassGovernanceRetention: true }));
 }
 
 async function dropBucket(client: S3Client, Bucket: string): Promise<void> {

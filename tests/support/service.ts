@@ -192,7 +192,7 @@ export async function startService(options: ServiceOptions = {}): Promise<TestSe
   };
 }
 
-function placeOnS3({ bucket }: TestBucket): Record<string, string> {
+export function placeOnS3({ bucket }: TestBucket): Record<string, string> {
   const settings = s3Settings();
   if (!settings) throw new Error('there is no S3 server; skip with s3Skip()');
   return {

@@ -2,6 +2,7 @@
 import type { Core } from '../../core.ts';
 import { requireConfirmed } from '../../database/unconfirmed-restore.ts';
 import { processingRepository } from '../../processing/run-step.ts';
+import { PRIMARY, testedStores } from '../../storage-tests/stores.ts';
 import { type ReconcileOutcome, type ReconcileReport, type ReconcileRequest, reconcile } from '../reconciler.ts';
 import { ReconciliationRepository } from '../repository.ts';
 
@@ -19,6 +20,7 @@ export async function reconcileStore(
     derivatives: processing.derivatives,
     remake: (assetId: string) => processing.redo(assetId, 'derive'),
     store,
+    others: testedStores(core).filter(({ name }) => name !== PRIMARY),
     keyPrefix: config.S3_KEY_PREFIX,
     grace: config.RECONCILE_GRACE,
     onAlarm: (message: string, detail: object) => log.error(detail, message),

@@ -44,6 +44,11 @@ export class ArchivingStore implements ObjectStore {
     return this.first.maxParts;
   }
 
+  /** The archive, where it is another place than the first store. */
+  get apart(): ObjectStore | undefined {
+    return this.#apart;
+  }
+
   get #places(): ObjectStore[] {
     return this.#apart ? [this.first, this.#apart] : [this.first];
   }

@@ -2,6 +2,7 @@
 import { isAbsolute } from 'node:path';
 import { z } from 'zod';
 import { type Config, ConfigError, flag, optional, setting, settingsIn } from '../../config.ts';
+import { placeFaults, placeNames, regionFor } from '../../storage-providers.ts';
 
 const url = z.url({ protocol: /^https?$/, error: 'must be an http:// or https:// URL' });
 
@@ -20,9 +21,7 @@ export const archiveSettings = {
   ),
   ARCHIVE_S3_BUCKET: setting(
     'Archive',
-    optional(
-      z.string().regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, 'must be a bucket name: 3 to 63 of a-z, 0-9, dot, hyphen'),
-    ),
+    optional(z.string().min(1)),
     undefined,
     'Bucket of archived objects, where they are to leave the first store; without it they stay in their bucket, in another class.',
   ),
@@ -55,6 +54,17 @@ function archiveValues(config: Config) {
   return settingsIn(config, archiveSettings);
 }
 
+/** What the provider of the bucket is known not to do; see storage-providers.ts. */
+function providerFaults(config: Config, values: ArchiveValues): string[] {
+  const { ARCHIVE_S3_BUCKET: own, ARCHIVE_STORAGE_CLASS: storageClass, ARCHIVE_S3_ENDPOINT: endpoint } = values;
+  const bucket = own ?? config.S3_BUCKET;
+  if (bucket === undefined) return [];
+  const names = { ...placeNames(own === undefined ? '' : 'ARCHIVE_'), storageClass: 'ARCHIVE_STORAGE_CLASS' };
+  const place = { bucket, storageClass, isArchive: true };
+  if (own === undefined) return placeFaults({ ...place, endpoint: config.S3_ENDPOINT }, names);
+  return placeFaults({ ...place, endpoint, region: regionFor(endpoint, values.ARCHIVE_S3_REGION) }, names);
+}
+
 /** What the variables say, and where they name an archive at all. @throws ConfigError */
 export function readArchive(config: Config): ArchiveValues | undefined {
   const values = archiveValues(config);
@@ -78,6 +88,7 @@ export function readArchive(config: Config): ArchiveValues | undefined {
   const { ARCHIVE_S3_ACCESS_KEY_ID: key, ARCHIVE_S3_SECRET_ACCESS_KEY: secret } = values;
   if ((key === undefined) !== (secret === undefined))
     faults.push('ARCHIVE_S3_SECRET_ACCESS_KEY: ARCHIVE_S3_ACCESS_KEY_ID and this need each other');
+  faults.push(...providerFaults(config, values));
   if (faults.length > 0) throw new ConfigError(faults);
   return (bucket ?? directory ?? storageClass) === undefined ? undefined : values;
 }

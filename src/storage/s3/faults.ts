@@ -63,6 +63,7 @@ export function translateFault(operation: string, error: unknown): unknown {
     if (isLasting(error))
       return new ObjectStoreRefused(`${operation} was refused: ${error.name}`, adviceOn(operation, error), {
         cause: error,
+        isDenied: isDenied(error),
       });
     // Clock skew, throttling, 5xx: a later try may be answered.
   }
@@ -74,6 +75,11 @@ function isLasting(error: S3ServiceException): boolean {
   const status = error.$metadata.httpStatusCode ?? 0;
   if (passing.has(error.name) || damages.has(error.name) || passingStatuses.has(status)) return false;
   return (status >= 300 && status < 500) || status === 501;
+}
+
+/** Not by the key itself or by its signature; an answer to HEAD does not tell. */
+function isDenied({ name, $metadata }: S3ServiceException): boolean {
+  return $metadata.httpStatusCode === 403 && advice[name] !== keys;
 }
 
 function adviceOn(operation: string, { name, $metadata }: S3ServiceException): string {

@@ -32,6 +32,8 @@ const without = new Set([
   'NotImplemented',
   'MethodNotAllowed',
 ]);
+/** What ends at once ends so soon: the time must lie in the future by the clock of the server, and not every one takes none. Milliseconds. */
+const ENDING = 60_000;
 const modes = { governance: 'GOVERNANCE', compliance: 'COMPLIANCE' } as const;
 
 export class S3ObjectLocks implements ObjectLocks {
@@ -84,18 +86,19 @@ export class S3ObjectLocks implements ObjectLocks {
         client.send(new GetObjectRetentionCommand(version), { abortSignal }),
       ),
     );
-    const present = found?.Retention;
+    const { Mode: present, RetainUntilDate: end } = found?.Retention ?? {};
+    const soon = new Date(Date.now() + ENDING);
     const isWanted = until !== undefined && mode !== undefined && until > new Date();
-    const stands = present?.RetainUntilDate !== undefined && present.RetainUntilDate > new Date();
-    if (!isWanted && (!stands || present?.Mode === 'COMPLIANCE')) return;
-    const wanted = isWanted && { Mode: modes[mode] as ObjectLockRetentionMode, RetainUntilDate: until };
-    if (wanted && present?.Mode === wanted.Mode && present.RetainUntilDate?.getTime() === until?.getTime()) return;
+    if (!isWanted && (end === undefined || end <= soon || present === 'COMPLIANCE')) return;
+    const Retention = isWanted
+      ? { Mode: modes[mode] as ObjectLockRetentionMode, RetainUntilDate: until }
+      : { Mode: modes.governance, RetainUntilDate: soon };
+    if (present === Retention.Mode && end?.getTime() === Retention.RetainUntilDate.getTime()) return;
     // Only what becomes less needs the right to it.
-    const isLess =
-      stands && !(wanted && until !== undefined && present?.RetainUntilDate && until >= present.RetainUntilDate);
+    const isLess = end !== undefined && end > Retention.RetainUntilDate;
     const command = new PutObjectRetentionCommand({
       ...version,
-      Retention: wanted || {},
+      Retention,
       ...(isLess && { BypassGovernanceRetention: true }),
     });
     await unlessMissing(

@@ -10,6 +10,7 @@ import {
   type S3Client,
   S3ServiceException,
 } from '@aws-sdk/client-s3';
+import { probeFolder } from '../probe-keys.ts';
 import { makeClient, type S3Options } from './client.ts';
 
 export interface S3Facts {
@@ -27,7 +28,7 @@ export async function probeS3(options: S3Options, keyPrefix: string): Promise<S3
   const plain = makeClient({ ...options, checksum: 'crc32' }, options.endpoint);
   const sdk = makeClient({ ...options, checksum: 'sdk' }, options.endpoint);
   const Bucket = options.bucket;
-  const Key = `${keyPrefix}doctor/${randomBytes(8).toString('hex')}/probe`;
+  const Key = `${probeFolder(keyPrefix, 'doctor')}/probe`;
   const put = (client: S3Client, more: object) =>
     accepted(client.send(new PutObjectCommand({ Bucket, Key, Body: randomBytes(100), ...more })));
   try {

@@ -56,6 +56,7 @@ import { makeClient, type S3Options, TRIES } from './client.ts';
 import { deleteObjects } from './delete-objects.ts';
 import { isMissing } from './faults.ts';
 import { LengthCheckedStream } from './length-checked-stream.ts';
+import { isListed } from './listed-bucket.ts';
 import { S3ObjectLocks } from './object-locks.ts';
 import { readinessOf, requestObject } from './offline.ts';
 import { type S3Request, S3Requests, UNSIGNED_PAYLOAD } from './s3-requests.ts';
@@ -406,6 +407,10 @@ export class S3ObjectStore implements ObjectStore, OfflineObjects {
     const { expiration } = await this.#client.config.credentials();
     if (!expiration) return MAX_LINK;
     return Math.max(1, Math.min(MAX_LINK, Math.floor((expiration.getTime() - Date.now()) / 1000)));
+  }
+
+  isListed(options: CallOptions): Promise<boolean | undefined> {
+    return isListed({ client: this.#client, calls: this.#calls, bucket: this.#bucket }, options);
   }
 
   async check(options: CallOptions): Promise<void> {

@@ -521,6 +521,13 @@ export type JobRetry = {
     ids?: Array<string>;
 };
 
+export type StorageTestRequest = {
+    /**
+     * Name of the store: `primary`, the first one, when absent; or that of a mirror, or `archive`
+     */
+    store?: string;
+};
+
 export type Asset = {
     /**
      * UUIDv7
@@ -2344,6 +2351,57 @@ export type FailedJob = {
 export type RetriedJobs = {
     retried: number;
 };
+
+export type StorageTest = {
+    /**
+     * Name of the store
+     */
+    store: string;
+    kind: StoreKind;
+    /**
+     * Who runs it, where the endpoint tells
+     */
+    provider?: string;
+    /**
+     * Whether no step failed
+     */
+    ok: boolean;
+    startedAt: string;
+    finishedAt: string;
+    steps: Array<StorageTestStep>;
+    /**
+     * Objects of the test that could not be removed; the reconciler removes them when they are old
+     */
+    leftBehind: number;
+};
+
+/**
+ * What it is. One of `s3`, `disk`; more may be added.
+ */
+export type StoreKind = string;
+
+export type StorageTestStep = {
+    name: StorageTestStepName;
+    outcome: StorageTestOutcome;
+    /**
+     * The permission that is missing, as S3 calls it
+     */
+    permission?: string;
+    /**
+     * What was found, and what to do
+     */
+    detail: string;
+};
+
+/**
+ * What was tried. One of `list-buckets`, `list`, `write`, `read`, `range`, `multipart`, `list-parts`, `list-uploads`, `abort`, `delete`; more may be added.
+ */
+export type StorageTestStepName = string;
+
+/**
+ * `skipped`: it is not needed, or could not be tried because of what failed before. One of `ok`, `failed`, `skipped`; more may be added.
+ */
+export type StorageTestOutcome = string;
 
 export type Mirrors = {
     mirrors: Array<Mirror>;
@@ -10775,6 +10833,85 @@ export type RetryJobsResponses = {
 };
 
 export type RetryJobsResponse = RetryJobsResponses[keyof RetryJobsResponses];
+
+export type TestStorageData = {
+    body: StorageTestRequest;
+    headers?: {
+        /**
+         * Name of this request, chosen by the client: a new one for each request, such as a UUID. Sent again within 24 hours with the same content, the request has no further effect and gets the first answer. 1 to 200 visible ASCII characters, which may be quoted.
+         */
+        'idempotency-key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/admin/storage-tests';
+};
+
+export type TestStorageErrors = {
+    /**
+     * The request is malformed, or: A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * A request with this Idempotency-Key is still running, or: A storage test is running already
+     */
+    409: Problem;
+    /**
+     * The body or file is too large
+     */
+    413: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The media type is not supported here
+     */
+    415: Problem;
+    /**
+     * The Idempotency-Key belongs to another request
+     */
+    422: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type TestStorageError = TestStorageErrors[keyof TestStorageErrors];
+
+export type TestStorageResponses = {
+    /**
+     * What was found; also when steps failed
+     */
+    200: StorageTest;
+};
+
+export type TestStorageResponse = TestStorageResponses[keyof TestStorageResponses];
 
 export type GetMirrorsData = {
     body?: never;
