@@ -11,7 +11,7 @@ import { recordEvent } from '../database/audit.ts';
 import type { Database } from '../database/client.ts';
 import { cursorOf, pageCursor, pageLimit, storableText, wholeNumber } from '../http/keyset-cursor.ts';
 import type { App } from '../http/openapi.ts';
-import { nextLink, pageInfo } from '../http/paging.ts';
+import { nextLink, pageHeaders, pageInfo } from '../http/paging.ts';
 import { binary, bytesCount, timestamp } from '../http/schema-types.ts';
 import { Problem } from '../problems.ts';
 import { bundleOf } from './bundle.ts';
@@ -56,8 +56,8 @@ const exportPage = z
   })
   .meta({ id: 'ExportPage' });
 
-const common = {
-  format: z.enum(['zip', 'manifest'], { error: 'must be zip or manifest' }).meta({ id: 'ExportFormat' }).default('zip'),
+/** Of an archive. */
+const archiveQuery = {
   asOf: z.iso
     .datetime({ offset: true, error: 'must be a time as RFC 3339 writes it' })
     .transform((text) => new Date(text))
@@ -69,28 +69,32 @@ const common = {
       description:
         'Audit rows before this time are exported; by default those of the days that are over (UTC), so that a download can go on all day',
     }),
-  limit: pageLimit,
   cursor: pageCursor,
 };
+/** Of a page of the manifest. */
+const pageQuery = { limit: pageLimit, cursor: pageCursor };
 const ownerId = z
   .string()
   .refine(isSubject, `must be 1 to ${MAX_SUBJECT} bytes of printable text`)
   .meta({ override: { type: 'string', minLength: 1, maxLength: MAX_SUBJECT }, example: 'user-1' });
 const cursors = cursorOf(z.tuple([z.enum(['listed', 'trashed']), wholeNumber, storableText]));
 const ORDER = 'export';
-const description =
-  'By default a ZIP archive: `manifest.json` with what is written about the owner, `assets.ndjson` and `versions.ndjson` with the records, `audit.ndjson` with what happened, and the files. It honours one Range and conditional header fields, so a download that broke off goes on where it was. A part has up to 10,000 files and `MAX_ARCHIVE_SIZE` bytes; the header field `Link` with rel="next" leads to the next one. With `format=manifest` pages of records with download links.';
-const success = {
+const ofArchive =
+  'A ZIP archive: `manifest.json` with what is written about the owner, `assets.ndjson` and `versions.ndjson` with the records, `audit.ndjson` with what happened, and the files. It honours one Range and conditional header fields, so a download that broke off goes on where it was. A part has up to 10,000 files and `MAX_ARCHIVE_SIZE` bytes; the header field `Link` with rel="next" leads to the next one.';
+const ofManifest = 'Pages of records, each with a download link and the former versions that are kept.';
+const zip = { 'application/zip': { schema: binary } };
+const archiveSuccess = {
   status: 200,
-  description: 'A part of the archive, or a page of the manifest',
-  headers: { Link: { description: 'The next part or page, with rel="next"', schema: { type: 'string' as const } } },
-  content: { 'application/zip': { schema: binary } },
+  description: 'A part of the archive',
+  headers: { Link: { description: 'The next part, with rel="next"', schema: { type: 'string' as const } } },
+  content: zip,
   others: {
-    '206': { description: 'The range', content: { 'application/zip': { schema: binary } } },
+    '206': { description: 'The range', content: zip },
     '304': { description: 'The client has this part already' },
   },
 };
-const problems = [
+const manifestSuccess = { status: 200, description: 'A page of the manifest', headers: pageHeaders };
+const archiveProblems = [
   'invalid-parameter',
   'precondition-failed',
   'range-not-satisfiable',
@@ -111,7 +115,7 @@ interface Asked {
   ownerId: string;
   /** By whose right. */
   caller: Caller;
-  query: { format: 'zip' | 'manifest'; asOf?: Date | undefined; limit: number; cursor?: string | undefined };
+  after: ExportPosition | undefined;
 }
 
 export function exportRoutes(app: App, options: ExportRoutesOptions): void {
@@ -121,23 +125,32 @@ export function exportRoutes(app: App, options: ExportRoutesOptions): void {
       schema: {
         operationId: 'exportOwner',
         tags: ['Administration'],
-        summary: 'Export everything of an owner',
-        description: `${description} Say why in the header field \`Stowage-Reason\`.`,
-        querystring: z.strictObject({ ownerId, ...common }),
+        summary: 'Export everything of an owner as an archive',
+        description: `${ofArchive} Say why in the header field \`Stowage-Reason\`.`,
+        querystring: z.strictObject({ ownerId, ...archiveQuery }),
         headers: conditionalHeaders,
+      },
+      config: { scope: 'admin', success: archiveSuccess, problems: ['missing-scope', ...archiveProblems] },
+    },
+    async (request, reply) =>
+      sendArchive(options, request, reply, ofOwner(request, request.query.ownerId), request.query.asOf),
+  );
+
+  app.get(
+    '/v1/admin/exports/manifest',
+    {
+      schema: {
+        operationId: 'listOwnerExport',
+        tags: ['Administration'],
+        summary: 'Export everything of an owner as pages of links',
+        description: `${ofManifest} Say why in the header field \`Stowage-Reason\`.`,
+        querystring: z.strictObject({ ownerId, ...pageQuery }),
         response: { 200: exportPage },
       },
-      config: { scope: 'admin', success, problems: ['missing-scope', ...problems] },
+      config: { scope: 'admin', success: manifestSuccess, problems: ['missing-scope', 'invalid-parameter'] },
     },
-    async (request, reply) => {
-      const { caller, query } = request;
-      if (caller.reason === undefined)
-        throw new Problem('invalid-parameter', {
-          detail: 'Stowage-Reason is needed: it is kept in the audit trail with the export.',
-          errors: [{ parameter: 'Stowage-Reason', detail: 'is needed' }],
-        });
-      return answer(options, request, reply, { ownerId: query.ownerId, caller, query });
-    },
+    async (request, reply) =>
+      manifestPage(options, request, reply, ofOwner(request, request.query.ownerId), request.query.limit),
   );
 
   app.get(
@@ -146,52 +159,81 @@ export function exportRoutes(app: App, options: ExportRoutesOptions): void {
       schema: {
         operationId: 'exportOwn',
         tags: ['Downloads'],
-        summary: 'Export everything of your own',
-        description: `${description} It has what you have uploaded and may still download.`,
-        querystring: z.strictObject(common),
+        summary: 'Export everything of your own as an archive',
+        description: `${ofArchive} It has what you have uploaded and may still download.`,
+        querystring: z.strictObject(archiveQuery),
         headers: conditionalHeaders,
+      },
+      config: { action: 'asset.download', success: archiveSuccess, problems: ['forbidden', ...archiveProblems] },
+    },
+    async (request, reply) => sendArchive(options, request, reply, ofHimself(request), request.query.asOf),
+  );
+
+  app.get(
+    '/v1/export/manifest',
+    {
+      schema: {
+        operationId: 'listOwnExport',
+        tags: ['Downloads'],
+        summary: 'Export everything of your own as pages of links',
+        description: `${ofManifest} It has what you have uploaded and may still download.`,
+        querystring: z.strictObject(pageQuery),
         response: { 200: exportPage },
       },
-      config: { action: 'asset.download', success, problems: ['forbidden', ...problems] },
+      config: { action: 'asset.download', success: manifestSuccess, problems: ['forbidden', 'invalid-parameter'] },
     },
-    async (request, reply) => {
-      const { caller, query } = request;
-      if (caller.only || caller.ticket !== undefined)
-        throw new Problem('forbidden', {
-          detail: 'This credential is for some of your assets only. Export with another one.',
-        });
-      return answer(options, request, reply, { ownerId: caller.id, caller, query });
-    },
+    async (request, reply) => manifestPage(options, request, reply, ofHimself(request), request.query.limit),
   );
 }
 
-async function answer(
+type ExportRequest = FastifyRequest & { query: { cursor?: string | undefined } };
+
+function afterOf({ query }: ExportRequest): ExportPosition | undefined {
+  return query.cursor === undefined ? undefined : positionIn(query.cursor);
+}
+
+/** @throws Problem invalid-parameter without a reason */
+function ofOwner(request: ExportRequest, owner: string): Asked {
+  const { caller } = request;
+  if (caller.reason !== undefined) return { ownerId: owner, caller, after: afterOf(request) };
+  throw new Problem('invalid-parameter', {
+    detail: 'Stowage-Reason is needed: it is kept in the audit trail with the export.',
+    errors: [{ parameter: 'Stowage-Reason', detail: 'is needed' }],
+  });
+}
+
+/** @throws Problem forbidden by a credential that is for less */
+function ofHimself(request: ExportRequest): Asked {
+  const { caller } = request;
+  if (!caller.only && caller.ticket === undefined) return { ownerId: caller.id, caller, after: afterOf(request) };
+  throw new Problem('forbidden', {
+    detail: 'This credential is for some of your assets only. Export with another one.',
+  });
+}
+
+async function sendArchive(
   options: ExportRoutesOptions,
   request: FastifyRequest,
   reply: FastifyReply,
   asked: Asked,
-): Promise<z.input<typeof exportPage>> {
-  const { cursor, format } = asked.query;
-  const after = cursor === undefined ? undefined : positionIn(cursor);
-  if (format === 'manifest') return manifestPage(options, request, reply, asked, after);
-  const { caller, ownerId: owner, query } = asked;
-  // Whoever asks again a moment later gets the same.
-  const asOf = query.asOf ?? new Date(new Date().setUTCHours(0, 0, 0, 0));
-  const { files, next } = await bundleOf(options.exports, {
-    ownerId: owner,
-    caller,
-    asOf,
-    after,
-    maxBytes: options.maxBytes,
-  });
+  asOf = startOfToday(),
+): Promise<FastifyReply> {
+  const { caller } = asked;
+  const { files, next } = await bundleOf(options.exports, { ...asked, asOf, maxBytes: options.maxBytes });
   if (next) reply.header('link', nextLink(request.url, cursorTo(next)));
-  const sent = await deliverArchive(options.archives, request, reply, {
+  return deliverArchive(options.archives, request, reply, {
     callerId: caller.id,
     name: 'export.zip',
     files,
-    beforeBytes: (begun) => (begun[0]?.name === 'manifest.json' ? record(options, request, asked) : Promise.resolve()),
+    beforeBytes: async ([first]) => {
+      if (first?.name === 'manifest.json' && first.make) await record(options, request, asked, 'zip');
+    },
   });
-  return sent as never;
+}
+
+/** So that whoever asks again later on the same day gets the same. */
+function startOfToday(): Date {
+  return new Date(new Date().setUTCHours(0, 0, 0, 0));
 }
 
 async function manifestPage(
@@ -199,13 +241,13 @@ async function manifestPage(
   request: FastifyRequest,
   reply: FastifyReply,
   asked: Asked,
-  after: ExportPosition | undefined,
+  limit: number,
 ): Promise<z.input<typeof exportPage>> {
   const { exports, issuer } = options;
-  const { ownerId: owner, caller, query } = asked;
-  const found = await exports.page(owner, caller, after, query.limit + 1);
-  const page = found.slice(0, query.limit);
-  if (after === undefined) await record(options, request, asked);
+  const { ownerId: owner, caller, after } = asked;
+  const found = await exports.page(owner, caller, after, limit + 1);
+  const page = found.slice(0, limit);
+  if (after === undefined) await record(options, request, asked, 'manifest');
   request.countAs(Math.max(1, page.length));
   const linked = page.filter(({ state, trashedAt }) => state === 'ready' && trashedAt === null).map(({ id }) => id);
   const outcomes = linked.length === 0 ? [] : await issuer.issueMany(request, linked, {});
@@ -220,20 +262,25 @@ async function manifestPage(
       versions: versions.filter(({ assetId }) => assetId === asset.id).map(toVersionDocument),
     };
   });
-  const last = found.length > query.limit ? page.at(-1) : undefined;
+  const last = found.length > limit ? page.at(-1) : undefined;
   const nextCursor = last && cursorTo({ isTrashed: last.trashedAt !== null, createdAt: last.createdAt, id: last.id });
   if (nextCursor !== undefined) reply.header('link', nextLink(request.url, nextCursor));
   reply.header('cache-control', 'no-store');
   return { owner, data, page: { ...(nextCursor !== undefined && { nextCursor }), hasMore: nextCursor !== undefined } };
 }
 
-function record(
+async function record(
   { database }: ExportRoutesOptions,
   request: FastifyRequest,
-  { ownerId: owner, query }: Asked,
+  { ownerId: owner }: Asked,
+  format: 'zip' | 'manifest',
 ): Promise<void> {
-  const detail = { format: query.format };
-  return recordEvent(database, { action: 'owner.exported', actor: actorOf(request), ownerId: owner, detail });
+  await recordEvent(database, {
+    action: 'owner.exported',
+    actor: actorOf(request),
+    ownerId: owner,
+    detail: { format },
+  });
 }
 
 function toVersionDocument({

@@ -226,9 +226,7 @@ function withBody(success: SuccessResponse | undefined, response: unknown): Succ
     success && response instanceof Object
       ? Object.entries(response).find(([status]) => status === String(success.status))?.[1]
       : undefined;
-  return success && isZod(body)
-    ? { ...success, content: { 'application/json': { schema: body }, ...success.content } }
-    : success;
+  return success && isZod(body) ? { ...success, content: { 'application/json': { schema: body } } } : success;
 }
 
 function responsesOf(success: SuccessResponse | undefined, problems: ProblemType[]): ZodOpenApiResponsesObject {

@@ -122,7 +122,7 @@ for (const { store, skip } of storeKinds)
       for (let index = 0; index < 5; index++)
         sent.set((await client.raw(png(SIZE, index), { name: 'a.png' })).body.id, digest(png(SIZE, index)));
       const found = new Map<string, string>();
-      let next: string | undefined = `/v1/admin/exports?ownerId=${owner}&format=manifest&limit=2`;
+      let next: string | undefined = `/v1/admin/exports/manifest?ownerId=${owner}&limit=2`;
       for (let pages = 0; next !== undefined && pages < 5; pages++) {
         const { body, headers } = await admin.get(next, BECAUSE);
         const data = body.data as unknown as { asset: { id: string }; url: string }[];

@@ -256,8 +256,6 @@ export type ErasureRequest = {
 
 export type ErasedProjectAssets = 'leave' | 'delete';
 
-export type ExportFormat = 'zip' | 'manifest';
-
 export type ArchiveRequest = {
     /**
      * Of the assets, in the order that they have in the archive; one that is named twice is in it once
@@ -6128,15 +6126,10 @@ export type ExportOwnerData = {
     path?: never;
     query: {
         ownerId: string;
-        format?: ExportFormat;
         /**
          * Audit rows before this time are exported; by default those of the days that are over (UTC), so that a download can go on all day
          */
         asOf?: string;
-        /**
-         * Rows per page, at most
-         */
-        limit?: number;
         /**
          * `nextCursor` of the previous page, with the same sort, order and filters
          */
@@ -6196,9 +6189,9 @@ export type ExportOwnerError = ExportOwnerErrors[keyof ExportOwnerErrors];
 
 export type ExportOwnerResponses = {
     /**
-     * A part of the archive, or a page of the manifest
+     * A part of the archive
      */
-    200: ExportPage;
+    200: Blob | File;
     /**
      * The range
      */
@@ -6206,6 +6199,73 @@ export type ExportOwnerResponses = {
 };
 
 export type ExportOwnerResponse = ExportOwnerResponses[keyof ExportOwnerResponses];
+
+export type ListOwnerExportData = {
+    body?: never;
+    path?: never;
+    query: {
+        ownerId: string;
+        /**
+         * Rows per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort, order and filters
+         */
+        cursor?: string;
+    };
+    url: '/v1/admin/exports/manifest';
+};
+
+export type ListOwnerExportErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListOwnerExportError = ListOwnerExportErrors[keyof ListOwnerExportErrors];
+
+export type ListOwnerExportResponses = {
+    /**
+     * A page of the manifest
+     */
+    200: ExportPage;
+};
+
+export type ListOwnerExportResponse = ListOwnerExportResponses[keyof ListOwnerExportResponses];
 
 export type ExportOwnData = {
     body?: never;
@@ -6222,15 +6282,10 @@ export type ExportOwnData = {
     };
     path?: never;
     query?: {
-        format?: ExportFormat;
         /**
          * Audit rows before this time are exported; by default those of the days that are over (UTC), so that a download can go on all day
          */
         asOf?: string;
-        /**
-         * Rows per page, at most
-         */
-        limit?: number;
         /**
          * `nextCursor` of the previous page, with the same sort, order and filters
          */
@@ -6290,9 +6345,9 @@ export type ExportOwnError = ExportOwnErrors[keyof ExportOwnErrors];
 
 export type ExportOwnResponses = {
     /**
-     * A part of the archive, or a page of the manifest
+     * A part of the archive
      */
-    200: ExportPage;
+    200: Blob | File;
     /**
      * The range
      */
@@ -6300,6 +6355,72 @@ export type ExportOwnResponses = {
 };
 
 export type ExportOwnResponse = ExportOwnResponses[keyof ExportOwnResponses];
+
+export type ListOwnExportData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Rows per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort, order and filters
+         */
+        cursor?: string;
+    };
+    url: '/v1/export/manifest';
+};
+
+export type ListOwnExportErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListOwnExportError = ListOwnExportErrors[keyof ListOwnExportErrors];
+
+export type ListOwnExportResponses = {
+    /**
+     * A page of the manifest
+     */
+    200: ExportPage;
+};
+
+export type ListOwnExportResponse = ListOwnExportResponses[keyof ListOwnExportResponses];
 
 export type CreateArchiveLinkData = {
     body: ArchiveRequest;
