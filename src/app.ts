@@ -6,6 +6,7 @@ import { audit } from './audit/index.ts';
 import { backups } from './backups/index.ts';
 import type { Core } from './core.ts';
 import { erasures } from './erasures/index.ts';
+import { exports } from './exports/index.ts';
 import type { Feature } from './feature.ts';
 import { holds } from './holds/index.ts';
 import { idempotency } from './idempotency/index.ts';
@@ -44,6 +45,7 @@ export const features: readonly Feature<Core>[] = [
   holds,
   retention,
   erasures,
+  exports,
   archives,
   projects,
   keys,

@@ -14,6 +14,8 @@ export interface ArchivedFile {
   crc32?: number;
   /** Its bytes can be read. */
   isAtHand: boolean;
+  /** Of a file that is not in the store but made here: its bytes, the same each time. */
+  make?: () => AsyncIterable<Buffer>;
 }
 
 const { id, name, size, objectKey, createdAt, crc32 } = getTableColumns(assets);

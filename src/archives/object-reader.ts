@@ -1,4 +1,5 @@
 /** Reads the objects of an archive one after the other; what does not come as it should is told by an error, never by an end. */
+import { Readable } from 'node:stream';
 import { chunksOf, free } from '../storage/chunks.ts';
 import { type ObjectBody, type ObjectStore, ObjectStoreUnavailable } from '../storage/object-store.ts';
 import type { ArchivedFile } from './archived-file.ts';
@@ -27,10 +28,11 @@ export class ObjectReader {
    * @throws ObjectStoreUnavailable also when there are not as many as the record says
    */
   async open(
-    { id, objectKey, size }: ArchivedFile,
+    { id, objectKey, size, make }: ArchivedFile,
     range: FileRange = { first: 0, last: size - 1 },
   ): Promise<ObjectBody> {
     const isWhole = range.first === 0 && range.last === size - 1;
+    if (make) return { stream: Readable.from(within(make(), range)), length: range.last - range.first + 1 };
     const body = await this.#store.get(objectKey, { signal: this.#signal, ...(!isWhole && { range }) });
     const length = range.last - range.first + 1;
     if (body?.length === length) return body;
@@ -71,4 +73,16 @@ export class ObjectReader {
       stream.destroy();
     }
   }
+}
+
+/** @throws ObjectStoreUnavailable when there are fewer bytes: what they were made of has changed meanwhile */
+async function* within(chunks: AsyncIterable<Buffer>, { first, last }: FileRange): AsyncGenerator<Buffer> {
+  let at = 0;
+  for await (const chunk of chunks) {
+    const wanted = chunk.subarray(Math.max(0, first - at), Math.max(0, last + 1 - at));
+    at += chunk.length;
+    if (wanted.length > 0) yield wanted;
+    if (at > last) return;
+  }
+  throw new ObjectStoreUnavailable('a file of an archive is not what it was');
 }

@@ -113,6 +113,23 @@ export function executorOn(connection: Pool | ClientBase, { prepare = false }: {
   };
 }
 
+/**
+ * Runs `work` as a part of a transaction that may fail by itself: when it rejects, what it has written is undone, and the
+ * transaction may go on and commit the rest.
+ */
+export async function within<Result>(transaction: Executor, work: () => Promise<Result>): Promise<Result> {
+  await transaction.executeSql('savepoint part');
+  try {
+    const result = await work();
+    await transaction.executeSql('release savepoint part');
+    return result;
+  } catch (error) {
+    // Where that fails as well, the transaction is lost, and whoever goes on with it is told so.
+    await transaction.executeSql('rollback to savepoint part').catch(() => {});
+    throw error;
+  }
+}
+
 async function transact<Result>(
   pool: Pool,
   prepare: boolean,

@@ -1,7 +1,7 @@
 /**
  * When the records of erased assets are gone, each folder in which they had objects is looked into: whatever is there is
  * deleted, with the older versions that a bucket keeps and with unfinished uploads. So what the receipt says of a store is
- * what the store itself has said last.
+ * what the store itself has said last. Mirrors are looked into as well: a record goes when its last copy has gone.
  */
 import { sql } from 'drizzle-orm';
 import type { DatabaseHandle } from '../database/client.ts';
@@ -34,9 +34,17 @@ export interface EmptyFoldersOptions {
   handle: DatabaseHandle;
   erasures: ErasuresRepository;
   files: OwnedFiles;
-  store: ObjectStore;
+  stores: readonly ErasedStore[];
   /** Of object keys. */
   prefix: string;
+}
+
+/** A store in which objects or copies of them are. */
+export interface ErasedStore {
+  name: string;
+  /** Before the keys of objects. */
+  prefix: string;
+  store: ObjectStore;
 }
 
 export class EmptyFolders {
@@ -48,8 +56,13 @@ export class EmptyFolders {
 
   /** @returns false when some cannot be empty yet */
   async empty({ id: erasureId }: RunningErasure, { signal, fence }: JobContext): Promise<boolean> {
-    const { store, files, erasures } = this.#options;
-    const keepsVersions = (await store.keepsVersions({ signal })) === 'yes';
+    const { stores, files, erasures } = this.#options;
+    const places = await Promise.all(
+      stores.map(async (place) => ({
+        ...place,
+        keepsVersions: (await place.store.keepsVersions({ signal })) === 'yes',
+      })),
+    );
     let after = '';
     let isAll = true;
     for (let looked = PAGE; looked === PAGE; ) {
@@ -60,8 +73,9 @@ export class EmptyFolders {
       isAll &&= settled.length === page.length;
       const counts: Record<string, number> = { folders: settled.length };
       await inParallel(settled, AT_ONCE, async (folder) => {
-        for (const [name, count] of Object.entries(await look(store, folder, keepsVersions, { signal })))
-          counts[name] = (counts[name] ?? 0) + (count ?? 0);
+        for (const { store, prefix, keepsVersions } of places)
+          for (const [name, count] of Object.entries(await look(store, prefix + folder, keepsVersions, { signal })))
+            counts[name] = (counts[name] ?? 0) + (count ?? 0);
       });
       if (settled.length > 0)
         await files.dropFolders(erasureId, settled, fence, (transaction) =>

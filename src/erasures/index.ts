@@ -44,7 +44,8 @@ export const erasures: Feature<Core> = {
 };
 
 function erasing(core: Core): EraseOwnerOptions {
-  const { background: handle, outbox, store, config, log } = core;
+  const { background: handle, outbox, config, log } = core;
+  const stores = [{ name: 'primary', prefix: '', store: core.store }, ...core.mirrors];
   const repository = new ErasuresRepository(handle, outbox);
   const files = new OwnedFiles(handle, outbox, config.AUTH_PROJECTS_CLAIM !== undefined);
   return {
@@ -52,12 +53,12 @@ function erasing(core: Core): EraseOwnerOptions {
     erasures: repository,
     files,
     records: new OwnedRecords(handle),
-    folders: new EmptyFolders({ handle, erasures: repository, files, store, prefix: config.S3_KEY_PREFIX }),
+    folders: new EmptyFolders({ handle, erasures: repository, files, stores, prefix: config.S3_KEY_PREFIX }),
     uploads: uploadsRepository(core, handle),
     receipts: new ReceiptWriter({
       handle,
       erasures: repository,
-      store,
+      stores,
       backupRetention: core.settings(erasureSettings).BACKUP_RETENTION,
       publicMaxAge: config.PUBLIC_MAX_AGE,
       auditRetention: retentionOf(core.settings(auditSettings)),

@@ -5,7 +5,7 @@ import { build, compile, type Parameter, writtenOut } from '../database/statemen
 import { assets, isHeld, isVisible } from '../database/tables/assets.ts';
 import type { ErasureCounts } from '../database/tables/erasures.ts';
 import { erasures } from '../database/tables/erasures.ts';
-import type { ObjectStore } from '../storage/object-store.ts';
+import type { ErasedStore } from './folders.ts';
 import { type Receipt, type Remainder, type StoreReport, signReceipt } from './receipt.ts';
 import { actorOfErasure, type ErasuresRepository, type RunningErasure } from './repository.ts';
 
@@ -55,7 +55,7 @@ export interface Remaining {
 export interface ReceiptWriterOptions {
   handle: DatabaseHandle;
   erasures: ErasuresRepository;
-  store: ObjectStore;
+  stores: readonly ErasedStore[];
   /** Days; absent where nobody has said. */
   backupRetention: number | undefined;
   /** Milliseconds for which caches may have what was public. */
@@ -94,6 +94,7 @@ export class ReceiptWriter {
     const [row] = (await transaction.run(findCounts, { id })).rows;
     const counts = row?.counts ?? {};
     const finishedAt = new Date();
+    const stores = await this.#stores(counts);
     const receipt: Receipt = {
       format: 'stowage-erasure-receipt/1',
       id,
@@ -102,8 +103,8 @@ export class ReceiptWriter {
       requestedAt: createdAt.toISOString(),
       finishedAt: finishedAt.toISOString(),
       deleted: sorted(counts),
-      stores: await this.#stores(counts),
-      remains: this.#remains(counts, remaining, finishedAt),
+      stores,
+      remains: [...this.#remains(counts, remaining, finishedAt), ...stores.flatMap(unknownVersions)],
     };
     const text = await signReceipt(transaction, receipt);
     const actor = actorOfErasure(erasure);
@@ -115,9 +116,14 @@ export class ReceiptWriter {
   }
 
   async #stores(counts: ErasureCounts): Promise<StoreReport[]> {
-    const { store } = this.#options;
-    const keepsVersions = await store.keepsVersions({});
-    return [{ name: 'primary', kind: store.kind, keepsVersions, foldersEmpty: counts['folders'] ?? 0 }];
+    return Promise.all(
+      this.#options.stores.map(async ({ name, store }) => ({
+        name,
+        kind: store.kind,
+        keepsVersions: await store.keepsVersions({}),
+        foldersEmpty: counts['folders'] ?? 0,
+      })),
+    );
   }
 
   #remains(counts: ErasureCounts, { held }: Remaining, finishedAt: Date): Remainder[] {
@@ -162,6 +168,18 @@ export class ReceiptWriter {
       });
     return remains;
   }
+}
+
+/** What a store may keep that it did not let be looked at. */
+function unknownVersions({ name, keepsVersions }: StoreReport): Remainder[] {
+  if (keepsVersions !== 'unknown') return [];
+  return [
+    {
+      what: 'older versions of objects, if there are any',
+      where: `store ${name}`,
+      why: 'the store does not let it be asked whether it keeps versions',
+    },
+  ];
 }
 
 /** In one order, and without what was not there. */

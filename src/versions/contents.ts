@@ -21,7 +21,7 @@ import { archivedProblem } from '../assets/archived.ts';
 import { type Asset, type AssetRow, recordTag, toAsset } from '../assets/asset.ts';
 import { held } from '../assets/held.ts';
 import type { Actor, AuditAction } from '../database/audit.ts';
-import type { Executor } from '../database/client.ts';
+import { type Executor, within } from '../database/client.ts';
 import type { Outbox } from '../database/outbox.ts';
 import type { Facts, Original, ProcessingRecord, Scan } from '../database/tables/processing-record.ts';
 import type { DerivativesRepository } from '../processing/derivatives.ts';
@@ -162,7 +162,10 @@ export class Contents {
     if (size === null || mediaType === null) throw new Error(`the upload ${uploadId} is incomplete`);
     const content = { ...upload, size, mediaType, name: upload.newName ?? asset.name };
     try {
-      await this.give(transaction, asset, content, { action: 'asset.replaced', actor, upload });
+      // What is committed with the refusal is the end of the upload, and no version of what the asset still has.
+      await within(transaction, () =>
+        this.give(transaction, asset, content, { action: 'asset.replaced', actor, upload }),
+      );
       return undefined;
     } catch (error) {
       if (error instanceof ReplacementRefused) return error.type;

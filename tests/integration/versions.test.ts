@@ -346,6 +346,24 @@ for (const { store, skip } of storeKinds)
       await nothingIsLeft();
     });
 
+    test('keeps no version of what it still has when there is no room for the new bytes in the end', async () => {
+      const client = someone();
+      const owner = client.headers['x-user-id'];
+      const { id, former } = await encoded(client);
+      await withoutProcessing(async () => {
+        await replaced(await byPut(client, id, png(5000, 2)), 202);
+        // As if the asset had come to an account that has no room for more than was reserved.
+        await service.query('update assets set reserved_bytes = 1 where owner_id = $1 and id <> $2', [owner, id]);
+        await service.query('update quotas set limit_bytes = 0, reserved_bytes = 1 where owner_id = $1', [owner]);
+      });
+      await noneIsOpen(client);
+      assert.deepEqual((await client.get(`/v1/assets/${id}/versions`)).body.data, []);
+      assert.equal((await client.get(`/v1/assets/${id}`)).body['contentVersion'], 1);
+      assert.deepEqual((await client.content(id)).body, former);
+      assert.deepEqual(await used(client), [former.length, 0, 1]);
+      await nothingIsLeft();
+    });
+
     test('an Idempotency-Key replaces once, and tells the same again', async () => {
       const client = someone();
       const { id } = await stored(client);

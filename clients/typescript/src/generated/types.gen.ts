@@ -1518,6 +1518,42 @@ export type ReceiptKey = {
     publicKey: string;
 };
 
+export type ExportPage = {
+    owner: string;
+    data: Array<ExportedAsset>;
+    page: PageInfo;
+};
+
+export type ExportedAsset = {
+    asset: Asset;
+    /**
+     * Download link; absent where there is nothing to be downloaded, or the asset is in the trash
+     */
+    url?: string;
+    expiresAt?: string;
+    /**
+     * Former contents that are kept
+     */
+    versions: Array<ExportedVersion>;
+};
+
+export type ExportedVersion = {
+    number: number;
+    name: string;
+    mediaType: string;
+    /**
+     * Bytes
+     */
+    size: number;
+    sha256?: string;
+    storedAt: string;
+    replacedAt: string;
+    /**
+     * Where its bytes are, for who may read the asset
+     */
+    path: string;
+};
+
 export type ArchiveLink = {
     /**
      * Whoever has this link can download the files; keep it secret
@@ -6494,6 +6530,318 @@ export type ListReceiptKeysResponses = {
 };
 
 export type ListReceiptKeysResponse = ListReceiptKeysResponses[keyof ListReceiptKeysResponses];
+
+export type ExportOwnerData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+    };
+    path?: never;
+    query: {
+        ownerId: string;
+        /**
+         * Audit rows before this time are exported; by default those of the days that are over (UTC), so that a download can go on all day
+         */
+        asOf?: string;
+        /**
+         * `nextCursor` of the previous page, with the same sort, order and filters
+         */
+        cursor?: string;
+    };
+    url: '/v1/admin/exports';
+};
+
+export type ExportOwnerErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many requests, or: Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type ExportOwnerError = ExportOwnerErrors[keyof ExportOwnerErrors];
+
+export type ExportOwnerResponses = {
+    /**
+     * A part of the archive
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type ExportOwnerResponse = ExportOwnerResponses[keyof ExportOwnerResponses];
+
+export type ListOwnerExportData = {
+    body?: never;
+    path?: never;
+    query: {
+        ownerId: string;
+        /**
+         * Rows per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort, order and filters
+         */
+        cursor?: string;
+    };
+    url: '/v1/admin/exports/manifest';
+};
+
+export type ListOwnerExportErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListOwnerExportError = ListOwnerExportErrors[keyof ListOwnerExportErrors];
+
+export type ListOwnerExportResponses = {
+    /**
+     * A page of the manifest
+     */
+    200: ExportPage;
+};
+
+export type ListOwnerExportResponse = ListOwnerExportResponses[keyof ListOwnerExportResponses];
+
+export type ExportOwnData = {
+    body?: never;
+    headers?: {
+        /**
+         * One range of bytes (RFC 9110 section 14)
+         */
+        range?: string;
+        'if-match'?: string;
+        'if-none-match'?: string;
+        'if-modified-since'?: string;
+        'if-unmodified-since'?: string;
+        'if-range'?: string;
+    };
+    path?: never;
+    query?: {
+        /**
+         * Audit rows before this time are exported; by default those of the days that are over (UTC), so that a download can go on all day
+         */
+        asOf?: string;
+        /**
+         * `nextCursor` of the previous page, with the same sort, order and filters
+         */
+        cursor?: string;
+    };
+    url: '/v1/export';
+};
+
+export type ExportOwnErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * The resource has changed
+     */
+    412: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * The range lies outside the asset
+     */
+    416: Problem;
+    /**
+     * Too many requests, or: Too many downloads
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now, or: The service is busy
+     */
+    503: Problem;
+};
+
+export type ExportOwnError = ExportOwnErrors[keyof ExportOwnErrors];
+
+export type ExportOwnResponses = {
+    /**
+     * A part of the archive
+     */
+    200: Blob | File;
+    /**
+     * The range
+     */
+    206: Blob | File;
+};
+
+export type ExportOwnResponse = ExportOwnResponses[keyof ExportOwnResponses];
+
+export type ListOwnExportData = {
+    body?: never;
+    path?: never;
+    query?: {
+        /**
+         * Rows per page, at most
+         */
+        limit?: number;
+        /**
+         * `nextCursor` of the previous page, with the same sort, order and filters
+         */
+        cursor?: string;
+    };
+    url: '/v1/export/manifest';
+};
+
+export type ListOwnExportErrors = {
+    /**
+     * A parameter or field is not valid
+     */
+    400: Problem;
+    /**
+     * A valid bearer token is needed
+     */
+    401: Problem;
+    /**
+     * The token lacks a scope, or: You may not do this
+     */
+    403: Problem;
+    /**
+     * The URL is too long
+     */
+    414: Problem;
+    /**
+     * Too many requests
+     */
+    429: Problem;
+    /**
+     * The header fields are too large
+     */
+    431: Problem;
+    /**
+     * The service failed
+     */
+    500: Problem;
+    /**
+     * The object store refuses what the service asks of it
+     */
+    502: Problem;
+    /**
+     * The service cannot do this right now
+     */
+    503: Problem;
+};
+
+export type ListOwnExportError = ListOwnExportErrors[keyof ListOwnExportErrors];
+
+export type ListOwnExportResponses = {
+    /**
+     * A page of the manifest
+     */
+    200: ExportPage;
+};
+
+export type ListOwnExportResponse = ListOwnExportResponses[keyof ListOwnExportResponses];
 
 export type CreateArchiveLinkData = {
     body: ArchiveRequest;
