@@ -164,7 +164,7 @@ export function exportRoutes(app: App, options: ExportRoutesOptions): void {
         querystring: z.strictObject(archiveQuery),
         headers: conditionalHeaders,
       },
-      config: { action: 'asset.download', success: archiveSuccess, problems: ['forbidden', ...archiveProblems] },
+      config: { action: 'account.read', success: archiveSuccess, problems: ['forbidden', ...archiveProblems] },
     },
     async (request, reply) => sendArchive(options, request, reply, ofHimself(request), request.query.asOf),
   );
@@ -180,7 +180,7 @@ export function exportRoutes(app: App, options: ExportRoutesOptions): void {
         querystring: z.strictObject(pageQuery),
         response: { 200: exportPage },
       },
-      config: { action: 'asset.download', success: manifestSuccess, problems: ['forbidden', 'invalid-parameter'] },
+      config: { action: 'account.read', success: manifestSuccess, problems: ['forbidden', 'invalid-parameter'] },
     },
     async (request, reply) => manifestPage(options, request, reply, ofHimself(request), request.query.limit),
   );

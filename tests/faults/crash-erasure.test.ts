@@ -18,7 +18,7 @@ import { Rig } from './rig.ts';
 const steps: Record<string, RegExp> = {
   'the end of credentials': /delete from "api_keys"/,
   'the end of an upload': /insert into "erased_folders" \([^)]*\) values/,
-  'the deletion of assets': /asset\.erased/,
+  'the deletion of assets': /insert into "erased_folders"[\s\S]*select distinct/,
   'the look into folders': /delete from "erased_folders"/,
   'the end of records': /delete from "project_members"/,
   'the names in the audit trail': /audit_events_pseudonymise/,

@@ -296,6 +296,9 @@ const ownCalls: Record<string, Call> = {
   listProjects: { method: 'GET', path: '/v1/projects' },
   getQuota: { method: 'GET', path: '/v1/quota' },
   getStatistics: { method: 'GET', path: '/v1/statistics' },
+  // Some of these assets have no bytes.
+  exportOwn: { method: 'HEAD', path: '/v1/export' },
+  listOwnExport: { method: 'GET', path: '/v1/export/manifest' },
   listUploadPolicies: { method: 'GET', path: '/v1/policies' },
   listShares: { method: 'GET', path: '/v1/shares' },
 };
