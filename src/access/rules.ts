@@ -87,7 +87,11 @@ export const rules = {
     means: 'Hold it, or retain it, so that nobody deletes it; take holds off; move it elsewhere while it is held',
   },
   'asset.share': { least: 'editor', scope: 'shares', means: 'Share it: make an address by which strangers reach it' },
-  'account.read': { least: 'owner', scope: 'assets:read', means: 'Read your own quota and statistics, export what is yours' },
+  'account.read': {
+    least: 'owner',
+    scope: 'assets:read',
+    means: 'Read your own quota and statistics, export what is yours',
+  },
   'project.create': { least: 'owner', scope: 'projects', means: 'Make a project' },
   'project.read': { least: 'viewer', scope: 'projects', means: 'Read the project, its members and its quota' },
   'project.leave': { least: 'viewer', scope: 'projects', means: 'Leave it' },
