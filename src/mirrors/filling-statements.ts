@@ -1,6 +1,6 @@
 /** The statements by which the copies of a mirror are compared with what is stored, and filled up; filling.ts says when. */
 import { and, asc, eq, gt, lt, notExists, sql } from 'drizzle-orm';
-import { build, compile, isAnyOf, type Parameter, typed } from '../database/statements.ts';
+import { build, compile, isAnyOf, namesOf, type Parameter, typed } from '../database/statements.ts';
 import { assets, inState } from '../database/tables/assets.ts';
 import { derivatives } from '../database/tables/derivatives.ts';
 import { copies, mirrors } from '../database/tables/mirrors.ts';
@@ -84,13 +84,15 @@ export const countLacking = compile(
   },
   seldom,
 );
+/** Columns of a copy that are known of what is stored. */
+const found = [copies.objectKey, copies.assetId, copies.size, copies.sha256];
 export const fillUp = compile(
   'fill-up-copies',
   (p: Parameter<'mirror' | 'after' | 'limit'>) => {
     const { page, all, missing } = lacking(p);
     const added = build.$with('added', {}).as(
-      sql`insert into ${copies} (mirror, object_key, asset_id, size, sha256)
-        select ${typed(p('mirror'), copies.mirror)}, object_key, asset_id, size, sha256 from ${missing}
+      sql`insert into ${copies} (${namesOf(copies.mirror, ...found)})
+        select ${typed(p('mirror'), copies.mirror)}, ${namesOf(...found)} from ${missing}
         on conflict do nothing`,
     );
     return build
