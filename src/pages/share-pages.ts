@@ -115,7 +115,7 @@ function galleryItem(context: PageContext, file: PageFile): Html {
     'data-name': picture && file.name,
   });
   return html`<li>${to === undefined ? html`<span class="item">${inside}</span>` : html`<a ${all}>${inside}</a>`}
-<span class="detail"><span>${kind} · ${size}</span>${
+<span class="detail"><span>${`${kind} \u00b7 ${size}`}</span>${
     downloadPath !== undefined &&
     html`<a class="get" href="${toUrl(context, downloadPath)}" download aria-label="${texts.downloadNamed(file.name)}">${arrow}</a>`
   }</span></li>`;

@@ -17,7 +17,8 @@ type Side = (typeof sides)[number];
 
 const look = /^\s*select\s+"id", "owner_id", "name",[\s\S]*"processing"[\s\S]*from "assets"/;
 const claim = /insert into "derivatives"/;
-const exchange = /update "derivatives" set "state"[^;]*"object_key"/;
+/** Not that of the upload itself, which has the derivatives that came with it. */
+const exchange = /^(?!\s*with "upload")[\s\S]*update "derivatives" set "state"[^;]*"object_key"/;
 
 /** @param behind what comes before it, where others of its kind come earlier */
 const steps: { name: string; event: RegExp; behind?: RegExp; sides?: Side[] }[] = [

@@ -80,13 +80,17 @@ describe('the bundle', () => {
     assert.deepEqual(filesOf('npm'), ['compile.js', 'main.js', 'service.js', ...workers]);
     assert.deepEqual(filesOf('image'), [
       ...[
+        'backup',
         'compile',
         'doctor',
         'key',
+        'lifecycle',
         'main',
         'migrate',
+        'mirror',
         'reconcile',
         'reference-page',
+        'restore',
         'rotate-share-key',
         'rotate-variant-key',
         'service',

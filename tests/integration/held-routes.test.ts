@@ -142,6 +142,10 @@ const attacks: Record<string, Attack> = {
   ),
   deleteTranscode: harmless((client, { id }) => client.request('DELETE', `/v1/assets/${id}/transcodes/mp3`)),
   retryJobs: harmless((client) => client.request('POST', '/v1/admin/jobs/delete-object/retry')),
+  keepAsset: harmless((client, { id }) => client.request('POST', `/v1/assets/${id}/keep`)),
+  restoreAssetFromArchive: harmless((client, { id }) =>
+    client.send('POST', `/v1/assets/${id}/restore-from-archive`, { speed: 'bulk', days: 1 }),
+  ),
   eraseOwner: async ({ root, owner }) => [await root.send('POST', '/v1/admin/erasures', { ownerId: owner })],
 };
 /** They make something new, or change who may do what: bytes that are there are none of their affair. */
@@ -151,8 +155,8 @@ const unconcerned = new Set([
   ...['updateShare', 'deleteShare', 'unlockShare', 'createTranscode', 'setOwnerTier'],
   // Of an infected file see held-processing.test.ts.
   ...['scanStoredFiles', 'cancelStoredFileScan'],
-  // It forgets what it knows of copies.
-  'forgetMirror',
+  // It forgets what it knows of copies, and tries a store out under a prefix of its own.
+  ...['forgetMirror', 'testStorage'],
 ]);
 
 const contract: { paths: Record<string, Record<string, { operationId?: string }>> } = parse(

@@ -39,14 +39,14 @@ for (const { store, skip } of storeKinds)
       assert.equal(status, 200, JSON.stringify(body));
       return { url: String(body['url']), expiresAt: String(body['expiresAt']) };
     };
-    /** What is asked of the database meanwhile; the first statement is sent when `first` is done. */
+    /** What is asked of the database meanwhile; none is sent before `first` is done. */
     const statementsDuring = async (work: () => Promise<unknown>, first?: () => Promise<unknown>): Promise<number> => {
       const { pool } = service.database;
       const query = pool.query.bind(pool);
       let asked = 0;
       const counted = async (...parameters: Parameters<typeof query>) => {
         asked += 1;
-        if (asked === 1) await first?.();
+        await first?.();
         return query(...parameters);
       };
       Object.assign(pool, { query: counted });
